@@ -1,0 +1,17 @@
+/** Loads and stores in network byte order (RFC 1700); Wasm's own are little-endian. */
+
+export function getU16(p: usize): u32 {
+  return <u32>bswap<u16>(load<u16>(p));
+}
+
+export function getU32(p: usize): u32 {
+  return bswap<u32>(load<u32>(p));
+}
+
+export function putU16(p: usize, value: u32): void {
+  store<u16>(p, bswap<u16>(<u16>value));
+}
+
+export function putU32(p: usize, value: u32): void {
+  store<u32>(p, bswap<u32>(value));
+}

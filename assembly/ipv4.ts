@@ -1,0 +1,89 @@
+/**
+ * IPv4 header (RFC 791 §3.1).
+ *
+ *     0                   1                   2                   3
+ *     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+ *    |Version|  IHL  |Type of Service|          Total Length         |
+ *    |         Identification        |Flags|      Fragment Offset    |
+ *    |  Time to Live |    Protocol   |         Header Checksum       |
+ *    |                       Source Address                          |
+ *    |                    Destination Address                        |
+ */
+import {
+  DROP_BAD_HEADER_CHECKSUM,
+  DROP_BAD_HEADER_LENGTH,
+  DROP_BAD_TOTAL_LENGTH,
+  DROP_NOT_IPV4,
+  DROP_TRUNCATED,
+  FORWARD,
+} from '../src/core/abi';
+import { getU16, getU32, putU16, putU32 } from './bytes';
+import { fold, sum, verifies } from './checksum';
+
+// From the specification.
+export const IPV4_MIN_LENGTH: i32 = 20;
+export const IPV4_MAX_TOTAL_LENGTH: i32 = 65535;
+export const PROTOCOL_GRE: u32 = 47;
+const TOTAL_LENGTH: usize = 2;
+const FRAGMENT: usize = 6;
+const TIME_TO_LIVE: usize = 8;
+const PROTOCOL: usize = 9;
+const CHECKSUM: usize = 10;
+const SOURCE: usize = 12;
+const DESTINATION: usize = 16;
+const DONT_FRAGMENT: u32 = 0x4000;
+const FRAGMENT_MASK: u32 = 0x3fff; // more fragments, and the offset
+
+/** Checks the header of the packet at `p`, of which `available` bytes are there. Once it answers FORWARD, no accessor below reads past them. */
+export function checkIpv4(p: usize, available: i32): i32 {
+  if (available < IPV4_MIN_LENGTH) return DROP_TRUNCATED;
+  if (load<u8>(p) >> 4 !== 4) return DROP_NOT_IPV4;
+  const header = headerLength(p);
+  if (header < IPV4_MIN_LENGTH) return DROP_BAD_HEADER_LENGTH;
+  const total = totalLength(p);
+  if (total < header) return DROP_BAD_TOTAL_LENGTH;
+  if (total > available) return DROP_TRUNCATED;
+  if (!verifies(p, header)) return DROP_BAD_HEADER_CHECKSUM;
+  return FORWARD;
+}
+
+/** Header length in bytes. */
+export function headerLength(p: usize): i32 {
+  return <i32>((load<u8>(p) & 15) << 2);
+}
+
+/** Length of header and payload in bytes. */
+export function totalLength(p: usize): i32 {
+  return <i32>getU16(p + TOTAL_LENGTH);
+}
+
+export function isFragment(p: usize): bool {
+  return (getU16(p + FRAGMENT) & FRAGMENT_MASK) !== 0;
+}
+
+export function protocol(p: usize): u32 {
+  return <u32>load<u8>(p + PROTOCOL);
+}
+
+export function source(p: usize): u32 {
+  return getU32(p + SOURCE);
+}
+
+export function destination(p: usize): u32 {
+  return getU32(p + DESTINATION);
+}
+
+/**
+ * Writes an outer header of IPV4_MIN_LENGTH bytes at `p`. Don't-fragment is set, so the identification may be anything (RFC 6864 §4.1): 0.
+ */
+export function putOuterIpv4(p: usize, total: i32, ttl: u32, src: u32, dst: u32): void {
+  putU16(p, 0x4500);
+  putU16(p + TOTAL_LENGTH, <u32>total);
+  putU32(p + 4, DONT_FRAGMENT);
+  store<u8>(p + TIME_TO_LIVE, <u8>ttl);
+  store<u8>(p + PROTOCOL, <u8>PROTOCOL_GRE);
+  store<u16>(p + CHECKSUM, 0);
+  putU32(p + SOURCE, src);
+  putU32(p + DESTINATION, dst);
+  store<u16>(p + CHECKSUM, <u16>~fold(sum(p, IPV4_MIN_LENGTH, 0)));
+}

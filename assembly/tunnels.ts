@@ -1,0 +1,98 @@
+/**
+ * What this VM keeps about each remote VM it talks to: a set-associative table, as in a processor's cache.
+ *
+ * A look-up reads one set of keys and one record, however many tunnels there are. Removal leaves no gap to repair, and a full set gives
+ * up its longest idle tunnel, so the table is bounded and packets still flow: a tunnel holds no state that forwarding depends on.
+ */
+import {
+  BATCH_SIZE,
+  CHANGES,
+  CHANGES_CLOSED,
+  CHANGES_CLOSED_LIST,
+  CHANGES_OPENED,
+  CHANGES_OPENED_LIST,
+  CHANGES_TUNNELS,
+  TUNNEL_CAPACITY,
+  TUNNEL_FIRST_USE,
+  TUNNEL_KEYS,
+  TUNNEL_LAST_USE,
+  TUNNEL_SETS_LOG2,
+  TUNNEL_SIZE,
+  TUNNEL_WAYS,
+  TUNNELS,
+} from '../src/core/abi';
+
+/** 2^32 divided by the golden ratio: spreads consecutive addresses evenly (Knuth, TAOCP vol. 3, §6.4). */
+const GOLDEN_RATIO: u32 = 0x9e3779b1;
+
+/** Forgets which tunnels the previous call opened and closed. */
+export function beginChanges(): void {
+  store<u32>(CHANGES + CHANGES_OPENED, 0);
+  store<u32>(CHANGES + CHANGES_CLOSED, 0);
+}
+
+/** The record of the tunnel to `vm`, opened if there is none, marked as used at `now`. */
+export function use(vm: u32, now: f64): usize {
+  const set = <i32>((vm * GOLDEN_RATIO) >> (32 - TUNNEL_SETS_LOG2)) * TUNNEL_WAYS;
+  for (let i = set; i < set + TUNNEL_WAYS; i++) {
+    if (keyOf(i) === vm) {
+      store<f64>(record(i) + TUNNEL_LAST_USE, now);
+      return record(i);
+    }
+  }
+  return open(victimOf(set), vm, now);
+}
+
+/** Closes tunnels last used before `before`, at most as many as the list of closed ones holds; answers how many. */
+export function expireIdle(before: f64): i32 {
+  let closed = 0;
+  for (let i = 0; i < TUNNEL_CAPACITY && closed < BATCH_SIZE; i++) {
+    if (keyOf(i) !== 0 && load<f64>(record(i) + TUNNEL_LAST_USE) < before) {
+      close(i);
+      closed++;
+    }
+  }
+  return closed;
+}
+
+/** The first free way of a set, or else the way that has been idle longest. */
+function victimOf(set: i32): i32 {
+  let victim = set;
+  for (let i = set; i < set + TUNNEL_WAYS; i++) {
+    if (keyOf(i) === 0) return i;
+    if (load<f64>(record(i) + TUNNEL_LAST_USE) < load<f64>(record(victim) + TUNNEL_LAST_USE)) victim = i;
+  }
+  return victim;
+}
+
+function open(i: i32, vm: u32, now: f64): usize {
+  if (keyOf(i) !== 0) close(i);
+  store<u32>(TUNNEL_KEYS + 4 * i, vm);
+  store<f64>(record(i) + TUNNEL_FIRST_USE, now);
+  store<f64>(record(i) + TUNNEL_LAST_USE, now);
+  append(CHANGES_OPENED, CHANGES_OPENED_LIST, vm);
+  store<u32>(CHANGES + CHANGES_TUNNELS, load<u32>(CHANGES + CHANGES_TUNNELS) + 1);
+  return record(i);
+}
+
+function close(i: i32): void {
+  append(CHANGES_CLOSED, CHANGES_CLOSED_LIST, keyOf(i));
+  store<u32>(TUNNEL_KEYS + 4 * i, 0);
+  memory.fill(record(i), 0, TUNNEL_SIZE);
+  store<u32>(CHANGES + CHANGES_TUNNELS, load<u32>(CHANGES + CHANGES_TUNNELS) - 1);
+}
+
+/** A call opens or closes at most one tunnel a packet, so the lists never overflow. */
+function append(count: i32, list: i32, vm: u32): void {
+  const n = load<i32>(CHANGES + count);
+  store<u32>(CHANGES + list + 4 * n, vm);
+  store<i32>(CHANGES + count, n + 1);
+}
+
+function keyOf(i: i32): u32 {
+  return load<u32>(TUNNEL_KEYS + 4 * i);
+}
+
+function record(i: i32): usize {
+  return <usize>(TUNNELS + i * TUNNEL_SIZE);
+}

@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+/** The command line: argv to command, errors to exit codes. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { addDaemonCommands } from './commands/daemon.ts';
+import { addOfflineCommands } from './commands/offline.ts';
+import { EXIT, InlayError } from './errors.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+
+const program = new Command('inlay')
+  .description('Stateless mesh networking for dense container hosts: overlay addresses carry the address of their VM.')
+  .version(version)
+  .showSuggestionAfterError()
+  .exitOverride();
+addOfflineCommands(program);
+addDaemonCommands(program);
+for (const command of program.commands) command.exitOverride();
+
+try {
+  await program.parseAsync();
+  process.exitCode = EXIT.done;
+} catch (error) {
+  process.exitCode = exitCode(error);
+}
+
+/** Prints the error, unless commander did, and answers the exit code. */
+function exitCode(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  if (error instanceof InlayError) {
+    process.stderr.write(`inlay: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);
+    return error.exitCode;
+  }
+  process.stderr.write(`inlay: ${error instanceof Error ? error.message : error}\n`);
+  return EXIT.failed;
+}

@@ -1,0 +1,41 @@
+/** What the commands share: flags that come from the table of settings, and output for people or for programs. */
+import { type Command, Option } from 'commander';
+import type { Flags } from '../config/config.ts';
+import { type Setting, type SettingName, settings } from '../config/settings.ts';
+
+/** Adds the flags of these settings, and --config. */
+export function addSettings(command: Command, names: readonly SettingName[]): Command {
+  command.option('--config <FILE>', 'YAML file with settings; flags override it');
+  for (const name of names) addSetting(command, name);
+  return command;
+}
+
+export function addSetting(command: Command, name: SettingName): Command {
+  const setting: Setting = settings[name];
+  const description = setting.default ? `${setting.description} (default: ${setting.default})` : setting.description;
+  return command.addOption(new Option(`--${name} <${setting.placeholder}>`, description));
+}
+
+/** The settings among parsed options, by setting name. commander calls `run-dir` `runDir`. */
+export function flagsOf(options: Record<string, unknown>): Flags {
+  return Object.fromEntries(
+    Object.keys(settings).flatMap((name) => {
+      const value = options[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
+      return typeof value === 'string' ? [[name, value]] : [];
+    }),
+  );
+}
+
+export function addJson(command: Command): Command {
+  return command.option('--json', 'print one line of JSON');
+}
+
+/** Prints `value` as JSON if that was asked for, else the text for people. */
+export function print(options: { json?: boolean }, value: unknown, text: () => string): void {
+  process.stdout.write(`${options.json ? JSON.stringify(value) : text()}\n`);
+}
+
+/** An example for --help. */
+export function example(command: Command, ...lines: string[]): Command {
+  return command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  $ inlay ${line}`).join('\n')}`);
+}

@@ -1,0 +1,134 @@
+/** The settings: one table from which the flags, the file's schema, the defaults and README's table of settings come. */
+import * as v from 'valibot';
+import { formatPrefix, network, type Prefix, parseAddress, parsePrefix } from '../address.ts';
+
+/** A prefix without host bits, such as 10.0.0.0/8. */
+const prefix = v.pipe(
+  v.string('expected a prefix such as 10.0.0.0/8'),
+  v.rawTransform<string, Prefix>(({ dataset, addIssue, NEVER }) => {
+    const found = parsePrefix(dataset.value);
+    if (!found) {
+      addIssue({ message: 'expected an IPv4 prefix such as 10.0.0.0/8' });
+      return NEVER;
+    }
+    const clean = network(found, found.length);
+    if (clean.bits !== found.bits) {
+      addIssue({ message: `expected no bits beyond the prefix length: ${formatPrefix(clean)}` });
+      return NEVER;
+    }
+    return clean;
+  }),
+);
+
+const address = v.pipe(
+  v.string('expected an IPv4 address such as 192.168.16.32'),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const found = parseAddress(dataset.value);
+    if (found) return found;
+    addIssue({ message: 'expected an IPv4 address such as 192.168.16.32' });
+    return NEVER;
+  }),
+);
+
+const KEY = 'expected a number from 0 to 4294967295';
+/** A GRE key: flags bring digits, files bring numbers. */
+const key = v.pipe(
+  v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number))], KEY),
+  v.integer(KEY),
+  v.minValue(0, KEY),
+  v.maxValue(0xffffffff, KEY),
+);
+
+const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
+const DURATION = 'expected a duration such as 60s, 500ms or 5m';
+/** A duration; the value is in ms. */
+const duration = v.pipe(
+  v.string(DURATION),
+  v.regex(/^\d+(ms|s|m|h)$/, DURATION),
+  v.transform((text) => Number.parseInt(text, 10) * UNITS[text.replace(/^\d+/, '') as keyof typeof UNITS]),
+  v.minValue(100, 'expected at least 100ms'),
+  v.maxValue(7 * 24 * UNITS.h, 'expected at most 168h'),
+);
+
+/** Linux: IFNAMSIZ is 16 with the final zero; no slash, no white space (dev_valid_name in net/core/dev.c). */
+const DEVICE = 'expected a device name of 1 to 15 characters without slash, colon or white space';
+const device = v.pipe(v.string(DEVICE), v.regex(/^(?!\.{1,2}$)[^/:\s%]{1,15}$/, DEVICE));
+
+const oneOf = <const T extends readonly string[]>(values: T) =>
+  v.picklist(values, `expected ${values.slice(0, -1).join(', ')}${values.length > 1 ? ' or ' : ''}${values.at(-1)}`);
+
+const mappings = v.pipe(
+  v.array(v.strictObject({ overlay: prefix, underlay: prefix }), 'expected a list of overlay and underlay pairs'),
+  v.minLength(1, 'expected at least one pair'),
+  v.maxLength(16, 'expected at most 16 pairs'),
+);
+
+export interface Setting {
+  /** What stands for the value in help and documentation; a setting without it has no flag. */
+  readonly placeholder?: string;
+  readonly description: string;
+  /** In the text of a flag. */
+  readonly default?: string;
+  readonly schema: v.GenericSchema<unknown, unknown>;
+}
+
+/** Every setting by its name, which is both its key in the file and its flag. */
+export const settings = {
+  overlay: { placeholder: 'PREFIX', description: "the containers' network", schema: prefix },
+  underlay: { placeholder: 'PREFIX', description: "the VMs' network", schema: prefix },
+  mappings: { description: 'several pairs of overlay and underlay, instead of one', schema: mappings },
+  local: {
+    placeholder: 'ADDRESS',
+    description: "this VM's underlay address (default: the machine's one address inside the underlay prefix)",
+    schema: address,
+  },
+  device: { placeholder: 'NAME', description: 'name of the TUN device', default: 'inlay0', schema: device },
+  encapsulation: {
+    placeholder: 'FORMAT',
+    description: 'what packets look like on the underlay: gre',
+    default: 'gre',
+    schema: oneOf(['gre']),
+  },
+  key: { placeholder: 'NUMBER', description: 'GRE key that all VMs share (default: none)', schema: key },
+  core: {
+    placeholder: 'CORE',
+    description: 'packet core: wasm or typescript',
+    default: 'wasm',
+    schema: oneOf(['wasm', 'typescript']),
+  },
+  engine: {
+    placeholder: 'ENGINE',
+    description: 'device I/O: linux (batches, a thread of its own) or portable (packages raw-socket and tuntap2)',
+    default: 'linux',
+    schema: oneOf(['linux', 'portable']),
+  },
+  'run-dir': {
+    placeholder: 'DIR',
+    description: 'directory of the control socket',
+    default: '/run/inlay',
+    schema: v.pipe(v.string('expected a directory'), v.minLength(1, 'expected a directory')),
+  },
+  'idle-timeout': {
+    placeholder: 'DURATION',
+    description: 'a tunnel without packets for this long goes',
+    default: '60s',
+    schema: duration,
+  },
+  'log-level': {
+    placeholder: 'LEVEL',
+    description: 'least level that is logged: debug, info, warn or error',
+    default: 'info',
+    schema: oneOf(['debug', 'info', 'warn', 'error']),
+  },
+} as const satisfies Record<string, Setting>;
+
+export type SettingName = keyof typeof settings;
+
+/** README's table of settings, as Markdown. */
+export function settingsTable(): string {
+  const rows = Object.entries<Setting>(settings).map(([name, s]) => {
+    const flag = s.placeholder ? `\`--${name} ${s.placeholder}\`` : 'file only';
+    return `| \`${name}\` | ${flag} | ${s.default ? `\`${s.default}\`` : ''} | ${s.description} |`;
+  });
+  return ['| key | flag | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
+}

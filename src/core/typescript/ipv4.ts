@@ -1,0 +1,89 @@
+/** IPv4 header (RFC 791 §3.1): check, fields, and the outer header of RFC 2003 §3.1. */
+import * as abi from '../abi.ts';
+import { getI32, getU8, getU16, type Memory, putI32 } from './bytes.ts';
+import { ALL_ONES, fold, sum } from './checksum.ts';
+
+// From the specification. Offsets in bytes:
+//
+//     0        1      2              4                6                8     9          10         12       16
+//     | version| TOS  | total length | identification | flags, offset  | TTL | protocol | checksum | source | destination
+//     | length |
+
+/** Bytes in a header without options. */
+export const IPV4_LENGTH = 20;
+/** IANA protocol number of GRE. */
+export const PROTOCOL_GRE = 47;
+/** The largest total length, in bytes. */
+export const MAX_TOTAL_LENGTH = 0xffff;
+const DONT_FRAGMENT = 0x4000;
+/** More-fragments and the fragment offset: either is set in every fragment. */
+const FRAGMENT_MASK = 0x3fff;
+
+/** Checks the header at `p`; `available` counts the bytes from `p`. Returns FORWARD or a drop reason. */
+export function checkIpv4(memory: Memory, p: number, available: number): number {
+  if (available < IPV4_LENGTH) return abi.DROP_TRUNCATED;
+  if (getU8(memory, p) >> 4 !== 4) return abi.DROP_NOT_IPV4;
+  const header = headerLength(memory, p);
+  if (header < IPV4_LENGTH) return abi.DROP_BAD_HEADER_LENGTH;
+  const total = totalLength(memory, p);
+  if (total < header) return abi.DROP_BAD_TOTAL_LENGTH;
+  if (total > available) return abi.DROP_TRUNCATED;
+  if (sum(memory, p, header) !== ALL_ONES) return abi.DROP_BAD_HEADER_CHECKSUM;
+  return abi.FORWARD;
+}
+
+/** Bytes in the header at `p`, options included. */
+export function headerLength(memory: Memory, p: number): number {
+  return (getU8(memory, p) & 0xf) << 2;
+}
+
+/** Bytes in the packet at `p`, header included. */
+export function totalLength(memory: Memory, p: number): number {
+  return getU16(memory, p + 2);
+}
+
+/** Whether the packet at `p` is a fragment of a larger one. */
+export function isFragment(memory: Memory, p: number): boolean {
+  return (getU16(memory, p + 6) & FRAGMENT_MASK) !== 0;
+}
+
+/** The IANA number of the protocol that the packet carries. */
+export function protocol(memory: Memory, p: number): number {
+  return getU8(memory, p + 9);
+}
+
+/** The source address, as a signed number. */
+export function source(memory: Memory, p: number): number {
+  return getI32(memory, p + 12);
+}
+
+/** The destination address, as a signed number. */
+export function destination(memory: Memory, p: number): number {
+  return getI32(memory, p + 16);
+}
+
+/**
+ * Puts a header of `IPV4_LENGTH` bytes for GRE at `p`: TOS 0, identification 0, don't fragment (RFC 6864 §4.1 lets
+ * the identification of such packets be any). `total` is in bytes, addresses in either sign.
+ */
+export function putIpv4(memory: Memory, p: number, total: number, ttl: number, from: number, to: number): void {
+  const versionAndTotal = 0x45000000 | total;
+  const ttlAndProtocol = (ttl << 8) | PROTOCOL_GRE;
+  // The words are at hand, so the checksum need not read them back.
+  const checksum =
+    ~fold(
+      (versionAndTotal >>> 16) +
+        total +
+        DONT_FRAGMENT +
+        ttlAndProtocol +
+        (from >>> 16) +
+        (from & 0xffff) +
+        (to >>> 16) +
+        (to & 0xffff),
+    ) & 0xffff;
+  putI32(memory, p, versionAndTotal);
+  putI32(memory, p + 4, DONT_FRAGMENT);
+  putI32(memory, p + 8, (ttlAndProtocol << 16) | checksum);
+  putI32(memory, p + 12, from);
+  putI32(memory, p + 16, to);
+}

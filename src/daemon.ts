@@ -1,0 +1,164 @@
+/** The daemon: sets everything up, is ready, and takes everything down again when it is told to stop. */
+import { mkdirSync } from 'node:fs';
+import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
+import { requireCapabilities } from './capabilities.ts';
+import type { Config } from './config/config.ts';
+import { ControlServer } from './control.ts';
+import type { DataPlane } from './dataplane.ts';
+import { errorCode, InlayError } from './errors.ts';
+import { startEngine } from './io/engines.ts';
+import { Journal } from './journal.ts';
+import { createLog, type Log } from './log.ts';
+import { refuseExistingDevice, setUpNetwork } from './network.ts';
+import { directionStatus, type Status, tunnelStatus } from './status.ts';
+import { findUnderlay, type Underlay } from './underlay.ts';
+
+/** Bytes that the outer headers take: IPv4 and GRE, and the key. */
+const OVERHEAD = 24;
+const KEY_OVERHEAD = 4;
+/** Largest MTU of a TUN device, and of IPv4. */
+const MAX_MTU = 65535;
+/** Every IPv4 host takes 68 bytes (RFC 791 §3.2): an underlay that leaves less is none. */
+const MIN_MTU = 68;
+
+const NO_PACKETS = { received: 0, forwarded: 0, bytes: 0, drops: [] };
+const NOTHING_YET = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
+
+/** Runs until SIGTERM or SIGINT, or until forwarding fails. */
+export async function runDaemon(config: Config): Promise<void> {
+  requireCapabilities();
+  const daemon = new Daemon(config, createLog(config.logLevel));
+  const stop = new Promise<void>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+  });
+  try {
+    await daemon.start();
+    await Promise.race([stop, daemon.failed]);
+  } finally {
+    await daemon.stop();
+  }
+}
+
+class Daemon {
+  /** Rejects if forwarding ends by itself. */
+  readonly failed: Promise<never>;
+  readonly #config: Config;
+  readonly #log: Log;
+  #fail: (error: Error) => void = () => {};
+  #state: Status['state'] = 'starting';
+  #underlay: Underlay | undefined;
+  #control: ControlServer | undefined;
+  #journal: Journal | undefined;
+  #dataPlane: DataPlane | undefined;
+
+  constructor(config: Config, log: Log) {
+    this.#config = config;
+    this.#log = log;
+    this.failed = new Promise((_, reject) => {
+      this.#fail = reject;
+    });
+    this.failed.catch(() => {}); // Whoever waits is told; before that it is kept.
+  }
+
+  async start(): Promise<void> {
+    const { runDir, mappings, device, key, core, engine } = this.#config;
+    this.#underlay = await findUnderlay(mappings, this.#config.local);
+    const { local } = this.#underlay;
+    for (const mapping of mappings) if (contains(mapping.underlay, local)) mapping.checkVm(local);
+    if (this.#mtu < MIN_MTU)
+      throw new InlayError('ERR_FAILED', `underlay MTU ${this.#underlay.mtu} leaves no room for packets`);
+
+    makeRunDir(runDir);
+    this.#control = await ControlServer.listen(runDir, {
+      status: () => this.#status(),
+      tunnels: () => this.#tunnels(),
+    });
+    this.#journal = new Journal(runDir);
+    const left = await this.#journal.undo();
+    if (left.length > 0) this.#log.warn({ changes: left }, 'removed what an earlier daemon left');
+
+    refuseExistingDevice(device);
+    this.#dataPlane = await startEngine(engine, {
+      device,
+      core,
+      coreConfig: {
+        local: Number(local.bits),
+        key,
+        mappings: mappings.map((m) => ({
+          overlay: Number(m.overlay.bits),
+          overlayLength: m.overlay.length,
+          underlay: Number(m.underlay.bits),
+          underlayLength: m.underlay.length,
+        })),
+      },
+      idleTimeout: this.#config.idleTimeout,
+      onTunnels: (change, vms) => {
+        for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
+      },
+      onFailure: (error) =>
+        this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
+    });
+    await setUpNetwork({ device, local, mappings, mtu: this.#mtu }, this.#journal, this.#log);
+    this.#state = 'running';
+    const { pid, vm, overlayAddress, encapsulation, mtu } = await this.#status();
+    this.#log.info({ pid, vm, overlayAddress, device, core, engine, encapsulation, mtu }, 'ready');
+  }
+
+  /** Undoes whatever `start` got done; may be called at any time after it. */
+  async stop(): Promise<void> {
+    this.#state = 'stopping';
+    // The device first: packets stop coming, and a reader that blocks on it wakes up.
+    await this.#journal?.undo();
+    await this.#dataPlane?.close();
+    await this.#control?.close();
+    if (this.#control) this.#log.info('stopped');
+  }
+
+  get #mtu(): number {
+    const overhead = OVERHEAD + (this.#config.key === undefined ? 0 : KEY_OVERHEAD);
+    return Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - overhead;
+  }
+
+  async #status(): Promise<Status> {
+    const { mappings, device, core, engine, encapsulation } = this.#config;
+    const { local } = this.#underlay as Underlay; // The socket is opened after it is known.
+    const counters = (await this.#dataPlane?.counters()) ?? NOTHING_YET;
+    const own = mappings.filter((m) => contains(m.underlay, local));
+    return {
+      state: this.#state,
+      pid: process.pid,
+      vm: formatAddress(local),
+      overlayAddress: own[0] ? formatAddress(own[0].addressOf(local, 1n)) : '',
+      mappings: own.map((m) => ({
+        overlay: formatPrefix(m.overlay),
+        underlay: formatPrefix(m.underlay),
+        slice: formatPrefix(m.sliceOf(local)),
+      })),
+      device,
+      core,
+      engine,
+      encapsulation,
+      mtu: this.#mtu,
+      tunnels: counters.tunnels,
+      outbound: directionStatus(counters.outbound),
+      inbound: directionStatus(counters.inbound),
+    };
+  }
+
+  async #tunnels() {
+    const { now, tunnels } = (await this.#dataPlane?.tunnels()) ?? { now: 0, tunnels: [] };
+    return tunnels.map((tunnel) => tunnelStatus(this.#config.mappings, tunnel, now));
+  }
+}
+
+function makeRunDir(runDir: string): void {
+  try {
+    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+  } catch (cause) {
+    const code = errorCode(cause);
+    throw new InlayError(code === 'EACCES' ? 'ERR_PERMISSION' : 'ERR_FAILED', `run directory ${runDir}: ${code}`, {
+      hint: 'choose another with --run-dir',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,35 @@
+/** The seam between the daemon and what forwards its packets. */
+import type { CoreConfig, CoreName, DirectionCounters, Tunnel } from './core/core.ts';
+import type { TunnelListener } from './forwarder.ts';
+
+/** What forwards packets: device, socket and core, in a thread or an event loop of their own. */
+export interface DataPlane {
+  /** Counters of both directions, and how many tunnels are open. */
+  counters(): Promise<Counters>;
+  /** All open tunnels, and the present time on the clock of their first and last use, in ms. */
+  tunnels(): Promise<{ now: number; tunnels: Tunnel[] }>;
+  /** Stops forwarding; the device goes with it. */
+  close(): Promise<void>;
+}
+
+export interface Counters {
+  outbound: DirectionCounters;
+  inbound: DirectionCounters;
+  tunnels: number;
+}
+
+export interface DataPlaneOptions {
+  device: string;
+  core: CoreName;
+  coreConfig: CoreConfig;
+  /** ms */
+  idleTimeout: number;
+  onTunnels: TunnelListener;
+  /** Called once if forwarding ends by itself, as when the device is deleted. */
+  onFailure: (error: Error) => void;
+}
+
+/** How often idle tunnels are looked for, in ms. */
+export function sweepInterval(idleTimeout: number): number {
+  return Math.min(idleTimeout / 4, 1000);
+}

@@ -1,0 +1,83 @@
+/** The linux engine, as the main thread sees it: opens device and socket and hands them to a forwarding worker. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { tunnelsFrom } from '../../core/core.ts';
+import type { Counters, DataPlane, DataPlaneOptions } from '../../dataplane.ts';
+import { openGreSocket } from './gre-socket.ts';
+import * as native from './native.ts';
+import { openTun } from './tun.ts';
+import type { WorkerMessage, WorkerOptions, WorkerRequest } from './worker.ts';
+
+export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataPlane> {
+  const engine = new LinuxEngine(options);
+  await engine.ready;
+  return engine;
+}
+
+class LinuxEngine implements DataPlane {
+  readonly ready: Promise<void>;
+  readonly #wakeFd: number;
+  readonly #wakeFlag = new Int32Array(new SharedArrayBuffer(4));
+  readonly #worker: Worker;
+  /** Those who wait for an answer, in the order of their requests, which is that of the answers. */
+  readonly #waiting: { resolve: (answer: never) => void; reject: (error: Error) => void }[] = [];
+  #closing = false;
+
+  constructor(options: DataPlaneOptions) {
+    const tunFd = openTun(options.device, native.O_NONBLOCK);
+    const socketFd = openGreSocket(options.coreConfig.local);
+    this.#wakeFd = native.must(native.eventfd(0, native.O_NONBLOCK | native.O_CLOEXEC), 'eventfd', 'for the worker');
+    const { core, coreConfig, idleTimeout } = options;
+    const workerData: WorkerOptions = {
+      ...{ tunFd, socketFd, wakeFd: this.#wakeFd, wakeFlag: this.#wakeFlag },
+      ...{ core, coreConfig, idleTimeout },
+    };
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
+    const fail = (error: Error) => {
+      for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
+      if (!this.#closing) options.onFailure(error);
+      this.#closing = true;
+    };
+    this.#worker.on('error', fail);
+    this.#worker.on('exit', () => fail(new Error('the forwarding worker has ended')));
+    this.ready = new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    this.#worker.on('message', (message: WorkerMessage) => {
+      if (message.kind === 'tunnels-changed') options.onTunnels(message.change, message.vms);
+      else this.#waiting.shift()?.resolve(message.answer as never);
+    });
+  }
+
+  counters(): Promise<Counters> {
+    return this.#request('counters');
+  }
+
+  async tunnels(): ReturnType<DataPlane['tunnels']> {
+    const { now, rows } = await this.#request<{ now: number; rows: Float64Array }>('tunnels');
+    return { now, tunnels: tunnelsFrom(rows) };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    const ended = once(this.#worker, 'exit');
+    this.#post('close');
+    await ended;
+    native.close(this.#wakeFd);
+  }
+
+  #request<T>(request: WorkerRequest): Promise<T> {
+    if (this.#closing) return Promise.reject(new Error('the data plane is closed'));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#post(request);
+    });
+  }
+
+  /** The worker blocks in poll(2), where messages do not reach it: the eventfd ends the poll, the flag tells a busy loop. */
+  #post(request: WorkerRequest): void {
+    this.#worker.postMessage(request);
+    Atomics.store(this.#wakeFlag, 0, 1);
+    const one = BigUint64Array.of(1n);
+    native.write(this.#wakeFd, native.pointer(one), 8);
+  }
+}

@@ -1,0 +1,118 @@
+/** The doorway to the system calls, through koffi; the only file that touches native code. Linux on a 64-bit little-endian machine. */
+import os from 'node:os';
+import koffi from 'koffi';
+import { InlayError, SystemError } from '../../errors.ts';
+
+// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <asm-generic/poll.h>, <linux/if_tun.h>, <sys/eventfd.h>
+export const O_RDWR = 0o2;
+export const O_NONBLOCK = 0o4000;
+export const O_CLOEXEC = 0o2000000;
+export const AF_INET = 2;
+export const SOCK_RAW = 3;
+export const SOCK_CLOEXEC = O_CLOEXEC;
+export const SOL_SOCKET = 1;
+export const SO_SNDBUFFORCE = 32;
+export const SO_RCVBUFFORCE = 33;
+export const IPPROTO_IP = 0;
+export const IPPROTO_GRE = 47;
+export const IP_HDRINCL = 3;
+export const MSG_DONTWAIT = 0x40;
+export const POLLIN = 1;
+export const TUNSETIFF = 0x400454ca;
+export const IFF_TUN = 0x0001;
+export const IFF_NO_PI = 0x1000;
+
+if (os.endianness() !== 'LE' || koffi.sizeof('void *') !== 8 || os.platform() !== 'linux') {
+  throw new InlayError(
+    'ERR_FAILED',
+    `no linux engine on ${os.platform()} ${os.arch()}: expected 64-bit little-endian Linux`,
+  );
+}
+
+// The C library that Node itself is linked with, whatever its name.
+const lib = koffi.load(null);
+
+/** An address in this process, as system calls take it. */
+export type Pointer = number;
+
+/** The address of a view's first byte. Array buffers of this size do not move, and live as long as the view. */
+export function pointer(view: ArrayBufferView): Pointer {
+  return Number(koffi.address(view));
+}
+
+export const open = lib.func('int open(const char *path, int flags)') as (path: string, flags: number) => number;
+export const close = lib.func('int close(int fd)') as (fd: number) => number;
+export const read = lib.func('intptr_t read(int fd, uintptr_t buf, size_t count)') as (
+  fd: number,
+  buf: Pointer,
+  count: number,
+) => number;
+export const write = lib.func('intptr_t write(int fd, uintptr_t buf, size_t count)') as (
+  fd: number,
+  buf: Pointer,
+  count: number,
+) => number;
+export const ioctl = lib.func('int ioctl(int fd, unsigned long request, void *argument)') as (
+  fd: number,
+  request: number,
+  argument: Uint8Array,
+) => number;
+export const socket = lib.func('int socket(int domain, int type, int protocol)') as (
+  domain: number,
+  type: number,
+  protocol: number,
+) => number;
+export const bind = lib.func('int bind(int fd, void *address, unsigned int length)') as (
+  fd: number,
+  address: Uint8Array,
+  length: number,
+) => number;
+export const setsockopt = lib.func('int setsockopt(int fd, int level, int name, void *value, unsigned int length)') as (
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+  length: number,
+) => number;
+export const sendmmsg = lib.func('int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)') as (
+  fd: number,
+  messages: Pointer,
+  count: number,
+  flags: number,
+) => number;
+export const recvmmsg = lib.func(
+  'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
+) as (fd: number, messages: Pointer, count: number, flags: number, timeout: number) => number;
+export const poll = lib.func('int poll(uintptr_t fds, unsigned long count, int timeout)') as (
+  fds: Pointer,
+  count: number,
+  timeout: number,
+) => number;
+export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') as (
+  initial: number,
+  flags: number,
+) => number;
+
+/** The name of the last call's error, such as 'EAGAIN'. */
+export function errorName(): string {
+  const number = koffi.errno();
+  return Object.entries(os.constants.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;
+}
+
+/** The last call's errno, without the price of its name. */
+export function errno(): number {
+  return koffi.errno();
+}
+
+export const { EAGAIN, EINTR } = os.constants.errno;
+
+/** Throws the last call's error if `result` is negative; else returns it. `what` says on what it was done. */
+export function must(result: number, syscall: string, what: string): number {
+  if (result < 0) throw new SystemError(syscall, koffi.errno(), errorName(), what);
+  return result;
+}
+
+/** A C int, in memory. */
+export function int(value: number): Uint8Array {
+  return new Uint8Array(Int32Array.of(value).buffer);
+}

@@ -1,0 +1,65 @@
+/** GRE packets through the package raw-socket. */
+import { InlayError } from '../../errors.ts';
+import { type DeviceListeners, EventDevice } from './device.ts';
+
+const IPPROTO_GRE = 47;
+/** Sends whole packets, header included, and receives none (raw(7)). */
+const IPPROTO_RAW = 255;
+const MAX_PACKET = 65535;
+/** Most packets that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
+const MAX_UNSENT = 256;
+
+/**
+ * Two sockets, because one that sends as well is starved of receiving; and the package fills one receive buffer again and again, so a
+ * packet is handed over at once.
+ */
+export class RawGreSocket extends EventDevice {
+  readonly #receiver: import('raw-socket').Socket;
+  readonly #sender: import('raw-socket').Socket;
+  #unsent = 0;
+
+  static async open(listeners: DeviceListeners): Promise<RawGreSocket> {
+    let raw: typeof import('raw-socket');
+    try {
+      raw = await import('raw-socket');
+    } catch (cause) {
+      throw new InlayError('ERR_FAILED', 'the portable engine needs the package raw-socket, which did not build here', {
+        hint: 'apt-get install g++ make python3, then npm rebuild raw-socket; or --engine linux',
+        cause,
+      });
+    }
+    try {
+      return new RawGreSocket(raw, listeners);
+    } catch (cause) {
+      throw new InlayError('ERR_PERMISSION', `no raw socket (${cause}): CAP_NET_RAW is missing`, { cause });
+    }
+  }
+
+  private constructor(raw: typeof import('raw-socket'), listeners: DeviceListeners) {
+    super(listeners);
+    this.#receiver = raw.createSocket({ protocol: IPPROTO_GRE, bufferSize: MAX_PACKET });
+    this.#sender = raw.createSocket({ protocol: IPPROTO_RAW });
+    this.#receiver.on('message', (packet) => this.receive(packet));
+    this.#receiver.on('error', (error) => this.fail(error));
+    this.#sender.on('error', (error) => this.fail(error));
+  }
+
+  protected send(packet: Uint8Array, peer: number): boolean {
+    if (this.#unsent >= MAX_UNSENT) return false;
+    // The package sends later, when the slot may hold another packet.
+    const copy = Buffer.from(packet);
+    this.#unsent++;
+    this.#sender.send(copy, 0, copy.length, peerText(peer), () => this.#unsent--);
+    return true;
+  }
+
+  close(): void {
+    this.#receiver.close();
+    this.#sender.close();
+  }
+}
+
+/** An address in network order, read as a little-endian number, as text. */
+function peerText(peer: number): string {
+  return `${peer & 255}.${(peer >>> 8) & 255}.${(peer >>> 16) & 255}.${peer >>> 24}`;
+}

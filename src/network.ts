@@ -1,0 +1,105 @@
+/** Sets up the machine's side of the overlay: addresses, routes and sysctls, each noted in the journal first. */
+import { existsSync, readFileSync } from 'node:fs';
+import { type Address, contains, formatAddress, formatPrefix } from './address.ts';
+import { InlayError } from './errors.ts';
+import { ip, ipJson } from './iproute.ts';
+import type { Journal } from './journal.ts';
+import type { Log } from './log.ts';
+import type { Mapping } from './mapping.ts';
+
+/** Our routes carry this number, so that they are recognisable as ours (rtnetlink(7): numbers above RTPROT_STATIC are free to use). */
+export const ROUTE_PROTOCOL = '73';
+
+/** The kernel's fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
+const FALLBACK_GRE = 'gre0';
+
+export interface NetworkOptions {
+  device: string;
+  local: Address;
+  mappings: readonly Mapping[];
+  /** Of the TUN device, in bytes. */
+  mtu: number;
+}
+
+/** Throws ERR_FAILED if a device of that name exists. */
+export async function refuseExistingDevice(name: string): Promise<void> {
+  if (!existsSync(`/sys/class/net/${name}`)) return;
+  throw new InlayError('ERR_FAILED', `device ${name} exists already: another daemon or program uses it`, {
+    hint: `choose another name with --device, or look who has it: ip -d link show ${name}`,
+  });
+}
+
+/** What the device is labelled with. */
+export function deviceAlias(local: Address): string {
+  return `inlay ${formatAddress(local)}`;
+}
+
+/** Gives the device its addresses and routes and takes it up. */
+export async function setUpNetwork(options: NetworkOptions, journal: Journal, log: Log): Promise<void> {
+  const { device, local, mappings, mtu } = options;
+  const alias = deviceAlias(local);
+  journal.add({ kind: 'device', name: device, alias });
+  await ip(['link', 'set', 'dev', device, 'alias', alias, 'mtu', String(mtu), 'addrgenmode', 'none']);
+  for (const mapping of mappings) {
+    if (contains(mapping.underlay, local)) {
+      await ip([
+        'address',
+        'add',
+        `${formatAddress(mapping.addressOf(local, 1n))}/${mapping.overlay.width}`,
+        'dev',
+        device,
+      ]);
+    }
+  }
+  await ip(['link', 'set', 'dev', device, 'up']);
+  for (const mapping of mappings) await addRoutes(mapping, options, journal);
+
+  const forwarding = `/proc/sys/net/ipv4/conf/${device}/forwarding`;
+  if (readFileSync(forwarding, 'utf8').trim() !== '1') {
+    journal.sysctl(forwarding, '1');
+    log.info({ device }, 'turned IPv4 forwarding on for the device');
+  }
+  await quietKernelGre(journal, log);
+}
+
+async function addRoutes(mapping: Mapping, { device, local }: NetworkOptions, journal: Journal): Promise<void> {
+  const here = contains(mapping.underlay, local);
+  const source = here ? ['src', formatAddress(mapping.addressOf(local, 1n))] : [];
+  await addRoute([formatPrefix(mapping.overlay), 'dev', device, ...source], journal);
+  // Addresses of our slice that no container has would come back to us through the overlay route.
+  if (here) await addRoute(['unreachable', formatPrefix(mapping.sliceOf(local))], journal);
+}
+
+async function addRoute(words: string[], journal: Journal): Promise<void> {
+  const route = [...words, 'proto', ROUTE_PROTOCOL];
+  const prefix = words.find((word) => word.includes('/')) as string;
+  const existing = await ip(['route', 'show', 'exact', prefix]);
+  if (existing !== '') {
+    throw new InlayError('ERR_FAILED', `a route to ${prefix} exists already: ${existing.trim()}`, {
+      hint: `remove it (ip route del ${prefix}), or choose another overlay`,
+    });
+  }
+  journal.add({ kind: 'route', route });
+  await ip(['route', 'add', ...route]);
+}
+
+/**
+ * Where the module ip_gre is loaded, the kernel handles protocol 47 beside our socket: with gre0 down it answers every packet with an ICMP
+ * error, with gre0 up it delivers each packet a second time. So gre0 goes up, and reverse path filtering (RFC 3704 §2.2: the way back to an
+ * overlay source leads through our device, not through gre0) drops what it decapsulates.
+ */
+async function quietKernelGre(journal: Journal, log: Log): Promise<void> {
+  if (!existsSync(`/sys/class/net/${FALLBACK_GRE}`)) return;
+  const conf = `/proc/sys/net/ipv4/conf/${FALLBACK_GRE}`;
+  journal.sysctl(`${conf}/rp_filter`, '1');
+  journal.sysctl(`${conf}/forwarding`, '0');
+  const [link] = await ipJson<{ flags: string[] }>(['link', 'show', 'dev', FALLBACK_GRE]);
+  if (!link?.flags.includes('UP')) {
+    journal.add({ kind: 'link-up', name: FALLBACK_GRE });
+    await ip(['link', 'set', 'dev', FALLBACK_GRE, 'up']);
+  }
+  log.info(
+    { device: FALLBACK_GRE },
+    'the kernel has GRE too: its copies of our packets are dropped by reverse path filtering',
+  );
+}

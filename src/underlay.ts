@@ -1,0 +1,71 @@
+/** What this machine's underlay looks like: its own address in it, and the MTU towards other VMs. */
+import { type Address, contains, formatAddress, formatPrefix, lowBits, parseAddress } from './address.ts';
+import { InlayError } from './errors.ts';
+import { ip, ipJson } from './iproute.ts';
+import type { Mapping } from './mapping.ts';
+
+interface LinkJson {
+  ifname: string;
+  mtu: number;
+  addr_info: { family: string; local: string }[];
+}
+
+export interface Underlay {
+  /** This VM's underlay address. */
+  local: Address;
+  /** Bytes that an outer packet may have. */
+  mtu: number;
+}
+
+/** Finds this VM's address inside the underlay prefixes: `wanted`, or the only one there is. Throws ERR_CONFIG with what was found. */
+export async function findUnderlay(mappings: readonly Mapping[], wanted: Address | undefined): Promise<Underlay> {
+  const links = await ipJson<LinkJson>(['address', 'show']);
+  const prefixes = [...new Set(mappings.map((m) => formatPrefix(m.underlay)))].join(', ');
+  const all = links.flatMap((link) =>
+    link.addr_info.flatMap((info) => {
+      const address = info.family === 'inet' ? parseAddress(info.local) : undefined;
+      return address ? [{ address, text: `${info.local} on ${link.ifname}`, mtu: link.mtu }] : [];
+    }),
+  );
+  const list = (found: typeof all) => found.map((a) => a.text).join(', ') || 'none at all';
+  const inside = all.filter((a) => mappings.some((m) => contains(m.underlay, a.address)));
+
+  if (wanted) {
+    const text = formatAddress(wanted);
+    if (!mappings.some((m) => contains(m.underlay, wanted))) {
+      throw new InlayError('ERR_CONFIG', `local address ${text} is outside the underlay ${prefixes}`);
+    }
+    const found = all.find((a) => a.address.bits === wanted.bits);
+    if (!found) throw new InlayError('ERR_CONFIG', `local address ${text} is not on this machine: it has ${list(all)}`);
+    return { local: wanted, mtu: await routeMtu(mappings, wanted, found.mtu) };
+  }
+  const [only, another] = inside;
+  if (!only) {
+    throw new InlayError(
+      'ERR_CONFIG',
+      `this machine has no address inside the underlay ${prefixes}: it has ${list(all)}`,
+      {
+        hint: 'correct the underlay prefix, or give this VM an address in it',
+      },
+    );
+  }
+  if (another) {
+    throw new InlayError('ERR_CONFIG', `several addresses are inside the underlay ${prefixes}: ${list(inside)}`, {
+      hint: `choose one with --local ${formatAddress(only.address)}`,
+    });
+  }
+  return { local: only.address, mtu: await routeMtu(mappings, only.address, only.mtu) };
+}
+
+/** The least MTU of the link and of the route to another VM; the address next to ours stands for all of them. */
+async function routeMtu(mappings: readonly Mapping[], local: Address, linkMtu: number): Promise<number> {
+  const mapping = mappings.find((m) => contains(m.underlay, local) && m.vmBits > 0);
+  if (!mapping) return linkMtu;
+  const neighbour = { width: local.width, bits: local.bits ^ (lowBits(mapping.vmBits) & 1n) };
+  try {
+    const text = await ip(['route', 'get', formatAddress(neighbour), 'from', formatAddress(local)]);
+    return Math.min(linkMtu, Number(/\bmtu (?:lock )?(\d+)/.exec(text)?.[1] ?? linkMtu));
+  } catch {
+    return linkMtu; // No route to that address: the others may have one.
+  }
+}
