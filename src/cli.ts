@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addDaemonCommands } from './commands/daemon.ts';
+import { addDemoCommand } from './commands/demo.ts';
 import { addOfflineCommands } from './commands/offline.ts';
 import { EXIT, InlayError } from './errors.ts';
 
@@ -15,6 +16,7 @@ const program = new Command('inlay')
   .exitOverride();
 addOfflineCommands(program);
 addDaemonCommands(program);
+addDemoCommand(program);
 for (const command of program.commands) command.exitOverride();
 
 try {

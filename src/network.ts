@@ -22,7 +22,7 @@ export interface NetworkOptions {
 }
 
 /** Throws ERR_FAILED if a device of that name exists. */
-export async function refuseExistingDevice(name: string): Promise<void> {
+export function refuseExistingDevice(name: string): void {
   if (!existsSync(`/sys/class/net/${name}`)) return;
   throw new InlayError('ERR_FAILED', `device ${name} exists already: another daemon or program uses it`, {
     hint: `choose another name with --device, or look who has it: ip -d link show ${name}`,

@@ -1,6 +1,6 @@
 /** Both twins, for the suites that run on each. */
 import { readFileSync } from 'node:fs';
-import { type CoreConfig, PacketCore, typescriptCore, wasmCore } from '../src/core/index.ts';
+import { type CoreConfig, type PacketCore, typescriptCore, wasmCore } from '../src/core/index.ts';
 
 const module = (file: string) => new WebAssembly.Module(readFileSync(new URL(`../build/${file}`, import.meta.url)));
 

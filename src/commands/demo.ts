@@ -1,0 +1,117 @@
+/** demo: a whole mesh on this machine. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { loadConfig } from '../config/config.ts';
+import type { SettingName } from '../config/settings.ts';
+import type { DemoResult } from '../demo/demo.ts';
+import { InlayError } from '../errors.ts';
+import { table } from '../table.ts';
+import { addJson, addSetting, example, flagsOf, print } from './options.ts';
+
+interface Options {
+  vms: number;
+  containers: number;
+  json?: boolean;
+  keep?: boolean;
+}
+
+/** What is handed to each daemon as it is. */
+const PASSED_ON: SettingName[] = ['encapsulation', 'key', 'core', 'engine'];
+const DEFAULTS = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
+
+export function addDemoCommand(program: Command): void {
+  const demo = program.command('demo').description('run a whole mesh on this machine, in namespaces of its own');
+  demo.option('--vms <NUMBER>', 'VMs', count, 3).option('--containers <NUMBER>', 'containers of each VM', count, 2);
+  for (const name of ['overlay', 'underlay', ...PASSED_ON] as SettingName[]) addSetting(demo, name);
+  addJson(demo).option('--keep', 'leave the mesh running and print how to look around');
+  example(demo, 'demo', 'demo --vms 8 --containers 4 --overlay 240.0.0.0/4', 'demo --core typescript --json');
+  demo.action(async (options: Options) => {
+    const flags = { ...DEFAULTS, ...flagsOf({ ...options }) };
+    const [mapping] = loadConfig(flags).mappings;
+    if (!mapping) throw new Error('a configuration has a mapping');
+    const words = PASSED_ON.flatMap((name) => {
+      const value = flagsOf({ ...options })[name];
+      return value === undefined ? [] : [`--${name}`, value];
+    });
+    const { runDemo } = await import('../demo/demo.ts');
+    const result = await runDemo({
+      mapping,
+      vms: options.vms,
+      containers: options.containers,
+      flags: words,
+      keep: options.keep ?? false,
+      progress: (text) => process.stderr.write(`${text}\n`),
+    });
+    print(options, result, () => resultText(result));
+    if (result.reachable < result.pairs || result.firstPacketsLost > 0) {
+      throw new InlayError(
+        'ERR_FAILED',
+        `${result.pairs - result.reachable} pairs not reachable, ${result.firstPacketsLost} first packets lost`,
+      );
+    }
+  });
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > 64) throw new InvalidArgumentError('expected a number from 1 to 64.');
+  return value;
+}
+
+function resultText(result: DemoResult): string {
+  const dash = (value: number | null) => (value === null ? '-' : String(value));
+  const { overlay, underlay, encapsulation, core, engine, mtu } = result;
+  return [
+    `mesh of ${result.vms} VMs with ${result.containers} containers each: ${overlay} over ${underlay}, ${encapsulation}, core ${core}, engine ${engine}, MTU ${mtu}`,
+    '',
+    table([['FROM VM', 'TO VM', 'PAIRS', 'FIRST ms', 'STEADY ms', 'TCP Mbit/s'], ...vmRows(result)]),
+    '',
+    table([
+      ['FROM VM', 'TUNNEL TO', 'PACKETS OUT', 'BYTES OUT', 'PACKETS IN', 'BYTES IN'],
+      ...result.tunnels.map((t) => [
+        t.from,
+        t.vm,
+        t.outbound.packets,
+        t.outbound.bytes,
+        t.inbound.packets,
+        t.inbound.bytes,
+      ]),
+    ]),
+    '',
+    table([
+      ['pairs reachable', `${result.reachable} of ${result.pairs}`],
+      ['first packets lost', `${result.firstPacketsLost} of ${result.firstPackets}`],
+      ['RTT of first packets', `${dash(result.firstMs)} ms`],
+      ['RTT, steady', `${dash(result.steadyMs)} ms`],
+      ['one TCP stream', `${dash(result.megabitsPerSecond)} Mbit/s`],
+    ]),
+  ].join('\n');
+}
+
+/** One row per ordered pair of VMs: reachable pairs, the best first and steady RTT, the fastest stream. */
+function vmRows({ results }: DemoResult): (string | number)[][] {
+  const groups = new Map<string, typeof results>();
+  for (const result of results) {
+    const name = `${result.fromVm} ${result.toVm}`;
+    groups.set(name, [...(groups.get(name) ?? []), result]);
+  }
+  const best = (values: (number | null)[], pick: (...values: number[]) => number) => {
+    const known = values.filter((value) => value !== null);
+    return known.length === 0 ? '-' : String(pick(...known));
+  };
+  return [...groups].map(([name, group]) => [
+    ...name.split(' '),
+    `${group.filter((r) => r.reachable).length}/${group.length}`,
+    best(
+      group.map((r) => r.firstMs),
+      Math.max,
+    ),
+    best(
+      group.map((r) => r.steadyMs),
+      Math.min,
+    ),
+    best(
+      group.map((r) => r.megabitsPerSecond),
+      Math.max,
+    ),
+  ]);
+}

@@ -1,0 +1,190 @@
+/** `demo`: a whole mesh on this machine, real traffic between all of its containers, and what came of it. */
+import { formatAddress } from '../address.ts';
+import type { Mapping } from '../mapping.ts';
+import type { TunnelStatus } from '../status.ts';
+import { Lab, requireCommands } from './lab.ts';
+import { type Container, Mesh, type Vm } from './mesh.ts';
+import { Agents, median, type PingResult, pingAll } from './traffic.ts';
+
+export interface DemoOptions {
+  mapping: Mapping;
+  vms: number;
+  containers: number;
+  /** Further words for `inlay up`. */
+  flags: readonly string[];
+  keep: boolean;
+  /** Told what happens. */
+  progress: (text: string) => void;
+}
+
+export interface PairResult {
+  from: string;
+  to: string;
+  fromVm: string;
+  toVm: string;
+  sent: number;
+  received: number;
+  /** ms; null if lost. */
+  firstMs: number | null;
+  steadyMs: number | null;
+  /** Of one TCP stream; null if it failed. */
+  megabitsPerSecond: number | null;
+  reachable: boolean;
+}
+
+export interface DemoResult {
+  vms: number;
+  containers: number;
+  overlay: string;
+  underlay: string;
+  encapsulation: string;
+  core: string;
+  engine: string;
+  mtu: number;
+  /** Ordered pairs of containers, and how many of them ping and TCP got through. */
+  pairs: number;
+  reachable: number;
+  /** First packets to a VM that no tunnel led to yet, and how many were lost. */
+  firstPackets: number;
+  firstPacketsLost: number;
+  /** Medians over pairs on different VMs. */
+  firstMs: number | null;
+  steadyMs: number | null;
+  /** One TCP stream between two VMs, alone, for a second. */
+  megabitsPerSecond: number | null;
+  tunnels: (TunnelStatus & { from: string })[];
+  results: PairResult[];
+}
+
+/** Bytes that all pairs together send by TCP, and the bounds of one pair's share. */
+const TCP_BYTES = 256 << 20;
+const MIN_STREAM = 256 << 10;
+const MAX_STREAM = 8 << 20;
+const LONG_STREAM = 1000; // ms
+
+export async function runDemo(options: DemoOptions): Promise<DemoResult> {
+  requireCommands('ping');
+  const lab = await Lab.open({ keep: options.keep });
+  const end = () => void lab.close().then(() => process.exit(130));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end);
+  try {
+    const { mapping, vms, containers, flags, progress } = options;
+    progress(`starting ${vms} VMs with ${containers} containers each`);
+    const mesh = await Mesh.start(lab, { mapping, vms, containersPerVm: containers, flags });
+    const result = await measure(lab, mesh, options);
+    if (options.keep) progress(lookAround(lab, mesh));
+    return result;
+  } finally {
+    if (!options.keep) await lab.close();
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, end);
+  }
+}
+
+async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions): Promise<DemoResult> {
+  const { containers, vms } = mesh;
+  const byAddress = new Map(containers.map((c) => [c.address, c]));
+  const pings = new Map<string, PingResult>();
+  const ping = async (from: Container, to: Container[]) => {
+    for (const result of await pingAll(
+      lab,
+      from,
+      to.map((c) => c.address),
+    ))
+      pings.set(`${from.address} ${result.to}`, result);
+  };
+
+  progress('sending the first packets: no tunnel exists yet');
+  const heads = vms.flatMap((vm) => vm.containers.slice(0, 1));
+  await Promise.all(
+    heads.map((head) =>
+      ping(
+        head,
+        heads.filter((other) => other !== head),
+      ),
+    ),
+  );
+  const opening = [...pings.values()];
+
+  progress(`pinging between all ${containers.length * (containers.length - 1)} pairs of containers`);
+  await Promise.all(
+    containers.map((from) =>
+      ping(
+        from,
+        containers.filter((to) => to !== from && !pings.has(`${from.address} ${to.address}`)),
+      ),
+    ),
+  );
+
+  progress('sending TCP streams between all pairs');
+  const agents = await Agents.start(lab, containers);
+  const share = Math.max(MIN_STREAM, Math.min(MAX_STREAM, TCP_BYTES / (pings.size || 1)));
+  const results: PairResult[] = [];
+  for (const [pair, result] of pings) {
+    const [from, to] = pair.split(' ').map((address) => byAddress.get(address)) as [Container, Container];
+    const rate =
+      result.received > 0 ? await agents.stream(from, { to: to.address, bytes: share, milliseconds: 0 }) : undefined;
+    results.push(pairResult(from, to, result, rate));
+  }
+  const [a, b] = heads;
+  const long = a && b ? await agents.stream(a, { to: b.address, bytes: 0, milliseconds: LONG_STREAM }) : undefined;
+  agents.stop();
+
+  const tunnels = await Promise.all(
+    vms.map(async (vm) => (await mesh.tunnels(vm)).map((tunnel) => ({ from: vm.underlay, ...tunnel }))),
+  );
+  const status = await mesh.status(vms[0] as Vm);
+  const across = results.filter((r) => r.fromVm !== r.toVm);
+  const firsts = opening.flatMap(({ first }) => first ?? []);
+  return {
+    vms: vms.length,
+    containers: containers.length / vms.length,
+    overlay: `${formatAddress(mapping.overlay)}/${mapping.overlay.length}`,
+    underlay: `${formatAddress(mapping.underlay)}/${mapping.underlay.length}`,
+    encapsulation: status.encapsulation,
+    core: status.core,
+    engine: status.engine,
+    mtu: status.mtu,
+    pairs: results.length,
+    reachable: results.filter((r) => r.reachable).length,
+    firstPackets: opening.length,
+    firstPacketsLost: opening.length - firsts.length,
+    firstMs: round(median(firsts)),
+    steadyMs: round(median(across.flatMap((r) => r.steadyMs ?? []))),
+    megabitsPerSecond: round(long),
+    tunnels: tunnels.flat(),
+    results,
+  };
+}
+
+function pairResult(from: Container, to: Container, ping: PingResult, rate: number | undefined): PairResult {
+  return {
+    from: from.address,
+    to: to.address,
+    fromVm: from.vm.underlay,
+    toVm: to.vm.underlay,
+    sent: ping.sent,
+    received: ping.received,
+    firstMs: round(ping.first),
+    steadyMs: round(ping.steady),
+    megabitsPerSecond: round(rate),
+    reachable: ping.received > 0 && rate !== undefined,
+  };
+}
+
+function round(value: number | undefined): number | null {
+  return value === undefined ? null : Number(value.toPrecision(4));
+}
+
+function lookAround(lab: Lab, mesh: Mesh): string {
+  const [vm] = mesh.vms as [Vm, ...Vm[]];
+  const [container] = vm.containers;
+  const words = (where: string, ...command: string[]) => `  ${lab.command(where, command).join(' ')}`;
+  return [
+    'the mesh keeps running; look around with',
+    words(vm.name, 'ip', 'route'),
+    ...(container ? [words(container.name, 'ping', mesh.containers.at(-1)?.address ?? vm.overlay)] : []),
+    words(vm.name, process.execPath, process.argv[1] ?? 'inlay', 'tunnels', '--run-dir', vm.runDir),
+    'and remove it with',
+    `  kill -9 ${lab.pid}`,
+  ].join('\n');
+}

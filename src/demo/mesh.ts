@@ -1,0 +1,203 @@
+/** A mesh in a lab: VMs that a bridge joins, each with a real daemon, and containers, each a network namespace. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { type Address, formatAddress, lowBits } from '../address.ts';
+import { ask } from '../control.ts';
+import { InlayError } from '../errors.ts';
+import type { Mapping } from '../mapping.ts';
+import type { Status, TunnelStatus } from '../status.ts';
+import type { Lab } from './lab.ts';
+
+export interface MeshPlan {
+  mapping: Mapping;
+  vms: number;
+  containersPerVm: number;
+  /** Further words for `inlay up`. */
+  flags: readonly string[];
+}
+
+export interface Container {
+  /** Its network namespace. */
+  name: string;
+  address: string;
+  vm: Vm;
+}
+
+export interface Vm {
+  /** Its network namespace. */
+  name: string;
+  underlay: string;
+  overlay: string;
+  slice: string;
+  runDir: string;
+  containers: Container[];
+}
+
+const BRIDGE = 'underlay';
+const CLI = fileURLToPath(new URL('../cli.js', import.meta.url));
+/** s */
+const READY_TIMEOUT = 15;
+/** The first VM is 192.168.16.32 where the underlay prefix has room for that, as in the documentation. */
+const FIRST_VM = 0x1020n;
+/** The first container has the number 90 where a slice has room for that. */
+const FIRST_CONTAINER = 90n;
+
+export class Mesh {
+  readonly vms: Vm[];
+  readonly #lab: Lab;
+  readonly #plan: MeshPlan;
+
+  private constructor(lab: Lab, plan: MeshPlan) {
+    this.#lab = lab;
+    this.#plan = plan;
+    this.vms = layOut(plan);
+  }
+
+  get containers(): Container[] {
+    return this.vms.flatMap((vm) => vm.containers);
+  }
+
+  /** Builds the network, starts the daemons, waits until they are ready, attaches the containers. */
+  static async start(lab: Lab, plan: MeshPlan): Promise<Mesh> {
+    const mesh = new Mesh(lab, plan);
+    await mesh.#buildUnderlay();
+    await Promise.all(mesh.vms.map((vm) => mesh.#startDaemon(vm)));
+    for (const vm of mesh.vms) await mesh.#attachContainers(vm);
+    return mesh;
+  }
+
+  async #buildUnderlay(): Promise<void> {
+    const { mapping } = this.#plan;
+    const lines = [`link add ${BRIDGE} type bridge`, `link set ${BRIDGE} up`];
+    for (const vm of this.vms) {
+      const port = `port-${vm.name}`;
+      lines.push(
+        `netns add ${vm.name}`,
+        `link add ${port} type veth peer name eth0 netns ${vm.name}`,
+        `link set ${port} master ${BRIDGE} up`,
+      );
+    }
+    for (const container of this.containers) lines.push(`netns add ${container.name}`);
+    await this.#lab.ip(undefined, lines);
+    for (const vm of this.vms) {
+      const length = mapping.underlay.length;
+      await this.#lab.ip(vm.name, [
+        'link set lo up',
+        `address add ${vm.underlay}/${length} dev eth0`,
+        'link set eth0 up',
+      ]);
+    }
+  }
+
+  async #startDaemon(vm: Vm): Promise<void> {
+    const { overlay, underlay } = this.#plan.mapping;
+    const prefixes = [
+      '--overlay',
+      `${formatAddress(overlay)}/${overlay.length}`,
+      '--underlay',
+      `${formatAddress(underlay)}/${underlay.length}`,
+    ];
+    const words = [process.execPath, CLI, 'up', ...prefixes, '--run-dir', vm.runDir, ...this.#plan.flags];
+    // The log goes to a file, so that the daemon does not depend on us.
+    const shell = ['sh', '-c', `exec "$@" 2>${logOf(vm)}`, 'sh', ...words];
+    const child = this.#lab.start(vm.name, shell, { stdio: 'ignore', detached: true });
+    child.unref();
+    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+
+    const deadline = performance.now() + READY_TIMEOUT * 1000;
+    for (;;) {
+      const status = await this.status(vm).catch(() => undefined);
+      if (status?.state === 'running') return;
+      const over = await Promise.race([ended.then(() => true), sleep(20, performance.now() > deadline)]);
+      if (over)
+        throw new InlayError('ERR_FAILED', `the daemon of ${vm.name} did not get ready:\n${await this.log(vm)}`);
+    }
+  }
+
+  async #attachContainers(vm: Vm): Promise<void> {
+    if (vm.containers.length === 0) return;
+    const { mtu } = await this.status(vm);
+    const outside: string[] = [];
+    for (const { name, address } of vm.containers) {
+      outside.push(
+        `link add ${name} type veth peer name eth0 netns ${name}`,
+        `link set ${name} up`,
+        `route add ${address}/32 dev ${name}`,
+      );
+    }
+    await this.#lab.ip(vm.name, outside);
+    // The kernel forwards what comes in from a device only where that is switched on.
+    await this.#lab.must(vm.name, [
+      'sh',
+      '-c',
+      `for name do echo 1 >/proc/sys/net/ipv4/conf/$name/forwarding; done`,
+      'sh',
+      ...vm.containers.map((c) => c.name),
+    ]);
+    for (const { name, address } of vm.containers) {
+      await this.#lab.ip(name, [
+        'link set lo up',
+        `address add ${address}/32 dev eth0`,
+        `link set eth0 mtu ${mtu} up`,
+        `route add ${vm.overlay} dev eth0`,
+        `route add default via ${vm.overlay}`,
+      ]);
+    }
+  }
+
+  status(vm: Vm): Promise<Status> {
+    return ask(this.#lab.path(vm.runDir), 'status');
+  }
+
+  tunnels(vm: Vm): Promise<TunnelStatus[]> {
+    return ask(this.#lab.path(vm.runDir), 'tunnels');
+  }
+
+  async log(vm: Vm): Promise<string> {
+    return (await this.#lab.run(undefined, ['cat', logOf(vm)])).stdout;
+  }
+}
+
+function logOf(vm: Vm): string {
+  return `${vm.runDir}.log`;
+}
+
+function layOut({ mapping, vms, containersPerVm }: MeshPlan): Vm[] {
+  const firstVm = fits(FIRST_VM, vms, 1n << BigInt(mapping.vmBits)) ? FIRST_VM : 1n;
+  const firstContainer = fits(FIRST_CONTAINER, containersPerVm, mapping.containersPerVm + 1n) ? FIRST_CONTAINER : 1n;
+  if (!fits(firstVm, vms, 1n << BigInt(mapping.vmBits)))
+    throw new InlayError('ERR_USAGE', `no room for ${vms} VMs: ${2 ** mapping.vmBits} in this plan`);
+  if (!fits(firstContainer, containersPerVm, mapping.containersPerVm + 1n)) {
+    throw new InlayError(
+      'ERR_USAGE',
+      `no room for ${containersPerVm} containers a VM: ${mapping.containersPerVm} in this plan`,
+    );
+  }
+  return Array.from({ length: vms }, (_, i) => {
+    const underlay: Address = {
+      width: 32,
+      bits: mapping.underlay.bits | ((firstVm + BigInt(i)) & lowBits(mapping.vmBits)),
+    };
+    const slice = mapping.sliceOf(underlay);
+    const vm: Vm = {
+      name: `vm${i + 1}`,
+      underlay: formatAddress(underlay),
+      overlay: formatAddress(mapping.addressOf(underlay, 1n)),
+      slice: `${formatAddress(slice)}/${slice.length}`,
+      runDir: `/run/vm${i + 1}`,
+      containers: [],
+    };
+    vm.containers = Array.from({ length: containersPerVm }, (_, n) => ({
+      name: `c${i + 1}-${n + 1}`,
+      address: formatAddress(mapping.addressOf(underlay, firstContainer + BigInt(n) + 1n)),
+      vm,
+    }));
+    return vm;
+  });
+}
+
+/** True if `count` numbers from `first` on stay below `end`; the last is left free, as it may be a broadcast address. */
+function fits(first: bigint, count: number, end: bigint): boolean {
+  return first + BigInt(count) < end;
+}

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Writes the golden vectors with scapy, an implementation that is not ours: python3 test/vectors/make.py (Debian: python3-scapy).
+
+A vector is input bytes, a direction and the verdict; forwarded packets also have output bytes and the peer (the remote VM).
+The VM is 192.168.16.32, the mesh 10.0.0.0/8 over 192.168.0.0/16 unless the file's config says otherwise.
+"""
+import json, pathlib
+from scapy.all import GRE, ICMP, IP, TCP, UDP, Raw
+
+HERE = pathlib.Path(__file__).parent
+LOCAL, REMOTE = '192.168.16.32', '192.168.16.33'
+OURS, THEIRS = '10.16.32.91', '10.16.33.7'
+CONFIG = {'local': LOCAL, 'mappings': [{'overlay': '10.0.0.0/8', 'underlay': '192.168.0.0/16'}]}
+CLASS_E = {'local': LOCAL, 'mappings': [{'overlay': '240.0.0.0/4', 'underlay': '192.168.0.0/17'}]}
+BOTH = {'local': LOCAL, 'mappings': CONFIG['mappings'] + [{'overlay': '240.0.0.0/4', 'underlay': '192.168.0.0/16'}]}
+
+
+def ping(src=OURS, dst=THEIRS, size=56, **ip):
+    return IP(src=src, dst=dst, id=0x1234, **ip) / ICMP(id=7, seq=1) / Raw(bytes(i & 255 for i in range(size)))
+
+
+def outer(payload, key=None, src=LOCAL, dst=REMOTE):
+    gre = GRE(proto=0x800) if key is None else GRE(proto=0x800, key_present=1, key=key)
+    return IP(src=src, dst=dst, id=0, flags='DF', ttl=64, proto=47) / gre / payload
+
+
+def gre_in(payload, src=REMOTE, dst=LOCAL, ip={}, **gre):
+    return IP(src=src, dst=dst, ttl=64, proto=47, **ip) / GRE(**{'proto': 0x800, **gre}) / payload
+
+
+def edit(packet, at, value):
+    b = bytearray(bytes(packet))
+    b[at:at + len(value)] = value
+    return bytes(b)
+
+
+def fix_checksum(packet, header=20):
+    b = bytearray(packet)
+    b[10:12] = b'\0\0'
+    s = sum(int.from_bytes(b[i:i + 2], 'big') for i in range(0, header, 2))
+    while s >> 16:
+        s = (s & 0xffff) + (s >> 16)
+    b[10:12] = (~s & 0xffff).to_bytes(2, 'big')
+    return bytes(b)
+
+
+def vector(name, source, direction, packet, verdict='forward', output=None, peer=None):
+    v = {'name': name, 'source': source, 'direction': direction, 'input': bytes(packet).hex(), 'verdict': verdict}
+    if output is not None:
+        v['output'], v['peer'] = bytes(output).hex(), peer
+    return v
+
+
+def outbound(name, source, packet, verdict='forward', **kw):
+    return vector(name, source, 'outbound', packet, verdict, **kw)
+
+
+def inbound(name, source, packet, verdict='forward', **kw):
+    return vector(name, source, 'inbound', packet, verdict, **kw)
+
+
+def write(file, config, vectors):
+    text = json.dumps({'config': config, 'vectors': vectors}, indent=1)
+    (HERE / f'{file}.json').write_text(text + '\n')
+
+
+p = ping()
+tcp = IP(src=OURS, dst=THEIRS, id=1) / TCP(sport=40000, dport=80, flags='PA', seq=1, ack=1) / Raw(b'x' * 1001)
+options = IP(src=OURS, dst=THEIRS, id=2, options=[b'\x94\x04\x00\x00']) / UDP(sport=1, dport=2) / Raw(b'abc')
+fragment = IP(src=OURS, dst=THEIRS, id=3, frag=185, flags='MF') / Raw(b'f' * 64)
+write('outbound', CONFIG, [
+    outbound('echo request', 'RFC 2784 2', p, output=outer(p), peer=REMOTE),
+    outbound('tcp, odd length', 'RFC 2784 2', tcp, output=outer(tcp), peer=REMOTE),
+    outbound('ip options', 'RFC 791 3.1', options, output=outer(options), peer=REMOTE),
+    outbound('fragment other than the first passes', 'RFC 7588 3', fragment, output=outer(fragment), peer=REMOTE),
+    outbound('header only', 'RFC 791 3.1', IP(src=OURS, dst=THEIRS, proto=59), output=outer(IP(src=OURS, dst=THEIRS, proto=59)), peer=REMOTE),
+    outbound('bytes behind the total length do not travel', 'RFC 791 3.1', bytes(p) + b'\xff' * 9, output=outer(p), peer=REMOTE),
+    outbound('to a VM itself', 'index 1', ping(dst='10.16.33.1'), output=outer(ping(dst='10.16.33.1')), peer=REMOTE),
+    outbound('from the VM itself', 'index 1', ping(src='10.16.32.1'), output=outer(ping(src='10.16.32.1')), peer=REMOTE),
+    outbound('empty', 'robustness', b'', 'truncated'),
+    outbound('19 bytes', 'RFC 791 3.1', bytes(p)[:19], 'truncated'),
+    outbound('shorter than its total length', 'RFC 791 3.1', bytes(p)[:-1], 'truncated'),
+    outbound('ipv6', 'RFC 8200 3', edit(p, 0, b'\x65'), 'not-ipv4'),
+    outbound('header length 16', 'RFC 791 3.1', edit(p, 0, b'\x44'), 'bad-header-length'),
+    outbound('total length below header length', 'RFC 791 3.1', fix_checksum(edit(p, 2, b'\x00\x13')), 'bad-total-length'),
+    outbound('total length zero', 'RFC 791 3.1', fix_checksum(edit(p, 2, b'\x00\x00')), 'bad-total-length'),
+    outbound('header checksum', 'RFC 1812 5.2.2', edit(p, 10, b'\xde\xad'), 'bad-header-checksum'),
+    outbound("another VM's source", 'RFC 5969 12', ping(src='10.16.31.91'), 'foreign-source'),
+    outbound('underlay source', 'RFC 5969 12', ping(src=LOCAL), 'foreign-source'),
+    outbound('our slice itself as source', 'index 0', ping(src='10.16.32.0'), 'foreign-source'),
+    outbound('our all-ones address as source', 'index all ones', ping(src='10.16.32.255'), 'foreign-source'),
+    outbound('loopback source', 'RFC 1122 3.2.1.3', ping(src='127.0.0.1'), 'foreign-source'),
+    outbound('destination outside the overlay', 'RFC 5969 8', ping(dst='172.16.0.1'), 'no-mapping'),
+    outbound('multicast destination', 'RFC 1122 3.2.1.3', ping(dst='224.0.0.1'), 'no-mapping'),
+    outbound('limited broadcast', 'RFC 1122 3.2.1.3', ping(dst='255.255.255.255'), 'no-mapping'),
+    outbound('our own slice', 'no loops', ping(dst='10.16.32.92'), 'own-slice'),
+    outbound('a slice itself', 'index 0', ping(dst='10.16.33.0'), 'reserved-address'),
+    outbound('all-ones address', 'index all ones', ping(dst='10.16.33.255'), 'reserved-address'),
+])
+
+q = ping(THEIRS, OURS)
+g = gre_in(q)
+write('inbound', CONFIG, [
+    inbound('echo request', 'RFC 2784 2', g, output=q, peer=REMOTE),
+    inbound('checksum present', 'RFC 2784 2.5', gre_in(q, chksum_present=1), output=q, peer=REMOTE),
+    inbound('checksum present, odd length', 'RFC 2784 2.5', gre_in(ping(THEIRS, OURS, 55), chksum_present=1), output=ping(THEIRS, OURS, 55), peer=REMOTE),
+    inbound('sequence number present', 'RFC 2890 2.2', gre_in(q, seqnum_present=1, sequence_number=5), output=q, peer=REMOTE),
+    inbound('checksum and sequence number', 'RFC 2890 2', gre_in(q, chksum_present=1, seqnum_present=1, sequence_number=5), output=q, peer=REMOTE),
+    inbound('reserved bits 6 to 12 are ignored', 'RFC 2784 2.3', edit(g, 20, b'\x03\xf8'), output=q, peer=REMOTE),
+    inbound('outer ip options', 'RFC 791 3.1', gre_in(q, ip={'options': [b'\x94\x04\x00\x00']}), output=q, peer=REMOTE),
+    inbound('bytes behind the outer total length', 'RFC 791 3.1', bytes(g) + b'\xff' * 9, output=q, peer=REMOTE),
+    inbound('bytes behind the inner total length', 'RFC 791 3.1', gre_in(bytes(q) + b'\xff' * 9), output=q, peer=REMOTE),
+    inbound('to the VM itself', 'index 1', gre_in(ping(THEIRS, '10.16.32.1')), output=ping(THEIRS, '10.16.32.1'), peer=REMOTE),
+    inbound('empty', 'robustness', b'', 'truncated'),
+    inbound('no room for GRE', 'RFC 2784 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\0\0\x08'), 'truncated'),
+    inbound('no room for the key', 'RFC 2890 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\x20\0\x08\0\0\0\0'), 'truncated'),
+    inbound('no inner packet', 'RFC 2784 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\0\0\x08\0'), 'truncated'),
+    inbound('inner packet cut off', 'RFC 791 3.1', gre_in(bytes(q)[:-1]), 'truncated'),
+    inbound('outer checksum', 'RFC 1122 3.2.1.2', edit(g, 10, b'\xde\xad'), 'bad-header-checksum'),
+    inbound('another protocol', 'RFC 2784 3', IP(src=REMOTE, dst=LOCAL, proto=4) / q, 'not-gre'),
+    inbound('outer fragment, first', 'RFC 791 3.2', gre_in(q, ip={'flags': 'MF'}), 'fragment'),
+    inbound('outer fragment, later', 'RFC 791 3.2', gre_in(q, ip={'frag': 9}), 'fragment'),
+    inbound("another VM's packet", 'scope', gre_in(q, dst='192.168.16.40'), 'not-for-us'),
+    inbound('outer source outside the underlay', 'CVE-2020-10136', gre_in(q, src='172.16.16.33'), 'foreign-underlay'),
+    inbound('outer source is ourselves', 'CVE-2024-7595', gre_in(q, src=LOCAL), 'foreign-underlay'),
+    inbound('outer source 0.0.0.0', 'RFC 1122 3.2.1.3', gre_in(q, src='0.0.0.0'), 'foreign-underlay'),
+    inbound('version 1', 'RFC 2784 2.4', gre_in(q, version=1), 'gre-version'),
+    inbound('version 7', 'RFC 2784 2.4', gre_in(q, version=7), 'gre-version'),
+    inbound('routing present', 'RFC 2784 2.3', gre_in(q, routing_present=1), 'gre-flags'),
+    inbound('strict source route', 'RFC 2784 2.3', edit(g, 20, b'\x08'), 'gre-flags'),
+    inbound('bit 5', 'RFC 2784 2.3', edit(g, 20, b'\x04'), 'gre-flags'),
+    inbound('checksum wrong', 'RFC 2784 2.5', edit(gre_in(q, chksum_present=1), 24, b'\xde\xad'), 'gre-checksum'),
+    inbound('ipv6 inside', 'RFC 2784 2.4', gre_in(q, proto=0x86DD), 'gre-protocol'),
+    inbound('arp inside', 'RFC 2784 2.4', gre_in(q, proto=0x0806), 'gre-protocol'),
+    inbound('unexpected key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=7), 'gre-key'),
+    inbound('inner is ipv6', 'RFC 8200 3', gre_in(edit(q, 0, b'\x65')), 'not-ipv4'),
+    inbound('inner header length', 'RFC 791 3.1', gre_in(edit(q, 0, b'\x44')), 'bad-header-length'),
+    inbound('inner total length', 'RFC 791 3.1', gre_in(fix_checksum(edit(q, 2, b'\x00\x13'))), 'bad-total-length'),
+    inbound('inner checksum', 'RFC 1812 5.2.2', gre_in(edit(q, 10, b'\xde\xad')), 'bad-header-checksum'),
+    inbound('inner source of a third VM', 'RFC 5969 12', gre_in(ping('10.16.34.7', OURS)), 'spoofed-source'),
+    inbound('inner source in our own slice', 'RFC 5969 12', gre_in(ping('10.16.32.92', OURS)), 'spoofed-source'),
+    inbound('inner source outside the overlay', 'RFC 5969 12', gre_in(ping('8.8.8.8', OURS)), 'spoofed-source'),
+    inbound('inner source is the slice itself', 'index 0', gre_in(ping('10.16.33.0', OURS)), 'spoofed-source'),
+    inbound('inner source is all ones', 'index all ones', gre_in(ping('10.16.33.255', OURS)), 'spoofed-source'),
+    inbound('inner source is an underlay address', 'CVE-2024-7596', gre_in(ping(REMOTE, OURS)), 'spoofed-source'),
+    inbound('inner destination on a third VM', 'no transit', gre_in(ping(THEIRS, '10.16.34.7')), 'foreign-destination'),
+    inbound("inner destination back on the sender's VM", 'CVE-2024-7595', gre_in(ping(THEIRS, '10.16.33.8')), 'foreign-destination'),
+    inbound('inner destination outside the overlay', 'CVE-2020-10136', gre_in(ping(THEIRS, '8.8.8.8')), 'foreign-destination'),
+    inbound('inner destination is an underlay address', 'CVE-2020-10136', gre_in(ping(THEIRS, LOCAL)), 'foreign-destination'),
+    inbound('inner multicast', 'RFC 1122 3.2.1.3', gre_in(ping(THEIRS, '224.0.0.5')), 'foreign-destination'),
+    inbound('our slice itself', 'index 0', gre_in(ping(THEIRS, '10.16.32.0')), 'reserved-address'),
+    inbound('our all-ones address', 'index all ones', gre_in(ping(THEIRS, '10.16.32.255')), 'reserved-address'),
+])
+
+KEY = 0xdecafbad
+write('keyed', {**CONFIG, 'key': KEY}, [
+    outbound('echo request', 'RFC 2890 2', p, output=outer(p, KEY), peer=REMOTE),
+    inbound('our key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=KEY), output=q, peer=REMOTE),
+    inbound('checksum, key and sequence number', 'RFC 2890 2', gre_in(q, chksum_present=1, key_present=1, key=KEY, seqnum_present=1, sequence_number=0), output=q, peer=REMOTE),
+    inbound('key and sequence number', 'RFC 2890 2', gre_in(q, key_present=1, key=KEY, seqnum_present=1, sequence_number=1), output=q, peer=REMOTE),
+    inbound('checksum and key', 'RFC 2890 2', gre_in(q, chksum_present=1, key_present=1, key=KEY), output=q, peer=REMOTE),
+    inbound('another key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=KEY ^ 1), 'gre-key'),
+    inbound('no key', 'RFC 2890 2.1', gre_in(q), 'gre-key'),
+])
+
+e = ping('242.4.0.91', '242.4.32.7')
+write('class-e', CLASS_E, [
+    outbound('echo request', '240.0.0.0/4 over a /17', e, output=outer(e), peer='192.168.16.33'),
+    outbound('no such VM bits', 'the last VM, all ones', ping('242.4.0.91', '255.255.255.255'), 'reserved-address'),
+    inbound('echo reply', '240.0.0.0/4 over a /17', gre_in(ping('242.4.32.7', '242.4.0.91')), output=ping('242.4.32.7', '242.4.0.91'), peer='192.168.16.33'),
+    inbound('sender outside the /17', 'scope', gre_in(ping('242.4.32.7', '242.4.0.91'), src='192.168.200.1'), 'foreign-underlay'),
+])
+
+x = ping(OURS, '241.2.16.7')
+write('several-mappings', BOTH, [
+    outbound('from one overlay to the other', 'two mappings, one underlay', x, output=outer(x), peer=REMOTE),
+    inbound('from the other overlay', 'two mappings, one underlay', gre_in(ping('241.2.16.7', OURS)), output=ping('241.2.16.7', OURS), peer=REMOTE),
+    inbound('spoofed across overlays', 'RFC 5969 12', gre_in(ping('241.2.32.7', OURS)), 'spoofed-source'),
+])
