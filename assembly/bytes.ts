@@ -15,3 +15,8 @@ export function putU16(p: usize, value: u32): void {
 export function putU32(p: usize, value: u32): void {
   store<u32>(p, bswap<u32>(value));
 }
+
+/** Adds to the f64 at `p`. */
+export function addF64(p: usize, value: f64): void {
+  store<f64>(p, load<f64>(p) + value);
+}

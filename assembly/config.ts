@@ -1,11 +1,12 @@
 /** What `configure` was told, kept in memory where every host can see it. */
 import { CONFIG, CONFIG_KEY, CONFIG_KEYED, CONFIG_LOCAL, CONFIG_MAPPINGS, CONFIG_TTL } from '../src/core/abi';
 
-export function setConfig(local: u32, isKeyed: bool, newKey: u32, newTtl: u32): void {
+/** Sets everything anew; no mapping is left. */
+export function configure(local: u32, keyed: i32, key: u32, ttl: u32): void {
   store<u32>(CONFIG + CONFIG_LOCAL, local);
-  store<u32>(CONFIG + CONFIG_KEYED, <u32>isKeyed);
-  store<u32>(CONFIG + CONFIG_KEY, isKeyed ? newKey : 0);
-  store<u32>(CONFIG + CONFIG_TTL, newTtl & 0xff);
+  store<u32>(CONFIG + CONFIG_KEYED, keyed !== 0 ? 1 : 0);
+  store<u32>(CONFIG + CONFIG_KEY, keyed !== 0 ? key : 0);
+  store<u32>(CONFIG + CONFIG_TTL, ttl & 0xff);
   setMappingCount(0);
 }
 

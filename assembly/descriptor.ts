@@ -26,7 +26,7 @@ export function bytes(d: usize): u32 {
 }
 
 /** True if the packet lies among the slots and has its headroom: without this a host's mistake would be a trap. */
-export function isValid(d: usize): bool {
+export function isInside(d: usize): bool {
   if (address(d) < <u32>(SLOTS + HEADROOM) || address(d) > <u32>MEMORY_SIZE) return false;
   return bytes(d) <= <u32>MEMORY_SIZE - address(d);
 }
@@ -36,7 +36,7 @@ export function setVerdict(d: usize, verdict: i32): void {
 }
 
 /** Points the descriptor to what is to be sent on. */
-export function forwardTo(d: usize, p: usize, length: i32, vm: u32): void {
+export function describe(d: usize, p: usize, length: i32, vm: u32): void {
   store<u32>(d + DESCRIPTOR_ADDRESS, <u32>p);
   store<u32>(d + DESCRIPTOR_LENGTH, <u32>length);
   putU32(d + DESCRIPTOR_PEER, vm);

@@ -15,13 +15,13 @@ import {
   TUNNEL_INBOUND_BYTES,
   TUNNEL_INBOUND_PACKETS,
 } from '../src/core/abi';
+import { addF64 } from './bytes';
 import { local } from './config';
-import { add } from './counters';
-import { address, bytes, forwardTo } from './descriptor';
+import { address, bytes, describe } from './descriptor';
 import { checkGre } from './gre';
 import { checkIpv4, destination, headerLength, isFragment, PROTOCOL_GRE, protocol, source, totalLength } from './ipv4';
-import { belongsTo, covering, inUnderlay, isReserved, vmIn } from './mapping';
-import { use } from './tunnels';
+import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping';
+import { useTunnel } from './tunnels';
 
 /** Decapsulates the underlay packet of descriptor `d`, and points `d` to the inner one; answers the inner length in bytes, or the drop reason. */
 export function decapsulatePacket(d: usize, now: f64): i32 {
@@ -32,7 +32,7 @@ export function decapsulatePacket(d: usize, now: f64): i32 {
   if (isFragment(p)) return DROP_FRAGMENT;
   if (destination(p) !== local()) return DROP_NOT_FOR_US;
   const vm = source(p);
-  if (vm === 0 || vm === local() || !inUnderlay(vm)) return DROP_FOREIGN_UNDERLAY;
+  if (vm === 0 || vm === local() || !isUnderlay(vm)) return DROP_FOREIGN_UNDERLAY;
 
   const gre = p + <usize>headerLength(p);
   const payload = totalLength(p) - headerLength(p);
@@ -42,16 +42,16 @@ export function decapsulatePacket(d: usize, now: f64): i32 {
   const inner = gre + <usize>header;
   const badInner = checkIpv4(inner, payload - header);
   if (badInner !== FORWARD) return badInner;
-  if (!belongsTo(source(inner), vm)) return DROP_SPOOFED_SOURCE;
+  if (senderOf(source(inner)) !== vm) return DROP_SPOOFED_SOURCE;
   const dst = destination(inner);
-  const mapping = covering(dst);
+  const mapping = findMapping(dst);
   if (mapping === 0 || vmIn(mapping, dst) !== local()) return DROP_FOREIGN_DESTINATION;
   if (isReserved(mapping, dst)) return DROP_RESERVED_ADDRESS;
 
   const length = totalLength(inner);
-  const tunnel = use(vm, now);
-  add(tunnel + TUNNEL_INBOUND_PACKETS, 1);
-  add(tunnel + TUNNEL_INBOUND_BYTES, <f64>length);
-  forwardTo(d, inner, length, vm);
+  const tunnel = useTunnel(vm, now);
+  addF64(tunnel + TUNNEL_INBOUND_PACKETS, 1);
+  addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>length);
+  describe(d, inner, length, vm);
   return length;
 }

@@ -1,12 +1,20 @@
 /** The packet core: a pure function over bytes in the module's own memory. docs/abi.md is its reference. */
-import { BATCH_SIZE, DROP_BAD_DESCRIPTOR, FORWARD, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../src/core/abi';
-import { setConfig } from './config';
-import { count as countPacket } from './counters';
-import { descriptor, isValid, setVerdict } from './descriptor';
+import {
+  BATCH_SIZE,
+  COUNTERS_BYTES,
+  COUNTERS_DROPS,
+  COUNTERS_FORWARDED,
+  COUNTERS_RECEIVED,
+  DROP_BAD_DESCRIPTOR,
+  FORWARD,
+  INBOUND_COUNTERS,
+  OUTBOUND_COUNTERS,
+} from '../src/core/abi';
+import { addF64 } from './bytes';
+import { descriptor, isInside, setVerdict } from './descriptor';
 import { decapsulatePacket } from './inbound';
-import { add, covering, vmIn } from './mapping';
 import { encapsulatePacket } from './outbound';
-import { beginChanges, expireIdle } from './tunnels';
+import { clearChanges, expireTunnels } from './tunnels';
 
 // Hosts in other languages read the layout from the module.
 export {
@@ -28,43 +36,43 @@ export {
   VERDICTS,
 } from '../src/core/abi';
 
-export function configure(local: u32, keyed: i32, key: u32, ttl: u32): void {
-  setConfig(local, keyed !== 0, key, ttl);
-}
-
-export function addMapping(overlay: u32, overlayLength: i32, underlay: u32, underlayLength: i32): i32 {
-  return add(overlay, overlayLength, underlay, underlayLength);
-}
-
-export function vmOf(overlayAddress: u32): u32 {
-  return vmIn(covering(overlayAddress), overlayAddress);
-}
+export { configure } from './config';
+export { addMapping, vmOf } from './mapping';
 
 export function encapsulate(count: i32, now: f64): i32 {
-  return handle(true, count, now);
+  return run(OUTBOUND_COUNTERS, count, now);
 }
 
 export function decapsulate(count: i32, now: f64): i32 {
-  return handle(false, count, now);
+  return run(INBOUND_COUNTERS, count, now);
 }
 
 export function expire(before: f64): i32 {
-  beginChanges();
-  return expireIdle(before);
+  clearChanges();
+  return expireTunnels(before);
 }
 
-function handle(outbound: bool, count: i32, now: f64): i32 {
-  beginChanges();
-  const counters = outbound ? OUTBOUND_COUNTERS : INBOUND_COUNTERS;
-  const n = min(count, BATCH_SIZE);
+/** Handles the first `count` packets in one direction, which its counters' place names; answers how many have FORWARD. */
+function run(counters: usize, count: i32, now: f64): i32 {
+  clearChanges();
+  const received = max(min(count, BATCH_SIZE), 0);
   let forwarded = 0;
-  for (let i = 0; i < n; i++) {
+  let bytes: f64 = 0;
+  for (let i = 0; i < received; i++) {
     const d = descriptor(i);
     let result = DROP_BAD_DESCRIPTOR;
-    if (isValid(d)) result = outbound ? encapsulatePacket(d, now) : decapsulatePacket(d, now);
-    setVerdict(d, min(result, FORWARD));
-    countPacket(counters, result);
-    if (result >= FORWARD) forwarded++;
+    if (isInside(d)) result = counters === OUTBOUND_COUNTERS ? encapsulatePacket(d, now) : decapsulatePacket(d, now);
+    if (result < FORWARD) {
+      setVerdict(d, result);
+      addF64(counters + COUNTERS_DROPS - 8 * result, 1);
+    } else {
+      setVerdict(d, FORWARD);
+      forwarded++;
+      bytes += <f64>result;
+    }
   }
+  addF64(counters + COUNTERS_RECEIVED, <f64>received);
+  addF64(counters + COUNTERS_FORWARDED, <f64>forwarded);
+  addF64(counters + COUNTERS_BYTES, bytes);
   return forwarded;
 }

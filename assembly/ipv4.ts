@@ -21,8 +21,8 @@ import { getU16, getU32, putU16, putU32 } from './bytes';
 import { fold, sum, verifies } from './checksum';
 
 // From the specification.
-export const IPV4_MIN_LENGTH: i32 = 20;
-export const IPV4_MAX_TOTAL_LENGTH: i32 = 65535;
+export const IPV4_LENGTH: i32 = 20;
+export const MAX_TOTAL_LENGTH: i32 = 65535;
 export const PROTOCOL_GRE: u32 = 47;
 const TOTAL_LENGTH: usize = 2;
 const FRAGMENT: usize = 6;
@@ -36,10 +36,10 @@ const FRAGMENT_MASK: u32 = 0x3fff; // more fragments, and the offset
 
 /** Checks the header of the packet at `p`, of which `available` bytes are there. Once it answers FORWARD, no accessor below reads past them. */
 export function checkIpv4(p: usize, available: i32): i32 {
-  if (available < IPV4_MIN_LENGTH) return DROP_TRUNCATED;
+  if (available < IPV4_LENGTH) return DROP_TRUNCATED;
   if (load<u8>(p) >> 4 !== 4) return DROP_NOT_IPV4;
   const header = headerLength(p);
-  if (header < IPV4_MIN_LENGTH) return DROP_BAD_HEADER_LENGTH;
+  if (header < IPV4_LENGTH) return DROP_BAD_HEADER_LENGTH;
   const total = totalLength(p);
   if (total < header) return DROP_BAD_TOTAL_LENGTH;
   if (total > available) return DROP_TRUNCATED;
@@ -74,9 +74,9 @@ export function destination(p: usize): u32 {
 }
 
 /**
- * Writes an outer header of IPV4_MIN_LENGTH bytes at `p`. Don't-fragment is set, so the identification may be anything (RFC 6864 §4.1): 0.
+ * Writes an outer header of IPV4_LENGTH bytes at `p`. Don't-fragment is set, so the identification may be anything (RFC 6864 §4.1): 0.
  */
-export function putOuterIpv4(p: usize, total: i32, ttl: u32, src: u32, dst: u32): void {
+export function putIpv4(p: usize, total: i32, ttl: u32, src: u32, dst: u32): void {
   putU16(p, 0x4500);
   putU16(p + TOTAL_LENGTH, <u32>total);
   putU32(p + 4, DONT_FRAGMENT);
@@ -85,5 +85,5 @@ export function putOuterIpv4(p: usize, total: i32, ttl: u32, src: u32, dst: u32)
   store<u16>(p + CHECKSUM, 0);
   putU32(p + SOURCE, src);
   putU32(p + DESTINATION, dst);
-  store<u16>(p + CHECKSUM, <u16>~fold(sum(p, IPV4_MIN_LENGTH, 0)));
+  store<u16>(p + CHECKSUM, <u16>~fold(sum(p, IPV4_LENGTH, 0)));
 }

@@ -21,7 +21,7 @@ const WIDTH: i32 = 32;
 const MIN_CONTAINER_BITS: i32 = 2;
 
 /** Adds a mapping; answers the number of mappings, or -1 if it does not fit. */
-export function add(overlay: u32, overlayLength: i32, underlay: u32, underlayLength: i32): i32 {
+export function addMapping(overlay: u32, overlayLength: i32, underlay: u32, underlayLength: i32): i32 {
   const count = mappingCount();
   if (count >= MAX_MAPPINGS) return -1;
   if (overlayLength < 1 || overlayLength > WIDTH || underlayLength < 1 || underlayLength > WIDTH) return -1;
@@ -44,7 +44,7 @@ export function add(overlay: u32, overlayLength: i32, underlay: u32, underlayLen
 }
 
 /** The mapping whose overlay prefix holds `address`, or 0. */
-export function covering(address: u32): usize {
+export function findMapping(address: u32): usize {
   const end = at(mappingCount());
   for (let m = at(0); m < end; m += MAPPING_SIZE) {
     if ((address & load<u32>(m + MAPPING_OVERLAY_MASK)) === load<u32>(m + MAPPING_OVERLAY)) return m;
@@ -59,6 +59,11 @@ export function vmIn(m: usize, address: u32): u32 {
   return load<u32>(m + MAPPING_UNDERLAY) | vm;
 }
 
+/** The underlay address of the VM whose slice holds `address`; 0 if no mapping covers it. */
+export function vmOf(address: u32): u32 {
+  return vmIn(findMapping(address), address);
+}
+
 /** True if the index of `address` under mapping `m` is nobody's: the slice itself, or all ones. */
 export function isReserved(m: usize, address: u32): bool {
   const mask = load<u32>(m + MAPPING_INDEX_MASK);
@@ -66,14 +71,14 @@ export function isReserved(m: usize, address: u32): bool {
   return index === 0 || index === mask;
 }
 
-/** True if `vm` is the VM that the overlay address `address` carries, and `address` can be somebody's. */
-export function belongsTo(address: u32, vm: u32): bool {
-  const m = covering(address);
-  return vm !== 0 && vmIn(m, address) === vm && !isReserved(m, address);
+/** The VM on which the owner of `address` lives; 0 if `address` can be nobody's. */
+export function senderOf(address: u32): u32 {
+  const m = findMapping(address);
+  return m === 0 || isReserved(m, address) ? 0 : vmIn(m, address);
 }
 
 /** True if `address` is in the underlay prefix of a mapping. */
-export function inUnderlay(address: u32): bool {
+export function isUnderlay(address: u32): bool {
   const end = at(mappingCount());
   for (let m = at(0); m < end; m += MAPPING_SIZE) {
     if ((address & load<u32>(m + MAPPING_UNDERLAY_MASK)) === load<u32>(m + MAPPING_UNDERLAY)) return true;

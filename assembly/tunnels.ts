@@ -26,13 +26,13 @@ import {
 const GOLDEN_RATIO: u32 = 0x9e3779b1;
 
 /** Forgets which tunnels the previous call opened and closed. */
-export function beginChanges(): void {
+export function clearChanges(): void {
   store<u32>(CHANGES + CHANGES_OPENED, 0);
   store<u32>(CHANGES + CHANGES_CLOSED, 0);
 }
 
 /** The record of the tunnel to `vm`, opened if there is none, marked as used at `now`. */
-export function use(vm: u32, now: f64): usize {
+export function useTunnel(vm: u32, now: f64): usize {
   const set = <i32>((vm * GOLDEN_RATIO) >> (32 - TUNNEL_SETS_LOG2)) * TUNNEL_WAYS;
   for (let i = set; i < set + TUNNEL_WAYS; i++) {
     if (keyOf(i) === vm) {
@@ -40,15 +40,15 @@ export function use(vm: u32, now: f64): usize {
       return record(i);
     }
   }
-  return open(victimOf(set), vm, now);
+  return openTunnel(victimIn(set), vm, now);
 }
 
 /** Closes tunnels last used before `before`, at most as many as the list of closed ones holds; answers how many. */
-export function expireIdle(before: f64): i32 {
+export function expireTunnels(before: f64): i32 {
   let closed = 0;
   for (let i = 0; i < TUNNEL_CAPACITY && closed < BATCH_SIZE; i++) {
     if (keyOf(i) !== 0 && load<f64>(record(i) + TUNNEL_LAST_USE) < before) {
-      close(i);
+      closeTunnel(i);
       closed++;
     }
   }
@@ -56,7 +56,7 @@ export function expireIdle(before: f64): i32 {
 }
 
 /** The first free way of a set, or else the way that has been idle longest. */
-function victimOf(set: i32): i32 {
+function victimIn(set: i32): i32 {
   let victim = set;
   for (let i = set; i < set + TUNNEL_WAYS; i++) {
     if (keyOf(i) === 0) return i;
@@ -65,8 +65,8 @@ function victimOf(set: i32): i32 {
   return victim;
 }
 
-function open(i: i32, vm: u32, now: f64): usize {
-  if (keyOf(i) !== 0) close(i);
+function openTunnel(i: i32, vm: u32, now: f64): usize {
+  if (keyOf(i) !== 0) closeTunnel(i);
   store<u32>(TUNNEL_KEYS + 4 * i, vm);
   store<f64>(record(i) + TUNNEL_FIRST_USE, now);
   store<f64>(record(i) + TUNNEL_LAST_USE, now);
@@ -75,7 +75,7 @@ function open(i: i32, vm: u32, now: f64): usize {
   return record(i);
 }
 
-function close(i: i32): void {
+function closeTunnel(i: i32): void {
   append(CHANGES_CLOSED, CHANGES_CLOSED_LIST, keyOf(i));
   store<u32>(TUNNEL_KEYS + 4 * i, 0);
   memory.fill(record(i), 0, TUNNEL_SIZE);

@@ -39,7 +39,7 @@ export function addDemoCommand(program: Command): void {
       containers: options.containers,
       flags: words,
       keep: options.keep ?? false,
-      progress: (text) => process.stderr.write(`${text}\n`),
+      progress: (text) => process.stderr.write(`${(performance.now() / 1000).toFixed(1)} s: ${text}\n`),
     });
     print(options, result, () => resultText(result));
     if (result.reachable < result.pairs || result.firstPacketsLost > 0) {

@@ -3,7 +3,7 @@ import net from 'node:net';
 
 /** TCP port on which every agent listens. */
 const PORT = 5001;
-const CHUNK = Buffer.alloc(256 << 10, 'inlay');
+const CHUNK = Buffer.alloc(64 << 10, 'inlay');
 /** ms */
 const TIMEOUT = 20_000;
 

@@ -56,11 +56,11 @@ export interface DemoResult {
   results: PairResult[];
 }
 
-/** Bytes that all pairs together send by TCP, and the bounds of one pair's share. */
-const TCP_BYTES = 256 << 20;
-const MIN_STREAM = 256 << 10;
+/** One stream between two VMs, alone, for so many ms. Its rate decides how much each pair sends, so that all of them take about as long as STREAMS. */
+const LONG_STREAM = 1000;
+const STREAMS = 4000;
+const MIN_STREAM = 64 << 10;
 const MAX_STREAM = 8 << 20;
-const LONG_STREAM = 1000; // ms
 
 export async function runDemo(options: DemoOptions): Promise<DemoResult> {
   requireCommands('ping');
@@ -117,16 +117,17 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
 
   progress('sending TCP streams between all pairs');
   const agents = await Agents.start(lab, containers);
-  const share = Math.max(MIN_STREAM, Math.min(MAX_STREAM, TCP_BYTES / (pings.size || 1)));
-  const results: PairResult[] = [];
-  for (const [pair, result] of pings) {
-    const [from, to] = pair.split(' ').map((address) => byAddress.get(address)) as [Container, Container];
-    const rate =
-      result.received > 0 ? await agents.stream(from, { to: to.address, bytes: share, milliseconds: 0 }) : undefined;
-    results.push(pairResult(from, to, result, rate));
-  }
   const [a, b] = heads;
   const long = a && b ? await agents.stream(a, { to: b.address, bytes: 0, milliseconds: LONG_STREAM }) : undefined;
+  const affordable = ((long ?? 0) * 1000 * STREAMS) / 8 / (pings.size || 1);
+  const bytes = Math.max(MIN_STREAM, Math.min(MAX_STREAM, affordable));
+  const results: PairResult[] = [];
+  for (const [pair, result] of [...pings].sort()) {
+    const [from, to] = pair.split(' ').map((address) => byAddress.get(address)) as [Container, Container];
+    const rate =
+      result.received > 0 ? await agents.stream(from, { to: to.address, bytes, milliseconds: 0 }) : undefined;
+    results.push(pairResult(from, to, result, rate));
+  }
   agents.stop();
 
   const tunnels = await Promise.all(

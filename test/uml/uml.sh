@@ -75,6 +75,7 @@ tail -s 0.1 --pid=$machine -n +1 -f "$work/host/stdout" &
 streams="$streams $!"
 wait -n $machine $watchdog || true
 kill -KILL -- "-$machine" 2> /dev/null || true
+wait $machine 2> /dev/null || true
 wait $streams
 
 if [ -s "$work/host/status" ]; then exit "$(cat "$work/host/status")"; fi

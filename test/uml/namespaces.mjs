@@ -1,0 +1,106 @@
+/** The scene in which `inlay up` meets the kernel's GRE: three network namespaces, and commands in them. Runs in User-mode Linux, as root. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+
+/** The two VMs: on `kernel`, GRE is the kernel's; on `inlay`, it is ours, and `container` is a container there. */
+export const UNDERLAY = { kernel: '192.168.16.32', inlay: '192.168.16.33' };
+export const OVERLAY = { kernel: '10.16.32.1', inlay: '10.16.33.1', container: '10.16.33.91' };
+const SLICE = '10.16.33.0/24';
+
+/** Starts a command in a namespace. `done` resolves to its exit status and output and never rejects; what it says on stderr is passed on too. */
+export function start(namespace, ...command) {
+  const child = spawn('ip', ['netns', 'exec', namespace, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr']) {
+    child[name].setEncoding('utf8').on('data', (text) => {
+      output[name] += text;
+      if (name === 'stderr') process.stderr.write(`${namespace}: ${text}`);
+    });
+  }
+  const done = once(child, 'close').then(([status, signal]) => ({ status, signal, ...output }));
+  return { child, done };
+}
+
+/** Runs a command in a namespace; throws unless it succeeds. Resolves to what it prints. */
+export async function run(namespace, ...command) {
+  const { status, stdout } = await start(namespace, ...command).done;
+  if (status !== 0) throw new Error(`${namespace}: ${command.join(' ')}: exit status ${status}`);
+  return stdout;
+}
+
+/** Runs `ip` on many lines at once: each process costs tens of milliseconds here. */
+async function ipBatch(namespace, lines) {
+  const command = namespace ? ['netns', 'exec', namespace, 'ip', '-batch', '-'] : ['-batch', '-'];
+  const child = spawn('ip', command, { stdio: ['pipe', 2, 2] });
+  child.stdin.end(`${lines.join('\n')}\n`);
+  const [status] = await once(child, 'close');
+  if (status !== 0) throw new Error(`ip -batch failed in ${namespace ?? 'the first namespace'}`);
+}
+
+export async function makeNamespaces() {
+  await ipBatch(undefined, [
+    ...['kernel', 'inlay', 'container'].map((name) => `netns add ${name}`),
+    'link add eth0 netns kernel type veth peer name eth0 netns inlay',
+    'link add eth0 netns container type veth peer name veth0 netns inlay',
+  ]);
+  await ipBatch('kernel', ['link set lo up', `address add ${UNDERLAY.kernel}/16 dev eth0`, 'link set eth0 up']);
+  await ipBatch('inlay', [
+    ...['link set lo up', `address add ${UNDERLAY.inlay}/16 dev eth0`, 'link set eth0 up'],
+    ...['link set veth0 up', `route add ${OVERLAY.container} dev veth0`],
+  ]);
+  await ipBatch('container', [
+    ...['link set lo up', 'link set eth0 up', `address add ${OVERLAY.container}/32 dev eth0`],
+    ...[`route add ${UNDERLAY.inlay} dev eth0`, `route add default via ${UNDERLAY.inlay}`],
+  ]);
+  await run('inlay', 'sysctl', '-qw', 'net.ipv4.conf.veth0.forwarding=1');
+}
+
+/** Gives `kernel` a GRE tunnel of the kernel's own, instead of the one it had. */
+export async function makeKernelTunnel(shape, key) {
+  const keyWords = key === undefined ? '' : `key ${key}`;
+  const remote = shape === 'point-to-point' ? `remote ${UNDERLAY.inlay}` : '';
+  await start('kernel', 'ip', 'link', 'del', 'gre1').done;
+  await ipBatch('kernel', [
+    `link add gre1 type gre local ${UNDERLAY.kernel} ${remote} ttl 64 ${keyWords}`,
+    `address add ${OVERLAY.kernel}/32 dev gre1`,
+    'link set gre1 up',
+    ...(shape === 'point-to-point'
+      ? ['route add 10.0.0.0/8 dev gre1']
+      : [
+          `neighbour add ${OVERLAY.inlay} lladdr ${UNDERLAY.inlay} dev gre1 nud permanent`,
+          `route add ${SLICE} via ${OVERLAY.inlay} dev gre1 onlink`,
+        ]),
+  ]);
+}
+
+/** Sends `count` echo requests. The fraction of them that get lost, and answers that come twice, are what the caller wants to know. */
+export async function ping(from, to, count) {
+  const { stdout } = await start(from, 'ping', '-n', '-c', String(count), '-i', '0.02', '-W', '2', OVERLAY[to]).done;
+  const number = (pattern) => Number(pattern.exec(stdout)?.[1] ?? 0);
+  return {
+    ...{ from, to, sent: number(/(\d+) packets transmitted/) },
+    ...{ received: number(/(\d+) received/), duplicates: number(/\+(\d+) duplicates/), errors: number(/\+(\d+) errors/) },
+  };
+}
+
+/** What `up` may change in `inlay`, as a flat list of lines: links, addresses, routes and sysctls. Counters and clocks are left out. */
+export async function snapshot() {
+  const text = await run(
+    'inlay',
+    'sh',
+    '-c',
+    // The routing cache shows up in `table all` and is no setting.
+    "ip -o link; ip -o address; ip route show table all; ip -6 route show table all; grep -rs . /proc/sys/net/ipv4 /proc/sys/net/ipv6 || true",
+  );
+  return text
+    .split('\n')
+    .map((line) => line.replace(/valid_lft.*/, '').trim())
+    .filter((line) => line !== '');
+}
+
+/** The ICMP errors "destination unreachable" that `inlay` has sent. */
+export async function unreachables() {
+  const lines = (await run('inlay', 'cat', '/proc/net/snmp')).split('\n').filter((line) => line.startsWith('Icmp:'));
+  const [names, values] = lines.map((line) => line.split(' '));
+  return Number(values[names.indexOf('OutDestUnreachs')]);
+}

@@ -1,0 +1,117 @@
+/**
+ * What happens when `inlay up` meets the kernel's own GRE: node scenario.mjs RUNS. RUNS is a JSON list of { core, key, end }; each is one
+ * daemon. Prints one JSON document with what was seen and judges nothing. Runs in User-mode Linux, as root.
+ */
+import { once } from 'node:events';
+import { release } from 'node:os';
+import * as scene from './namespaces.mjs';
+
+const CLI = new URL('../../dist/cli.js', import.meta.url).pathname;
+const TCP = new URL('tcp.mjs', import.meta.url).pathname;
+const PINGS = 20;
+/** Where nothing is to come back, less will do. */
+const LOST_PINGS = 5;
+const TRANSFER = 4 << 20;
+/** Both ways between the VMs, and between one VM and a container of the other. */
+const WAYS = [
+  ['kernel', 'inlay'],
+  ['inlay', 'kernel'],
+  ['kernel', 'container'],
+  ['container', 'kernel'],
+];
+
+async function pings(count) {
+  const found = [];
+  for (const [from, to] of WAYS) found.push(await scene.ping(from, to, count));
+  return found;
+}
+
+/** One connection, both directions at once. The transfer counts as failed if it has no end. */
+async function transfer(from, to) {
+  const listener = scene.start(to, 'node', TCP, 'listen', scene.OVERLAY[to], String(TRANSFER));
+  await Promise.race([once(listener.child.stderr, 'data'), listener.done]);
+  const connector = scene.start(from, 'timeout', '60', 'node', TCP, 'connect', scene.OVERLAY[to], String(TRANSFER));
+  const { status, stdout } = await connector.done;
+  if (status !== 0) listener.child.kill();
+  const other = await listener.done;
+  return { from, to, client: parse(stdout), server: parse(other.stdout) };
+}
+
+function parse(text) {
+  return text === '' ? null : JSON.parse(text);
+}
+
+const inlay = (...words) => scene.run('inlay', 'node', CLI, ...words);
+const status = async () => JSON.parse(await inlay('status', '--json', '--wait', '60'));
+
+/** The state of gre0 that `up` has to do with. */
+function gre0(lines) {
+  const link = lines.find((line) => line.includes(': gre0')) ?? '';
+  return {
+    up: /<[^>]*\bUP\b/.test(link),
+    addresses: lines.filter((line) => /^\d+: gre0 .*\binet6? /.test(line)),
+  };
+}
+
+/** Sends with a key that the daemon does not have. */
+async function otherKey(shape, key) {
+  const before = await status();
+  await scene.makeKernelTunnel(shape, key);
+  const found = await pings(LOST_PINGS);
+  const after = await status();
+  const drops = Object.keys(after.inbound.drops).map((reason) => [
+    reason,
+    after.inbound.drops[reason] - (before.inbound.drops[reason] ?? 0),
+  ]);
+  return {
+    ...{ key: key ?? null, pings: found, forwarded: after.inbound.packets - before.inbound.packets },
+    drops: Object.fromEntries(drops.filter(([, count]) => count > 0)),
+  };
+}
+
+async function oneDaemon({ core, key, end }) {
+  const before = await scene.snapshot();
+  const flags = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16', '--core', core];
+  if (key !== undefined) flags.push('--key', String(key));
+  const daemon = scene.start('inlay', 'node', CLI, 'up', ...flags);
+  await status();
+  const during = await scene.snapshot();
+  const unreachablesBefore = await scene.unreachables();
+
+  const tunnels = [];
+  for (const shape of ['point-to-point', 'multipoint']) {
+    await scene.makeKernelTunnel(shape, key);
+    const [client, server] = shape === 'multipoint' ? ['inlay', 'kernel'] : ['kernel', 'inlay'];
+    tunnels.push({ shape, pings: await pings(PINGS), transfer: await transfer(client, server) });
+  }
+  const drops = { ...(await status()).inbound.drops };
+  const otherKeys = [];
+  for (const other of key === undefined ? [1] : [key + 1, undefined]) {
+    otherKeys.push(await otherKey('point-to-point', other));
+  }
+  const unreachables = (await scene.unreachables()) - unreachablesBefore;
+
+  daemon.child.kill(end);
+  const ended = await daemon.done;
+  const down = end === 'SIGKILL' ? await inlay('down') : null;
+  const after = await scene.snapshot();
+  return {
+    ...{ core, key: key ?? null, end, tunnels, drops, otherKeys, unreachables },
+    ...{ gre0: gre0(during), exitStatus: ended.status, down },
+    left: [...after.filter((line) => !before.includes(line)), ...before.filter((line) => !after.includes(line))],
+  };
+}
+
+/** That the kernel does answer with ICMP errors as long as nothing stops it, and that this scene sees them. */
+async function withoutDaemon() {
+  const before = await scene.unreachables();
+  await scene.makeKernelTunnel('point-to-point', undefined);
+  const found = await scene.ping('kernel', 'inlay', LOST_PINGS);
+  return { ping: found, unreachables: (await scene.unreachables()) - before };
+}
+
+await scene.makeNamespaces();
+const control = await withoutDaemon();
+const daemons = [];
+for (const run of JSON.parse(process.argv[2])) daemons.push(await oneDaemon(run));
+process.stdout.write(`${JSON.stringify({ kernel: release(), control, daemons })}\n`);
