@@ -19,7 +19,7 @@ export function parseAddress(text: string): Address | undefined {
 
 /** Reads ADDRESS/LENGTH; undefined if it is not of that form. Host bits are kept: see `network`. */
 export function parsePrefix(text: string): Prefix | undefined {
-  const [, head, tail] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
+  const [, head, tail] = /^([^/]+)\/(0|[1-9]\d?)$/.exec(text) ?? [];
   const address = head === undefined ? undefined : parseAddress(head);
   const length = Number(tail);
   return address && length <= address.width ? { ...address, length } : undefined;

@@ -5,9 +5,15 @@ import { Command, CommanderError } from 'commander';
 import { addDaemonCommands } from './commands/daemon.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addOfflineCommands } from './commands/offline.ts';
-import { EXIT, InlayError } from './errors.ts';
+import { EXIT, errorCode, InlayError } from './errors.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+
+// A reader that has gone, as in `inlay plan | head -1`, or a full disk: no stack trace either.
+process.stdout.on('error', (error) => {
+  if (errorCode(error) !== 'EPIPE') process.stderr.write(`inlay: ${error.message}\n`);
+  process.exit(EXIT.failed);
+});
 
 const program = new Command('inlay')
   .description('Stateless mesh networking for dense container hosts: overlay addresses carry the address of their VM.')

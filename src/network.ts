@@ -97,6 +97,9 @@ async function quietKernelGre(journal: Journal, log: Log): Promise<void> {
   if (!link?.flags.includes('UP')) {
     journal.add({ kind: 'link-up', name: FALLBACK_GRE });
     await ip(['link', 'set', 'dev', FALLBACK_GRE, 'up']);
+    // Up, it would also take IPv6 out of anyone's GRE packets. The kernel makes this file when the device goes up for the first time.
+    const ipv6 = `/proc/sys/net/ipv6/conf/${FALLBACK_GRE}/disable_ipv6`;
+    if (existsSync(ipv6)) journal.sysctl(ipv6, '1');
   }
   log.info(
     { device: FALLBACK_GRE },

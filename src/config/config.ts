@@ -1,11 +1,11 @@
 /** The configuration: a YAML file and flags, checked against one table of settings. */
 import { distance } from 'fastest-levenshtein';
 import * as v from 'valibot';
-import type { Address } from '../address.ts';
+import type { Address, Prefix } from '../address.ts';
 import { InlayError } from '../errors.ts';
 import { checkMappings, Mapping } from '../mapping.ts';
 import { type Setting, type SettingName, settings } from './settings.ts';
-import { fileSource, flagSource, type Source } from './source.ts';
+import { fileSource, flagSource, type Path, type Source } from './source.ts';
 
 export interface Config {
   mappings: Mapping[];
@@ -26,7 +26,11 @@ export type Flags = Partial<Record<SettingName, string>>;
 
 type Schemas = { -readonly [N in SettingName]: (typeof settings)[N]['schema'] };
 const schemas = Object.fromEntries(Object.entries(settings).map(([name, s]) => [name, s.schema])) as Schemas;
-const schema = v.partial(v.strictObject(schemas, 'expected keys and values such as overlay: 10.0.0.0/8'));
+const KEYS = 'expected keys and values such as overlay: 10.0.0.0/8';
+const schema = v.pipe(
+  v.custom<object>((value) => !Array.isArray(value), KEYS),
+  v.partial(v.strictObject(schemas, KEYS)),
+);
 type Values = v.InferOutput<typeof schema>;
 type WithDefaults = Values & { [N in Exclude<SettingName, 'local' | 'key' | 'mappings'>]-?: NonNullable<Values[N]> };
 
@@ -34,14 +38,18 @@ const defaults = Object.fromEntries(
   Object.entries<Setting>(settings).flatMap(([name, s]) => (s.default === undefined ? [] : [[name, s.default]])),
 );
 
+/** Characters of a bad value that an error shows. */
+const MAX_VALUE = 80;
+
 /** Reads the file, if any; flags override it, and defaults fill the rest. Throws ERR_CONFIG with the place, the value and what was expected. */
 export function loadConfig(flags: Flags, file?: string): Config {
-  const fromFile = file === undefined ? {} : check(fileSource(file));
+  const source = file === undefined ? undefined : fileSource(file);
+  const fromFile = source ? check(source) : {};
   const fromFlags = check(flagSource(flags));
   const values = { ...check(flagSource(defaults)), ...fromFile, ...fromFlags } as WithDefaults;
   const pair = Boolean(fromFlags.overlay ?? fromFlags.underlay);
   return {
-    mappings: mappingsOf(pair ? { ...values, mappings: undefined } : values),
+    mappings: mappingsOf(pair ? { ...values, mappings: undefined } : values, pair ? undefined : source),
     local: values.local,
     device: values.device,
     encapsulation: values.encapsulation,
@@ -54,14 +62,26 @@ export function loadConfig(flags: Flags, file?: string): Config {
   };
 }
 
-function mappingsOf({ overlay, underlay, mappings }: Pick<Values, 'overlay' | 'underlay' | 'mappings'>): Mapping[] {
+/** `source` is the file that the prefixes come from, for the place of an error; undefined if flags gave one. */
+function mappingsOf(
+  { overlay, underlay, mappings }: Pick<Values, 'overlay' | 'underlay' | 'mappings'>,
+  source: Source | undefined,
+): Mapping[] {
   if (mappings) {
-    if (overlay || underlay)
-      throw new InlayError('ERR_CONFIG', 'mappings and overlay or underlay exclude each other: expected one of them');
-    const list = mappings.map((pair) => new Mapping(pair.overlay, pair.underlay));
-    checkMappings(list);
-    return list;
+    const list = mappings.map((pair, i) =>
+      placed(source, ['mappings', i], () => new Mapping(pair.overlay, pair.underlay)),
+    );
+    return placed(source, ['mappings'], () => {
+      if (overlay || underlay)
+        throw new InlayError('ERR_CONFIG', 'mappings and overlay or underlay exclude each other: expected one of them');
+      checkMappings(list);
+      return list;
+    });
   }
+  return placed(source, ['overlay'], () => [mappingOf(overlay, underlay)]);
+}
+
+function mappingOf(overlay: Prefix | undefined, underlay: Prefix | undefined): Mapping {
   for (const [name, value] of Object.entries({ overlay, underlay })) {
     if (!value) {
       throw new InlayError('ERR_CONFIG', `no ${name} prefix: two prefixes are needed`, {
@@ -69,7 +89,18 @@ function mappingsOf({ overlay, underlay, mappings }: Pick<Values, 'overlay' | 'u
       });
     }
   }
-  return [new Mapping(overlay as NonNullable<typeof overlay>, underlay as NonNullable<typeof underlay>)];
+  return new Mapping(overlay as Prefix, underlay as Prefix);
+}
+
+/** Runs `make`; its errors get the place of `path` in front, if there is a file. */
+function placed<T>(source: Source | undefined, path: Path, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!source || !(error instanceof InlayError)) throw error;
+    const { code, message, hint } = error;
+    throw new InlayError(code, `${source.where(path, 'key')} ${message}`, { ...(hint ? { hint } : {}), cause: error });
+  }
 }
 
 function check(source: Source): Values {
@@ -78,10 +109,19 @@ function check(source: Source): Values {
   const issue = result.issues[0];
   const path = (issue.path ?? []).map((item) => item.key as string | number);
   if (issue.expected === 'never') throw unknownKey(source, path);
-  throw new InlayError('ERR_CONFIG', `${source.where(path, 'value')} ${JSON.stringify(issue.input)}: ${issue.message}`);
+  // A missing key is an error of the pair that lacks it. The issue's own input may be transformed already.
+  if (valueAt(source, path) === undefined) path.pop();
+  const value = valueAt(source, path);
+  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
+  const short = text.length > MAX_VALUE ? `${text.slice(0, MAX_VALUE)}...` : text;
+  throw new InlayError('ERR_CONFIG', `${source.where(path, 'value')} ${short}: ${issue.message}`);
 }
 
-function unknownKey(source: Source, path: (string | number)[]): InlayError {
+function valueAt(source: Source, path: Path): unknown {
+  return path.reduce((value, key) => (value as Record<string | number, unknown> | undefined)?.[key], source.value);
+}
+
+function unknownKey(source: Source, path: Path): InlayError {
   const key = String(path.at(-1));
   const known = path.length === 1 ? Object.keys(settings) : ['overlay', 'underlay'];
   const nearest = known.reduce((a, b) => (distance(key, b) < distance(key, a) ? b : a));

@@ -50,15 +50,25 @@ const duration = v.pipe(
   v.maxValue(7 * 24 * UNITS.h, 'expected at most 168h'),
 );
 
-/** Linux: IFNAMSIZ is 16 with the final zero; no slash, no white space (dev_valid_name in net/core/dev.c). */
-const DEVICE = 'expected a device name of 1 to 15 characters without slash, colon or white space';
-const device = v.pipe(v.string(DEVICE), v.regex(/^(?!\.{1,2}$)[^/:\s%]{1,15}$/, DEVICE));
+/**
+ * Linux: IFNAMSIZ is 16 bytes with the final zero; no slash, no white space (dev_valid_name in net/core/dev.c); % asks for a number; all
+ * and default are directories of sysctls.
+ */
+const DEVICE = 'expected a device name of 1 to 15 ASCII characters without / : % and white space, not all or default';
+const device = v.pipe(v.string(DEVICE), v.regex(/^(?!(\.{1,2}|all|default)$)[!-$&-.0-9;-~]{1,15}$/, DEVICE));
+
+/** The control socket in it has a path of at most 107 bytes (sun_path, unix(7)). */
+const RUN_DIR = 'expected a directory, its path at most 90 bytes';
+const runDir = v.pipe(v.string(RUN_DIR), v.minLength(1, RUN_DIR), v.maxBytes(90, RUN_DIR));
 
 const oneOf = <const T extends readonly string[]>(values: T) =>
   v.picklist(values, `expected ${values.slice(0, -1).join(', ')}${values.length > 1 ? ' or ' : ''}${values.at(-1)}`);
 
 const mappings = v.pipe(
-  v.array(v.strictObject({ overlay: prefix, underlay: prefix }), 'expected a list of overlay and underlay pairs'),
+  v.array(
+    v.strictObject({ overlay: prefix, underlay: prefix }, 'expected an overlay and an underlay prefix'),
+    'expected a list of overlay and underlay pairs',
+  ),
   v.minLength(1, 'expected at least one pair'),
   v.maxLength(16, 'expected at most 16 pairs'),
 );
@@ -106,7 +116,7 @@ export const settings = {
     placeholder: 'DIR',
     description: 'directory of the control socket',
     default: '/run/inlay',
-    schema: v.pipe(v.string('expected a directory'), v.minLength(1, 'expected a directory')),
+    schema: runDir,
   },
   'idle-timeout': {
     placeholder: 'DURATION',

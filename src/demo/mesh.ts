@@ -35,7 +35,7 @@ export interface Vm {
 }
 
 const BRIDGE = 'underlay';
-const CLI = fileURLToPath(new URL('../cli.js', import.meta.url));
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 /** s */
 const READY_TIMEOUT = 15;
 /** The first VM is 192.168.16.32 where the underlay prefix has room for that, as in the documentation. */

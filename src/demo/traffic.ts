@@ -11,7 +11,7 @@ const PINGS = 5;
 /** Seconds between the packets of a pair, and for the last answer. */
 const INTERVAL = 0.02;
 const ANSWER_TIMEOUT = 2;
-const AGENT = fileURLToPath(new URL('./agent.js', import.meta.url));
+const AGENT = fileURLToPath(new URL('../../dist/demo/agent.js', import.meta.url));
 
 export interface PingResult {
   to: string;

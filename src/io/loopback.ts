@@ -28,14 +28,17 @@ export class LoopbackDevice implements PacketDevice {
     let taken = 0;
     for (let i = 0; i < count; i++) {
       if (core.verdict(i) !== FORWARD) continue;
-      if (this.#peer && this.#peer.queue.length < QUEUE_LENGTH) {
-        this.#peer.queue.push(core.packet(i).slice());
-        taken++;
-      } else {
-        core.refuse(i);
-      }
+      if (this.send(core.packet(i))) taken++;
+      else core.refuse(i);
     }
     return taken;
+  }
+
+  /** Hands a copy of one packet to the other end; false if that is full or closed. */
+  send(packet: Uint8Array): boolean {
+    if (!this.#peer || this.#peer.queue.length >= QUEUE_LENGTH) return false;
+    this.#peer.queue.push(packet.slice());
+    return true;
   }
 
   close(): void {

@@ -20,9 +20,9 @@ const WAYS = [
   ['container', 'kernel'],
 ];
 
-async function pings(count) {
+async function pings(ways, count) {
   const found = [];
-  for (const [from, to] of WAYS) found.push(await scene.ping(from, to, count));
+  for (const [from, to] of ways) found.push(await scene.ping(from, to, count));
   return found;
 }
 
@@ -53,20 +53,17 @@ function gre0(lines) {
   };
 }
 
-/** Sends with a key that the daemon does not have. */
-async function otherKey(shape, key) {
-  const before = await status();
-  await scene.makeKernelTunnel(shape, key);
-  const found = await pings(LOST_PINGS);
-  const after = await status();
-  const drops = Object.keys(after.inbound.drops).map((reason) => [
-    reason,
-    after.inbound.drops[reason] - (before.inbound.drops[reason] ?? 0),
-  ]);
-  return {
-    ...{ key: key ?? null, pings: found, forwarded: after.inbound.packets - before.inbound.packets },
-    drops: Object.fromEntries(drops.filter(([, count]) => count > 0)),
-  };
+/** Sends with a key that the daemon does not have; `before` is its status. */
+async function otherKey(key, before) {
+  await scene.makeKernelTunnel('point-to-point', key);
+  const found = await pings(WAYS.slice(0, 2), LOST_PINGS);
+  const { inbound } = await status();
+  const drops = {};
+  for (const [reason, count] of Object.entries(inbound.drops)) {
+    const more = count - (before.inbound.drops[reason] ?? 0);
+    if (more > 0) drops[reason] = more;
+  }
+  return { key: key ?? null, pings: found, forwarded: inbound.packets - before.inbound.packets, drops };
 }
 
 async function oneDaemon({ core, key, end }) {
@@ -82,12 +79,14 @@ async function oneDaemon({ core, key, end }) {
   for (const shape of ['point-to-point', 'multipoint']) {
     await scene.makeKernelTunnel(shape, key);
     const [client, server] = shape === 'multipoint' ? ['inlay', 'kernel'] : ['kernel', 'inlay'];
-    tunnels.push({ shape, pings: await pings(PINGS), transfer: await transfer(client, server) });
+    tunnels.push({ shape, pings: await pings(WAYS, PINGS), transfer: await transfer(client, server) });
   }
-  const drops = { ...(await status()).inbound.drops };
+  const matching = await status();
   const otherKeys = [];
+  let last = matching;
   for (const other of key === undefined ? [1] : [key + 1, undefined]) {
-    otherKeys.push(await otherKey('point-to-point', other));
+    otherKeys.push(await otherKey(other, last));
+    last = await status();
   }
   const unreachables = (await scene.unreachables()) - unreachablesBefore;
 
@@ -96,7 +95,7 @@ async function oneDaemon({ core, key, end }) {
   const down = end === 'SIGKILL' ? await inlay('down') : null;
   const after = await scene.snapshot();
   return {
-    ...{ core, key: key ?? null, end, tunnels, drops, otherKeys, unreachables },
+    ...{ core, key: key ?? null, end, tunnels, drops: matching.inbound.drops, otherKeys, unreachables },
     ...{ gre0: gre0(during), exitStatus: ended.status, down },
     left: [...after.filter((line) => !before.includes(line)), ...before.filter((line) => !after.includes(line))],
   };

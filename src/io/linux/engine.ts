@@ -1,5 +1,4 @@
 /** The linux engine, as the main thread sees it: opens device and socket and hands them to a forwarding worker. */
-import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { tunnelsFrom } from '../../core/core.ts';
 import type { Counters, DataPlane, DataPlaneOptions } from '../../dataplane.ts';
@@ -59,7 +58,8 @@ class LinuxEngine implements DataPlane {
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
-    const ended = once(this.#worker, 'exit');
+    // Not once(): it would reject, as the worker's error does when the device goes first; `fail` has that error.
+    const ended = new Promise((resolve) => this.#worker.once('exit', resolve));
     this.#post('close');
     await ended;
     native.close(this.#wakeFd);

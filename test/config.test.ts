@@ -1,0 +1,279 @@
+/** The configuration: what files and flags give, and the exact words for every kind of mistake. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { formatAddress, formatPrefix } from '../src/address.ts';
+import { type Flags, loadConfig } from '../src/config/config.ts';
+import { InlayError } from '../src/errors.ts';
+
+const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-config-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+function fileOf(text: string): string {
+  const file = path.join(folder, `${files++}.yaml`);
+  writeFileSync(file, text);
+  return file;
+}
+
+/** The configuration in words, so that a table can hold it. */
+function load(flags: Flags, text?: string) {
+  const { mappings, local, ...rest } = loadConfig(flags, text === undefined ? undefined : fileOf(text));
+  return {
+    ...rest,
+    local: local && formatAddress(local),
+    mappings: mappings.map((m) => `${formatPrefix(m.overlay)} ${formatPrefix(m.underlay)}`),
+  };
+}
+
+/** The error of bad input, the file's name in it as FILE. */
+function errorOf(flags: Flags, file?: string) {
+  try {
+    loadConfig(flags, file);
+  } catch (error) {
+    if (!(error instanceof InlayError)) throw error;
+    const { exitCode, hint } = error;
+    return { exitCode, hint, message: file ? error.message.replaceAll(file, 'FILE') : error.message };
+  }
+  throw new Error('no error');
+}
+
+const PAIR = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
+const YAML = 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0/16\n';
+const DEFAULTS = {
+  mappings: ['10.0.0.0/8 192.168.0.0/16'],
+  ...{ local: undefined, device: 'inlay0', encapsulation: 'gre', key: undefined, core: 'wasm', engine: 'linux' },
+  ...{ runDir: '/run/inlay', idleTimeout: 60_000, logLevel: 'info' },
+};
+/** Every setting, none of them the default. */
+const ALL = {
+  ...{ overlay: '240.0.0.0/4', underlay: '172.16.0.0/17', local: '172.16.0.9', device: 'mesh-1', encapsulation: 'gre' },
+  ...{
+    key: '7',
+    core: 'typescript',
+    engine: 'portable',
+    'run-dir': '/run/m',
+    'idle-timeout': '5m',
+    'log-level': 'warn',
+  },
+};
+const YAML_ALL = Object.entries(ALL)
+  .map(([key, value]) => `${key}: ${value} # a comment\n`)
+  .join('');
+const ALL_LOADED = {
+  mappings: ['240.0.0.0/4 172.16.0.0/17'],
+  ...{ local: '172.16.0.9', device: 'mesh-1', encapsulation: 'gre', key: 7, core: 'typescript', engine: 'portable' },
+  ...{ runDir: '/run/m', idleTimeout: 300_000, logLevel: 'warn' },
+};
+const TWO = `mappings:
+  - overlay: 10.0.0.0/8
+    underlay: 192.168.0.0/16
+  - { overlay: 240.0.0.0/8, underlay: 192.168.0.0/17 }
+`;
+const TWO_LOADED = ['10.0.0.0/8 192.168.0.0/16', '240.0.0.0/8 192.168.0.0/17'];
+const pairs = (count: number) =>
+  `mappings:\n${Array.from({ length: count }, (_, i) => `  - {overlay: ${20 + i}.0.0.0/8, underlay: 192.168.${i}.0/24}\n`).join('')}`;
+
+describe('good', () => {
+  test.each<[name: string, flags: Flags, text: string | undefined, expected: object]>([
+    ['two flags, all else is default', PAIR, undefined, DEFAULTS],
+    ['every flag', ALL, undefined, ALL_LOADED],
+    ['YAML, two keys', {}, YAML, DEFAULTS],
+    ['YAML, every key', {}, YAML_ALL, ALL_LOADED],
+    ['JSON, every key', {}, JSON.stringify({ ...ALL, key: 7 }), ALL_LOADED],
+    ['several mappings', {}, TWO, { ...DEFAULTS, mappings: TWO_LOADED }],
+    ['sixteen mappings', {}, pairs(16), { mappings: { length: 16 } }],
+    ['flags beside several mappings', { device: 'a' }, TWO, { ...DEFAULTS, device: 'a', mappings: TWO_LOADED }],
+    ['flags override a pair', { overlay: '11.0.0.0/8' }, YAML, { mappings: ['11.0.0.0/8 192.168.0.0/16'] }],
+    ['two flags override mappings', PAIR, TWO, DEFAULTS],
+    ['a flag overrides a key, not its neighbour', { key: '1' }, `${YAML}key: 2\ndevice: b`, { key: 1, device: 'b' }],
+    ['an empty file beside flags', PAIR, '', DEFAULTS],
+    ['CRLF and a byte order mark', {}, `\ufeff${YAML.replaceAll('\n', '\r\n')}`, DEFAULTS],
+  ])('%s', (_, flags, text, expected) => expect(load(flags, text)).toMatchObject(expected));
+
+  test.each<[name: string, line: string, expected: object]>([
+    ['key, least', 'key: 0', { key: 0 }],
+    ['key, greatest', 'key: 4294967295', { key: 0xffffffff }],
+    ['key, in hexadecimal', 'key: 0xffffffff', { key: 0xffffffff }],
+    ['key, as text', 'key: "4294967295"', { key: 0xffffffff }],
+    ['idle-timeout, least', 'idle-timeout: 100ms', { idleTimeout: 100 }],
+    ['idle-timeout, greatest', 'idle-timeout: 168h', { idleTimeout: 604_800_000 }],
+    ['idle-timeout, seconds', 'idle-timeout: 90s', { idleTimeout: 90_000 }],
+    ['device, longest', 'device: abcdefghijklmno', { device: 'abcdefghijklmno' }],
+    ['device, odd characters', 'device: "!$&.-9;~"', { device: '!$&.-9;~' }],
+    ['run-dir, longest', `run-dir: /${'d'.repeat(89)}`, { runDir: `/${'d'.repeat(89)}` }],
+  ])('limits: %s', (_, line, expected) => expect(load({}, YAML + line)).toMatchObject(expected));
+});
+
+const PREFIX = 'expected an IPv4 prefix such as 10.0.0.0/8';
+const ADDRESS = 'expected an IPv4 address such as 192.168.16.32';
+const KEY = 'expected a number from 0 to 4294967295';
+const DURATION = 'expected a duration such as 60s, 500ms or 5m';
+const DEVICE = 'expected a device name of 1 to 15 ASCII characters without / : % and white space, not all or default';
+const RUN_DIR = 'expected a directory, its path at most 90 bytes';
+
+describe('bad values', () => {
+  test.each<[line: string, place: string, message: string]>([
+    ['local: 010.0.0.1', '3:8', `local "010.0.0.1": ${ADDRESS}`],
+    ['local: 192.168.1', '3:8', `local "192.168.1": ${ADDRESS}`],
+    ['local: 0xc0.168.0.1', '3:8', `local "0xc0.168.0.1": ${ADDRESS}`],
+    ['local: fd00::1', '3:8', `local "fd00::1": ${ADDRESS}`],
+    ['local: 5', '3:8', `local 5: ${ADDRESS}`],
+    ['key: -1', '3:6', `key -1: ${KEY}`],
+    ['key: 4294967296', '3:6', `key 4294967296: ${KEY}`],
+    ['key: "99999999999999999999999"', '3:6', `key "99999999999999999999999": ${KEY}`],
+    ['key: 1.5', '3:6', `key 1.5: ${KEY}`],
+    ['key: .inf', '3:6', `key Infinity: ${KEY}`],
+    ['key: ""', '3:6', `key "": ${KEY}`],
+    ['key: secret', '3:6', `key "secret": ${KEY}`],
+    ['key: true', '3:6', `key true: ${KEY}`],
+    ['key:', '3:5', `key null: ${KEY}`],
+    ['device: ""', '3:9', `device "": ${DEVICE}`],
+    ['device: abcdefghijklmnop', '3:9', `device "abcdefghijklmnop": ${DEVICE}`],
+    ['device: äöüäöüäö', '3:9', `device "äöüäöüäö": ${DEVICE}`], // 8 characters, 16 bytes
+    ['device: a/b', '3:9', `device "a/b": ${DEVICE}`],
+    ['device: a b', '3:9', `device "a b": ${DEVICE}`],
+    ['device: "a\\0"', '3:9', `device "a\\u0000": ${DEVICE}`],
+    ['device: mesh%d', '3:9', `device "mesh%d": ${DEVICE}`],
+    ['device: ..', '3:9', `device "..": ${DEVICE}`],
+    ['device: all', '3:9', `device "all": ${DEVICE}`],
+    ['device: 5', '3:9', `device 5: ${DEVICE}`],
+    ['idle-timeout: 99ms', '3:15', 'idle-timeout "99ms": expected at least 100ms'],
+    ['idle-timeout: 169h', '3:15', 'idle-timeout "169h": expected at most 168h'],
+    ['idle-timeout: 60', '3:15', `idle-timeout 60: ${DURATION}`],
+    ['idle-timeout: 1 s', '3:15', `idle-timeout "1 s": ${DURATION}`],
+    ['idle-timeout: -1s', '3:15', `idle-timeout "-1s": ${DURATION}`],
+    ['idle-timeout: 1.5s', '3:15', `idle-timeout "1.5s": ${DURATION}`],
+    ['idle-timeout: 1d', '3:15', `idle-timeout "1d": ${DURATION}`],
+    ['encapsulation: vxlan', '3:16', 'encapsulation "vxlan": expected gre'],
+    ['core: WASM', '3:7', 'core "WASM": expected wasm or typescript'],
+    ['engine: 5', '3:9', 'engine 5: expected linux or portable'],
+    ['run-dir: ""', '3:10', `run-dir "": ${RUN_DIR}`],
+    [`run-dir: /${'d'.repeat(90)}`, '3:10', `run-dir "/${'d'.repeat(78)}...: ${RUN_DIR}`],
+    ['log-level: trace', '3:12', 'log-level "trace": expected debug, info, warn or error'],
+    ['overlaay: 10.0.0.0/8', '3:1', 'unknown key "overlaay": did you mean "overlay"?'],
+    ['idle_timeout: 1s', '3:1', 'unknown key "idle_timeout": did you mean "idle-timeout"?'],
+    ['constructor: 1', '3:1', 'unknown key "constructor": did you mean "core"?'],
+    ['__proto__: {}', '3:1', 'unknown key "__proto__": did you mean "overlay"?'],
+    ['5: x', '3:1', 'unknown key "5": did you mean "key"?'],
+    ['overlay: 11.0.0.0/8', '3:1', 'Map keys must be unique'],
+    ['mappings: []', '3:11', 'mappings []: expected at least one pair'],
+    ['mappings: x', '3:11', 'mappings "x": expected a list of overlay and underlay pairs'],
+    [
+      'mappings: [{overlay: 11.0.0.0/8, underlay: 172.16.0.0/16}]',
+      '3:1',
+      'mappings and overlay or underlay exclude each other: expected one of them',
+    ],
+  ])('%s', (line, place, message) => {
+    expect(errorOf({}, fileOf(YAML + line))).toMatchObject({ exitCode: 78, message: `FILE:${place}: ${message}` });
+  });
+});
+
+const BEYOND = 'expected no bits beyond the prefix length';
+const TWO_NEEDED = ': two prefixes are needed';
+const HALF = ': expected an overlay and an underlay prefix';
+const KEYS = ': expected keys and values such as overlay: 10.0.0.0/8';
+/** The first item of a list of mappings, in a block and between braces. */
+const FIRST = 'mappings:\n  - overlay: 10.0.0.0/8\n    ';
+const BRACES = 'mappings:\n  - {overlay: 10.0.0.0/8, underlay: 192.168.0.0/16';
+const LONG = `mappings [${JSON.stringify({ overlay: '20.0.0.0/8', underlay: '192.168.0.0/24' })},{"overlay":"21.0.0.0/8","u...`;
+
+describe('bad files', () => {
+  test.each<[name: string, text: string, message: string]>([
+    ['empty', '', `1:1: no overlay prefix${TWO_NEEDED}`],
+    ['only a comment', '# nothing\n', `1:1: no overlay prefix${TWO_NEEDED}`],
+    ['no underlay', 'overlay: 10.0.0.0/8', `1:1: no underlay prefix${TWO_NEEDED}`],
+    ['no overlay', 'underlay: 192.168.0.0/16', `1:1: no overlay prefix${TWO_NEEDED}`],
+    ['a list', '- overlay: 10.0.0.0/8', `1:1: [{"overlay":"10.0.0.0/8"}]${KEYS}`],
+    ['a word', 'hello', `1:1: "hello"${KEYS}`],
+    ['two documents', `${YAML}---\n${YAML}`, '3:1: expected one YAML document'],
+    [
+      'an open list',
+      'overlay: [1\n',
+      '2:1: Flow sequence in block collection must be sufficiently indented and end with a ]',
+    ],
+    ['an open quote', 'overlay: "10', '1:13: Missing closing "quote'],
+    ['an alias without its anchor', 'overlay: *x', ' Unresolved alias (the anchor must be set before the alias): x'],
+    ['prefix: host bits', 'overlay: 10.0.0.1/8', `1:10: overlay "10.0.0.1/8": ${BEYOND}: 10.0.0.0/8`],
+    ['prefix: a leading zero', 'overlay: 010.0.0.0/8', `1:10: overlay "010.0.0.0/8": ${PREFIX}`],
+    ['prefix: a leading zero in the length', 'overlay: 10.0.0.0/08', `1:10: overlay "10.0.0.0/08": ${PREFIX}`],
+    ['prefix: 33 bits', 'overlay: 10.0.0.0/33', `1:10: overlay "10.0.0.0/33": ${PREFIX}`],
+    ['prefix: no length', '{\n "underlay": "192.168.0.0"}', `2:14: underlay "192.168.0.0": ${PREFIX}`],
+    ['prefix: three parts', 'overlay: 10.0.0/8', `1:10: overlay "10.0.0/8": ${PREFIX}`],
+    ['prefix: IPv6', 'overlay: fd00::/8', `1:10: overlay "fd00::/8": ${PREFIX}`],
+    ['prefix: a number', 'overlay: 10', '1:10: overlay 10: expected a prefix such as 10.0.0.0/8'],
+    ['prefix: nothing', 'overlay:\n', '1:9: overlay null: expected a prefix such as 10.0.0.0/8'],
+    [
+      'overlap',
+      'overlay: 10.0.0.0/8\nunderlay: 10.1.0.0/16',
+      '1:1: overlay 10.0.0.0/8 and underlay 10.1.0.0/16 overlap: expected two separate prefixes',
+    ],
+    [
+      'mappings: unknown key',
+      `${FIRST}undrlay: x\n    underlay: 192.168.0.0/16`,
+      '3:5: unknown key "undrlay": did you mean "underlay"?',
+    ],
+    ['mappings: a top-level key', `${BRACES}, over: 1}`, '2:53: unknown key "over": did you mean "overlay"?'],
+    [
+      'mappings: a bad prefix',
+      `${FIRST}underlay: 192.168.0.1/16`,
+      `3:15: underlay "192.168.0.1/16": ${BEYOND}: 192.168.0.0/16`,
+    ],
+    ['mappings: half a pair', 'mappings:\n  - overlay: 10.0.0.0/8', `2:5: mappings[0] {"overlay":"10.0.0.0/8"}${HALF}`],
+    ['mappings: no pair', 'mappings: [10.0.0.0/8]', `1:12: mappings[0] "10.0.0.0/8"${HALF}`],
+    [
+      'mappings: no room',
+      'mappings:\n  - {overlay: 10.0.0.0/8, underlay: 172.16.0.0/16}\n  - {overlay: 11.0.0.0/8, underlay: 192.0.0.0/8}',
+      '3:5: overlay 11.0.0.0/8 has no room for underlay 192.0.0.0/8: 0 container bits, expected at least 2',
+    ],
+    [
+      'mappings: overlapping overlays',
+      `${BRACES}}\n  - {overlay: 10.1.0.0/16, underlay: 172.16.0.0/24}`,
+      '1:1: mappings overlap: 10.0.0.0/8 and 10.1.0.0/16',
+    ],
+    [
+      'mappings: an overlay over the other underlay',
+      `${BRACES}}\n  - {overlay: 192.168.0.0/17, underlay: 172.16.0.0/24}`,
+      '1:1: mappings overlap: 192.168.0.0/16 and 192.168.0.0/17',
+    ],
+    ['mappings: seventeen', pairs(17), `2:3: ${LONG}: expected at most 16 pairs`],
+  ])('%s', (_, text, message) =>
+    expect(errorOf({}, fileOf(text))).toMatchObject({ exitCode: 78, message: `FILE:${message}` }),
+  );
+
+  test.each([
+    ['missing', 'nowhere.yaml', 'ENOENT'],
+    ['a directory', '.', 'EISDIR'],
+  ])('%s', (_, name, code) => {
+    const message = `FILE: cannot be read (${code})`;
+    expect(errorOf({}, path.join(folder, name))).toMatchObject({ exitCode: 78, message });
+  });
+});
+
+describe('bad flags', () => {
+  const hint = '--overlay 10.0.0.0/8 --underlay 192.168.0.0/16, or the same keys in a file for --config';
+  test.each<[flags: Flags, message: string, hint?: string]>([
+    [{}, 'no overlay prefix: two prefixes are needed', hint],
+    [{ overlay: '10.0.0.0/8' }, 'no underlay prefix: two prefixes are needed', hint],
+    [{ overlay: '' }, `--overlay "": ${PREFIX}`],
+    [{ overlay: '10.0.0.1/8' }, '--overlay "10.0.0.1/8": expected no bits beyond the prefix length: 10.0.0.0/8'],
+    [{ local: '010.0.0.1' }, `--local "010.0.0.1": ${ADDRESS}`],
+    [{ key: '1e3' }, `--key "1e3": ${KEY}`],
+    [{ key: '' }, `--key "": ${KEY}`],
+    [{ 'idle-timeout': '1' }, `--idle-timeout "1": ${DURATION}`],
+    [{ core: 'rust' }, '--core "rust": expected wasm or typescript'],
+    [
+      { ...PAIR, underlay: '10.0.0.0/16' },
+      'overlay 10.0.0.0/8 and underlay 10.0.0.0/16 overlap: expected two separate prefixes',
+    ],
+  ])('%o', (flags, message, hint) => expect(errorOf(flags)).toEqual({ exitCode: 78, message, hint }));
+
+  test('a flag that takes half of a pair away from mappings', () => {
+    expect(errorOf({ overlay: '11.0.0.0/8' }, fileOf(TWO)).message).toBe('no underlay prefix: two prefixes are needed');
+  });
+
+  test('a bad file is told even if flags override the bad value', () => {
+    expect(errorOf(PAIR, fileOf('overlay: x')).message).toBe(`FILE:1:10: overlay "x": ${PREFIX}`);
+  });
+});

@@ -1,0 +1,109 @@
+/** The data path between loopback devices: two VMs in memory, with either core. */
+import { describe, expect, test } from 'vitest';
+import { abi, type PacketCore } from '../src/core/index.ts';
+import { Forwarder } from '../src/forwarder.ts';
+import type { PacketDevice } from '../src/io/device.ts';
+import { LoopbackDevice } from '../src/io/loopback.ts';
+import { config, cores } from './core.ts';
+import { ipv4Packet } from './packet.ts';
+
+const [A, B] = [0xc0a81020, 0xc0a81021];
+const [CONTAINER_A, CONTAINER_B] = [0x0a10205b, 0x0a102107];
+
+interface TestVm {
+  core: PacketCore;
+  forwarder: Forwarder;
+  /** The containers' end of the TUN. */
+  containers: LoopbackDevice;
+  log: string[];
+}
+
+function vm(core: PacketCore, local: number, underlay: PacketDevice): TestVm {
+  core.configure({ ...config, local });
+  const [tun, containers] = LoopbackDevice.pair();
+  const log: string[] = [];
+  const forwarder = new Forwarder(core, tun, underlay, (change, vms) =>
+    log.push(`${change} ${vms.map((v) => v.toString(16))}`),
+  );
+  return { core, forwarder, containers, log };
+}
+
+function mesh(make: () => PacketCore): [TestVm, TestVm] {
+  const [wireA, wireB] = LoopbackDevice.pair();
+  return [vm(make(), A, wireA), vm(make(), B, wireB)];
+}
+
+/** Lets the containers of a VM send. */
+function send(from: TestVm, packets: Uint8Array[]): void {
+  for (const packet of packets) expect(from.containers.send(packet)).toBe(true);
+}
+
+describe.each(cores)('$name', ({ make }) => {
+  test('a packet crosses from container to container unchanged, and the tunnels come and go', () => {
+    const [a, b] = mesh(make);
+    const packet = ipv4Packet(CONTAINER_A, CONTAINER_B, 100);
+    send(a, [packet]);
+    expect([a.forwarder.outbound(10), b.forwarder.inbound(11)]).toEqual([1, 1]);
+    expect(b.containers.queue).toEqual([packet]);
+    expect([a.log, b.log]).toEqual([['opened c0a81021'], ['opened c0a81020']]);
+    a.forwarder.expire(10);
+    expect(a.core.tunnelCount).toBe(1);
+    a.forwarder.expire(10.5);
+    expect([a.core.tunnelCount, a.log]).toEqual([0, ['opened c0a81021', 'closed c0a81021']]);
+  });
+
+  test('bad packets among good ones are dropped, counted, and hold nothing up', () => {
+    const [a, b] = mesh(make);
+    const good = Array.from({ length: 50 }, (_, i) => ipv4Packet(CONTAINER_A, CONTAINER_B, i));
+    const bad = [new Uint8Array(3), ipv4Packet(CONTAINER_B, CONTAINER_B, 8), ipv4Packet(CONTAINER_A, 0x08080808, 8)];
+    send(a, [...good.slice(0, 20), ...bad, ...good.slice(20)]);
+    a.forwarder.outbound(0);
+    b.forwarder.inbound(0);
+    expect(b.containers.queue).toEqual(good);
+    const { received, forwarded, drops } = a.core.counters('outbound');
+    expect([received, forwarded]).toEqual([53, 50]);
+    expect(drops[-abi.DROP_TRUNCATED]).toBe(1);
+    expect(drops[-abi.DROP_FOREIGN_SOURCE]).toBe(1);
+    expect(drops[-abi.DROP_NO_MAPPING]).toBe(1);
+  });
+
+  test('what the device does not take is a drop, and the sums stay exact', () => {
+    const [a] = mesh(make);
+    const count = 1100; // more than a loopback device holds
+    for (let sent = 0; sent < count; sent += 100) {
+      send(
+        a,
+        Array.from({ length: 100 }, () => ipv4Packet(CONTAINER_A, CONTAINER_B, 12)),
+      );
+      a.forwarder.outbound(0);
+    }
+    const { received, forwarded, bytes, drops } = a.core.counters('outbound');
+    expect([received, forwarded, drops[-abi.DROP_NOT_WRITTEN]]).toEqual([count, 1024, count - 1024]);
+    expect(bytes).toBe(1024 * 40);
+  });
+
+  test('a packet of the largest size crosses, one byte more does not', () => {
+    const [a, b] = mesh(make);
+    const largest = 65535 - 24;
+    send(a, [ipv4Packet(CONTAINER_A, CONTAINER_B, largest - 28), ipv4Packet(CONTAINER_A, CONTAINER_B, largest - 27)]);
+    a.forwarder.outbound(0);
+    b.forwarder.inbound(0);
+    expect(b.containers.queue.map((p) => p.length)).toEqual([largest]);
+    expect(a.core.counters('outbound').drops[-abi.DROP_TOO_LONG]).toBe(1);
+  });
+
+  test('65,536 VMs: all tunnels open, none evicted, all expire', () => {
+    const [a] = mesh(make);
+    for (let vmBits = 0; vmBits < 65536; vmBits += 128) {
+      const packets = Array.from({ length: 128 }, (_, i) =>
+        ipv4Packet(CONTAINER_A, 0x0a000007 + (vmBits + i) * 256, 0),
+      );
+      send(a, packets);
+      a.forwarder.outbound(vmBits);
+    }
+    expect(a.core.tunnelCount).toBe(65535); // our own slice is not one
+    expect(a.log.filter((line) => line.startsWith('closed'))).toEqual([]);
+    a.forwarder.expire(65536);
+    expect(a.core.tunnelCount).toBe(0);
+  });
+});

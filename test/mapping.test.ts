@@ -1,0 +1,114 @@
+/** The mapping, in the cores and in the host, against a formula of its own: the bits as text, cut and pasted. */
+import { describe, expect, test } from 'vitest';
+import { ipv4, parsePrefix } from '../src/address.ts';
+import type { PacketCore } from '../src/core/index.ts';
+import { Mapping } from '../src/mapping.ts';
+import { cores } from './core.ts';
+
+const plans = [
+  ['10.0.0.0/8', '192.168.0.0/16'],
+  ['240.0.0.0/4', '192.168.0.0/16'],
+  ['240.0.0.0/4', '192.168.0.0/17'],
+  ['10.0.0.0/8', '172.16.8.0/21'],
+  ['10.128.0.0/9', '192.168.0.0/16'],
+  ['100.64.0.0/10', '203.0.113.0/24'],
+  ['10.0.0.0/30', '192.168.16.32/32'],
+] as const;
+
+const binary = (address: number) => (address >>> 0).toString(2).padStart(32, '0');
+const prefixOf = (text: string) => {
+  const prefix = parsePrefix(text);
+  if (!prefix) throw new Error(text);
+  return { ...prefix, number: Number(prefix.bits) };
+};
+
+/** Answers the VM of an overlay address by cutting text; 0 outside the overlay. */
+function cutter(overlayText: string, underlayText: string): (address: number) => number {
+  const [overlay, underlay] = [prefixOf(overlayText), prefixOf(underlayText)];
+  const overlayBits = binary(overlay.number).slice(0, overlay.length);
+  const underlayBits = binary(underlay.number).slice(0, underlay.length);
+  return (address) => {
+    const bits = binary(address);
+    if (!bits.startsWith(overlayBits)) return 0;
+    return Number.parseInt(underlayBits + bits.slice(overlay.length, overlay.length + 32 - underlay.length), 2);
+  };
+}
+
+function configured(make: () => PacketCore, overlayText: string, underlayText: string): PacketCore {
+  const [overlay, underlay] = [prefixOf(overlayText), prefixOf(underlayText)];
+  const core = make();
+  core.configure({
+    local: 1,
+    mappings: [
+      {
+        overlay: overlay.number,
+        overlayLength: overlay.length,
+        underlay: underlay.number,
+        underlayLength: underlay.length,
+      },
+    ],
+  });
+  return core;
+}
+
+/** A xorshift generator with a fixed seed: every run tests the same addresses. */
+function* randomAddresses(count: number): Generator<number> {
+  let x = 0x1234abcd;
+  for (let i = 0; i < count; i++) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    yield x >>> 0;
+  }
+}
+
+/** Compares without an `expect` for each of a million addresses. */
+function firstDifference(addresses: Iterable<number>, a: (address: number) => number, b: (address: number) => number) {
+  for (const address of addresses) if (a(address) !== b(address)) return { address, a: a(address), b: b(address) };
+  return undefined;
+}
+
+function* wholeSlices(mapping: Mapping): Generator<number> {
+  const size = 2 ** mapping.containerBits;
+  const first = Number(mapping.overlay.bits);
+  const last = first + 2 ** (32 - mapping.overlay.length);
+  for (const slice of [first, first + size, Math.floor((first + last) / 2 / size) * size, last - size]) {
+    for (let address = slice - 2; address < slice + size + 2; address++) if (address < 2 ** 32) yield address;
+  }
+}
+
+describe.each(plans)('%s over %s', (overlay, underlay) => {
+  const mapping = new Mapping(prefixOf(overlay), prefixOf(underlay));
+  const expected = cutter(overlay, underlay);
+  const inOverlay = (address: number) => expected(address) !== 0;
+
+  test.each(cores)('$name: whole slices, and addresses of all of IPv4', ({ make }) => {
+    const core = configured(make, overlay, underlay);
+    const actual = (address: number) => core.vmOf(address);
+    expect(firstDifference(wholeSlices(mapping), actual, expected)).toBeUndefined();
+    expect(firstDifference(randomAddresses(200_000), actual, expected)).toBeUndefined();
+  });
+
+  test('host: whole slices, there and back', () => {
+    const wrong = [...wholeSlices(mapping)].filter(inOverlay).find((address) => {
+      const { vm, index } = mapping.explain(ipv4(address));
+      return Number(vm.bits) !== expected(address) || Number(mapping.addressOf(vm, index).bits) !== address;
+    });
+    expect(wrong).toBeUndefined();
+  });
+});
+
+test('the first mapping that covers an address counts', () => {
+  for (const { make } of cores) {
+    const core = make();
+    const over = { overlay: 0x0a000000, underlay: 0xc0a80000, underlayLength: 16 };
+    core.configure({
+      local: 1,
+      mappings: [
+        { ...over, overlayLength: 8 },
+        { ...over, overlayLength: 12 },
+      ],
+    });
+    expect(core.vmOf(0x0a10205b)).toBe(0xc0a81020);
+  }
+});

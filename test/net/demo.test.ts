@@ -1,0 +1,43 @@
+/** `inlay demo` with every core, engine and plan: all pairs reachable, no first packet lost. */
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import type { DemoResult } from '../../src/demo/demo.ts';
+import { missing, rawSocketMissing, skip } from './require.ts';
+
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const run = promisify(execFile);
+
+const cases: { flags: string[]; vms?: number; containers?: number; expected: Partial<DemoResult> }[] = [
+  { flags: [], expected: { core: 'wasm', engine: 'linux', encapsulation: 'gre', mtu: 1476 } },
+  { flags: ['--core', 'typescript'], expected: { core: 'typescript', engine: 'linux' } },
+  { flags: ['--engine', 'portable'], expected: { core: 'wasm', engine: 'portable' } },
+  {
+    flags: ['--engine', 'portable', '--core', 'typescript', '--key', '0'],
+    expected: { engine: 'portable', mtu: 1472 },
+  },
+  { flags: ['--key', '4294967295'], expected: { mtu: 1472 } },
+  { flags: ['--overlay', '240.0.0.0/4'], expected: { overlay: '240.0.0.0/4' } },
+  { flags: ['--overlay', '240.0.0.0/4', '--underlay', '192.168.0.0/17'], expected: { underlay: '192.168.0.0/17' } },
+  { flags: ['--underlay', '172.16.8.0/21'], vms: 2, containers: 1, expected: { underlay: '172.16.8.0/21' } },
+  { flags: [], vms: 8, containers: 4, expected: {} },
+];
+
+describe.skipIf(skip('demo', await missing('ping')))('demo', () => {
+  const noRawSocket = rawSocketMissing();
+  for (const { flags, vms = 3, containers = 2, expected } of cases) {
+    const words = [...flags, '--vms', String(vms), '--containers', String(containers)];
+    const skipped = flags.includes('portable') && skip(`demo ${flags.join(' ')}`, noRawSocket);
+    test.skipIf(skipped)(words.join(' '), { timeout: 120_000 }, async () => {
+      const { stdout } = await run(process.execPath, [CLI, 'demo', '--json', ...words]);
+      const result = JSON.parse(stdout) as DemoResult;
+      const count = vms * containers;
+      expect(result).toMatchObject({ pairs: count * (count - 1), reachable: count * (count - 1) });
+      expect(result).toMatchObject({ firstPackets: vms * (vms - 1), firstPacketsLost: 0, ...expected });
+      expect(result.results.filter((r) => r.received !== r.sent)).toEqual([]);
+      // Every VM has one tunnel to every other, and to nobody else.
+      expect(result.tunnels.length).toBe(vms * (vms - 1));
+    });
+  }
+});

@@ -1,0 +1,136 @@
+/** What travels on the underlay, as an independent decoder (tshark) sees it. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, openSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parsePrefix } from '../../src/address.ts';
+import { Lab } from '../../src/demo/lab.ts';
+import { type Container, Mesh } from '../../src/demo/mesh.ts';
+import { Mapping } from '../../src/mapping.ts';
+import { missing, skip } from './require.ts';
+
+const FIELDS = [
+  ...[
+    'ip.version',
+    'ip.hdr_len',
+    'ip.dsfield',
+    'ip.len',
+    'ip.flags.df',
+    'ip.flags.mf',
+    'ip.frag_offset',
+    'ip.ttl',
+    'ip.proto',
+  ],
+  ...[
+    'ip.checksum.status',
+    'ip.src',
+    'ip.dst',
+    'gre.flags_and_version',
+    'gre.proto',
+    'gre.key',
+    'icmp.type',
+    'icmp.checksum.status',
+  ],
+];
+const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
+
+describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-wire-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  describe.each([
+    { flags: [], key: '', flagsAndVersion: '0x0000', overhead: 24 },
+    { flags: ['--key', '3735928559'], key: '0xdeadbeef', flagsAndVersion: '0x2000', overhead: 28 },
+    { flags: ['--core', 'typescript'], key: '', flagsAndVersion: '0x0000', overhead: 24 },
+  ])('up $flags', ({ flags, key, flagsAndVersion, overhead }) => {
+    let lab: Lab;
+    let mesh: Mesh;
+
+    beforeAll(async () => {
+      lab = await Lab.open();
+      const mapping = new Mapping(prefix('10.0.0.0/8'), prefix('192.168.0.0/16'));
+      mesh = await Mesh.start(lab, { mapping, vms: 2, containersPerVm: 1, flags });
+    });
+    afterAll(() => lab?.close());
+
+    test('tshark decodes the GRE that was meant', async () => {
+      const [from, to] = mesh.containers as [Container, Container];
+      const file = path.join(folder, `${flags.join('')}.pcap`);
+      const capture = lab.start(
+        undefined,
+        ['tshark', '-Q', '-i', 'underlay', '-c', '2', '-a', 'duration:20', '-f', 'ip proto 47', '-w', '-'],
+        {
+          stdio: ['ignore', openSync(file, 'w'), 'ignore'],
+        },
+      );
+      const ended = new Promise((resolve) => capture.once('exit', resolve));
+      let captured = false;
+      void ended.then(() => {
+        captured = true;
+      });
+      // The capture begins some time after its start: ping until it has what it wants.
+      while (!captured) await lab.run(from.name, ['ping', '-n', '-c', '1', '-W', '1', '-s', '100', to.address]);
+      const [request, reply] = decode(file);
+      const outer = {
+        'ip.version': '4',
+        'ip.hdr_len': '20',
+        'ip.dsfield': '0x00',
+        'ip.ttl': '64',
+        'ip.proto': '47',
+        'ip.checksum.status': '1',
+      };
+      const flat = {
+        'ip.flags.df': '1',
+        'ip.flags.mf': '0',
+        'ip.frag_offset': '0',
+        'ip.len': String(128 + overhead),
+      };
+      expect(first(request)).toMatchObject({ ...outer, ...flat, 'ip.src': from.vm.underlay, 'ip.dst': to.vm.underlay });
+      expect(first(reply)).toMatchObject({ ...outer, ...flat, 'ip.src': to.vm.underlay, 'ip.dst': from.vm.underlay });
+      for (const packet of [request, reply]) {
+        expect(packet).toMatchObject({
+          'gre.flags_and_version': flagsAndVersion,
+          'gre.proto': '0x0800',
+          'gre.key': key,
+        });
+        expect(packet).toMatchObject({ 'icmp.checksum.status': '1' });
+      }
+      expect(last(request)).toMatchObject({
+        'ip.src': from.address,
+        'ip.dst': to.address,
+        'ip.checksum.status': '1',
+        'icmp.type': '8',
+      });
+      expect(last(reply)).toMatchObject({
+        'ip.src': to.address,
+        'ip.dst': from.address,
+        'ip.checksum.status': '1',
+        'icmp.type': '0',
+      });
+    });
+  });
+});
+
+type Fields = Record<string, string>;
+
+/** The fields of each packet; those of both IPv4 headers stand in one text, separated by commas. */
+function decode(file: string): [Fields, Fields] {
+  const words = ['-r', file, '-o', 'ip.check_checksum:TRUE', '-T', 'fields', ...FIELDS.flatMap((name) => ['-e', name])];
+  const lines = execFileSync('tshark', words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+    .trimEnd()
+    .split('\n');
+  // Newer versions print flags as True and False, older ones as 1 and 0.
+  const plain = (value: string) => value.replaceAll('True', '1').replaceAll('False', '0');
+  const packets = lines.map(
+    (line) => Object.fromEntries(line.split('\t').map((value, i) => [FIELDS[i], plain(value)])) as Fields,
+  );
+  if (packets.length !== 2) throw new Error(`captured ${packets.length} packets`);
+  return packets as [Fields, Fields];
+}
+
+const pick = (packet: Fields, index: number) =>
+  Object.fromEntries(Object.entries(packet).map(([name, value]) => [name, value.split(',').at(index) ?? '']));
+/** The outer header's fields, and the inner's. */
+const first = (packet: Fields) => pick(packet, 0);
+const last = (packet: Fields) => pick(packet, -1);
