@@ -8,7 +8,7 @@ import type { Log } from './log.ts';
 import type { Mapping } from './mapping.ts';
 
 /** Our routes carry this number, so that they are recognisable as ours (rtnetlink(7): numbers above RTPROT_STATIC are free to use). */
-export const ROUTE_PROTOCOL = '73';
+const ROUTE_PROTOCOL = '73';
 
 /** The kernel's fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
 const FALLBACK_GRE = 'gre0';
@@ -30,7 +30,7 @@ export function refuseExistingDevice(name: string): void {
 }
 
 /** What the device is labelled with. */
-export function deviceAlias(local: Address): string {
+function deviceAlias(local: Address): string {
   return `inlay ${formatAddress(local)}`;
 }
 

@@ -4,7 +4,7 @@ import type { DirectionCounters, Tunnel } from './core/core.ts';
 import { DROP_REASONS } from './core/verdict.ts';
 import type { Mapping } from './mapping.ts';
 
-export interface Traffic {
+interface Traffic {
   packets: number;
   bytes: number;
 }

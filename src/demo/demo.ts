@@ -17,7 +17,7 @@ export interface DemoOptions {
   progress: (text: string) => void;
 }
 
-export interface PairResult {
+interface PairResult {
   from: string;
   to: string;
   fromVm: string;

@@ -9,7 +9,7 @@ export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const AF_INET = 2;
 export const SOCK_RAW = 3;
-export const SOCK_CLOEXEC = O_CLOEXEC;
+export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
@@ -94,7 +94,7 @@ export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') 
 ) => number;
 
 /** The name of the last call's error, such as 'EAGAIN'. */
-export function errorName(): string {
+function errorName(): string {
   const number = koffi.errno();
   return Object.entries(os.constants.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;
 }
