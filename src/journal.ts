@@ -1,5 +1,5 @@
 /** What the daemon changed on this machine, written down before it is done, so that it can be undone whatever happens to the process. */
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { InlayError } from './errors.ts';
 import { ip, ipJson } from './iproute.ts';
@@ -24,7 +24,7 @@ export class Journal {
   /** Opens the journal of `runDir`, which exists; what a killed daemon left is in `changes`. */
   constructor(runDir: string) {
     this.#file = path.join(runDir, FILE);
-    this.#changes = existsSync(this.#file) ? JSON.parse(readFileSync(this.#file, 'utf8')) : [];
+    this.#changes = existsSync(this.#file) ? read(this.#file) : [];
   }
 
   get changes(): readonly Change[] {
@@ -34,7 +34,9 @@ export class Journal {
   /** Notes a change that is about to be made. */
   add(change: Change): void {
     this.#changes.push(change);
-    writeFileSync(this.#file, JSON.stringify(this.#changes));
+    // In one step: a process that is killed while it writes leaves the old file whole.
+    writeFileSync(`${this.#file}.new`, JSON.stringify(this.#changes));
+    renameSync(`${this.#file}.new`, this.#file);
   }
 
   /** Sets a sysctl, by its file under /proc/sys. */
@@ -54,6 +56,17 @@ export class Journal {
     this.#changes = [];
     rmSync(this.#file, { force: true });
     return undone;
+  }
+}
+
+function read(file: string): Change[] {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new InlayError('ERR_FAILED', `${file} is damaged: ${(cause as Error).message}`, {
+      hint: `remove by hand what it names (cat ${file}), then the file: rm ${file}`,
+      cause,
+    });
   }
 }
 

@@ -13,6 +13,9 @@ const ROUTE_PROTOCOL = '73';
 /** The kernel's fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
 const FALLBACK_GRE = 'gre0';
 
+/** Missing where the kernel has no IPv6, as with ipv6.disable=1. */
+const IPV6 = '/proc/net/if_inet6';
+
 export interface NetworkOptions {
   device: string;
   local: Address;
@@ -39,7 +42,9 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
   const { device, local, mappings, mtu } = options;
   const alias = deviceAlias(local);
   journal.add({ kind: 'device', name: device, alias });
-  await ip(['link', 'set', 'dev', device, 'alias', alias, 'mtu', String(mtu), 'addrgenmode', 'none']);
+  // No link-local address. First of all: with an MTU below 1280 (RFC 8200 §5) the device has no IPv6 that could be told so.
+  if (existsSync(IPV6)) await ip(['link', 'set', 'dev', device, 'addrgenmode', 'none']);
+  await ip(['link', 'set', 'dev', device, 'alias', alias, 'mtu', String(mtu)]);
   for (const mapping of mappings) {
     if (contains(mapping.underlay, local)) {
       await ip([

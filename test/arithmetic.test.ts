@@ -126,6 +126,7 @@ describe('explain', () => {
     expect(explainText(pairs, '172.16.0.9')).toMatchObject({ slice: '11.0.9.0/24' });
   });
 
+  const LAST = '192.168.255.255 cannot be a VM: its slice 255.255.240.0/20 contains 255.255.255.255';
   test.each<
     [name: string, pairs: string[], address: string, container: number | undefined, message: string, exitCode: number]
   >([
@@ -133,13 +134,9 @@ describe('explain', () => {
     ['container 0', [TEN], VM, 0, '--container 0: expected 1..253', 2],
     ['a container too many', [TEN], VM, 254, '--container 254: expected 1..253', 2],
     ['a container of an overlay address', [TEN], '10.16.32.91', 90, '--container goes with an underlay address', 2],
-    ...['255.255.240.1', '255.255.255.255', '192.168.255.255'].map(
-      (address): [string, string[], string, undefined, string, number] =>
-        [
-          ...(['the last VM of 240/4', [CLASS_E], address, undefined] as const),
-          ...(['192.168.255.255 cannot be a VM: its slice 255.255.240.0/20 contains 255.255.255.255', 78] as const),
-        ] as [string, string[], string, undefined, string, number],
-    ),
+    ['the last VM of 240/4', [CLASS_E], '192.168.255.255', undefined, LAST, 78],
+    ['a container of that VM', [CLASS_E], '255.255.240.2', undefined, LAST, 78],
+    ['the limited broadcast address', [CLASS_E], '255.255.255.255', undefined, LAST, 78],
   ])('refuses %s', (_, pairs, address, container, message, exitCode) => {
     expect(() => explainText(pairs, address, container)).toThrow(expect.objectContaining({ message, exitCode }));
   });
@@ -174,8 +171,8 @@ describe('refused', () => {
       'overlay 10.0.0.0/8 has no room for underlay 192.0.0.0/9: 1 container bits, expected at least 2',
     ],
     [
-      '10.0.0.0/16 192.168.0.0/12',
-      'overlay 10.0.0.0/16 has no room for underlay 192.168.0.0/12: -4 container bits, expected at least 2',
+      '10.0.0.0/16 192.160.0.0/12',
+      'overlay 10.0.0.0/16 has no room for underlay 192.160.0.0/12: -4 container bits, expected at least 2',
     ],
     ['0.0.0.0/8 192.168.0.0/16', `overlay 0.0.0.0/8 touches 0.0.0.0/8, ${away}`],
     ['0.0.0.0/1 192.168.0.0/16', `overlay 0.0.0.0/1 touches 0.0.0.0/8, ${away}`],
@@ -193,7 +190,7 @@ describe('refused', () => {
 
   test('a hint how many bits are missing', () => {
     const hint = 'shorten the overlay prefix or lengthen the underlay prefix by 6 or more bits';
-    expect(() => mappings('10.0.0.0/16 192.168.0.0/12')).toThrow(expect.objectContaining({ hint }));
+    expect(() => mappings('10.0.0.0/16 192.160.0.0/12')).toThrow(expect.objectContaining({ hint }));
   });
 
   test.each([

@@ -50,8 +50,9 @@ export async function makeNamespaces() {
     ...[`address add ${UNDERLAY.kernel}/16 dev br0`, 'link set br0 up'],
   ]);
   await ipBatch('inlay', [
-    ...['link set lo up', `address add ${UNDERLAY.inlay}/16 dev eth0`, 'link set eth0 up'],
-    ...['link set veth0 up', `route add ${OVERLAY.container} dev veth0`],
+    // IPv6 addresses of these would appear while the daemon runs, and look like changes of its making.
+    ...['eth0', 'veth0'].map((name) => `link set ${name} addrgenmode none up`),
+    ...['link set lo up', `address add ${UNDERLAY.inlay}/16 dev eth0`, `route add ${OVERLAY.container} dev veth0`],
     // When a device goes up for the first time the kernel gives it sysctls for IPv6, which stay. They are not what `up` leaves behind.
     ...['link set gre0 up', 'link set gre0 down'],
   ]);
@@ -64,12 +65,14 @@ export async function makeNamespaces() {
   await run('kernel', 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1');
 }
 
-/** Gives `kernel` a GRE tunnel of the kernel's own, instead of the one it had. */
+let hasTunnel = false;
+
+/** Gives `kernel` a GRE tunnel of the kernel's own, instead of the one it had; the key null is none. */
 export async function makeKernelTunnel(shape, key) {
-  const keyWords = key === undefined ? '' : `key ${key}`;
+  const keyWords = key === null ? '' : `key ${key}`;
   const remote = shape === 'point-to-point' ? `remote ${UNDERLAY.inlay}` : '';
-  await start('kernel', 'ip', 'link', 'del', 'gre1').done;
   await ipBatch('kernel', [
+    ...(hasTunnel ? ['link del gre1'] : []),
     `link add gre1 type gre local ${UNDERLAY.kernel} ${remote} ttl 64 ${keyWords}`,
     `address add ${OVERLAY.kernel}/32 dev gre1`,
     'link set gre1 up',
@@ -80,15 +83,25 @@ export async function makeKernelTunnel(shape, key) {
           `route add ${SLICE} via ${OVERLAY.inlay} dev gre1 onlink`,
         ]),
   ]);
+  hasTunnel = true;
 }
 
-/** Sends `count` echo requests. The fraction of them that get lost, and answers that come twice, are what the caller wants to know. */
+/**
+ * Sends `count` echo requests and counts the answers; an answer that comes twice is a duplicate. All but one go at once and the last a second
+ * later: ping ends with the answer to it, and duplicates of the others have come by then. For that answer too it waits a second, not just
+ * the usual short interval, which is too little on a busy machine.
+ */
 export async function ping(from, to, count) {
-  const { stdout } = await start(from, 'ping', '-n', '-c', String(count), '-i', '0.02', '-W', '1', OVERLAY[to]).done;
+  const options = ['-c', String(count), '-l', String(count - 1), '-i', '1', '-W', '2'];
+  const { stdout } = await start(from, 'ping', '-n', ...options, OVERLAY[to]).done;
   const number = (pattern) => Number(pattern.exec(stdout)?.[1] ?? 0);
   return {
     ...{ from, to, sent: number(/(\d+) packets transmitted/) },
-    ...{ received: number(/(\d+) received/), duplicates: number(/\+(\d+) duplicates/), errors: number(/\+(\d+) errors/) },
+    ...{
+      received: number(/(\d+) received/),
+      duplicates: number(/\+(\d+) duplicates/),
+      errors: number(/\+(\d+) errors/),
+    },
   };
 }
 

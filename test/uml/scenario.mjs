@@ -1,6 +1,7 @@
 /**
- * What happens when `inlay up` meets the kernel's own GRE: node scenario.mjs RUNS. RUNS is a JSON list of { core, key, end }; each is one
- * daemon. Prints one JSON document with what was seen and judges nothing. Runs in User-mode Linux, as root.
+ * What happens when `inlay up` meets the kernel's own GRE: node scenario.mjs RUNS BYTES. RUNS is a JSON list of { core, key, otherKey, end },
+ * one for each daemon; the key null is none. Each TCP transfer carries BYTES each way. Prints one JSON document with what was seen and judges
+ * nothing. Runs in User-mode Linux, as root.
  */
 import { once } from 'node:events';
 import { release } from 'node:os';
@@ -11,7 +12,7 @@ const TCP = new URL('tcp.mjs', import.meta.url).pathname;
 const PINGS = 20;
 /** Where nothing is to come back, less will do. */
 const LOST_PINGS = 5;
-const TRANSFER = 4 << 20;
+const TRANSFER = Number(process.argv[3]);
 /** Both ways between the VMs, and between one VM and a container of the other. */
 const WAYS = [
   ['kernel', 'inlay'],
@@ -53,23 +54,10 @@ function gre0(lines) {
   };
 }
 
-/** Sends with a key that the daemon does not have; `before` is its status. */
-async function otherKey(key, before) {
-  await scene.makeKernelTunnel('point-to-point', key);
-  const found = await pings(WAYS.slice(0, 2), LOST_PINGS);
-  const { inbound } = await status();
-  const drops = {};
-  for (const [reason, count] of Object.entries(inbound.drops)) {
-    const more = count - (before.inbound.drops[reason] ?? 0);
-    if (more > 0) drops[reason] = more;
-  }
-  return { key: key ?? null, pings: found, forwarded: inbound.packets - before.inbound.packets, drops };
-}
-
-async function oneDaemon({ core, key, end }) {
+async function oneDaemon({ core, key, otherKey, end }) {
   const before = await scene.snapshot();
   const flags = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16', '--core', core];
-  if (key !== undefined) flags.push('--key', String(key));
+  if (key !== null) flags.push('--key', String(key));
   const daemon = scene.start('inlay', 'node', CLI, 'up', ...flags);
   await status();
   const during = await scene.snapshot();
@@ -81,13 +69,11 @@ async function oneDaemon({ core, key, end }) {
     const [client, server] = shape === 'multipoint' ? ['inlay', 'kernel'] : ['kernel', 'inlay'];
     tunnels.push({ shape, pings: await pings(WAYS, PINGS), transfer: await transfer(client, server) });
   }
-  const matching = await status();
-  const otherKeys = [];
-  let last = matching;
-  for (const other of key === undefined ? [1] : [key + 1, undefined]) {
-    otherKeys.push(await otherKey(other, last));
-    last = await status();
-  }
+  const { drops } = (await status()).inbound;
+
+  // Nothing has the daemon's key now.
+  await scene.makeKernelTunnel('point-to-point', otherKey);
+  const lost = { pings: await pings(WAYS.slice(0, 2), LOST_PINGS), drops: (await status()).inbound.drops };
   const unreachables = (await scene.unreachables()) - unreachablesBefore;
 
   daemon.child.kill(end);
@@ -95,7 +81,7 @@ async function oneDaemon({ core, key, end }) {
   const down = end === 'SIGKILL' ? await inlay('down') : null;
   const after = await scene.snapshot();
   return {
-    ...{ core, key: key ?? null, end, tunnels, drops: matching.inbound.drops, otherKeys, unreachables },
+    ...{ core, key, otherKey, end, tunnels, drops, lost, unreachables },
     ...{ gre0: gre0(during), exitStatus: ended.status, down },
     left: [...after.filter((line) => !before.includes(line)), ...before.filter((line) => !after.includes(line))],
   };
@@ -104,7 +90,7 @@ async function oneDaemon({ core, key, end }) {
 /** That the kernel does answer with ICMP errors as long as nothing stops it, and that this scene sees them. */
 async function withoutDaemon() {
   const before = await scene.unreachables();
-  await scene.makeKernelTunnel('point-to-point', undefined);
+  await scene.makeKernelTunnel('point-to-point', null);
   const found = await scene.ping('kernel', 'inlay', LOST_PINGS);
   return { ping: found, unreachables: (await scene.unreachables()) - before };
 }

@@ -1,0 +1,169 @@
+/** The command line as a user meets it: exit codes, what goes to which stream, help. It runs what is built. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { ControlServer } from '../src/control.ts';
+import type { Status, TunnelStatus } from '../src/status.ts';
+
+const CLI = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+
+/** Runs a program to its end. */
+function run(file: string, args: readonly string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    execFile(file, args, { timeout: 30_000 }, (error, stdout, stderr) =>
+      resolve({ code: error ? (error.code ?? error.signal) : 0, stdout, stderr }),
+    );
+  });
+}
+const inlay = (words: string) => run(process.execPath, [CLI, ...inFolder(words).split(' ').filter(Boolean)]);
+
+const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-cli-'));
+writeFileSync(`${folder}/bad.yaml`, 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0\n');
+writeFileSync(`${folder}/good.yaml`, 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0/16\n');
+/** The tables say FOLDER, so that the names of tests do not change. */
+const inFolder = (text: string) => text.replaceAll('FOLDER', folder);
+
+/** Stands in for a daemon: `status` and `tunnels` only ask, so that they need no privileges. */
+const nothing = { received: 0, packets: 0, bytes: 0, drops: {} };
+const status: Status = {
+  ...{ state: 'running', pid: 4711, vm: '192.168.16.32', overlayAddress: '10.16.32.1', device: 'inlay0', core: 'wasm' },
+  ...{ engine: 'linux', encapsulation: 'gre', mtu: 1476, tunnels: 1 },
+  mappings: [{ overlay: '10.0.0.0/8', underlay: '192.168.0.0/16', slice: '10.16.32.0/24' }],
+  outbound: { received: 4, packets: 3, bytes: 252, drops: { 'no-mapping': 1 } },
+  inbound: nothing,
+};
+const traffic = { packets: 3, bytes: 252 };
+const tunnels: TunnelStatus[] = [
+  { vm: '192.168.16.33', slice: '10.16.33.0/24', outbound: traffic, inbound: traffic, idleSeconds: 1.5 },
+];
+const daemon = await ControlServer.listen(folder, { status: async () => status, tunnels: async () => tunnels });
+afterAll(async () => {
+  await daemon.close();
+  rmSync(folder, { recursive: true });
+});
+
+const PAIR = '--overlay 10.0.0.0/8 --underlay 192.168.0.0/16';
+const help = (await inlay('--help')).stdout;
+const commands = [...help.matchAll(/^ {2}([a-z]+) (?:\[options\])/gm)].map((match) => match[1] as string);
+
+describe.concurrent('help', () => {
+  test('names the commands', () => {
+    expect(commands).toEqual(expect.arrayContaining(['plan', 'explain', 'up', 'down', 'status', 'tunnels', 'demo']));
+  });
+
+  test.each(commands)('%s --help has an example', async (command) => {
+    const { code, stdout, stderr } = await inlay(`${command} --help`);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(new RegExp(`^Examples:\n {2}\\$ inlay ${command}`, 'm'));
+  });
+
+  test.each(['--version', '-V'])('%s', async (flag) => {
+    expect(await inlay(flag)).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+});
+
+describe.concurrent('right use', () => {
+  test.each<[words: string, json: unknown]>([
+    [`plan ${PAIR} --json`, expect.objectContaining({ containersPerVm: 253 })],
+    [`plan --config FOLDER/good.yaml --json`, expect.objectContaining({ containersPerVm: 253 })],
+    [`plan --config FOLDER/good.yaml --overlay 240.0.0.0/4 --json`, expect.objectContaining({ containersPerVm: 4093 })],
+    [`explain 10.16.32.91 ${PAIR} --json`, expect.objectContaining({ vm: '192.168.16.32', container: 90 })],
+    [`explain 192.168.16.32 --container 90 ${PAIR} --json`, expect.objectContaining({ overlay: '10.16.32.91' })],
+    [`status --run-dir FOLDER --json`, status],
+    [`status --run-dir FOLDER --wait 5 --json`, status],
+    [`tunnels --run-dir FOLDER --json`, tunnels],
+  ])('%s: one line of JSON and nothing else', async (words, json) => {
+    const { code, stdout, stderr } = await inlay(words);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(JSON.parse(stdout)).toEqual(json);
+    expect(stdout).toBe(`${JSON.stringify(JSON.parse(stdout))}\n`);
+  });
+
+  test.each<[words: string, line: RegExp]>([
+    [`plan ${PAIR}`, /^containers per VM {2}253$/m],
+    [`plan ${PAIR}`, /^warning: 256 addresses per VM/m],
+    [`explain 10.16.32.91 ${PAIR}`, /^vm +192\.168\.16\.32$/m],
+    [`status --run-dir FOLDER`, /^outbound +3 packets, 252 bytes, dropped 1 no-mapping$/m],
+    [`tunnels --run-dir FOLDER`, /^192\.168\.16\.33 {2}10\.16\.33\.0\/24 +3 +252 +3 +252 +1\.5$/m],
+    [`down --run-dir FOLDER/nowhere`, /^nothing to remove$/],
+  ])('%s: %s', async (words, line) => {
+    const { code, stdout, stderr } = await inlay(words);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout.trimEnd()).toMatch(line);
+  });
+});
+
+const BAD_FILE = `FOLDER/bad.yaml:2:11: underlay "192.168.0.0": expected an IPv4 prefix`;
+
+describe.concurrent('wrong use', () => {
+  test.each<[words: string, code: number, message: string]>([
+    ['', 2, 'Usage: inlay'],
+    ['pln', 2, "unknown command 'pln'\n(Did you mean plan?)"],
+    ['tunels --json', 2, "unknown command 'tunels'\n(Did you mean tunnels?)"],
+    ['--jsn', 2, "unknown option '--jsn'"],
+    [`plan ${PAIR} --jsn`, 2, "unknown option '--jsn'\n(Did you mean --json?)"],
+    [`plan ${PAIR} more`, 2, "too many arguments for 'plan'"],
+    ['plan --overlay', 2, "option '--overlay <PREFIX>' argument missing"],
+    ['plan', 78, 'inlay: no overlay prefix: two prefixes are needed\nhint: --overlay'],
+    ['plan --overlay 10.0.0.0/8 --underlay 10.1.0.0/16', 78, 'overlap: expected two separate prefixes'],
+    [
+      'plan --overlay 10.0.0.0/16 --underlay 192.168.0.0/16',
+      78,
+      '0 container bits, expected at least 2\nhint: shorten',
+    ],
+    [`plan --config FOLDER/bad.yaml`, 78, BAD_FILE],
+    [`plan --config FOLDER/nowhere`, 78, `FOLDER/nowhere: cannot be read (ENOENT)`],
+    [`explain ${PAIR}`, 2, "missing required argument 'ADDRESS'"],
+    [`explain 010.0.0.1 ${PAIR}`, 2, 'address "010.0.0.1": expected an IPv4 address such as 10.16.32.91'],
+    [`explain 11.0.0.1 ${PAIR}`, 1, '11.0.0.1 is in none of 10.0.0.0/8, 192.168.0.0/16'],
+    [`explain 11.0.0.1 ${PAIR} --json`, 1, '11.0.0.1 is in none of 10.0.0.0/8, 192.168.0.0/16'],
+    [`explain 192.168.0.1 ${PAIR} --container 254`, 2, '--container 254: expected 1..253'],
+    [`explain 192.168.0.1 ${PAIR} --container x`, 2, 'expected a whole number'],
+    [`explain 10.0.0.2 ${PAIR} --container 1`, 2, '--container goes with an underlay address\nhint: 10.0.0.2 is'],
+    ['explain 10.0.0.2', 78, 'no overlay prefix'],
+    ['explain 255.255.255.255 --overlay 240.0.0.0/4 --underlay 192.168.0.0/16', 78, 'contains 255.255.255.255'],
+    ['up', 78, 'no overlay prefix'],
+    ['up now', 2, "too many arguments for 'up'"],
+    [`up ${PAIR} --core rust`, 78, '--core "rust": expected wasm or typescript'],
+    [`up ${PAIR} --ky 1`, 2, "unknown option '--ky'\n(Did you mean --key?)"],
+    [`up --config FOLDER/bad.yaml`, 78, BAD_FILE],
+    [
+      `status --run-dir FOLDER/nowhere`,
+      3,
+      `no daemon answers at FOLDER/nowhere/control.sock (ENOENT)\nhint: start it with`,
+    ],
+    [`status --run-dir FOLDER/nowhere --json`, 3, 'no daemon answers'],
+    [`status --run-dir FOLDER/nowhere --wait 0.2`, 3, 'no daemon answers'],
+    ['status --wait soon', 2, 'expected seconds, 0..86400'],
+    ['status now', 2, "too many arguments for 'status'"],
+    [`tunnels --run-dir FOLDER/nowhere`, 3, 'no daemon answers'],
+    [`tunnels --run-dir FOLDER/nowhere --json`, 3, 'no daemon answers'],
+    ['tunnels --config x', 2, "unknown option '--config'"],
+    [`down --run-dir FOLDER`, 1, `the daemon of FOLDER is running (process 4711)\nhint: stop it`],
+    ['down now', 2, "too many arguments for 'down'"],
+    ['demo --vms 0', 2, 'expected a number from 1 to 64'],
+    ['demo --overlay 10.0.0.0/16', 78, '0 container bits, expected at least 2'],
+    ['demo --core rust', 78, '--core "rust": expected wasm or typescript'],
+  ])('inlay %s: exit %i', async (words, expected, message) => {
+    const { code, stdout, stderr } = await inlay(words);
+    expect([code, stdout]).toEqual([expected, '']);
+    expect(stderr).toContain(inFolder(message));
+    expect(stderr).not.toMatch(/^\s+at .*:\d+/m);
+  });
+
+  test.each<[name: string, script: string, stderr: string]>([
+    ['a reader that has gone', '{ "$0" "$@"; echo "exit $?" >&2; } | true', 'exit 1\n'],
+    [
+      'a full disk',
+      '"$0" "$@" >/dev/full; echo "exit $?" >&2',
+      'inlay: ENOSPC: no space left on device, write\nexit 1\n',
+    ],
+  ])('%s: no stack trace', async (_, script, stderr) => {
+    const words = ['-c', script, process.execPath, CLI, 'plan', ...PAIR.split(' ')];
+    expect((await run('sh', words)).stderr).toBe(stderr);
+  });
+});

@@ -1,0 +1,275 @@
+/** `up` where it cannot work, and the other commands at the wrong time: exit codes, messages, and that nothing is left. */
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab, type Output } from '../../src/demo/lab.ts';
+import type { Status } from '../../src/status.ts';
+import { missing, skip } from './require.ts';
+
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const skipped = skip('bad input', await missing('setpriv'));
+let lab: Lab;
+beforeAll(async () => {
+  if (!skipped) lab = await Lab.open();
+});
+afterAll(() => lab?.close());
+
+const PAIR = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
+const ETH0 = [
+  'link set lo up',
+  'link add eth0 type veth peer name cable',
+  'link set eth0 addrgenmode none up',
+  'link set cable addrgenmode none up',
+];
+const ADDRESS = 'address add 192.168.16.32/16 dev eth0';
+
+/** Makes a network namespace with a link, and waits until the link's state changes no more. */
+async function makeVm(where: string, network: readonly string[]): Promise<void> {
+  await lab.must(undefined, ['ip', 'netns', 'add', where]);
+  await lab.ip(where, [...ETH0, ...network]);
+  const script =
+    'until [ "$(cat /sys/class/net/eth0/operstate /sys/class/net/cable/operstate | uniq)" = up ]; do sleep 0.02; done';
+  await lab.must(where, ['sh', '-c', script]);
+}
+
+/** Everything of a network namespace that `up` may change. */
+function snapshot(where: string): Promise<string> {
+  const script = `for what in link address rule 'route show table all' '-6 route show table all'; do ip -j $what; done
+    grep . /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/rp_filter`;
+  return lab.must(where, ['sh', '-c', script]);
+}
+
+/** Runs `inlay`; `wrapper` are the words before it. */
+function inlay(where: string, words: readonly string[], wrapper: readonly string[] = []): Promise<Output> {
+  return lab.run(where, [...wrapper, process.execPath, CLI, ...words]);
+}
+
+function expectError(output: Output, code: number, says: readonly string[]): void {
+  for (const words of says) expect(output.stderr).toContain(words);
+  expect([output.code, output.stdout]).toEqual([code, '']);
+  expect(output.stderr).not.toMatch(/^\s+at .*:\d+/m);
+}
+
+interface Case {
+  name: string;
+  /** For `ip`, after eth0 is there. */
+  network: string[];
+  flags?: string[];
+  /** A shell command in front of `inlay`. */
+  before?: string;
+  wrapper?: string[];
+  code: number;
+  says: string[];
+}
+
+const bounded = (capabilities: string) => ['setpriv', '--bounding-set', capabilities];
+
+const cases: Case[] = [
+  {
+    name: 'the local address is outside the underlay',
+    network: [ADDRESS, 'address add 172.16.0.1/16 dev eth0'],
+    flags: ['--local', '172.16.0.1'],
+    code: 78,
+    says: ['inlay: local address 172.16.0.1 is outside the underlay 192.168.0.0/16'],
+  },
+  {
+    name: 'the local address is not here',
+    network: [ADDRESS],
+    flags: ['--local', '192.168.9.9'],
+    code: 78,
+    says: ['inlay: local address 192.168.9.9 is not on this machine: it has ', '192.168.16.32 on eth0'],
+  },
+  {
+    name: 'no address in the underlay',
+    network: ['address add 172.16.0.1/16 dev eth0', 'address add 100.64.0.1/32 dev eth0'],
+    code: 78,
+    says: [
+      'inlay: this machine has no address inside the underlay 192.168.0.0/16: it has ',
+      '172.16.0.1 on eth0, 100.64.0.1 on eth0',
+      '\nhint: correct the underlay prefix, or give this VM an address in it',
+    ],
+  },
+  {
+    name: 'two addresses in the underlay',
+    network: [ADDRESS, 'address add 192.168.9.9/32 dev lo'],
+    code: 78,
+    says: [
+      'inlay: several addresses are inside the underlay 192.168.0.0/16: 192.168.9.9 on lo, 192.168.16.32 on eth0\n',
+      'hint: choose one with --local 192.168.9.9',
+    ],
+  },
+  {
+    name: 'the last VM of class E',
+    network: ['address add 192.168.255.255/32 dev eth0'],
+    flags: ['--overlay', '240.0.0.0/4'],
+    code: 78,
+    says: ['inlay: 192.168.255.255 cannot be a VM: its slice 255.255.240.0/20 contains 255.255.255.255'],
+  },
+  {
+    name: 'an underlay MTU that leaves nothing',
+    network: [ADDRESS, 'link set eth0 mtu 90'],
+    code: 1,
+    says: ['inlay: underlay MTU 90 leaves no room for packets'],
+  },
+  {
+    name: 'neither capability',
+    network: [ADDRESS],
+    wrapper: bounded('-net_admin,-net_raw'),
+    code: 77,
+    says: ['inlay: missing CAP_NET_ADMIN and CAP_NET_RAW: ', '\nhint: run as root: sudo inlay up'],
+  },
+  {
+    name: 'no CAP_NET_RAW',
+    network: [ADDRESS],
+    wrapper: bounded('-net_raw'),
+    code: 77,
+    says: ['inlay: missing CAP_NET_RAW: ', '\nhint: run as root: sudo inlay up'],
+  },
+  {
+    name: 'no /dev/net/tun',
+    network: [ADDRESS],
+    wrapper: ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs tmpfs /dev/net && exec "$@"', 'sh'],
+    code: 1,
+    says: ['inlay: /dev/net/tun cannot be opened: ENOENT\n', 'hint: modprobe tun'],
+  },
+  {
+    name: 'no command ip',
+    network: [ADDRESS],
+    wrapper: ['env', 'PATH=/nowhere'],
+    code: 1,
+    says: ['inlay: the command ip is missing\n', 'hint: apt-get install iproute2'],
+  },
+  ...['link add inlay0 type veth peer name other', 'tuntap add inlay0 mode tun', 'tuntap add inlay0 mode tap'].map(
+    (line) => ({
+      name: `a device has the name: ${line}`,
+      network: [ADDRESS, line],
+      code: 1,
+      says: ['inlay: device inlay0 exists already', '\nhint: choose another name with --device'],
+    }),
+  ),
+  {
+    name: 'a route to the overlay exists',
+    network: [ADDRESS, 'route add 10.0.0.0/8 dev eth0'],
+    code: 1,
+    says: [
+      'inlay: a route to 10.0.0.0/8 exists already: 10.0.0.0/8 dev eth0',
+      '\nhint: remove it (ip route del 10.0.0.0/8)',
+    ],
+  },
+  {
+    name: 'a route to the slice exists',
+    network: [ADDRESS, 'route add blackhole 10.16.32.0/24'],
+    code: 1,
+    says: ['inlay: a route to 10.16.32.0/24 exists already: blackhole 10.16.32.0/24'],
+  },
+  {
+    name: 'a run directory that cannot be made',
+    network: [ADDRESS],
+    flags: ['--run-dir', '/dev/null/inlay'],
+    code: 1,
+    says: ['inlay: run directory /dev/null/inlay: ENOTDIR', '\nhint: choose another with --run-dir'],
+  },
+  {
+    name: 'a run directory that is a file',
+    network: [ADDRESS],
+    before: 'touch $RUN_DIR',
+    code: 1,
+    says: ['inlay: run directory /run/', ': EEXIST'],
+  },
+  {
+    name: 'a journal that is damaged',
+    network: [ADDRESS],
+    before: 'mkdir $RUN_DIR && echo "[{" >$RUN_DIR/changes.json',
+    code: 1,
+    says: ['/changes.json is damaged', '\nhint: '],
+  },
+];
+
+describe.skipIf(skipped)('up fails', () => {
+  for (const { name, network, flags = [], before = 'true', wrapper, code, says } of cases) {
+    test.concurrent(name, async () => {
+      const where = name.replaceAll(/[^a-z0-9]+/gi, '-');
+      const runDir = `/run/${where}`;
+      await makeVm(where, network);
+      await lab.must(where, ['sh', '-c', `RUN_DIR=${runDir} && ${before}`]);
+      const calm = await snapshot(where);
+
+      const output = await inlay(where, ['up', ...PAIR, '--run-dir', runDir, ...flags], wrapper);
+      expectError(output, code, says);
+      expect(await snapshot(where)).toBe(calm);
+    });
+  }
+});
+
+describe.skipIf(skipped)('a daemon runs', () => {
+  const where = 'busy';
+  let calm: string;
+  let running: string;
+  let pid: number;
+  let ended: Promise<number | null>;
+
+  beforeAll(async () => {
+    await makeVm(where, [ADDRESS, 'link set eth0 mtu 1280']); // The device gets less than IPv6 takes.
+    calm = await snapshot(where);
+    const daemon = lab.start(where, [process.execPath, CLI, 'up', ...PAIR], { stdio: 'ignore' });
+    ended = new Promise((resolve) => daemon.once('exit', resolve));
+    pid = (await status()).pid;
+    running = await snapshot(where);
+  });
+
+  async function status(): Promise<Status> {
+    const { code, stdout, stderr } = await inlay(where, ['status', '--wait', '15', '--json']);
+    expect([code, stderr]).toEqual([0, '']);
+    return JSON.parse(stdout);
+  }
+
+  test.concurrent('a second one on the same device', async () => {
+    const output = await inlay(where, ['up', ...PAIR, '--run-dir', '/run/second']);
+    expectError(output, 1, ['inlay: device inlay0 exists already: another daemon or program uses it']);
+  });
+
+  test.concurrent('a second one with the same run directory', async () => {
+    const output = await inlay(where, ['up', ...PAIR, '--device', 'inlay1']);
+    const message = `inlay: a daemon runs already with run directory /run/inlay (process ${pid})\n`;
+    expectError(output, 1, [message, 'hint: choose another directory with --run-dir']);
+  });
+
+  test.concurrent('a second one on the same overlay', async () => {
+    const output = await inlay(where, ['up', ...PAIR, '--device', 'inlay1', '--run-dir', '/run/third']);
+    expectError(output, 1, ['inlay: a route to 10.0.0.0/8 exists already: ']);
+  });
+
+  test.concurrent('down', async () => {
+    const message = `inlay: the daemon of /run/inlay is running (process ${pid})\n`;
+    expectError(await inlay(where, ['down']), 1, [
+      message,
+      `hint: stop it, and it removes everything itself: kill ${pid}`,
+    ]);
+  });
+
+  test('it goes on as if nothing had been, and leaves nothing when it is told to stop', async () => {
+    expect(await snapshot(where)).toBe(running);
+    expect(await status()).toMatchObject({ pid, state: 'running' });
+    await lab.must(undefined, ['kill', String(pid)]);
+    expect(await ended).toBe(0);
+    expect(await snapshot(where)).toBe(calm);
+    for (const command of ['status', 'tunnels']) {
+      const says = ['inlay: no daemon answers at /run/inlay/control.sock (ENOENT)\n', 'hint: start it with inlay up'];
+      expectError(await inlay(where, [command]), 3, says);
+    }
+  });
+});
+
+describe.skipIf(skipped)('no daemon runs', () => {
+  test.concurrent('status of a socket whose daemon was killed', async () => {
+    const socket = 'require("net").createServer().listen("/run/dead/control.sock", () => process.kill(process.pid, 9))';
+    await lab.run(undefined, ['sh', '-c', 'mkdir /run/dead && exec "$@"', 'sh', process.execPath, '-e', socket]);
+    const output = await lab.run(undefined, [process.execPath, CLI, 'status', '--run-dir', '/run/dead']);
+    expectError(output, 3, ['inlay: no daemon answers at /run/dead/control.sock (ECONNREFUSED)']);
+  });
+
+  test.concurrent('down without a capability', async () => {
+    await lab.must(undefined, ['mkdir', '/run/left']);
+    const words = [...bounded('-net_admin'), process.execPath, CLI, 'down', '--run-dir', '/run/left'];
+    expectError(await lab.run(undefined, words), 77, ['inlay: missing CAP_NET_ADMIN: ', '\nhint: run as root']);
+  });
+});

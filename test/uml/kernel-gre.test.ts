@@ -1,0 +1,154 @@
+/** `inlay up` and the kernel's own GRE, in User-mode Linux: they understand each other, and the kernel beside the daemon keeps quiet. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+
+/** `key` is the daemon's and that of the kernel's tunnel, `otherKey` is what the kernel sends with when nothing is to get through. */
+interface Run {
+  core: 'wasm' | 'typescript';
+  key: number | null;
+  otherKey: number | null;
+  end: 'SIGTERM' | 'SIGKILL';
+}
+
+interface Ping {
+  from: string;
+  to: string;
+  sent: number;
+  received: number;
+  duplicates: number;
+  errors: number;
+}
+
+interface TransferEnd {
+  sent: { bytes: number; sha256: string };
+  received: { bytes: number; sha256: string };
+}
+
+/** What scenario.mjs prints. */
+interface Facts {
+  kernel: string;
+  control: { ping: Ping; unreachables: number };
+  daemons: (Run & {
+    tunnels: { shape: string; pings: Ping[]; transfer: { client: TransferEnd | null; server: TransferEnd | null } }[];
+    drops: Record<string, number>;
+    lost: { pings: Ping[]; drops: Record<string, number> };
+    unreachables: number;
+    gre0: { up: boolean; addresses: string[] };
+    exitStatus: number | null;
+    down: string | null;
+    left: string[];
+  })[];
+}
+
+// Both cores see both ends and both kinds of key; `otherKey` is a key too many, another one, and one too few.
+const RUNS: Run[] = [
+  { core: 'wasm', key: null, otherKey: 1, end: 'SIGTERM' },
+  { core: 'wasm', key: 7, otherKey: 8, end: 'SIGKILL' },
+  { core: 'typescript', key: null, otherKey: 4294967295, end: 'SIGKILL' },
+  { core: 'typescript', key: 4294967295, otherKey: null, end: 'SIGTERM' },
+];
+const TRANSFER = 4 << 20;
+
+const FOLDER = import.meta.dirname;
+/** Machines with one slow CPU boot and run this too. */
+const SECONDS = 900;
+
+const missing = spawnSync('linux.uml', ['--version']).error !== undefined;
+const required = process.env['INLAY_REQUIRE_ALL'] === '1';
+if (missing && !required) {
+  process.stderr.write(
+    'skipped test/uml: linux.uml is missing (apt-get install user-mode-linux kmod procps iproute2 iputils-ping)\n',
+  );
+}
+
+/** Boots once, runs the scenario and returns what it saw. */
+async function runScenario(): Promise<Facts> {
+  if (missing) {
+    throw new Error('linux.uml is missing: apt-get install user-mode-linux kmod procps iproute2 iputils-ping');
+  }
+  const scenario = path.join(FOLDER, 'scenario.mjs');
+  const machine = spawn(
+    path.join(FOLDER, 'uml.sh'),
+    ['-t', String(SECONDS), 'node', scenario, JSON.stringify(RUNS), String(TRANSFER)],
+    // The machine has this PATH too, and is to find this Node.
+    { env: { ...process.env, PATH: `${path.dirname(process.execPath)}:${process.env['PATH']}` } },
+  );
+  let [stdout, stderr] = ['', ''];
+  machine.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  machine.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  const [status] = await once(machine, 'close');
+  if (status !== 0) throw new Error(`the scenario ended with exit status ${status}:\n${stderr}`);
+  return JSON.parse(stdout) as Facts;
+}
+
+describe.skipIf(missing && !required)('kernel GRE', () => {
+  let facts: Facts;
+  beforeAll(
+    async () => {
+      facts = await runScenario();
+    },
+    (SECONDS + 60) * 1000,
+  );
+
+  test('without a daemon the kernel answers GRE with ICMP errors', () => {
+    expect(facts.control.ping).toMatchObject({ sent: 5, received: 0 });
+    expect(facts.control.unreachables).toBeGreaterThan(0);
+  });
+
+  describe.each(RUNS.map((run, index) => ({ ...run, index })))(
+    'core $core, key $key, $end',
+    ({ index, otherKey, end }) => {
+      const daemon = () => facts.daemons[index] as Facts['daemons'][number];
+
+      describe.each(['point-to-point', 'multipoint'])('%s', (shape) => {
+        const tunnel = () => daemon().tunnels.find((found) => found.shape === shape);
+
+        test.each([
+          ['kernel', 'inlay'],
+          ['inlay', 'kernel'],
+          ['kernel', 'container'],
+          ['container', 'kernel'],
+        ])('every ping from %s to %s is answered once', (from, to) => {
+          const ping = tunnel()?.pings.find((found) => found.from === from && found.to === to);
+          expect(ping).toEqual({ from, to, sent: 20, received: 20, duplicates: 0, errors: 0 });
+        });
+
+        test('TCP carries both directions unchanged', () => {
+          const { client, server } = tunnel()?.transfer ?? {};
+          expect(client?.sent.bytes).toBe(TRANSFER);
+          expect(server?.sent.bytes).toBe(TRANSFER);
+          expect(server?.received).toEqual(client?.sent);
+          expect(client?.received).toEqual(server?.sent);
+        });
+      });
+
+      test('drops nothing', () => expect(daemon().drops).toEqual({}));
+
+      test(`nothing passes with key ${otherKey ?? 'none'}, and the drops are counted as gre-key`, () => {
+        const { pings, drops } = daemon().lost;
+        expect(pings.map(({ sent, received }) => ({ sent, received }))).toEqual([
+          { sent: 5, received: 0 },
+          { sent: 5, received: 0 },
+        ]);
+        // The kernel's requests arrive here. Ours end at the kernel, which has another key.
+        expect(drops).toEqual({ 'gre-key': 5 });
+      });
+
+      test('no ICMP error goes back for GRE packets', () => expect(daemon().unreachables).toBe(0));
+
+      test('gre0 is up without an address', () => expect(daemon().gre0).toEqual({ up: true, addresses: [] }));
+
+      test(`after ${end}${end === 'SIGKILL' ? ' and down' : ''} links, addresses, routes and sysctls are as before`, () => {
+        if (end === 'SIGTERM') expect(daemon().exitStatus).toBe(0);
+        else expect(daemon().down).toMatch(/gre0/);
+        expect(daemon().left).toEqual([]);
+      });
+    },
+  );
+});
