@@ -1,8 +1,9 @@
 /** Builds dist/ from src/ (tsc) and build/*.wasm from assembly/ (asc). */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
-const root = new URL('..', import.meta.url).pathname;
+const root = fileURLToPath(new URL('..', import.meta.url));
 
 function run(tool, ...args) {
   // Standard output belongs to the command that the user runs after us.
@@ -12,6 +13,9 @@ function run(tool, ...args) {
     process.exit(1);
   }
 }
+
+// Installed without the tools, as `npm ci --omit=dev` does on a machine that got the built files: there is nothing to do.
+if (!existsSync(`${root}node_modules/.bin/asc`) && existsSync(`${root}dist/cli.js`)) process.exit(0);
 
 // What a source that is gone once left must not be found.
 rmSync(`${root}dist`, { recursive: true, force: true });

@@ -4,8 +4,9 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
-const root = new URL('..', import.meta.url).pathname;
+const root = fileURLToPath(new URL('..', import.meta.url));
 const lock = `${root}.setup-lock`;
 const installed = `${root}node_modules/.package-lock.json`;
 const built = `${root}build/.built`;
@@ -21,7 +22,8 @@ function changed(name) {
 
 const needsInstall = () => changed(installed) === 0 || changed(installed) < changed('package-lock.json');
 const sources = ['src', 'assembly', 'asconfig.json', 'tsconfig.json', 'package.json', 'scripts/build.mjs'];
-const needsBuild = () => changed(built) === 0 || changed(built) < Math.max(...sources.map(changed));
+const needsBuild = () =>
+  changed('dist/cli.js') === 0 || changed(built) === 0 || changed(built) < Math.max(...sources.map(changed));
 
 function run(command, args) {
   process.stderr.write(`setup: ${command} ${args.join(' ')}\n`);

@@ -1,6 +1,6 @@
 /** Which Linux capabilities this process has (capabilities(7)). */
 import { readFileSync } from 'node:fs';
-import { InlayError } from './errors.ts';
+import { errorCode, InlayError } from './errors.ts';
 
 // <linux/capability.h>
 const NEEDED = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13 } as const;
@@ -19,4 +19,12 @@ export function requireCapabilities(): void {
       hint: 'run as root: sudo inlay up ...; or with systemd: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW',
     },
   );
+}
+
+/** What a failed socket(2) means: mostly a missing capability. */
+export function rawSocketError(cause: unknown): InlayError {
+  const code = errorCode(cause) ?? String(cause);
+  return /EPERM|EACCES|not permitted|denied/.test(code)
+    ? new InlayError('ERR_PERMISSION', 'no raw socket: CAP_NET_RAW is missing', { cause })
+    : new InlayError('ERR_FAILED', `no raw socket: ${code}`, { cause });
 }

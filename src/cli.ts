@@ -19,11 +19,11 @@ const program = new Command('inlay')
   .description('Stateless mesh networking for dense container hosts: overlay addresses carry the address of their VM.')
   .version(version)
   .showSuggestionAfterError()
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'inlay: ')) })
   .exitOverride();
 addOfflineCommands(program);
 addDaemonCommands(program);
 addDemoCommand(program);
-for (const command of program.commands) command.exitOverride();
 
 try {
   await program.parseAsync();

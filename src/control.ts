@@ -17,20 +17,10 @@ export class ControlServer {
     this.#server = server;
   }
 
-  /** Listens in `runDir` with mode 0660. Throws ERR_FAILED if a daemon answers there already; a dead one's socket is replaced. */
+  /** Listens in `runDir`, whose lock the caller has, with mode 0660. */
   static async listen(runDir: string, routes: ControlRoutes): Promise<ControlServer> {
     const socket = path.join(runDir, SOCKET);
-    const running = await ask<{ pid?: number }>(runDir, 'status').catch(() => undefined);
-    if (running) {
-      throw new InlayError(
-        'ERR_FAILED',
-        `a daemon runs already with run directory ${runDir} (process ${running.pid})`,
-        {
-          hint: 'choose another directory with --run-dir for a second mesh',
-        },
-      );
-    }
-    rmSync(socket, { force: true });
+    removeDeadSocket(runDir);
     const server = http.createServer({ requestTimeout: TIMEOUT, headersTimeout: TIMEOUT }, (request, response) => {
       void answer(routes, request, response);
     });
@@ -76,6 +66,11 @@ async function answer(
   response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`);
 }
 
+/** Removes the socket that a killed daemon left. Only for whoever has the lock of `runDir`. */
+export function removeDeadSocket(runDir: string): void {
+  rmSync(path.join(runDir, SOCKET), { force: true });
+}
+
 /** Asks the daemon of `runDir`. Throws ERR_NOT_RUNNING if there is none. */
 export async function ask<T>(runDir: string, name: string): Promise<T> {
   const socketPath = path.join(runDir, SOCKET);
@@ -90,7 +85,12 @@ export async function ask<T>(runDir: string, name: string): Promise<T> {
         cause,
       });
     }
-    throw new InlayError('ERR_NOT_RUNNING', `no daemon answers at ${socketPath} (${code ?? cause})`, {
+    if (code !== 'ENOENT' && code !== 'ECONNREFUSED') {
+      throw new InlayError('ERR_FAILED', `no answer from ${socketPath}: ${code ?? (cause as Error).message}`, {
+        cause,
+      });
+    }
+    throw new InlayError('ERR_NOT_RUNNING', `no daemon answers at ${socketPath} (${code})`, {
       hint: 'start it with inlay up, or name its directory with --run-dir',
       cause,
     });

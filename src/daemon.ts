@@ -4,10 +4,11 @@ import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
 import { requireCapabilities } from './capabilities.ts';
 import type { Config } from './config/config.ts';
 import { ControlServer } from './control.ts';
-import type { DataPlane } from './dataplane.ts';
+import type { Counters, DataPlane } from './dataplane.ts';
 import { errorCode, InlayError } from './errors.ts';
 import { startEngine } from './io/engines.ts';
 import { Journal } from './journal.ts';
+import { type Lock, lockRunDir } from './lock.ts';
 import { createLog, type Log } from './log.ts';
 import { refuseExistingDevice, setUpNetwork } from './network.ts';
 import { directionStatus, type Status, tunnelStatus } from './status.ts';
@@ -22,21 +23,23 @@ const MAX_MTU = 65535;
 const MIN_MTU = 68;
 
 const NO_PACKETS = { received: 0, forwarded: 0, bytes: 0, drops: [] };
-const NOTHING_YET = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
 
 /** Runs until SIGTERM or SIGINT, or until forwarding fails. */
 export async function runDaemon(config: Config): Promise<void> {
   requireCapabilities();
   const daemon = new Daemon(config, createLog(config.logLevel));
   const stop = new Promise<void>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+    // They stay handled: a second signal, from a wrapper or an impatient user, must not end the clean-up.
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => resolve());
   });
   try {
     await daemon.start();
     await Promise.race([stop, daemon.failed]);
-  } finally {
-    await daemon.stop();
+  } catch (error) {
+    await daemon.stop().catch(() => {}); // Logged; the first error says why.
+    throw error;
   }
+  await daemon.stop();
 }
 
 class Daemon {
@@ -47,9 +50,11 @@ class Daemon {
   #fail: (error: Error) => void = () => {};
   #state: Status['state'] = 'starting';
   #underlay: Underlay | undefined;
+  #lock: Lock | undefined;
   #control: ControlServer | undefined;
   #journal: Journal | undefined;
   #dataPlane: DataPlane | undefined;
+  #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
 
   constructor(config: Config, log: Log) {
     this.#config = config;
@@ -68,7 +73,11 @@ class Daemon {
     if (this.#mtu < MIN_MTU)
       throw new InlayError('ERR_FAILED', `underlay MTU ${this.#underlay.mtu} leaves no room for packets`);
 
-    makeRunDir(runDir);
+    const made = makeRunDir(runDir);
+    this.#lock = await lockRunDir(
+      runDir,
+      'choose another directory with --run-dir for a second mesh, or stop it: kill',
+    );
     this.#control = await ControlServer.listen(runDir, {
       status: () => this.#status(),
       tunnels: () => this.#tunnels(),
@@ -76,6 +85,8 @@ class Daemon {
     this.#journal = new Journal(runDir);
     const left = await this.#journal.undo();
     if (left.length > 0) this.#log.warn({ changes: left }, 'removed what an earlier daemon left');
+    if (made || left.some((change) => change.kind === 'directory'))
+      this.#journal.add({ kind: 'directory', path: runDir });
 
     refuseExistingDevice(device);
     this.#dataPlane = await startEngine(engine, {
@@ -104,14 +115,26 @@ class Daemon {
     this.#log.info({ pid, vm, overlayAddress, device, core, engine, encapsulation, mtu }, 'ready');
   }
 
-  /** Undoes whatever `start` got done; may be called at any time after it. */
+  /** Undoes whatever `start` got done; each step is tried, whatever became of the one before. */
   async stop(): Promise<void> {
     this.#state = 'stopping';
-    // The device first: packets stop coming, and a reader that blocks on it wakes up.
-    await this.#journal?.undo();
-    await this.#dataPlane?.close();
-    await this.#control?.close();
-    if (this.#control) this.#log.info('stopped');
+    const steps = [
+      () => this.#dataPlane?.close(), // The device goes with it.
+      () => this.#control?.close(),
+      () => this.#journal?.undo(),
+    ];
+    const errors: unknown[] = [];
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        errors.push(error);
+        this.#log.error({ error: String(error) }, 'could not clean up; inlay down tries again');
+      }
+    }
+    this.#lock?.release();
+    if (errors.length > 0) throw errors[0];
+    if (this.#lock) this.#log.info('stopped');
   }
 
   get #mtu(): number {
@@ -122,7 +145,9 @@ class Daemon {
   async #status(): Promise<Status> {
     const { mappings, device, core, engine, encapsulation } = this.#config;
     const { local } = this.#underlay as Underlay; // The socket is opened after it is known.
-    const counters = (await this.#dataPlane?.counters()) ?? NOTHING_YET;
+    // Before it is open and after it is closed, the data plane has nothing new to tell.
+    this.#counters = (await this.#dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
+    const counters = this.#counters;
     const own = mappings.filter((m) => contains(m.underlay, local));
     return {
       state: this.#state,
@@ -151,9 +176,10 @@ class Daemon {
   }
 }
 
-function makeRunDir(runDir: string): void {
+/** Makes the run directory; false if it was there. */
+function makeRunDir(runDir: string): boolean {
   try {
-    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+    return mkdirSync(runDir, { recursive: true, mode: 0o755 }) !== undefined;
   } catch (cause) {
     const code = errorCode(cause);
     throw new InlayError(code === 'EACCES' ? 'ERR_PERMISSION' : 'ERR_FAILED', `run directory ${runDir}: ${code}`, {

@@ -1,5 +1,6 @@
 /** Loads a core from this package's files. */
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import type { CoreName, PacketCore } from './core/core.ts';
 import { typescriptCore } from './core/typescript/index.ts';
 import { wasmCore } from './core/wasm.ts';
@@ -20,6 +21,6 @@ function read(file: string): BufferSource {
   try {
     return new Uint8Array(readFileSync(url));
   } catch (cause) {
-    throw new InlayError('ERR_FAILED', `${url.pathname} is missing`, { hint: 'npm run build', cause });
+    throw new InlayError('ERR_FAILED', `${fileURLToPath(url)} is missing`, { hint: 'npm run build', cause });
   }
 }

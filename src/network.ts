@@ -13,6 +13,9 @@ const ROUTE_PROTOCOL = '73';
 /** The kernel's fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
 const FALLBACK_GRE = 'gre0';
 
+/** Packets that wait for the daemon; at the kernel's 500, bursts of several TCP streams were dropped. */
+const TX_QUEUE_LENGTH = 1000;
+
 /** Missing where the kernel has no IPv6, as with ipv6.disable=1. */
 const IPV6 = '/proc/net/if_inet6';
 
@@ -32,19 +35,24 @@ export function refuseExistingDevice(name: string): void {
   });
 }
 
-/** What the device is labelled with. */
-function deviceAlias(local: Address): string {
-  return `inlay ${formatAddress(local)}`;
-}
-
 /** Gives the device its addresses and routes and takes it up. */
 export async function setUpNetwork(options: NetworkOptions, journal: Journal, log: Log): Promise<void> {
   const { device, local, mappings, mtu } = options;
-  const alias = deviceAlias(local);
-  journal.add({ kind: 'device', name: device, alias });
   // No link-local address. First of all: with an MTU below 1280 (RFC 8200 §5) the device has no IPv6 that could be told so.
   if (existsSync(IPV6)) await ip(['link', 'set', 'dev', device, 'addrgenmode', 'none']);
-  await ip(['link', 'set', 'dev', device, 'alias', alias, 'mtu', String(mtu)]);
+  const queue = String(TX_QUEUE_LENGTH);
+  await ip([
+    'link',
+    'set',
+    'dev',
+    device,
+    'alias',
+    `inlay ${formatAddress(local)}`,
+    'mtu',
+    String(mtu),
+    'txqueuelen',
+    queue,
+  ]);
   for (const mapping of mappings) {
     if (contains(mapping.underlay, local)) {
       await ip([
@@ -70,7 +78,8 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
 async function addRoutes(mapping: Mapping, { device, local }: NetworkOptions, journal: Journal): Promise<void> {
   const here = contains(mapping.underlay, local);
   const source = here ? ['src', formatAddress(mapping.addressOf(local, 1n))] : [];
-  await addRoute([formatPrefix(mapping.overlay), 'dev', device, ...source], journal);
+  // With an underlay of /32 our slice is the whole overlay, and there is no other VM to send to.
+  if (!here || mapping.vmBits > 0) await addRoute([formatPrefix(mapping.overlay), 'dev', device, ...source], journal);
   // Addresses of our slice that no container has would come back to us through the overlay route.
   if (here) await addRoute(['unreachable', formatPrefix(mapping.sliceOf(local))], journal);
 }

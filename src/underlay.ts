@@ -1,5 +1,5 @@
 /** What this machine's underlay looks like: its own address in it, and the MTU towards other VMs. */
-import { type Address, contains, formatAddress, formatPrefix, lowBits, parseAddress } from './address.ts';
+import { type Address, contains, formatAddress, formatPrefix, parseAddress } from './address.ts';
 import { InlayError } from './errors.ts';
 import { ip, ipJson } from './iproute.ts';
 import type { Mapping } from './mapping.ts';
@@ -24,7 +24,7 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
   const all = links.flatMap((link) =>
     link.addr_info.flatMap((info) => {
       const address = info.family === 'inet' ? parseAddress(info.local) : undefined;
-      return address ? [{ address, text: `${info.local} on ${link.ifname}`, mtu: link.mtu }] : [];
+      return address ? [{ address, text: `${info.local} on ${link.ifname}` }] : [];
     }),
   );
   const list = (found: typeof all) => found.map((a) => a.text).join(', ') || 'none at all';
@@ -37,7 +37,7 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
     }
     const found = all.find((a) => a.address.bits === wanted.bits);
     if (!found) throw new InlayError('ERR_CONFIG', `local address ${text} is not on this machine: it has ${list(all)}`);
-    return { local: wanted, mtu: await routeMtu(mappings, wanted, found.mtu) };
+    return { local: wanted, mtu: await routeMtu(mappings, wanted, links) };
   }
   const [only, another] = inside;
   if (!only) {
@@ -54,18 +54,21 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
       hint: `choose one with --local ${formatAddress(only.address)}`,
     });
   }
-  return { local: only.address, mtu: await routeMtu(mappings, only.address, only.mtu) };
+  return { local: only.address, mtu: await routeMtu(mappings, only.address, links) };
 }
 
-/** The least MTU of the link and of the route to another VM; the address next to ours stands for all of them. */
-async function routeMtu(mappings: readonly Mapping[], local: Address, linkMtu: number): Promise<number> {
+/** The MTU of the route to another VM: its own metric, else that of the link it leaves by. The address next to ours stands for all of them. */
+async function routeMtu(mappings: readonly Mapping[], local: Address, links: readonly LinkJson[]): Promise<number> {
+  const own = links.find((link) => link.addr_info.some((info) => info.local === formatAddress(local)));
   const mapping = mappings.find((m) => contains(m.underlay, local) && m.vmBits > 0);
-  if (!mapping) return linkMtu;
-  const neighbour = { width: local.width, bits: local.bits ^ (lowBits(mapping.vmBits) & 1n) };
+  const linkMtu = (name: string | undefined) => links.find((link) => link.ifname === name)?.mtu ?? own?.mtu ?? 0;
+  if (!mapping) return linkMtu(own?.ifname);
+  const neighbour = { width: local.width, bits: local.bits ^ 1n };
   try {
-    const text = await ip(['route', 'get', formatAddress(neighbour), 'from', formatAddress(local)]);
-    return Math.min(linkMtu, Number(/\bmtu (?:lock )?(\d+)/.exec(text)?.[1] ?? linkMtu));
+    const text = await ip(['-oneline', 'route', 'get', formatAddress(neighbour), 'from', formatAddress(local)]);
+    const link = linkMtu(/\bdev (\S+)/.exec(text)?.[1]);
+    return Math.min(link, Number(/\bmtu (?:lock )?(\d+)/.exec(text)?.[1] ?? link));
   } catch {
-    return linkMtu; // No route to that address: the others may have one.
+    return linkMtu(own?.ifname); // No route to that address: the others may have one.
   }
 }

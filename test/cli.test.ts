@@ -6,6 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ControlServer } from '../src/control.ts';
+import { lockRunDir } from '../src/lock.ts';
 import type { Status, TunnelStatus } from '../src/status.ts';
 
 const CLI = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
@@ -40,9 +41,11 @@ const traffic = { packets: 3, bytes: 252 };
 const tunnels: TunnelStatus[] = [
   { vm: '192.168.16.33', slice: '10.16.33.0/24', outbound: traffic, inbound: traffic, idleSeconds: 1.5 },
 ];
+const lock = await lockRunDir(folder, '');
 const daemon = await ControlServer.listen(folder, { status: async () => status, tunnels: async () => tunnels });
 afterAll(async () => {
   await daemon.close();
+  lock.release();
   rmSync(folder, { recursive: true });
 });
 
@@ -143,7 +146,7 @@ describe.concurrent('wrong use', () => {
     [`tunnels --run-dir FOLDER/nowhere`, 3, 'no daemon answers'],
     [`tunnels --run-dir FOLDER/nowhere --json`, 3, 'no daemon answers'],
     ['tunnels --config x', 2, "unknown option '--config'"],
-    [`down --run-dir FOLDER`, 1, `the daemon of FOLDER is running (process 4711)\nhint: stop it`],
+    [`down --run-dir FOLDER`, 1, `a daemon runs already with run directory FOLDER (process 4711)\nhint: stop it`],
     ['down now', 2, "too many arguments for 'down'"],
     ['demo --vms 0', 2, 'expected a number from 1 to 64'],
     ['demo --overlay 10.0.0.0/16', 78, '0 container bits, expected at least 2'],

@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../config/config.ts';
 import { type SettingName, settings } from '../config/settings.ts';
 import { ask } from '../control.ts';
-import { errorCode } from '../errors.ts';
+import { errorCode, InlayError } from '../errors.ts';
 import type { DirectionStatus, Status, TunnelStatus } from '../status.ts';
 import { table } from '../table.ts';
 import { addJson, addSetting, addSettings, example, flagsOf, print } from './options.ts';
@@ -42,7 +42,7 @@ export function addDaemonCommands(program: Command): void {
   addJson(status).option('--wait <SECONDS>', 'wait that long for the daemon to be ready', seconds);
   example(status, 'status', 'status --wait 5 --json');
   status.action(async (options: ClientOptions) => {
-    const found = await readyStatus(runDirOf(options), options.wait ?? 0);
+    const found = await readyStatus(runDirOf(options), options.wait);
     print(options, found, () => statusText(found));
   });
 
@@ -58,13 +58,16 @@ function runDirOf(options: ClientOptions): string {
   return options.runDir ?? settings['run-dir'].default;
 }
 
-async function readyStatus(runDir: string, wait: number): Promise<Status> {
+/** The status; with `wait`, that of a daemon that got ready within so many seconds. */
+async function readyStatus(runDir: string, wait: number | undefined): Promise<Status> {
+  if (wait === undefined) return ask<Status>(runDir, 'status');
   const deadline = performance.now() + wait * 1000;
   for (;;) {
     const late = performance.now() >= deadline;
     try {
       const found = await ask<Status>(runDir, 'status');
-      if (found.state === 'running' || late) return found;
+      if (found.state === 'running') return found;
+      if (late) throw new InlayError('ERR_FAILED', `the daemon is ${found.state}, not ready after ${wait} s`);
     } catch (error) {
       if (late || errorCode(error) !== 'ERR_NOT_RUNNING') throw error;
     }

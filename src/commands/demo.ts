@@ -39,7 +39,7 @@ export function addDemoCommand(program: Command): void {
       containers: options.containers,
       flags: words,
       keep: options.keep ?? false,
-      progress: (text) => process.stderr.write(`${(performance.now() / 1000).toFixed(1)} s: ${text}\n`),
+      progress: (text) => process.stderr.write(`${text}\n`),
     });
     print(options, result, () => resultText(result));
     if (result.reachable < result.pairs || result.firstPacketsLost > 0) {
@@ -80,6 +80,7 @@ function resultText(result: DemoResult): string {
     table([
       ['pairs reachable', `${result.reachable} of ${result.pairs}`],
       ['first packets lost', `${result.firstPacketsLost} of ${result.firstPackets}`],
+      ['pings lost', `${result.pingsLost} of ${result.pings}`],
       ['RTT of first packets', `${dash(result.firstMs)} ms`],
       ['RTT, steady', `${dash(result.steadyMs)} ms`],
       ['one TCP stream', `${dash(result.megabitsPerSecond)} Mbit/s`],

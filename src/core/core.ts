@@ -145,22 +145,25 @@ export class PacketCore {
   /** Counts those of the first `count` packets that were refused as dropped instead of forwarded, so that the sums stay exact. */
   countRefused(direction: Direction, count: number): void {
     for (let i = 0; i < count; i++) {
-      if (this.verdict(i) !== abi.DROP_NOT_WRITTEN) continue;
-      this.#count(direction, abi.COUNTERS_FORWARDED, -1);
-      this.#count(direction, abi.COUNTERS_BYTES, -this.#innerLength(direction, i));
-      this.#count(direction, abi.COUNTERS_DROPS - 8 * abi.DROP_NOT_WRITTEN, 1);
+      if (this.verdict(i) === abi.DROP_NOT_WRITTEN) this.countLost(direction, this.length(i));
     }
+  }
+
+  /** Counts one forwarded packet as dropped: one that was taken and then failed. `length` is what its descriptor said, in bytes. */
+  countLost(direction: Direction, length: number): void {
+    this.#count(direction, abi.COUNTERS_FORWARDED, -1);
+    this.#count(direction, abi.COUNTERS_BYTES, (direction === 'outbound' ? this.overhead : 0) - length);
+    this.#count(direction, abi.COUNTERS_DROPS - 8 * abi.DROP_NOT_WRITTEN, 1);
+  }
+
+  /** Bytes that encapsulation adds to a packet: outer IPv4 header, GRE, and the key if there is one. */
+  get overhead(): number {
+    return 24 + 4 * (this.#words[(abi.CONFIG + abi.CONFIG_KEYED) / 4] as number);
   }
 
   #count(direction: Direction, counter: number, amount: number): void {
     const f = (countersAddress(direction) + counter) / 8;
     this.#floats[f] = (this.#floats[f] as number) + amount;
-  }
-
-  /** Total length of the inner packet: outbound it still stands in its slot, inbound it is what the descriptor points to. */
-  #innerLength(direction: Direction, index: number): number {
-    const p = direction === 'outbound' ? this.slot(index) : this.address(index);
-    return (this.bytes[p + 2] as number) * 256 + (this.bytes[p + 3] as number);
   }
 
   counters(direction: Direction): DirectionCounters {

@@ -47,6 +47,9 @@ export interface DemoResult {
   /** First packets to a VM that no tunnel led to yet, and how many were lost. */
   firstPackets: number;
   firstPacketsLost: number;
+  /** All pings, and how many of them were lost. */
+  pings: number;
+  pingsLost: number;
   /** Medians over pairs on different VMs. */
   firstMs: number | null;
   steadyMs: number | null;
@@ -65,6 +68,7 @@ const MAX_STREAM = 8 << 20;
 export async function runDemo(options: DemoOptions): Promise<DemoResult> {
   requireCommands('ping');
   const lab = await Lab.open({ keep: options.keep });
+  let kept = false;
   const end = () => void lab.close().then(() => process.exit(130));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end);
   try {
@@ -72,10 +76,11 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
     progress(`starting ${vms} VMs with ${containers} containers each`);
     const mesh = await Mesh.start(lab, { mapping, vms, containersPerVm: containers, flags });
     const result = await measure(lab, mesh, options);
-    if (options.keep) progress(lookAround(lab, mesh));
+    kept = options.keep;
+    if (kept) progress(lookAround(lab, mesh));
     return result;
   } finally {
-    if (!options.keep) await lab.close();
+    if (!kept) await lab.close();
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, end);
   }
 }
@@ -149,6 +154,8 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
     reachable: results.filter((r) => r.reachable).length,
     firstPackets: opening.length,
     firstPacketsLost: opening.length - firsts.length,
+    pings: results.reduce((sum, r) => sum + r.sent, 0),
+    pingsLost: results.reduce((sum, r) => sum + r.sent - r.received, 0),
     firstMs: round(median(firsts)),
     steadyMs: round(median(across.flatMap((r) => r.steadyMs ?? []))),
     megabitsPerSecond: round(long),

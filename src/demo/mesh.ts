@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Address, formatAddress, lowBits } from '../address.ts';
 import { ask } from '../control.ts';
-import { InlayError } from '../errors.ts';
+import { EXIT, InlayError } from '../errors.ts';
 import type { Mapping } from '../mapping.ts';
 import type { Status, TunnelStatus } from '../status.ts';
 import type { Lab } from './lab.ts';
@@ -103,15 +103,17 @@ export class Mesh {
     const shell = ['sh', '-c', `exec "$@" 2>${logOf(vm)}`, 'sh', ...words];
     const child = this.#lab.start(vm.name, shell, { stdio: 'ignore', detached: true });
     child.unref();
-    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    const ended = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? -1)));
 
     const deadline = performance.now() + READY_TIMEOUT * 1000;
     for (;;) {
       const status = await this.status(vm).catch(() => undefined);
       if (status?.state === 'running') return;
-      const over = await Promise.race([ended.then(() => true), sleep(20, performance.now() > deadline)]);
-      if (over)
-        throw new InlayError('ERR_FAILED', `the daemon of ${vm.name} did not get ready:\n${await this.log(vm)}`);
+      const code = await Promise.race([ended, sleep(20, performance.now() > deadline ? -1 : undefined)]);
+      if (code === undefined) continue;
+      // The daemon itself says what is missing and what to do.
+      const kind = code === EXIT.noPermission ? 'ERR_PERMISSION' : 'ERR_FAILED';
+      throw new InlayError(kind, `the daemon of ${vm.name} did not get ready:\n${await this.log(vm)}`);
     }
   }
 

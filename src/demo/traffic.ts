@@ -10,7 +10,7 @@ import type { Container } from './mesh.ts';
 const PINGS = 5;
 /** Seconds between the packets of a pair, and for the last answer. */
 const INTERVAL = 0.02;
-const ANSWER_TIMEOUT = 2;
+const ANSWER_TIMEOUT = 5;
 const AGENT = fileURLToPath(new URL('../../dist/demo/agent.js', import.meta.url));
 
 export interface PingResult {

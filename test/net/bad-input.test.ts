@@ -239,7 +239,7 @@ describe.skipIf(skipped)('a daemon runs', () => {
   });
 
   test.concurrent('down', async () => {
-    const message = `inlay: the daemon of /run/inlay is running (process ${pid})\n`;
+    const message = `inlay: a daemon runs already with run directory /run/inlay (process ${pid})\n`;
     expectError(await inlay(where, ['down']), 1, [
       message,
       `hint: stop it, and it removes everything itself: kill ${pid}`,
@@ -268,7 +268,8 @@ describe.skipIf(skipped)('no daemon runs', () => {
   });
 
   test.concurrent('down without a capability', async () => {
-    await lab.must(undefined, ['mkdir', '/run/left']);
+    const left = JSON.stringify([{ kind: 'route', route: ['unreachable', '10.16.32.0/24', 'proto', '73'] }]);
+    await lab.must(undefined, ['sh', '-c', 'mkdir /run/left && cat >/run/left/changes.json'], left);
     const words = [...bounded('-net_admin'), process.execPath, CLI, 'down', '--run-dir', '/run/left'];
     expectError(await lab.run(undefined, words), 77, ['inlay: missing CAP_NET_ADMIN: ', '\nhint: run as root']);
   });

@@ -83,6 +83,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
         stdout: expect.stringContaining('unreachable 10.16.32.0/24'),
       });
       expect(await network('a')).toEqual(before);
+      expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
       expect(await inlay('a', 'down', '--run-dir', '/run/a')).toMatchObject({ code: 0, stdout: 'nothing to remove\n' });
     });
 
@@ -95,6 +96,41 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       await kill('TERM', second.pid);
       expect(await second.ended).toBe(0);
       expect(await network('a')).toEqual(before);
+    });
+
+    test('a start that fails ends, and leaves the network as it was', async () => {
+      await lab.ip('a', ['route add 10.0.0.0/8 dev lo']);
+      const before = await network('a');
+      expect(await inlay('a', ...UP, '--run-dir', '/run/a', '--engine', engine)).toMatchObject({ code: 1 });
+      expect(await network('a')).toEqual(before);
+      await lab.ip('a', ['route del 10.0.0.0/8 dev lo']);
+    });
+
+    test('a change that is not allowed ends the start; what can be undone is', async () => {
+      const before = await network('a');
+      // As in a container whose /proc/sys is read-only.
+      const readOnly = ['unshare', '--mount', 'sh', '-c', 'mount --bind -o ro /proc/sys /proc/sys && exec "$@"', 'sh'];
+      const words = [...readOnly, process.execPath, CLI, ...UP, '--run-dir', '/run/a', '--engine', engine];
+      const { code, stderr } = await lab.run('a', words);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringContaining('net.ipv4.conf.inlay0.forwarding is 0 and cannot be set to 1: EROFS'),
+      ]);
+      expect(await network('a')).toEqual(before);
+      expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
+    });
+
+    test('signals that come while it stops do not keep it from cleaning up', async () => {
+      const before = await network('a');
+      const { ended, pid } = await up('a', '--engine', engine);
+      await lab.must('a', [
+        'sh',
+        '-c',
+        `for s in HUP TERM INT TERM INT; do kill -$s ${pid} || exit 0; sleep 0.005; done`,
+      ]);
+      expect(await ended).toBe(0);
+      expect(await network('a')).toEqual(before);
+      expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
     });
 
     test('when somebody deletes the device, the daemon says so and ends with 1', async () => {
@@ -135,6 +171,36 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       await kill('TERM', pid);
       expect(await ended).toBe(0);
     }
+  });
+
+  test('a daemon that does not answer is running all the same: down leaves its network alone', async () => {
+    const { daemon, pid, ended } = await up('a');
+    const before = await network('a');
+    await kill('STOP', pid);
+    expect(await inlay('a', 'down', '--run-dir', '/run/a')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('runs already'),
+    });
+    expect(await inlay('a', 'status', '--run-dir', '/run/a')).toMatchObject({ code: 1 });
+    expect(await network('a')).toEqual(before);
+    await kill('CONT', pid);
+    daemon.kill('SIGCONT'); // nsenter stops with its child.
+    await kill('TERM', pid);
+    expect(await ended).toBe(0);
+  });
+
+  test('the MTU is that of the device which the underlay is reached by', async () => {
+    await lab.ip(undefined, ['netns add c', 'link add eth0 mtu 1400 netns c type veth peer name port-c']);
+    await lab.ip('c', [
+      'link set lo up',
+      'link set eth0 up',
+      'address add 192.168.40.1/32 dev lo',
+      'route add 192.168.0.0/16 dev eth0',
+    ]);
+    const { pid, ended } = await up('c');
+    expect(await json<Status>('c', 'status')).toMatchObject({ mtu: 1376 });
+    await kill('TERM', pid);
+    expect(await ended).toBe(0);
   });
 
   test('an address of our slice that no container has is unreachable, not a loop', async () => {

@@ -3,12 +3,14 @@
  * one for each daemon; the key null is none. Each TCP transfer carries BYTES each way. Prints one JSON document with what was seen and judges
  * nothing. Runs in User-mode Linux, as root.
  */
+
 import { once } from 'node:events';
 import { release } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import * as scene from './namespaces.mjs';
 
-const CLI = new URL('../../dist/cli.js', import.meta.url).pathname;
-const TCP = new URL('tcp.mjs', import.meta.url).pathname;
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const TCP = fileURLToPath(new URL('tcp.mjs', import.meta.url));
 const PINGS = 20;
 /** Where nothing is to come back, less will do. */
 const LOST_PINGS = 5;

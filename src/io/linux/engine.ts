@@ -7,7 +7,12 @@ import * as native from './native.ts';
 import { openTun } from './tun.ts';
 import type { WorkerMessage, WorkerOptions, WorkerRequest } from './worker.ts';
 
+/** What is written to the eventfd: the number 1, as a u64. */
+const WAKE = BigUint64Array.of(1n);
+const WAKE_POINTER = native.pointer(WAKE);
+
 export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataPlane> {
+  native.requireLinux64();
   const engine = new LinuxEngine(options);
   await engine.ready;
   return engine;
@@ -23,7 +28,7 @@ class LinuxEngine implements DataPlane {
   #closing = false;
 
   constructor(options: DataPlaneOptions) {
-    const tunFd = openTun(options.device, native.O_NONBLOCK);
+    const tunFd = openTun(options.device);
     const socketFd = openGreSocket(options.coreConfig.local);
     this.#wakeFd = native.must(native.eventfd(0, native.O_NONBLOCK | native.O_CLOEXEC), 'eventfd', 'for the worker');
     const { core, coreConfig, idleTimeout } = options;
@@ -73,11 +78,13 @@ class LinuxEngine implements DataPlane {
     });
   }
 
-  /** The worker blocks in poll(2), where messages do not reach it: the eventfd ends the poll, the flag tells a busy loop. */
+  /**
+   * The worker blocks in poll(2), where messages do not reach it: the eventfd ends the poll, the flag tells a busy loop. The flag comes last: a worker
+   * that saw it before the eventfd was written would drain nothing, and then find every poll ended.
+   */
   #post(request: WorkerRequest): void {
     this.#worker.postMessage(request);
+    native.must(native.write(this.#wakeFd, WAKE_POINTER, WAKE.byteLength), 'write', 'to the eventfd');
     Atomics.store(this.#wakeFlag, 0, 1);
-    const one = BigUint64Array.of(1n);
-    native.write(this.#wakeFd, native.pointer(one), 8);
   }
 }

@@ -1,7 +1,8 @@
 /** Raw socket (raw(7)) for IP protocol 47: whole packets, outer IPv4 header included, in batches. */
+
+import { rawSocketError } from '../../capabilities.ts';
 import { BATCH_SIZE, FORWARD, HEADROOM, SLOT_SIZE } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
-import { errorCode, InlayError } from '../../errors.ts';
 import type { PacketDevice } from '../device.ts';
 import * as native from './native.ts';
 
@@ -32,7 +33,7 @@ export function openGreSocket(local: number): number {
       'for IP protocol 47',
     );
   } catch (cause) {
-    throw new InlayError('ERR_PERMISSION', `no raw socket (${errorCode(cause)}): CAP_NET_RAW is missing`, { cause });
+    throw rawSocketError(cause);
   }
   const address = new Uint8Array(SOCKADDR_SIZE);
   const view = new DataView(address.buffer);

@@ -1,11 +1,13 @@
-/** The doorway to the system calls, through koffi; the only file that touches native code. Linux on a 64-bit little-endian machine. */
+/** The doorway to the system calls, through koffi; the only file that touches native code. */
 import os from 'node:os';
 import koffi from 'koffi';
 import { InlayError, SystemError } from '../../errors.ts';
 
-// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <asm-generic/poll.h>, <linux/if_tun.h>, <sys/eventfd.h>
+// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <asm-generic/poll.h>, <sys/file.h>, <linux/if_tun.h>, <sys/eventfd.h>
+export const O_RDONLY = 0;
 export const O_RDWR = 0o2;
 export const O_NONBLOCK = 0o4000;
+export const O_DIRECTORY = 0o200000;
 export const O_CLOEXEC = 0o2000000;
 export const AF_INET = 2;
 export const SOCK_RAW = 3;
@@ -18,16 +20,11 @@ export const IPPROTO_GRE = 47;
 export const IP_HDRINCL = 3;
 export const MSG_DONTWAIT = 0x40;
 export const POLLIN = 1;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
 export const TUNSETIFF = 0x400454ca;
 export const IFF_TUN = 0x0001;
 export const IFF_NO_PI = 0x1000;
-
-if (os.endianness() !== 'LE' || koffi.sizeof('void *') !== 8 || os.platform() !== 'linux') {
-  throw new InlayError(
-    'ERR_FAILED',
-    `no linux engine on ${os.platform()} ${os.arch()}: expected 64-bit little-endian Linux`,
-  );
-}
 
 // The C library that Node itself is linked with, whatever its name.
 const lib = koffi.load(null);
@@ -35,7 +32,7 @@ const lib = koffi.load(null);
 /** An address in this process, as system calls take it. */
 export type Pointer = number;
 
-/** The address of a view's first byte. Array buffers of this size do not move, and live as long as the view. */
+/** The address of a view's first byte, which stays where it is as long as the view lives (koffi moves small arrays off the garbage-collected heap). */
 export function pointer(view: ArrayBufferView): Pointer {
   return Number(koffi.address(view));
 }
@@ -83,15 +80,27 @@ export const sendmmsg = lib.func('int sendmmsg(int fd, uintptr_t messages, unsig
 export const recvmmsg = lib.func(
   'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
 ) as (fd: number, messages: Pointer, count: number, flags: number, timeout: number) => number;
-export const poll = lib.func('int poll(uintptr_t fds, unsigned long count, int timeout)') as (
-  fds: Pointer,
-  count: number,
-  timeout: number,
-) => number;
+const pollFunction = lib.func('int poll(uintptr_t fds, unsigned long count, int timeout)');
+export const poll = pollFunction as (fds: Pointer, count: number, timeout: number) => number;
+/** poll(2) in a thread of Node's pool. */
+export function pollAsync(fds: Pointer, count: number, timeout: number, done: () => void): void {
+  pollFunction.async(fds, count, timeout, done);
+}
 export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') as (
   initial: number,
   flags: number,
 ) => number;
+export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
+
+/** Throws ERR_FAILED where the structures that the linux engine fills look different. */
+export function requireLinux64(): void {
+  if (os.platform() === 'linux' && os.endianness() === 'LE' && koffi.sizeof('void *') === 8) return;
+  throw new InlayError(
+    'ERR_FAILED',
+    `no linux engine on ${os.platform()} ${os.arch()}: expected 64-bit little-endian Linux`,
+    { hint: '--engine portable' },
+  );
+}
 
 /** The name of the last call's error, such as 'EAGAIN'. */
 function errorName(): string {

@@ -9,11 +9,11 @@ const PATH = '/dev/net/tun';
 const IFREQ_SIZE = 40; // struct ifreq, <linux/if.h>
 const IFREQ_FLAGS = 16;
 
-/** Creates the TUN device `name`, which goes when the descriptor is closed; returns the descriptor. `flags` are for open(2). */
-export function openTun(name: string, flags: number): number {
+/** Creates the TUN device `name`, which goes when the descriptor is closed; returns the descriptor, non-blocking. */
+export function openTun(name: string): number {
   let fd: number;
   try {
-    fd = native.must(native.open(PATH, native.O_RDWR | native.O_CLOEXEC | flags), 'open', PATH);
+    fd = native.must(native.open(PATH, native.O_RDWR | native.O_CLOEXEC | native.O_NONBLOCK), 'open', PATH);
   } catch (cause) {
     const missing = ['ENOENT', 'ENODEV', 'ENXIO'].includes(errorCode(cause) ?? '');
     throw new InlayError(missing ? 'ERR_FAILED' : 'ERR_PERMISSION', `${PATH} cannot be opened: ${errorCode(cause)}`, {

@@ -7,6 +7,8 @@ export interface DeviceListeners {
   /** Called for each packet; has to read it before it returns. */
   onReadable: () => void;
   onError: (error: Error) => void;
+  /** Called when a packet of this length, which was taken, could not be sent after all. */
+  onLost?: (length: number) => void;
 }
 
 export abstract class EventDevice implements PacketDevice {
@@ -22,6 +24,10 @@ export abstract class EventDevice implements PacketDevice {
     this.#received = packet;
     this.#listeners.onReadable();
     this.#received = undefined;
+  }
+
+  protected lose(length: number): void {
+    this.#listeners.onLost?.(length);
   }
 
   protected fail(error: Error): void {

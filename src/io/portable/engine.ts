@@ -12,8 +12,18 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
   core.configure(options.coreConfig);
   let engine: PortableEngine | undefined;
   const onError = (error: Error) => engine?.fail(error);
-  const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError });
-  const socket = await RawGreSocket.open({ onReadable: () => engine?.inbound(), onError });
+  // The device last: it is the one that has to be taken away again if something fails.
+  const socket = await RawGreSocket.open({
+    onReadable: () => engine?.inbound(),
+    onLost: (length) => core.countLost('outbound', length),
+    onError,
+  });
+  const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError }).catch(
+    (error) => {
+      socket.close();
+      throw error;
+    },
+  );
   engine = new PortableEngine(core, tun, socket, options);
   return engine;
 }

@@ -1,4 +1,6 @@
 /** GRE packets through the package raw-socket. */
+
+import { rawSocketError } from '../../capabilities.ts';
 import { InlayError } from '../../errors.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 
@@ -31,7 +33,7 @@ export class RawGreSocket extends EventDevice {
     try {
       return new RawGreSocket(raw, listeners);
     } catch (cause) {
-      throw new InlayError('ERR_PERMISSION', `no raw socket (${cause}): CAP_NET_RAW is missing`, { cause });
+      throw rawSocketError(cause);
     }
   }
 
@@ -49,7 +51,10 @@ export class RawGreSocket extends EventDevice {
     // The package sends later, when the slot may hold another packet.
     const copy = Buffer.from(packet);
     this.#unsent++;
-    this.#sender.send(copy, 0, copy.length, peerText(peer), () => this.#unsent--);
+    this.#sender.send(copy, 0, copy.length, peerText(peer), (error) => {
+      this.#unsent--;
+      if (error) this.lose(copy.length);
+    });
     return true;
   }
 
