@@ -37,7 +37,7 @@ export interface Vm {
 const BRIDGE = 'underlay';
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 /** s */
-const READY_TIMEOUT = 15;
+const READY_TIMEOUT = 30;
 /** The first VM is 192.168.16.32 where the underlay prefix has room for that, as in the documentation. */
 const FIRST_VM = 0x1020n;
 /** The first container has the number 90 where a slice has room for that. */

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../src/demo/demo.ts';
+import { Lab } from '../../src/demo/lab.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -41,3 +42,36 @@ describe.skipIf(skip('demo', await missing('ping')))('demo', () => {
     });
   }
 });
+
+/** Runs the demo as an ordinary user, in a lab whose /dev/net/tun has this mode. */
+async function asUser(mode: string) {
+  const lab = await Lab.open();
+  try {
+    const device = `mount -t tmpfs tmpfs /dev/net && mknod -m ${mode} /dev/net/tun c 10 200`;
+    const user = 'setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/';
+    const demo = `exec ${user} "$0" "$1" demo --vms 2 --containers 1 --json`;
+    return await lab.run(undefined, ['sh', '-c', `${device} && ${demo}`, process.execPath, CLI]);
+  } finally {
+    await lab.close();
+  }
+}
+
+const notRoot = process.getuid?.() === 0 ? undefined : 'only root can make a device file';
+describe.skipIf(skip('demo as an ordinary user', (await missing('ping', 'setpriv')) ?? notRoot))(
+  'as an ordinary user',
+  () => {
+    test('it works in a user namespace where /dev/net/tun can be opened', async () => {
+      const { code, stdout, stderr } = await asUser('666');
+      expect([code, stderr]).toEqual([0, expect.any(String)]);
+      expect(JSON.parse(stdout)).toMatchObject({ pairs: 2, reachable: 2, firstPacketsLost: 0 });
+    });
+
+    test('where it cannot, it says what to do and exits with 77', async () => {
+      const { code, stdout, stderr } = await asUser('600');
+      expect([code, stdout]).toEqual([77, '']);
+      expect(stderr).toContain(
+        '/dev/net/tun cannot be opened: EACCES\nhint: run as root, or let this user read and write',
+      );
+    });
+  },
+);

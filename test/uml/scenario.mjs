@@ -1,11 +1,13 @@
 /**
- * What happens when `inlay up` meets the kernel's own GRE: node scenario.mjs RUNS BYTES. RUNS is a JSON list of { core, key, otherKey, end },
- * one for each daemon; the key null is none. Each TCP transfer carries BYTES each way. Prints one JSON document with what was seen and judges
+ * What happens when `inlay up` meets the kernel's own GRE: node scenario.mjs RUNS BYTES. RUNS is a JSON list of { core, key, otherKey, end, connection },
+ * one for each daemon; the key null is none, `connection` is who connects to whom. Each TCP transfer carries BYTES each way. Prints one JSON document with what was seen and judges
  * nothing. Runs in User-mode Linux, as root.
  */
 
 import { once } from 'node:events';
+import http from 'node:http';
 import { release } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import * as scene from './namespaces.mjs';
 
@@ -45,7 +47,29 @@ function parse(text) {
 }
 
 const inlay = (...words) => scene.run('inlay', 'node', CLI, ...words);
-const status = async () => JSON.parse(await inlay('status', '--json', '--wait', '60'));
+
+/** Asks the daemon's control socket itself: starting Node once more takes seconds here. */
+function ask() {
+  return new Promise((resolve, reject) => {
+    const request = http.get({ socketPath: '/run/inlay/control.sock', path: '/status' }, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk) => {
+        text += chunk;
+      });
+      response.on('end', () => resolve(JSON.parse(text)));
+    });
+    request.on('error', reject);
+  });
+}
+
+/** The daemon's status once it is ready; the machine's own time limit ends a wait in vain. */
+async function status() {
+  for (;;) {
+    const found = await ask().catch(() => undefined);
+    if (found?.state === 'running') return found;
+    await setTimeout(100);
+  }
+}
 
 /** The state of gre0 that `up` has to do with. */
 function gre0(lines) {
@@ -56,7 +80,7 @@ function gre0(lines) {
   };
 }
 
-async function oneDaemon({ core, key, otherKey, end }) {
+async function oneDaemon({ core, key, otherKey, end, connection }) {
   const before = await scene.snapshot();
   const flags = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16', '--core', core];
   if (key !== null) flags.push('--key', String(key));
@@ -68,9 +92,9 @@ async function oneDaemon({ core, key, otherKey, end }) {
   const tunnels = [];
   for (const shape of ['point-to-point', 'multipoint']) {
     await scene.makeKernelTunnel(shape, key);
-    const [client, server] = shape === 'multipoint' ? ['inlay', 'kernel'] : ['kernel', 'inlay'];
-    tunnels.push({ shape, pings: await pings(WAYS, PINGS), transfer: await transfer(client, server) });
+    tunnels.push({ shape, pings: await pings(WAYS, PINGS) });
   }
+  const transferred = await transfer(...connection);
   const { drops } = (await status()).inbound;
 
   // Nothing has the daemon's key now.
@@ -83,7 +107,7 @@ async function oneDaemon({ core, key, otherKey, end }) {
   const down = end === 'SIGKILL' ? await inlay('down') : null;
   const after = await scene.snapshot();
   return {
-    ...{ core, key, otherKey, end, tunnels, drops, lost, unreachables },
+    ...{ core, key, otherKey, end, tunnels, transfer: transferred, drops, lost, unreachables },
     ...{ gre0: gre0(during), exitStatus: ended.status, down },
     left: [...after.filter((line) => !before.includes(line)), ...before.filter((line) => !after.includes(line))],
   };
