@@ -61,7 +61,7 @@ export interface DemoResult {
 
 /** One stream between two VMs, alone, for so many ms. Its rate decides how much each pair sends, so that all of them take about as long as STREAMS. */
 const LONG_STREAM = 1000;
-const STREAMS = 4000;
+const STREAMS = 2000;
 const MIN_STREAM = 64 << 10;
 const MAX_STREAM = 8 << 20;
 

