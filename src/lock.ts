@@ -20,6 +20,6 @@ export async function lockRunDir(runDir: string, help: string): Promise<Lock> {
   throw new InlayError(
     'ERR_FAILED',
     `a daemon runs already with run directory ${runDir} (process ${running?.pid ?? 'unknown: it does not answer'})`,
-    { hint: `${help} ${running?.pid ?? `$(pgrep -f 'inlay|cli.js up')`}` },
+    { hint: running ? `${help} ${running.pid}` : 'look for it with: pgrep -af "inlay|cli.js up"' },
   );
 }
