@@ -4,6 +4,7 @@ import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
 import { requireCapabilities } from './capabilities.ts';
 import type { Config } from './config/config.ts';
 import { ControlServer } from './control.ts';
+import { overhead } from './core/core.ts';
 import type { Counters, DataPlane } from './dataplane.ts';
 import { errorCode, InlayError } from './errors.ts';
 import { startEngine } from './io/engines.ts';
@@ -14,9 +15,6 @@ import { refuseExistingDevice, setUpNetwork } from './network.ts';
 import { directionStatus, type Status, tunnelStatus } from './status.ts';
 import { findUnderlay, type Underlay } from './underlay.ts';
 
-/** Bytes that the outer headers take: IPv4 and GRE, and the key. */
-const OVERHEAD = 24;
-const KEY_OVERHEAD = 4;
 /** Largest MTU of a TUN device, and of IPv4. */
 const MAX_MTU = 65535;
 /** Every IPv4 host takes 68 bytes (RFC 791 §3.2): an underlay that leaves less is none. */
@@ -138,8 +136,7 @@ class Daemon {
   }
 
   get #mtu(): number {
-    const overhead = OVERHEAD + (this.#config.key === undefined ? 0 : KEY_OVERHEAD);
-    return Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - overhead;
+    return Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - overhead(this.#config.key !== undefined);
   }
 
   async #status(): Promise<Status> {

@@ -1,5 +1,5 @@
 /** The seam between the daemon and what forwards its packets. */
-import type { CoreConfig, CoreName, DirectionCounters, Tunnel } from './core/core.ts';
+import type { CoreConfig, CoreName, DirectionCounters, PacketCore, Tunnel } from './core/core.ts';
 import type { TunnelListener } from './forwarder.ts';
 
 /** What forwards packets: device, socket and core, in a thread or an event loop of their own. */
@@ -27,6 +27,11 @@ export interface DataPlaneOptions {
   onTunnels: TunnelListener;
   /** Called once if forwarding ends by itself, as when the device is deleted. */
   onFailure: (error: Error) => void;
+}
+
+/** What a data plane with one core has to tell. */
+export function countersOf(core: PacketCore): Counters {
+  return { outbound: core.counters('outbound'), inbound: core.counters('inbound'), tunnels: core.tunnelCount };
 }
 
 /** How often idle tunnels are looked for, in ms. */

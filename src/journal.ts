@@ -21,7 +21,7 @@ export class Journal {
   readonly #file: string;
   #changes: Change[];
 
-  /** Opens the journal of `runDir`, which exists; what a killed daemon left is in `changes`. */
+  /** Opens the journal of `runDir`, which exists, with what a killed daemon left in it. */
   constructor(runDir: string) {
     this.#file = path.join(runDir, FILE);
     this.#changes = existsSync(this.#file) ? read(this.#file) : [];
@@ -37,13 +37,14 @@ export class Journal {
     this.#write();
   }
 
-  /** Sets a sysctl, by its file under /proc/sys. Throws ERR_FAILED if that is not allowed. */
-  sysctl(file: string, value: string): void {
+  /** Sets a sysctl, by its file under /proc/sys; false if it had that value. Throws ERR_FAILED if it is not allowed. */
+  sysctl(file: string, value: string): boolean {
     const before = readFileSync(file, 'utf8').trim();
-    if (before === value) return;
+    if (before === value) return false;
     this.add({ kind: 'sysctl', file, before });
     try {
       writeFileSync(file, value);
+      return true;
     } catch (cause) {
       const name = file.slice('/proc/sys/'.length).replaceAll('/', '.');
       throw new InlayError('ERR_FAILED', `${name} is ${before} and cannot be set to ${value}: ${errorCode(cause)}`, {

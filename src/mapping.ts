@@ -109,6 +109,11 @@ export class Mapping {
     return { address, kind, vm, slice: network(address, this.sliceLength), index };
   }
 
+  /** True if the slice of `vm` contains 255.255.255.255, which no host can have. */
+  holdsBroadcast(vm: Address): boolean {
+    return contains(this.sliceOf(vm), LIMITED_BROADCAST);
+  }
+
   /** Throws ERR_CONFIG if `vm` is outside the underlay prefix or its slice cannot be used. */
   checkVm(vm: Address): void {
     if (!contains(this.underlay, vm)) {
@@ -117,11 +122,10 @@ export class Mapping {
         `VM ${formatAddress(vm)} is outside the underlay prefix ${formatPrefix(this.underlay)}`,
       );
     }
-    const slice = this.sliceOf(vm);
-    if (contains(slice, LIMITED_BROADCAST)) {
+    if (this.holdsBroadcast(vm)) {
       throw new InlayError(
         'ERR_CONFIG',
-        `${formatAddress(vm)} cannot be a VM: its slice ${formatPrefix(slice)} contains 255.255.255.255`,
+        `${formatAddress(vm)} cannot be a VM: its slice ${formatPrefix(this.sliceOf(vm))} contains 255.255.255.255`,
       );
     }
   }

@@ -1,5 +1,5 @@
 /** Sets up the machine's side of the overlay: addresses, routes and sysctls, each noted in the journal first. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { type Address, contains, formatAddress, formatPrefix } from './address.ts';
 import { InlayError } from './errors.ts';
 import { ip, ipJson } from './iproute.ts';
@@ -67,9 +67,7 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
   await ip(['link', 'set', 'dev', device, 'up']);
   for (const mapping of mappings) await addRoutes(mapping, options, journal);
 
-  const forwarding = `/proc/sys/net/ipv4/conf/${device}/forwarding`;
-  if (readFileSync(forwarding, 'utf8').trim() !== '1') {
-    journal.sysctl(forwarding, '1');
+  if (journal.sysctl(`/proc/sys/net/ipv4/conf/${device}/forwarding`, '1')) {
     log.info({ device }, 'turned IPv4 forwarding on for the device');
   }
   await quietKernelGre(journal, log);

@@ -1,5 +1,5 @@
 /** `plan`: what a pair of prefixes has room for, and what to beware of. */
-import { contains, formatAddress, formatPrefix, lowBits, overlaps, type Prefix, parsePrefix } from './address.ts';
+import { formatAddress, formatPrefix, lowBits, overlaps, type Prefix, parsePrefix } from './address.ts';
 import type { Mapping } from './mapping.ts';
 
 export interface Plan {
@@ -40,11 +40,9 @@ function warnings(mapping: Mapping): string[] {
     );
   }
   const lastVm = { width: mapping.underlay.width, bits: mapping.underlay.bits | lowBits(mapping.vmBits) };
-  const lastSlice = mapping.sliceOf(lastVm);
-  if (contains(lastSlice, { width: 32, bits: 0xffffffffn })) {
-    found.push(
-      `VM ${formatAddress(lastVm)} is unusable: its slice ${formatPrefix(lastSlice)} contains 255.255.255.255`,
-    );
+  if (mapping.holdsBroadcast(lastVm)) {
+    const slice = formatPrefix(mapping.sliceOf(lastVm));
+    found.push(`VM ${formatAddress(lastVm)} is unusable: its slice ${slice} contains 255.255.255.255`);
   }
   const missing = DENSE_CONTAINER_BITS - mapping.containerBits;
   if (missing > 0) {

@@ -35,8 +35,9 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
     if (!mappings.some((m) => contains(m.underlay, wanted))) {
       throw new InlayError('ERR_CONFIG', `local address ${text} is outside the underlay ${prefixes}`);
     }
-    const found = all.find((a) => a.address.bits === wanted.bits);
-    if (!found) throw new InlayError('ERR_CONFIG', `local address ${text} is not on this machine: it has ${list(all)}`);
+    if (!all.some((a) => a.address.bits === wanted.bits)) {
+      throw new InlayError('ERR_CONFIG', `local address ${text} is not on this machine: it has ${list(all)}`);
+    }
     return { local: wanted, mtu: await routeMtu(mappings, wanted, links) };
   }
   const [only, another] = inside;
@@ -59,16 +60,15 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
 
 /** The MTU of the route to another VM: its own metric, else that of the link it leaves by. The address next to ours stands for all of them. */
 async function routeMtu(mappings: readonly Mapping[], local: Address, links: readonly LinkJson[]): Promise<number> {
-  const own = links.find((link) => link.addr_info.some((info) => info.local === formatAddress(local)));
-  const mapping = mappings.find((m) => contains(m.underlay, local) && m.vmBits > 0);
-  const linkMtu = (name: string | undefined) => links.find((link) => link.ifname === name)?.mtu ?? own?.mtu ?? 0;
-  if (!mapping) return linkMtu(own?.ifname);
+  const own = links.find((link) => link.addr_info.some((info) => info.local === formatAddress(local)))?.mtu ?? 0;
+  if (!mappings.some((m) => contains(m.underlay, local) && m.vmBits > 0)) return own; // There is no other VM.
   const neighbour = { width: local.width, bits: local.bits ^ 1n };
   try {
     const text = await ip(['-oneline', 'route', 'get', formatAddress(neighbour), 'from', formatAddress(local)]);
-    const link = linkMtu(/\bdev (\S+)/.exec(text)?.[1]);
+    const device = /\bdev (\S+)/.exec(text)?.[1];
+    const link = links.find(({ ifname }) => ifname === device)?.mtu ?? own;
     return Math.min(link, Number(/\bmtu (?:lock )?(\d+)/.exec(text)?.[1] ?? link));
   } catch {
-    return linkMtu(own?.ifname); // No route to that address: the others may have one.
+    return own; // No route to that address: the others may have one.
   }
 }

@@ -152,13 +152,12 @@ export class PacketCore {
   /** Counts one forwarded packet as dropped: one that was taken and then failed. `length` is what its descriptor said, in bytes. */
   countLost(direction: Direction, length: number): void {
     this.#count(direction, abi.COUNTERS_FORWARDED, -1);
-    this.#count(direction, abi.COUNTERS_BYTES, (direction === 'outbound' ? this.overhead : 0) - length);
+    this.#count(direction, abi.COUNTERS_BYTES, (direction === 'outbound' ? this.#overhead : 0) - length);
     this.#count(direction, abi.COUNTERS_DROPS - 8 * abi.DROP_NOT_WRITTEN, 1);
   }
 
-  /** Bytes that encapsulation adds to a packet: outer IPv4 header, GRE, and the key if there is one. */
-  get overhead(): number {
-    return 24 + 4 * (this.#words[(abi.CONFIG + abi.CONFIG_KEYED) / 4] as number);
+  get #overhead(): number {
+    return overhead(this.#words[(abi.CONFIG + abi.CONFIG_KEYED) / 4] !== 0);
   }
 
   #count(direction: Direction, counter: number, amount: number): void {
@@ -211,6 +210,11 @@ export class PacketCore {
     }
     return rows;
   }
+}
+
+/** Bytes that encapsulation adds to a packet: outer IPv4 header (20), GRE (4), and the key if there is one (4). */
+export function overhead(keyed: boolean): number {
+  return keyed ? 28 : 24;
 }
 
 /** The VM, and the fields of a tunnel record that are in use. */

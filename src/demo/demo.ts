@@ -1,5 +1,5 @@
 /** `demo`: a whole mesh on this machine, real traffic between all of its containers, and what came of it. */
-import { formatAddress } from '../address.ts';
+import { formatPrefix } from '../address.ts';
 import type { Mapping } from '../mapping.ts';
 import type { TunnelStatus } from '../status.ts';
 import { Lab, requireCommands } from './lab.ts';
@@ -144,8 +144,8 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
   return {
     vms: vms.length,
     containers: containers.length / vms.length,
-    overlay: `${formatAddress(mapping.overlay)}/${mapping.overlay.length}`,
-    underlay: `${formatAddress(mapping.underlay)}/${mapping.underlay.length}`,
+    overlay: formatPrefix(mapping.overlay),
+    underlay: formatPrefix(mapping.underlay),
     encapsulation: status.encapsulation,
     core: status.core,
     engine: status.engine,

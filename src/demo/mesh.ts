@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type Address, formatAddress, lowBits } from '../address.ts';
+import { type Address, formatAddress, formatPrefix, lowBits } from '../address.ts';
 import { ask } from '../control.ts';
 import { EXIT, InlayError } from '../errors.ts';
 import type { Mapping } from '../mapping.ts';
@@ -92,12 +92,7 @@ export class Mesh {
 
   async #startDaemon(vm: Vm): Promise<void> {
     const { overlay, underlay } = this.#plan.mapping;
-    const prefixes = [
-      '--overlay',
-      `${formatAddress(overlay)}/${overlay.length}`,
-      '--underlay',
-      `${formatAddress(underlay)}/${underlay.length}`,
-    ];
+    const prefixes = ['--overlay', formatPrefix(overlay), '--underlay', formatPrefix(underlay)];
     const words = [process.execPath, CLI, 'up', ...prefixes, '--run-dir', vm.runDir, ...this.#plan.flags];
     // The log goes to a file, so that the daemon does not depend on us.
     const shell = ['sh', '-c', `exec "$@" 2>${logOf(vm)}`, 'sh', ...words];
@@ -181,12 +176,11 @@ function layOut({ mapping, vms, containersPerVm }: MeshPlan): Vm[] {
       width: 32,
       bits: mapping.underlay.bits | ((firstVm + BigInt(i)) & lowBits(mapping.vmBits)),
     };
-    const slice = mapping.sliceOf(underlay);
     const vm: Vm = {
       name: `vm${i + 1}`,
       underlay: formatAddress(underlay),
       overlay: formatAddress(mapping.addressOf(underlay, 1n)),
-      slice: `${formatAddress(slice)}/${slice.length}`,
+      slice: formatPrefix(mapping.sliceOf(underlay)),
       runDir: `/run/vm${i + 1}`,
       containers: [],
     };

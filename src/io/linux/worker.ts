@@ -1,7 +1,7 @@
 /** The forwarding worker: waits in poll(2), moves batches both ways, answers the main thread. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { CoreConfig, CoreName } from '../../core/core.ts';
-import { type Counters, sweepInterval } from '../../dataplane.ts';
+import { countersOf, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
 import { GreSocket } from './gre-socket.ts';
@@ -74,12 +74,7 @@ function answerRequests(): 'close' | undefined {
     const request = got.message as WorkerRequest;
     if (request === 'close') return 'close';
     if (request === 'counters') {
-      const answer: Counters = {
-        outbound: core.counters('outbound'),
-        inbound: core.counters('inbound'),
-        tunnels: core.tunnelCount,
-      };
-      post({ kind: 'answer', answer });
+      post({ kind: 'answer', answer: countersOf(core) });
     } else {
       const rows = core.copyTunnels();
       post({ kind: 'answer', answer: { now: performance.now(), rows } }, [rows.buffer]);

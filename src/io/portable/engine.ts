@@ -1,6 +1,6 @@
 /** The portable engine: everything in the event loop, one packet at a time, for platforms without the linux engine. */
 import { type PacketCore, tunnelsFrom } from '../../core/core.ts';
-import { type Counters, type DataPlane, type DataPlaneOptions, sweepInterval } from '../../dataplane.ts';
+import { type Counters, countersOf, type DataPlane, type DataPlaneOptions, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
 import type { PacketDevice } from '../device.ts';
@@ -59,11 +59,7 @@ class PortableEngine implements DataPlane {
   }
 
   async counters(): Promise<Counters> {
-    return {
-      outbound: this.#core.counters('outbound'),
-      inbound: this.#core.counters('inbound'),
-      tunnels: this.#core.tunnelCount,
-    };
+    return countersOf(this.#core);
   }
 
   async tunnels(): ReturnType<DataPlane['tunnels']> {

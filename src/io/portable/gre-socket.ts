@@ -1,5 +1,4 @@
 /** GRE packets through the package raw-socket. */
-
 import { rawSocketError } from '../../capabilities.ts';
 import { InlayError } from '../../errors.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
