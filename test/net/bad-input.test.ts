@@ -1,11 +1,10 @@
 /** `up` where it cannot work, and the other commands at the wrong time: exit codes, messages, and that nothing is left. */
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import type { Status } from '../../src/status.ts';
+import { CLI } from './mesh.ts';
 import { missing, skip } from './require.ts';
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const skipped = skip('bad input', await missing('setpriv'));
 let lab: Lab;
 beforeAll(async () => {

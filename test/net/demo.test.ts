@@ -1,13 +1,12 @@
 /** `inlay demo` with every core, engine and plan: all pairs reachable, no first packet lost. */
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../src/demo/demo.ts';
 import { Lab } from '../../src/demo/lab.ts';
+import { CLI } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const run = promisify(execFile);
 
 const cases: { flags: string[]; vms?: number; containers?: number; expected: Partial<DemoResult> }[] = [

@@ -2,11 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { parsePrefix } from '../../src/address.ts';
 import { Lab } from '../../src/demo/lab.ts';
-import { type Container, Mesh, type Vm } from '../../src/demo/mesh.ts';
-import { Mapping } from '../../src/mapping.ts';
+import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
 import type { Status } from '../../src/status.ts';
+import { startMesh } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
 
 const INJECT = fileURLToPath(new URL('./inject.mjs', import.meta.url));
@@ -38,8 +37,6 @@ const hostile = vectors.filter(
   (v) => v.verdict !== 'forward' && ![...NOT_FROM_THE_KERNEL, ...MARTIAN].includes(v.name),
 );
 
-const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
-
 describe.skipIf(skip('hostile', await missing()))('hostile', () => {
   const noRawSocket = rawSocketMissing();
   const portableSkipped = skip('hostile, engine portable', noRawSocket);
@@ -57,13 +54,7 @@ describe.skipIf(skip('hostile', await missing()))('hostile', () => {
     beforeAll(async () => {
       if (engine === 'portable' && portableSkipped) return;
       lab = await Lab.open();
-      const mapping = new Mapping(prefix('10.0.0.0/8'), prefix('192.168.0.0/16'));
-      mesh = await Mesh.start(lab, {
-        mapping,
-        vms: 2,
-        containersPerVm: 1,
-        flags: ['--engine', engine, '--core', core],
-      });
+      mesh = await startMesh(lab, ['--engine', engine, '--core', core]);
       victim = mesh.vms[0] as Vm;
       container = victim.containers[0] as Container;
       // The attacker: the bridge's own port on the underlay, which is no VM. Its packets may claim any outer source.

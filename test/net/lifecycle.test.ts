@@ -1,12 +1,11 @@
 /** Starting, stopping, dying and coming back: what a daemon makes is gone afterwards, and nothing else is. */
 import type { ChildProcess } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import type { Status, TunnelStatus } from '../../src/status.ts';
+import { CLI } from './mesh.ts';
 import { missing, skip } from './require.ts';
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const UP = ['up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
 
 describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {

@@ -4,10 +4,9 @@ import { mkdtempSync, openSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { parsePrefix } from '../../src/address.ts';
 import { Lab } from '../../src/demo/lab.ts';
-import { type Container, Mesh } from '../../src/demo/mesh.ts';
-import { Mapping } from '../../src/mapping.ts';
+import type { Container, Mesh } from '../../src/demo/mesh.ts';
+import { startMesh } from './mesh.ts';
 import { missing, skip } from './require.ts';
 
 const FIELDS = [
@@ -33,7 +32,6 @@ const FIELDS = [
     'icmp.checksum.status',
   ],
 ];
-const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
 
 describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-wire-'));
@@ -49,8 +47,7 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
 
     beforeAll(async () => {
       lab = await Lab.open();
-      const mapping = new Mapping(prefix('10.0.0.0/8'), prefix('192.168.0.0/16'));
-      mesh = await Mesh.start(lab, { mapping, vms: 2, containersPerVm: 1, flags });
+      mesh = await startMesh(lab, flags);
     });
     afterAll(() => lab?.close());
 

@@ -1,0 +1,15 @@
+/** The mesh that several suites use, and the command line that all of them run. */
+import { fileURLToPath } from 'node:url';
+import { parsePrefix } from '../../src/address.ts';
+import type { Lab } from '../../src/demo/lab.ts';
+import { Mesh } from '../../src/demo/mesh.ts';
+import { Mapping } from '../../src/mapping.ts';
+
+export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+
+/** Two VMs, 192.168.16.32 and .33, with one container each: 10.0.0.0/8 over 192.168.0.0/16. `flags` are for `inlay up`. */
+export function startMesh(lab: Lab, flags: readonly string[]): Promise<Mesh> {
+  const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
+  const mapping = new Mapping(prefix('10.0.0.0/8'), prefix('192.168.0.0/16'));
+  return Mesh.start(lab, { mapping, vms: 2, containersPerVm: 1, flags });
+}
