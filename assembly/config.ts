@@ -1,13 +1,44 @@
-/** What `configure` was told, kept in memory where every host can see it. */
-import { CONFIG, CONFIG_KEY, CONFIG_KEYED, CONFIG_LOCAL, CONFIG_MAPPINGS, CONFIG_TTL } from '../src/core/abi';
+/** What `configure` and `attach` were told, kept in memory where every host can see it. */
+import {
+  CONFIG,
+  CONFIG_BASE,
+  CONFIG_ENCAPSULATION,
+  CONFIG_KEY,
+  CONFIG_KEYED,
+  CONFIG_LOCAL,
+  CONFIG_MAPPINGS,
+  CONFIG_MTU,
+  CONFIG_OFFLOADS,
+  CONFIG_PORTS,
+  CONFIG_TTL,
+  ENCAPSULATION_GRE,
+  ENCAPSULATION_GRE_UDP,
+  MAX_PORTS,
+  OFFLOAD_GRE_SEGMENT,
+  OFFLOAD_UDP_MERGE,
+  OFFLOAD_UDP_SEGMENT,
+  OFFLOAD_VIRTIO,
+} from '../src/core/abi';
 
-/** Sets everything anew; no mapping is left. */
-export function configure(local: u32, keyed: i32, key: u32, ttl: u32): void {
+const KNOWN_OFFLOADS: i32 = OFFLOAD_VIRTIO | OFFLOAD_UDP_SEGMENT | OFFLOAD_UDP_MERGE | OFFLOAD_GRE_SEGMENT;
+
+/** Sets everything anew, but what the devices can do; no mapping is left. */
+export function configure(local: u32, keyed: i32, key: u32, ttl: u32, encapsulation: i32, mtu: i32): void {
   store<u32>(CONFIG + CONFIG_LOCAL, local);
   store<u32>(CONFIG + CONFIG_KEYED, keyed !== 0 ? 1 : 0);
   store<u32>(CONFIG + CONFIG_KEY, keyed !== 0 ? key : 0);
   store<u32>(CONFIG + CONFIG_TTL, ttl & 0xff);
+  const known = encapsulation === ENCAPSULATION_GRE_UDP ? ENCAPSULATION_GRE_UDP : ENCAPSULATION_GRE;
+  store<u32>(CONFIG + CONFIG_ENCAPSULATION, known);
+  store<i32>(CONFIG + CONFIG_MTU, mtu);
   setMappingCount(0);
+}
+
+/** Notes what the host's devices can do. */
+export function setDevices(base: u64, offloads: i32, ports: i32): void {
+  store<u64>(CONFIG + CONFIG_BASE, base);
+  store<i32>(CONFIG + CONFIG_OFFLOADS, offloads & KNOWN_OFFLOADS);
+  store<i32>(CONFIG + CONFIG_PORTS, min(max(ports, 1), MAX_PORTS));
 }
 
 /** This VM's underlay address. */
@@ -27,6 +58,30 @@ export function key(): u32 {
 /** Outer time to live. */
 export function ttl(): u32 {
   return load<u32>(CONFIG + CONFIG_TTL);
+}
+
+/** Whether packets go out as GRE-in-UDP, the outer IPv4 and UDP headers being the kernel's. */
+export function isGreUdp(): bool {
+  return load<u32>(CONFIG + CONFIG_ENCAPSULATION) === ENCAPSULATION_GRE_UDP;
+}
+
+export function hasOffload(offload: u32): bool {
+  return (load<u32>(CONFIG + CONFIG_OFFLOADS) & offload) !== 0;
+}
+
+/** Source ports of GRE-in-UDP. */
+export function ports(): u32 {
+  return load<u32>(CONFIG + CONFIG_PORTS);
+}
+
+/** Bytes of the longest inner packet that fits the underlay. */
+export function mtu(): i32 {
+  return load<i32>(CONFIG + CONFIG_MTU);
+}
+
+/** Address of this memory in the host's process. */
+export function base(): u64 {
+  return load<u64>(CONFIG + CONFIG_BASE);
 }
 
 export function mappingCount(): i32 {

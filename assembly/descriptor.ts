@@ -1,16 +1,18 @@
-/** Packet descriptors: where a packet is, how long it is, what became of it, and the remote VM. */
+/** Packet descriptors: where a packet is, how long it is, what became of it, the remote VM, and how it is divided. */
 import {
   DESCRIPTOR_ADDRESS,
   DESCRIPTOR_LENGTH,
   DESCRIPTOR_PEER,
+  DESCRIPTOR_SEGMENT,
   DESCRIPTOR_SIZE,
   DESCRIPTOR_VERDICT,
   DESCRIPTORS,
   HEADROOM,
   MEMORY_SIZE,
   SLOTS,
+  VIRTIO_SIZE,
 } from '../src/core/abi';
-import { putU32 } from './bytes';
+import { getU32, putU32 } from './bytes';
 
 export function descriptor(index: i32): usize {
   return <usize>(DESCRIPTORS + index * DESCRIPTOR_SIZE);
@@ -20,24 +22,31 @@ export function address(d: usize): u32 {
   return load<u32>(d + DESCRIPTOR_ADDRESS);
 }
 
-/** Length of the packet in bytes. */
+/** Length of what was read in bytes. */
 export function bytes(d: usize): u32 {
   return load<u32>(d + DESCRIPTOR_LENGTH);
 }
 
-/** True if the packet lies among the slots and has its headroom: without this a host's mistake would be a trap. */
-export function isInside(d: usize): bool {
-  if (address(d) < <u32>(SLOTS + HEADROOM) || address(d) > <u32>MEMORY_SIZE) return false;
-  return bytes(d) <= <u32>MEMORY_SIZE - address(d);
+/** Bytes of each GRE-in-UDP datagram; 0 for one packet with its outer IPv4 header. */
+export function segment(d: usize): u32 {
+  return load<u32>(d + DESCRIPTOR_SEGMENT);
+}
+
+/** The remote VM. */
+export function peer(d: usize): u32 {
+  return getU32(d + DESCRIPTOR_PEER);
+}
+
+export function setPeer(d: usize, vm: u32): void {
+  putU32(d + DESCRIPTOR_PEER, vm);
 }
 
 export function setVerdict(d: usize, verdict: i32): void {
   store<i32>(d + DESCRIPTOR_VERDICT, verdict);
 }
 
-/** Points the descriptor to what is to be sent on. */
-export function describe(d: usize, p: usize, length: i32, vm: u32): void {
-  store<u32>(d + DESCRIPTOR_ADDRESS, <u32>p);
-  store<u32>(d + DESCRIPTOR_LENGTH, <u32>length);
-  putU32(d + DESCRIPTOR_PEER, vm);
+/** True if the packet lies among the slots and has its headroom: without this a host's mistake would be a trap. */
+export function isInside(d: usize): bool {
+  if (address(d) < <u32>(SLOTS + HEADROOM - VIRTIO_SIZE) || address(d) > <u32>MEMORY_SIZE) return false;
+  return bytes(d) <= <u32>MEMORY_SIZE - address(d);
 }

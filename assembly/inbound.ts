@@ -1,9 +1,10 @@
 /**
- * Underlay to container: one packet is checked and loses its outer headers.
+ * Underlay to container: packets are checked and lose their outer headers.
  *
  * The inner source fixes the only legal outer source, so a spoofed packet is seen without any table (compare RFC 5969 §12).
  */
 import {
+  DROP_BAD_DESCRIPTOR,
   DROP_FOREIGN_DESTINATION,
   DROP_FOREIGN_UNDERLAY,
   DROP_FRAGMENT,
@@ -12,46 +13,103 @@ import {
   DROP_RESERVED_ADDRESS,
   DROP_SPOOFED_SOURCE,
   FORWARD,
+  INBOUND_COUNTERS,
+  MESSAGES,
   TUNNEL_INBOUND_BYTES,
   TUNNEL_INBOUND_PACKETS,
 } from '../src/core/abi';
 import { addF64 } from './bytes';
 import { local } from './config';
-import { address, bytes, describe } from './descriptor';
+import { countDropped, countForwarded } from './counters';
+import { address, bytes, isInside, peer, segment, setPeer } from './descriptor';
 import { checkGre } from './gre';
-import { checkIpv4, destination, headerLength, isFragment, PROTOCOL_GRE, protocol, source, totalLength } from './ipv4';
+import {
+  checkIpv4,
+  destination,
+  headerLength,
+  IPV4_LENGTH,
+  isFragment,
+  PROTOCOL_GRE,
+  protocol,
+  source,
+  totalLength,
+} from './ipv4';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping';
+import { deliver } from './merge';
+import { messageCount } from './messages';
+import { NO_ROOM } from './outbound';
 import { useTunnel } from './tunnels';
 
-/** Decapsulates the underlay packet of descriptor `d`, and points `d` to the inner one; answers the inner length in bytes, or the drop reason. */
-export function decapsulatePacket(d: usize, now: f64): i32 {
-  const p = <usize>address(d);
-  const badOuter = checkIpv4(p, <i32>bytes(d));
-  if (badOuter !== FORWARD) return badOuter;
-  if (protocol(p) !== PROTOCOL_GRE) return DROP_NOT_GRE;
-  if (isFragment(p)) return DROP_FRAGMENT;
-  if (destination(p) !== local()) return DROP_NOT_FOR_US;
-  const vm = source(p);
-  if (vm === 0 || vm === local() || !isUnderlay(vm)) return DROP_FOREIGN_UNDERLAY;
+/** Decapsulates the packet or the datagrams of descriptor `d` into messages, and counts them; answers the verdict, or NO_ROOM. */
+export function decapsulatePackets(d: usize, now: f64): i32 {
+  if (!isInside(d)) return drop(DROP_BAD_DESCRIPTOR);
+  const size = segment(d);
+  if (size === 0) {
+    if (messageCount(0) >= MESSAGES) return NO_ROOM;
+    const verdict = decapsulatePacket(<usize>address(d), <i32>bytes(d), now);
+    if (verdict === FORWARD) setPeer(d, source(<usize>address(d)));
+    return verdict;
+  }
+  const length = bytes(d);
+  const datagrams: u32 = length === 0 ? 1 : (length - 1) / size + 1;
+  if (datagrams > <u32>MESSAGES) return drop(DROP_BAD_DESCRIPTOR);
+  if (messageCount(0) + <i32>datagrams > MESSAGES) return NO_ROOM;
+  return decapsulateDatagrams(<usize>address(d), length, size, peer(d), now);
+}
 
-  const gre = p + <usize>headerLength(p);
-  const payload = totalLength(p) - headerLength(p);
-  const header = checkGre(gre, payload);
-  if (header < 0) return header;
+/** The VM that sent what descriptor `d` describes, unchecked. */
+export function likelySender(d: usize): u32 {
+  if (segment(d) !== 0) return peer(d);
+  return isInside(d) && bytes(d) >= <u32>IPV4_LENGTH ? source(<usize>address(d)) : 0;
+}
 
-  const inner = gre + <usize>header;
-  const badInner = checkIpv4(inner, payload - header);
-  if (badInner !== FORWARD) return badInner;
-  if (senderOf(source(inner)) !== vm) return DROP_SPOOFED_SOURCE;
-  const dst = destination(inner);
+/** One packet with its outer IPv4 header. */
+function decapsulatePacket(p: usize, available: i32, now: f64): i32 {
+  const bad = checkIpv4(p, available);
+  if (bad !== FORWARD) return drop(bad);
+  if (protocol(p) !== PROTOCOL_GRE) return drop(DROP_NOT_GRE);
+  if (isFragment(p)) return drop(DROP_FRAGMENT);
+  if (destination(p) !== local()) return drop(DROP_NOT_FOR_US);
+  return decapsulate(p + <usize>headerLength(p), totalLength(p) - headerLength(p), source(p), now);
+}
+
+/** GRE-in-UDP datagrams of `size` bytes, the last perhaps less, as UDP_GRO puts them together. */
+function decapsulateDatagrams(p: usize, length: u32, size: u32, vm: u32, now: f64): i32 {
+  let verdict = 0;
+  let any = false;
+  let last = false;
+  for (let offset: u32 = 0; !last; offset += size) {
+    const rest = length - offset;
+    last = rest <= size;
+    verdict = decapsulate(p + <usize>offset, <i32>min(size, rest), vm, now);
+    if (verdict === FORWARD) any = true;
+  }
+  return any ? FORWARD : verdict;
+}
+
+/** The GRE packet at `gre`, `length` bytes, that came from `vm`. */
+function decapsulate(gre: usize, length: i32, vm: u32, now: f64): i32 {
+  if (vm === 0 || vm === local() || !isUnderlay(vm)) return drop(DROP_FOREIGN_UNDERLAY);
+  const header = checkGre(gre, length);
+  if (header < 0) return drop(header);
+  const p = gre + <usize>header;
+  const bad = checkIpv4(p, length - header);
+  if (bad !== FORWARD) return drop(bad);
+  if (senderOf(source(p)) !== vm) return drop(DROP_SPOOFED_SOURCE);
+  const dst = destination(p);
   const mapping = findMapping(dst);
-  if (mapping === 0 || vmIn(mapping, dst) !== local()) return DROP_FOREIGN_DESTINATION;
-  if (isReserved(mapping, dst)) return DROP_RESERVED_ADDRESS;
+  if (mapping === 0 || vmIn(mapping, dst) !== local()) return drop(DROP_FOREIGN_DESTINATION);
+  if (isReserved(mapping, dst)) return drop(DROP_RESERVED_ADDRESS);
 
-  const length = totalLength(inner);
+  const total = totalLength(p);
   const tunnel = useTunnel(vm, now);
   addF64(tunnel + TUNNEL_INBOUND_PACKETS, 1);
-  addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>length);
-  describe(d, inner, length, vm);
-  return length;
+  addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>total);
+  countForwarded(INBOUND_COUNTERS, 1, total);
+  deliver(p);
+  return FORWARD;
+}
+
+function drop(reason: i32): i32 {
+  return countDropped(INBOUND_COUNTERS, reason);
 }

@@ -1,31 +1,37 @@
 /** The packet core: a pure function over bytes in the module's own memory. docs/abi.md is its reference. */
-import {
-  BATCH_SIZE,
-  COUNTERS_BYTES,
-  COUNTERS_DROPS,
-  COUNTERS_FORWARDED,
-  COUNTERS_RECEIVED,
-  DROP_BAD_DESCRIPTOR,
-  FORWARD,
-  INBOUND_COUNTERS,
-  OUTBOUND_COUNTERS,
-} from '../src/core/abi';
-import { addF64 } from './bytes';
-import { descriptor, isInside, setVerdict } from './descriptor';
-import { decapsulatePacket } from './inbound';
-import { encapsulatePacket } from './outbound';
-import { clearChanges, expireTunnels } from './tunnels';
+import { BATCH_SIZE, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
+import { descriptor, setVerdict } from './descriptor';
+import { decapsulatePackets, likelySender } from './inbound';
+import { closeFlows } from './merge';
+import { clearMessages } from './messages';
+import { encapsulatePacket, likelyReceiver, NO_ROOM } from './outbound';
+import { clearChanges, expireTunnels, isTableLarge, warmTunnels } from './tunnels';
 
 // Hosts in other languages read the layout from the module.
 export {
   ABI_VERSION,
   BATCH_SIZE,
+  CARGO_SIZE,
+  CARGOS,
   CHANGES,
+  CONTROL_SIZE,
+  CONTROLS,
   DESCRIPTOR_SIZE,
   DESCRIPTORS,
   HEADROOM,
   INBOUND_COUNTERS,
+  IOV_SIZE,
+  IOVS,
+  IOVS_PER_MESSAGE,
+  MAX_PORTS,
   MEMORY_SIZE,
+  MESSAGE_COUNTS,
+  MESSAGE_SIZE,
+  MESSAGE_TABLE,
+  MESSAGES,
+  MESSAGES_PER_PORT,
+  NAME_SIZE,
+  NAMES,
   OUTBOUND_COUNTERS,
   SLOT_SIZE,
   SLOTS,
@@ -34,45 +40,51 @@ export {
   TUNNEL_SIZE,
   TUNNELS,
   VERDICTS,
+  VIRTIO_SIZE,
 } from '../src/core/abi';
 
 export { configure } from './config';
 export { addMapping, vmOf } from './mapping';
+export { attach } from './messages';
 
-export function encapsulate(count: i32, now: f64): i32 {
-  return run(OUTBOUND_COUNTERS, count, now);
+/** Where the VMs of the packets to come are noted, at the end of SCRATCH. */
+const VMS: usize = SCRATCH + SCRATCH_SIZE - 4 * BATCH_SIZE;
+
+export function encapsulate(first: i32, count: i32, now: f64): i32 {
+  clearChanges();
+  clearMessages();
+  const end = max(min(count, BATCH_SIZE), 0);
+  if (isTableLarge()) {
+    for (let i = max(first, 0); i < end; i++) store<u32>(VMS + <usize>(4 * i), likelyReceiver(descriptor(i)));
+    warmTunnels(VMS + <usize>(4 * max(first, 0)), end - max(first, 0));
+  }
+  for (let i = max(first, 0); i < end; i++) {
+    const verdict = encapsulatePacket(descriptor(i), now);
+    if (verdict === NO_ROOM) return i;
+    setVerdict(descriptor(i), verdict);
+  }
+  return end;
 }
 
-export function decapsulate(count: i32, now: f64): i32 {
-  return run(INBOUND_COUNTERS, count, now);
+export function decapsulate(first: i32, count: i32, now: f64): i32 {
+  clearChanges();
+  clearMessages();
+  const end = max(min(count, BATCH_SIZE), 0);
+  let i = max(first, 0);
+  if (isTableLarge()) {
+    for (let n = i; n < end; n++) store<u32>(VMS + <usize>(4 * n), likelySender(descriptor(n)));
+    warmTunnels(VMS + <usize>(4 * i), end - i);
+  }
+  for (; i < end; i++) {
+    const verdict = decapsulatePackets(descriptor(i), now);
+    if (verdict === NO_ROOM) break;
+    setVerdict(descriptor(i), verdict);
+  }
+  closeFlows();
+  return min(i, end);
 }
 
 export function expire(before: f64): i32 {
   clearChanges();
   return expireTunnels(before);
-}
-
-/** Handles the first `count` packets in one direction, which its counters' place names; answers how many have FORWARD. */
-function run(counters: usize, count: i32, now: f64): i32 {
-  clearChanges();
-  const received = max(min(count, BATCH_SIZE), 0);
-  let forwarded = 0;
-  let bytes: f64 = 0;
-  for (let i = 0; i < received; i++) {
-    const d = descriptor(i);
-    let result = DROP_BAD_DESCRIPTOR;
-    if (isInside(d)) result = counters === OUTBOUND_COUNTERS ? encapsulatePacket(d, now) : decapsulatePacket(d, now);
-    if (result < FORWARD) {
-      setVerdict(d, result);
-      addF64(counters + COUNTERS_DROPS - 8 * result, 1);
-    } else {
-      setVerdict(d, FORWARD);
-      forwarded++;
-      bytes += <f64>result;
-    }
-  }
-  addF64(counters + COUNTERS_RECEIVED, <f64>received);
-  addF64(counters + COUNTERS_FORWARDED, <f64>forwarded);
-  addF64(counters + COUNTERS_BYTES, bytes);
-  return forwarded;
 }

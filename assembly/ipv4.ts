@@ -25,13 +25,14 @@ export const IPV4_LENGTH: i32 = 20;
 export const MAX_TOTAL_LENGTH: i32 = 65535;
 export const PROTOCOL_GRE: u32 = 47;
 const TOTAL_LENGTH: usize = 2;
-const FRAGMENT: usize = 6;
-const TIME_TO_LIVE: usize = 8;
+export const IDENTIFICATION: usize = 4;
+export const FRAGMENT: usize = 6;
+export const TIME_TO_LIVE: usize = 8;
 const PROTOCOL: usize = 9;
-const CHECKSUM: usize = 10;
-const SOURCE: usize = 12;
+export const CHECKSUM: usize = 10;
+export const SOURCE: usize = 12;
 const DESTINATION: usize = 16;
-const DONT_FRAGMENT: u32 = 0x4000;
+export const DONT_FRAGMENT: u32 = 0x4000;
 const FRAGMENT_MASK: u32 = 0x3fff; // more fragments, and the offset
 
 /** Checks the header of the packet at `p`, of which `available` bytes are there. Once it answers FORWARD, no accessor below reads past them. */
@@ -73,6 +74,17 @@ export function destination(p: usize): u32 {
   return getU32(p + DESTINATION);
 }
 
+/** Sets the total length and puts the header checksum right. */
+export function putTotalLength(p: usize, total: i32): void {
+  putU16(p + TOTAL_LENGTH, <u32>total);
+  putChecksum(p);
+}
+
+function putChecksum(p: usize): void {
+  store<u16>(p + CHECKSUM, 0);
+  store<u16>(p + CHECKSUM, <u16>~fold(sum(p, headerLength(p), 0)));
+}
+
 /**
  * Writes an outer header of IPV4_LENGTH bytes at `p`. Don't-fragment is set, so the identification may be anything (RFC 6864 §4.1): 0.
  */
@@ -82,8 +94,7 @@ export function putIpv4(p: usize, total: i32, ttl: u32, src: u32, dst: u32): voi
   putU32(p + 4, DONT_FRAGMENT);
   store<u8>(p + TIME_TO_LIVE, <u8>ttl);
   store<u8>(p + PROTOCOL, <u8>PROTOCOL_GRE);
-  store<u16>(p + CHECKSUM, 0);
   putU32(p + SOURCE, src);
   putU32(p + DESTINATION, dst);
-  store<u16>(p + CHECKSUM, <u16>~fold(sum(p, IPV4_LENGTH, 0)));
+  putChecksum(p);
 }

@@ -25,6 +25,9 @@ import {
 /** 2^32 divided by the golden ratio: spreads consecutive addresses evenly (Knuth, TAOCP vol. 3, §6.4). */
 const GOLDEN_RATIO: u32 = 0x9e3779b1;
 
+/** Tunnels, about, of which a second-level cache has room for the records. */
+const WARM_FROM: u32 = 4096;
+
 /** Forgets which tunnels the previous call opened and closed. */
 export function clearChanges(): void {
   store<u32>(CHANGES + CHANGES_OPENED, 0);
@@ -33,14 +36,33 @@ export function clearChanges(): void {
 
 /** The record of the tunnel to `vm`, opened if there is none, marked as used at `now`. */
 export function useTunnel(vm: u32, now: f64): usize {
-  const set = <i32>((vm * GOLDEN_RATIO) >> (32 - TUNNEL_SETS_LOG2)) * TUNNEL_WAYS;
-  for (let i = set; i < set + TUNNEL_WAYS; i++) {
-    if (keyOf(i) === vm) {
-      store<f64>(record(i) + TUNNEL_LAST_USE, now);
-      return record(i);
-    }
+  const set = setOf(vm);
+  const ways = waysOf(set, vm);
+  if (ways === 0) return openTunnel(victimIn(set), vm, now);
+  const tunnel = record(set + ctz(ways));
+  store<f64>(tunnel + TUNNEL_LAST_USE, now);
+  return tunnel;
+}
+
+/**
+ * Reads what is kept about the tunnels to the `count` VMs at `vms`, for no other end than to have it in the cache: a look-up that waits for memory waits
+ * alone, but these reads wait together. Worth its price only where the table is larger than the cache.
+ */
+export function warmTunnels(vms: usize, count: i32): void {
+  let read: u32 = 0;
+  for (let i = 0; i < count; i++) read ^= keyOf(setOf(load<u32>(vms + <usize>(4 * i))));
+  for (let i = 0; i < count; i++) {
+    const vm = load<u32>(vms + <usize>(4 * i));
+    const set = setOf(vm);
+    read ^= load<u32>(record(set + (ctz(waysOf(set, vm)) & (TUNNEL_WAYS - 1))));
   }
-  return openTunnel(victimIn(set), vm, now);
+  // Or else the compiler would leave the reading out.
+  store<u32>(vms, read);
+}
+
+/** Whether there are so many tunnels that `warmTunnels` pays. */
+export function isTableLarge(): bool {
+  return load<u32>(CHANGES + CHANGES_TUNNELS) > WARM_FROM;
 }
 
 /** Closes tunnels last used before `before`, at most as many as the list of closed ones holds; answers how many. */
@@ -87,6 +109,24 @@ function append(count: i32, list: i32, vm: u32): void {
   const n = load<i32>(CHANGES + count);
   store<u32>(CHANGES + list + 4 * n, vm);
   store<i32>(CHANGES + count, n + 1);
+}
+
+/** The first way of the set of `vm`. */
+function setOf(vm: u32): i32 {
+  return <i32>((vm * GOLDEN_RATIO) >> (32 - TUNNEL_SETS_LOG2)) * TUNNEL_WAYS;
+}
+
+/** Which ways of a set have the key `vm`, as bits. Without branches: with many tunnels, nobody could predict them. */
+function waysOf(set: i32, vm: u32): i32 {
+  const keys = <usize>(TUNNEL_KEYS + 4 * set);
+  if (ASC_FEATURE_SIMD) {
+    const wanted = i32x4.splat(vm);
+    const low = i32x4.bitmask(i32x4.eq(v128.load(keys), wanted));
+    return low | (i32x4.bitmask(i32x4.eq(v128.load(keys, 16), wanted)) << 4);
+  }
+  let ways = 0;
+  for (let i = 0; i < TUNNEL_WAYS; i++) ways |= (load<u32>(keys + <usize>(4 * i)) === vm ? 1 : 0) << i;
+  return ways;
 }
 
 function keyOf(i: i32): u32 {

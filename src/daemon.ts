@@ -64,7 +64,7 @@ class Daemon {
   }
 
   async start(): Promise<void> {
-    const { runDir, mappings, device, key, core, engine } = this.#config;
+    const { runDir, mappings, device, key, core, engine, encapsulation, queues } = this.#config;
     this.#underlay = await findUnderlay(mappings, this.#config.local);
     const { local } = this.#underlay;
     for (const mapping of mappings) if (contains(mapping.underlay, local)) mapping.checkVm(local);
@@ -93,6 +93,8 @@ class Daemon {
       coreConfig: {
         local: Number(local.bits),
         key,
+        encapsulation,
+        mtu: this.#mtu,
         mappings: mappings.map((m) => ({
           overlay: Number(m.overlay.bits),
           overlayLength: m.overlay.length,
@@ -100,17 +102,24 @@ class Daemon {
           underlayLength: m.underlay.length,
         })),
       },
+      queues,
+      greSegmentation: this.#config.greSegmentation,
       idleTimeout: this.#config.idleTimeout,
+      log: this.#log,
       onTunnels: (change, vms) => {
         for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
       },
       onFailure: (error) =>
         this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
     });
-    await setUpNetwork({ device, local, mappings, mtu: this.#mtu }, this.#journal, this.#log);
+    await setUpNetwork(
+      { device, local, mappings, mtu: this.#mtu, encapsulation, reinjects: this.#config.greSegmentation === 'kernel' },
+      this.#journal,
+      this.#log,
+    );
     this.#state = 'running';
-    const { pid, vm, overlayAddress, encapsulation, mtu } = await this.#status();
-    this.#log.info({ pid, vm, overlayAddress, device, core, engine, encapsulation, mtu }, 'ready');
+    const { pid, vm, overlayAddress, mtu } = await this.#status();
+    this.#log.info({ pid, vm, overlayAddress, device, core, engine, encapsulation, queues, mtu }, 'ready');
   }
 
   /** Undoes whatever `start` got done; each step is tried, whatever became of the one before. */
@@ -136,11 +145,13 @@ class Daemon {
   }
 
   get #mtu(): number {
-    return Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - overhead(this.#config.key !== undefined);
+    return (
+      Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - overhead(this.#config.encapsulation, this.#config.key !== undefined)
+    );
   }
 
   async #status(): Promise<Status> {
-    const { mappings, device, core, engine, encapsulation } = this.#config;
+    const { mappings, device, core, engine, encapsulation, queues } = this.#config;
     const { local } = this.#underlay as Underlay; // The socket is opened after it is known.
     // Before it is open and after it is closed, the data plane has nothing new to tell.
     this.#counters = (await this.#dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
@@ -160,6 +171,7 @@ class Daemon {
       core,
       engine,
       encapsulation,
+      queues,
       mtu: this.#mtu,
       tunnels: counters.tunnels,
       outbound: directionStatus(counters.outbound),

@@ -1,6 +1,8 @@
 /** The seam between the daemon and what forwards its packets. */
-import type { CoreConfig, CoreName, DirectionCounters, PacketCore, Tunnel } from './core/core.ts';
+import type { CoreConfig, CoreName, DirectionCounters, PacketCore } from './core/core.ts';
+import type { Tunnel } from './core/tunnels.ts';
 import type { TunnelListener } from './forwarder.ts';
+import type { Log } from './log.ts';
 
 /** What forwards packets: device, socket and core, in a thread or an event loop of their own. */
 export interface DataPlane {
@@ -22,8 +24,13 @@ export interface DataPlaneOptions {
   device: string;
   core: CoreName;
   coreConfig: CoreConfig;
+  /** Who cuts super-packets of GRE (engine linux). */
+  greSegmentation: 'core' | 'kernel';
+  /** TUN queues, each with a worker of its own. */
+  queues: number;
   /** ms */
   idleTimeout: number;
+  log: Log;
   onTunnels: TunnelListener;
   /** Called once if forwarding ends by itself, as when the device is deleted. */
   onFailure: (error: Error) => void;
@@ -32,6 +39,17 @@ export interface DataPlaneOptions {
 /** What a data plane with one core has to tell. */
 export function countersOf(core: PacketCore): Counters {
   return { outbound: core.counters('outbound'), inbound: core.counters('inbound'), tunnels: core.tunnelCount };
+}
+
+/** One direction of several data planes together. */
+export function addCounters(parts: readonly DirectionCounters[]): DirectionCounters {
+  const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+  return {
+    received: sum(parts.map((p) => p.received)),
+    forwarded: sum(parts.map((p) => p.forwarded)),
+    bytes: sum(parts.map((p) => p.bytes)),
+    drops: (parts[0]?.drops ?? []).map((_, reason) => sum(parts.map((p) => p.drops[reason] ?? 0))),
+  };
 }
 
 /** How often idle tunnels are looked for, in ms. */

@@ -1,5 +1,5 @@
 /** The data path: packets go from one device through the core to the other. */
-import type { Direction, PacketCore } from './core/core.ts';
+import type { PacketCore } from './core/core.ts';
 import type { PacketDevice } from './io/device.ts';
 
 /** Told which tunnels, by their VM's underlay address, have come and gone. */
@@ -11,6 +11,7 @@ export class Forwarder {
   readonly #underlay: PacketDevice;
   readonly #onTunnels: TunnelListener;
 
+  /** `underlay` is the device of the configured encapsulation: what is read from others is answered there. */
   constructor(core: PacketCore, overlay: PacketDevice, underlay: PacketDevice, onTunnels: TunnelListener) {
     this.#core = core;
     this.#overlay = overlay;
@@ -18,18 +19,26 @@ export class Forwarder {
     this.#onTunnels = onTunnels;
   }
 
-  /** Moves one batch from container to underlay; returns how many packets it read. `now` is in ms. */
-  outbound(now: number): number {
-    const count = this.#overlay.read(this.#core);
-    if (count > 0) this.#write('outbound', this.#underlay, count, this.#core.encapsulate(count, now));
-    return count;
+  /** Moves one batch from container to underlay. `now` is in ms. */
+  outbound(now: number): void {
+    const core = this.#core;
+    const count = this.#overlay.read(core);
+    for (let next = 0; next < count; ) {
+      next = core.encapsulate(next, count, now);
+      this.#reportTunnels();
+      this.#underlay.write(core);
+    }
   }
 
-  /** Moves one batch from underlay to container; returns how many packets it read. `now` is in ms. */
-  inbound(now: number): number {
-    const count = this.#underlay.read(this.#core);
-    if (count > 0) this.#write('inbound', this.#overlay, count, this.#core.decapsulate(count, now));
-    return count;
+  /** Moves one batch from an underlay device to container. `now` is in ms. */
+  inbound(from: PacketDevice, now: number): void {
+    const core = this.#core;
+    const count = from.read(core);
+    for (let next = 0; next < count; ) {
+      next = core.decapsulate(next, count, now);
+      this.#reportTunnels();
+      this.#overlay.write(core);
+    }
   }
 
   /** Closes the tunnels last used before `before`, in ms. */
@@ -41,12 +50,8 @@ export class Forwarder {
     }
   }
 
-  #write(direction: Direction, to: PacketDevice, count: number, forwarded: number): void {
-    this.#reportTunnels();
-    if (forwarded > 0 && to.write(this.#core, count) < forwarded) this.#core.countRefused(direction, count);
-  }
-
   #reportTunnels(): void {
+    if (!this.#core.tunnelsChanged) return;
     for (const change of ['opened', 'closed'] as const) {
       const vms = this.#core[change]();
       if (vms.length > 0) this.#onTunnels(change, vms);

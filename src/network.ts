@@ -1,6 +1,8 @@
 /** Sets up the machine's side of the overlay: addresses, routes and sysctls, each noted in the journal first. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { type Address, contains, formatAddress, formatPrefix } from './address.ts';
+import { PACKETS_PER_MESSAGE } from './core/abi.ts';
+import type { Encapsulation } from './core/core.ts';
 import { InlayError } from './errors.ts';
 import { ip, ipJson } from './iproute.ts';
 import type { Journal } from './journal.ts';
@@ -16,6 +18,15 @@ const FALLBACK_GRE = 'gre0';
 /** Packets that wait for the daemon; at the kernel's 500, bursts of several TCP streams were dropped. */
 const TX_QUEUE_LENGTH = 1000;
 
+/** The kernel's own limit of a super-packet (GSO_LEGACY_MAX_SIZE, <linux/netdevice.h>). */
+const MAX_SUPER_PACKET = 65536;
+/** What Linux counts for headers of a TCP super-packet (MAX_TCP_HEADER, <net/tcp.h>), about. */
+const LONGEST_HEADERS = 320;
+/** IPv4 and TCP headers without options. */
+const MIN_HEADERS = 40;
+const MAX_DATAGRAM = 65507;
+const MAX_GRE = 8;
+
 /** Missing where the kernel has no IPv6, as with ipv6.disable=1. */
 const IPV6 = '/proc/net/if_inet6';
 
@@ -25,6 +36,9 @@ export interface NetworkOptions {
   mappings: readonly Mapping[];
   /** Of the TUN device, in bytes. */
   mtu: number;
+  encapsulation: Encapsulation;
+  /** Whether outer packets are handed to the kernel through the device, for it to forward. */
+  reinjects: boolean;
 }
 
 /** Throws ERR_FAILED if a device of that name exists. */
@@ -37,7 +51,7 @@ export function refuseExistingDevice(name: string): void {
 
 /** Gives the device its addresses and routes and takes it up. */
 export async function setUpNetwork(options: NetworkOptions, journal: Journal, log: Log): Promise<void> {
-  const { device, local, mappings, mtu } = options;
+  const { device, local, mappings, mtu, encapsulation } = options;
   // No link-local address. First of all: with an MTU below 1280 (RFC 8200 §5) the device has no IPv6 that could be told so.
   if (existsSync(IPV6)) await ip(['link', 'set', 'dev', device, 'addrgenmode', 'none']);
   const queue = String(TX_QUEUE_LENGTH);
@@ -52,6 +66,10 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
     String(mtu),
     'txqueuelen',
     queue,
+    'gso_max_segs',
+    String(PACKETS_PER_MESSAGE),
+    'gso_max_size',
+    String(superPacketSize(mtu, encapsulation)),
   ]);
   for (const mapping of mappings) {
     if (contains(mapping.underlay, local)) {
@@ -70,7 +88,35 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
   if (journal.sysctl(`/proc/sys/net/ipv4/conf/${device}/forwarding`, '1')) {
     log.info({ device }, 'turned IPv4 forwarding on for the device');
   }
+  if (options.reinjects) allowReinjection(device, journal);
   await quietKernelGre(journal, log);
+}
+
+/** Lets the kernel forward packets that come from our device with this VM's own underlay address as their source. */
+function allowReinjection(device: string, journal: Journal): void {
+  // The stricter of this and the device's own counts (Documentation/networking/ip-sysctl.rst).
+  if (readFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', 'utf8').trim() === '1') {
+    throw new InlayError(
+      'ERR_FAILED',
+      'net.ipv4.conf.all.rp_filter is 1: packets that the kernel is to cut would be dropped',
+      {
+        hint: 'sysctl -w net.ipv4.conf.all.rp_filter=2, or --gre-segmentation core',
+      },
+    );
+  }
+  const conf = `/proc/sys/net/ipv4/conf/${device}`;
+  journal.sysctl(`${conf}/accept_local`, '1');
+  journal.sysctl(`${conf}/rp_filter`, '0');
+}
+
+/**
+ * What the kernel may put into one super-packet, in bytes. GRE-in-UDP: as many wire packets as one datagram has room for before the kernel cuts it up, so that
+ * a super-packet is one message. Linux takes the longest headers off this size before it counts segments (tcp_gso_size_goal).
+ */
+function superPacketSize(mtu: number, encapsulation: Encapsulation): number {
+  if (encapsulation === 'gre') return MAX_SUPER_PACKET;
+  const segments = Math.min(Math.floor(MAX_DATAGRAM / (mtu + MAX_GRE)), PACKETS_PER_MESSAGE);
+  return Math.min(segments * (mtu - MIN_HEADERS) + LONGEST_HEADERS, MAX_SUPER_PACKET);
 }
 
 async function addRoutes(mapping: Mapping, { device, local }: NetworkOptions, journal: Journal): Promise<void> {

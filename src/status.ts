@@ -1,6 +1,7 @@
 /** What `status` and `tunnels` show: the documented JSON, and the same for people. */
 import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
-import type { DirectionCounters, Tunnel } from './core/core.ts';
+import type { DirectionCounters } from './core/core.ts';
+import type { Tunnel } from './core/tunnels.ts';
 import { DROP_REASONS } from './core/verdict.ts';
 import type { Mapping } from './mapping.ts';
 
@@ -26,6 +27,7 @@ export interface Status {
   core: string;
   engine: string;
   encapsulation: string;
+  queues: number;
   mtu: number;
   tunnels: number;
   outbound: DirectionStatus;

@@ -1,6 +1,6 @@
 /** Both twins, for the suites that run on each. */
 import { readFileSync } from 'node:fs';
-import { type CoreConfig, type PacketCore, typescriptCore, wasmCore } from '../src/core/index.ts';
+import { abi, type CoreConfig, type PacketCore, typescriptCore, wasmCore } from '../src/core/index.ts';
 
 const module = (file: string) => new WebAssembly.Module(readFileSync(new URL(`../build/${file}`, import.meta.url)));
 
@@ -18,4 +18,54 @@ export const config: CoreConfig = {
 
 export function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
+}
+
+/** An address as it lies in memory: `peer`, in network order, read as the little-endian number that it is not. */
+export function networkOrder(address: number): number {
+  return Buffer.from(Uint32Array.of(address).buffer).readUInt32BE();
+}
+
+/** Puts a packet with its virtio header before it into slot `index`, the packet where packets lie, and describes both. */
+export function putFrame(core: PacketCore, index: number, frame: Uint8Array): void {
+  const address = core.slot(index) - abi.VIRTIO_SIZE;
+  core.bytes.set(frame, address);
+  core.describe(index, frame.length, address);
+}
+
+export interface Message {
+  port: number;
+  /** Its number among the core's messages. */
+  index: number;
+  bytes: Uint8Array;
+  /** Its bytes, as the socket would divide them. */
+  datagrams: Uint8Array[];
+  /** The VM it is for. */
+  peer: number;
+  cargo: { packets: number; bytes: number };
+}
+
+/** All that the last call made, port after port. */
+export function messages(core: PacketCore): Message[] {
+  return Array.from({ length: abi.MAX_PORTS }, (_, port) =>
+    Array.from({ length: core.messageCount(port) }, (_, i) => {
+      const index = port * abi.MESSAGES_PER_PORT + i;
+      const bytes = core.messageBytes(index);
+      const segment = core.messageSegment(index);
+      const datagrams: Uint8Array[] = [];
+      for (let at = 0; at < bytes.length; at += segment) datagrams.push(bytes.subarray(at, at + segment));
+      return {
+        port,
+        index,
+        bytes,
+        datagrams,
+        peer: networkOrder(core.messagePeer(index)),
+        cargo: core.messageCargo(index),
+      };
+    }),
+  ).flat();
+}
+
+/** A core's number where the layout has it. */
+export function word(core: PacketCore, address: number): number {
+  return new DataView(core.memory).getUint32(address, true);
 }

@@ -1,6 +1,6 @@
-/** Packets for tests. */
+/** Packets for tests: made, taken apart, and cut as Linux cuts them, none of it with the core's own code. */
 
-/** An ICMP-less IPv4 packet of 28 + `size` bytes, its payload counting up, with a right header checksum. */
+/** A UDP packet, more or less, of 28 + `size` bytes, all behind the IPv4 header counting up, with a right IPv4 header checksum. */
 export function ipv4Packet(source: number, destination: number, size: number): Uint8Array {
   const packet = new Uint8Array(28 + size);
   const view = new DataView(packet.buffer);
@@ -10,9 +10,230 @@ export function ipv4Packet(source: number, destination: number, size: number): U
   view.setUint32(12, source);
   view.setUint32(16, destination);
   for (let i = 20; i < packet.length; i++) packet[i] = i;
-  let sum = 0;
-  for (let i = 0; i < 20; i += 2) sum += view.getUint16(i);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
-  view.setUint16(10, ~sum & 0xffff);
+  view.setUint16(10, ~sum(packet.subarray(0, 20)) & 0xffff);
   return packet;
 }
+
+/** The ones-complement sum of 16-bit words (RFC 1071), not complemented. */
+export function sum(bytes: Uint8Array, start = 0): number {
+  let total = start;
+  for (let i = 0; i < bytes.length; i++) total += (bytes[i] as number) << (i & 1 ? 0 : 8);
+  while (total > 0xffff) total = (total & 0xffff) + Math.floor(total / 0x10000);
+  return total;
+}
+
+export const DONT_FRAGMENT = 0x4000;
+export const MORE_FRAGMENTS = 0x2000;
+export const [FIN, SYN, RST, PSH, ACK, URG, ECE, CWR] = [1, 2, 4, 8, 16, 32, 64, 128] as const;
+const [TCP, UDP] = [6, 17];
+
+/** What a TCP or UDP packet is made of. What is not given is that of a plain packet from container 10.16.32.91 to 10.16.33.7. */
+export interface Parts {
+  protocol?: 6 | 17;
+  source?: number;
+  destination?: number;
+  tos?: number;
+  ttl?: number;
+  id?: number;
+  /** Flags and fragment offset. */
+  fragment?: number;
+  ipOptions?: readonly number[];
+  sourcePort?: number;
+  destinationPort?: number;
+  sequence?: number;
+  acknowledgement?: number;
+  flags?: number;
+  /** The four bits between data offset and flags. */
+  reserved?: number;
+  window?: number;
+  urgent?: number;
+  tcpOptions?: readonly number[];
+  payload?: Uint8Array;
+}
+
+/** Bytes for a payload, of any length; `seed` makes them differ. */
+export function payloadOf(length: number, seed = 0): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from({ length }, (_, i) => (i * 31 + (i >> 8) * 7 + seed * 101) & 255);
+}
+
+/** A packet with right lengths and checksums. Options are padded to whole words with zeros. */
+export function packetOf(parts: Parts): Uint8Array<ArrayBuffer> {
+  const protocol = parts.protocol ?? TCP;
+  const words = (options: readonly number[] = []) => Math.ceil(options.length / 4) * 4;
+  const [ip, transport] = [20 + words(parts.ipOptions), protocol === TCP ? 20 + words(parts.tcpOptions) : 8];
+  const payload = parts.payload ?? payloadOf(100);
+  const packet = new Uint8Array(ip + transport + payload.length);
+  const view = new DataView(packet.buffer);
+  packet.set([0x40 | (ip / 4), parts.tos ?? 0]);
+  view.setUint16(2, packet.length);
+  view.setUint16(4, parts.id ?? 1);
+  view.setUint16(6, parts.fragment ?? DONT_FRAGMENT);
+  packet.set([parts.ttl ?? 64, protocol], 8);
+  view.setUint32(12, parts.source ?? 0x0a10205b);
+  view.setUint32(16, parts.destination ?? 0x0a102107);
+  packet.set(parts.ipOptions ?? [], 20);
+  view.setUint16(ip, parts.sourcePort ?? 40000);
+  view.setUint16(ip + 2, parts.destinationPort ?? 443);
+  if (protocol === TCP) {
+    view.setUint32(ip + 4, parts.sequence ?? 1);
+    view.setUint32(ip + 8, parts.acknowledgement ?? 1);
+    packet.set([((transport / 4) << 4) | (parts.reserved ?? 0), parts.flags ?? ACK], ip + 12);
+    view.setUint16(ip + 14, parts.window ?? 500);
+    view.setUint16(ip + 18, parts.urgent ?? 0);
+    packet.set(parts.tcpOptions ?? [], ip + 20);
+  } else {
+    view.setUint16(ip + 4, 8 + payload.length);
+  }
+  packet.set(payload, ip + transport);
+  return fixed(packet);
+}
+
+const headerLength = (packet: Uint8Array) => ((packet[0] as number) & 15) * 4;
+const viewOf = (packet: Uint8Array) => new DataView(packet.buffer, packet.byteOffset, packet.length);
+/** Where the checksum of the packet's protocol lies behind the IPv4 header. */
+const checksumOffset = (packet: Uint8Array) => (packet[9] === TCP ? 16 : 6);
+
+/** The sum of the pseudo header of a packet that ends with the IPv4 total length. */
+function pseudoSum(packet: Uint8Array): number {
+  return sum(packet.subarray(12, 20), (packet[9] as number) + packet.length - headerLength(packet));
+}
+
+/** Puts the IPv4 and the TCP or UDP checksum right, in place. */
+export function fixed<P extends Uint8Array>(packet: P): P {
+  const [ip, view] = [headerLength(packet), viewOf(packet)];
+  const at = ip + checksumOffset(packet);
+  view.setUint16(10, 0);
+  view.setUint16(10, ~sum(packet.subarray(0, ip)) & 0xffff);
+  view.setUint16(at, 0);
+  const check = ~sum(packet.subarray(ip), pseudoSum(packet)) & 0xffff;
+  view.setUint16(at, packet[9] === UDP && check === 0 ? 0xffff : check);
+  return packet;
+}
+
+/** The packet's transport checksum is right. */
+export function verified(packet: Uint8Array): boolean {
+  return sum(packet.subarray(headerLength(packet)), pseudoSum(packet)) === 0xffff;
+}
+
+/** A copy that has passed `hops` routers. */
+export function forwarded(packet: Uint8Array, hops = 1): Uint8Array {
+  const copy = packet.slice();
+  copy[8] = (copy[8] as number) - hops;
+  const view = viewOf(copy);
+  view.setUint16(10, 0);
+  view.setUint16(10, ~sum(copy.subarray(0, headerLength(copy))) & 0xffff);
+  return copy;
+}
+
+export const VIRTIO_TCPV4 = 1;
+export const VIRTIO_UDP_L4 = 5;
+const VIRTIO_ECN = 0x80;
+
+/** `struct virtio_net_hdr`; what is not given is 0. */
+export interface Virtio {
+  flags?: number;
+  type?: number;
+  headerLength?: number;
+  size?: number;
+  start?: number;
+  offset?: number;
+}
+
+/** A virtio header and the packet behind it: what a TUN device with IFF_VNET_HDR reads and writes. */
+export function frameOf(packet: Uint8Array, virtio: Virtio = {}): Uint8Array<ArrayBuffer> {
+  const frame = new Uint8Array(10 + packet.length);
+  const view = new DataView(frame.buffer);
+  frame.set([virtio.flags ?? 0, virtio.type ?? 0]);
+  view.setUint16(2, virtio.headerLength ?? 0, true);
+  view.setUint16(4, virtio.size ?? 0, true);
+  view.setUint16(6, virtio.start ?? 0, true);
+  view.setUint16(8, virtio.offset ?? 0, true);
+  frame.set(packet, 10);
+  return frame;
+}
+
+/** The packet as Linux gives it where the device is to make the checksum: the sum of the pseudo header in its field. */
+export function partial(packet: Uint8Array): Uint8Array {
+  const copy = packet.slice();
+  viewOf(copy).setUint16(headerLength(copy) + checksumOffset(copy), pseudoSum(copy));
+  return copy;
+}
+
+/** Bytes of IPv4 and transport header. */
+export function headersLength(packet: Uint8Array): number {
+  const ip = headerLength(packet);
+  return ip + (packet[9] === TCP ? ((packet[ip + 12] as number) >> 4) * 4 : 8);
+}
+
+/** The super-packet that a sender with segmentation offload hands to the device: to be cut every `size` bytes of payload. */
+export function superFrame(parts: Parts, size: number): Uint8Array<ArrayBuffer> {
+  const packet = partial(packetOf(parts));
+  return frameOf(packet, {
+    flags: 1,
+    type:
+      packet[9] === TCP
+        ? VIRTIO_TCPV4 | (parts.flags !== undefined && parts.flags & CWR ? VIRTIO_ECN : 0)
+        : VIRTIO_UDP_L4,
+    headerLength: headersLength(packet),
+    size,
+    start: headerLength(packet),
+    offset: checksumOffset(packet),
+  });
+}
+
+/** What a super-packet is on the wire: inet_gso_segment, tcp_gso_segment and __udp_gso_segment in a few plain lines. */
+export function cut(packet: Uint8Array, size: number): Uint8Array[] {
+  const [ip, headers] = [headerLength(packet), headersLength(packet)];
+  const whole = viewOf(packet);
+  const segments: Uint8Array[] = [];
+  for (let at = headers; at < packet.length; at += size) {
+    const segment = Uint8Array.from([...packet.subarray(0, headers), ...packet.subarray(at, at + size)]);
+    const view = viewOf(segment);
+    view.setUint16(2, segment.length);
+    view.setUint16(4, whole.getUint16(4) + segments.length);
+    if (packet[9] === TCP) {
+      view.setUint32(ip + 4, whole.getUint32(ip + 4) + at - headers);
+      const flags = whole.getUint8(ip + 13);
+      const last = at + size >= packet.length ? 0 : FIN | PSH;
+      view.setUint8(ip + 13, flags & ~last & ~(segments.length > 0 ? CWR : 0));
+    } else {
+      view.setUint16(ip + 4, segment.length - ip);
+    }
+    segments.push(fixed(segment));
+  }
+  // Only one is not cut at all: skb_checksum_help, which knows no checksum of zero, completes it.
+  const [only] = segments;
+  const field = ip + checksumOffset(packet);
+  if (only && segments.length === 1 && viewOf(only).getUint16(field) === 0) viewOf(only).setUint16(field, 0xffff);
+  return segments;
+}
+
+/** An underlay packet with GRE around `inner`, from one VM to another. `header` is the GRE header. */
+export function grePacket(
+  source: number,
+  destination: number,
+  inner: Uint8Array,
+  header = [0, 0, 8, 0],
+): Uint8Array<ArrayBuffer> {
+  const packet = Uint8Array.from([...new Uint8Array(20), ...header, ...inner]);
+  const view = new DataView(packet.buffer);
+  packet.set([0x45, 0]);
+  view.setUint16(2, packet.length);
+  view.setUint16(6, DONT_FRAGMENT);
+  packet.set([64, 47], 8);
+  view.setUint32(12, source);
+  view.setUint32(16, destination);
+  view.setUint16(10, ~sum(packet.subarray(0, 20)) & 0xffff);
+  return packet;
+}
+
+/** A change to the bytes of a packet or frame. */
+export function edited(bytes: Uint8Array, at: number, ...values: number[]): Uint8Array<ArrayBuffer> {
+  const copy = bytes.slice();
+  copy.set(values, at);
+  return copy;
+}
+
+/** Edits what the IPv4 header's checksum covers and puts that right. */
+export const editedHeader = (packet: Uint8Array, at: number, ...values: number[]) =>
+  forwarded(edited(packet, at, ...values), 0);

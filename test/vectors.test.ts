@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parseAddress, parsePrefix } from '../src/address.ts';
 import { type CoreConfig, type Direction, type PacketCore, verdictName } from '../src/core/index.ts';
-import { cores, hex } from './core.ts';
+import { cores, hex, messages, networkOrder } from './core.ts';
 
 interface Vector {
   name: string;
@@ -40,14 +40,16 @@ function configOf({ local, key, mappings }: VectorFile['config']): CoreConfig {
   };
 }
 
-function run(core: PacketCore, vector: Vector, index = 0) {
-  core.put(index, Buffer.from(vector.input, 'hex'));
-  const forwarded = vector.direction === 'outbound' ? core.encapsulate(index + 1, 1) : core.decapsulate(index + 1, 1);
+function run(core: PacketCore, { direction, input }: Vector) {
+  const packet = Buffer.from(input, 'hex');
+  core.put(0, packet);
+  const handled = direction === 'outbound' ? core.encapsulate(0, 1, 1) : core.decapsulate(0, 1, 1);
   return {
-    forwarded,
-    verdict: verdictName(core.verdict(index)),
-    output: hex(core.packet(index)),
-    peer: core.peer(index),
+    handled,
+    verdict: verdictName(core.verdict(0)),
+    messages: messages(core),
+    slot: hex(core.bytes.subarray(core.slot(0), core.slot(0) + packet.length)),
+    peer: networkOrder(core.peer(0)),
   };
 }
 
@@ -56,17 +58,21 @@ describe.each(cores)('$name', ({ make }) => {
     const { config, vectors } = JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as VectorFile;
     test.each(vectors)('$direction: $name ($source)', (vector) => {
       const core = make();
+      core.attach({});
       core.configure(configOf(config));
       const got = run(core, vector);
-      expect(got.verdict).toBe(vector.verdict);
+      expect(got).toMatchObject({ handled: 1, verdict: vector.verdict });
       const counters = core.counters(vector.direction);
       const drops = counters.drops.reduce((sum, n) => sum + n, 0);
       if (vector.verdict === 'forward') {
-        expect(got.output).toBe(vector.output);
-        expect(Buffer.from(Uint32Array.of(got.peer).buffer).join('.')).toBe(vector.peer);
+        const peer = Number(parseAddress(vector.peer as string)?.bits);
+        expect(got.messages.map((message) => hex(message.bytes))).toEqual([vector.output]);
+        expect(got.messages[0]).toMatchObject({ port: 0, cargo: { packets: 1, bytes: counters.bytes } });
+        if (vector.direction === 'outbound') expect(got.messages[0]?.peer).toBe(peer);
+        expect(got.peer).toBe(peer);
         expect({ ...counters, drops }).toMatchObject({ received: 1, forwarded: 1, drops: 0 });
       } else {
-        expect(got.output).toBe(vector.input);
+        expect(got).toMatchObject({ messages: [], slot: vector.input, peer: 0 });
         expect({ ...counters, drops }).toMatchObject({ received: 1, forwarded: 0, bytes: 0, drops: 1 });
         expect(core.tunnelCount).toBe(0);
       }

@@ -15,7 +15,7 @@ interface Options {
 }
 
 /** What is handed to each daemon as it is. */
-const PASSED_ON: SettingName[] = ['encapsulation', 'key', 'core', 'engine'];
+const PASSED_ON: SettingName[] = ['encapsulation', 'key', 'core', 'engine', 'gre-segmentation', 'queues'];
 const DEFAULTS = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 
 export function addDemoCommand(program: Command): void {

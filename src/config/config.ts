@@ -11,10 +11,12 @@ export interface Config {
   mappings: Mapping[];
   local: Address | undefined;
   device: string;
-  encapsulation: 'gre';
+  encapsulation: 'gre' | 'gre-udp';
   key: number | undefined;
   core: 'wasm' | 'typescript';
   engine: 'linux' | 'portable';
+  greSegmentation: 'core' | 'kernel';
+  queues: number;
   runDir: string;
   /** ms */
   idleTimeout: number;
@@ -47,6 +49,7 @@ export function loadConfig(flags: Flags, file?: string): Config {
   const fromFile = source ? check(source) : {};
   const fromFlags = check(flagSource(flags));
   const values = { ...check(flagSource(defaults)), ...fromFile, ...fromFlags } as WithDefaults;
+  checkEngine(values);
   const pair = Boolean(fromFlags.overlay ?? fromFlags.underlay);
   return {
     mappings: mappingsOf(pair ? { ...values, mappings: undefined } : values, pair ? undefined : source),
@@ -56,10 +59,22 @@ export function loadConfig(flags: Flags, file?: string): Config {
     key: values.key,
     core: values.core,
     engine: values.engine,
+    greSegmentation: values['gre-segmentation'],
+    queues: values.queues,
     runDir: values['run-dir'],
     idleTimeout: values['idle-timeout'],
     logLevel: values['log-level'],
   };
+}
+
+/** Throws ERR_CONFIG for what only the linux engine can do. */
+function checkEngine({ engine, encapsulation, queues, 'gre-segmentation': segmentation }: WithDefaults): void {
+  if (engine === 'portable' && queues > 1) {
+    throw new InlayError('ERR_CONFIG', `queues ${queues}: expected 1 with engine portable, which has one thread`);
+  }
+  if (segmentation === 'kernel' && (engine !== 'linux' || encapsulation !== 'gre')) {
+    throw new InlayError('ERR_CONFIG', 'gre-segmentation kernel: expected engine linux and encapsulation gre with it');
+  }
 }
 
 /** `source` is the file that the prefixes come from, for the place of an error; undefined if flags gave one. */

@@ -39,6 +39,14 @@ const key = v.pipe(
   v.maxValue(0xffffffff, KEY),
 );
 
+const QUEUES = 'expected a number from 1 to 64';
+const queues = v.pipe(
+  v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number))], QUEUES),
+  v.integer(QUEUES),
+  v.minValue(1, QUEUES),
+  v.maxValue(64, QUEUES),
+);
+
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 const DURATION = 'expected a duration such as 60s, 500ms or 5m';
 /** A duration; the value is in ms. */
@@ -95,9 +103,10 @@ export const settings = {
   device: { placeholder: 'NAME', description: 'name of the TUN device', default: 'inlay0', schema: device },
   encapsulation: {
     placeholder: 'FORMAT',
-    description: 'what packets look like on the underlay: gre',
+    description:
+      'what packets look like on the underlay: gre (IP protocol 47) or gre-udp (UDP port 4754); both are understood',
     default: 'gre',
-    schema: oneOf(['gre']),
+    schema: oneOf(['gre', 'gre-udp']),
   },
   key: { placeholder: 'NUMBER', description: 'GRE key that all VMs share (default: none)', schema: key },
   core: {
@@ -111,6 +120,19 @@ export const settings = {
     description: 'device I/O: linux (batches, a thread of its own) or portable (packages raw-socket and tuntap2)',
     default: 'linux',
     schema: oneOf(['linux', 'portable']),
+  },
+  'gre-segmentation': {
+    placeholder: 'WHERE',
+    description:
+      'who cuts super-packets of gre: core, or kernel (several times faster; they then pass the FORWARD chain, and rp_filter must not be strict)',
+    default: 'core',
+    schema: oneOf(['core', 'kernel']),
+  },
+  queues: {
+    placeholder: 'NUMBER',
+    description: 'queues of the TUN device, each with a thread of its own (engine linux)',
+    default: '1',
+    schema: queues,
   },
   'run-dir': {
     placeholder: 'DIR',

@@ -4,7 +4,7 @@
  */
 
 /** Changes whenever a host that was written for an older layout would go wrong. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 // Capacities.
 
@@ -15,6 +15,20 @@ export const HEADROOM = 64;
 /** Bytes in one packet slot: headroom and 64 KiB. An odd number of cache lines spreads the slots over the cache's sets. */
 export const SLOT_SIZE = 66112;
 export const MAX_MAPPINGS = 16;
+/** Most messages that one call makes. */
+export const MESSAGES = 1024;
+/** GRE-in-UDP: a message belongs to one of up to so many source ports, each of which has the same share of the messages. */
+export const MAX_PORTS = 8;
+export const MESSAGES_PER_PORT = MESSAGES / MAX_PORTS;
+/** Most packets that one message carries: what Linux takes for UDP_SEGMENT since it has it (UDP_MAX_SEGMENTS, <linux/udp.h>). */
+export const PACKETS_PER_MESSAGE = 64;
+export const IOVS_PER_MESSAGE = 2 * PACKETS_PER_MESSAGE;
+/** Most packets that one super-packet is cut into. */
+export const MAX_SEGMENTS = 128;
+/** Flows that can be merged side by side. */
+export const MERGE_BUCKETS = 64;
+/** Headers of cut packets, in one call. */
+export const HEADER_BLOCKS = 1024;
 /** The tunnel table is set-associative: `TUNNEL_SETS` sets of `TUNNEL_WAYS` tunnels. */
 export const TUNNEL_WAYS = 8;
 export const TUNNEL_SETS_LOG2 = 14;
@@ -23,20 +37,26 @@ export const TUNNEL_CAPACITY = TUNNEL_SETS * TUNNEL_WAYS;
 
 // Records: size, and the offset of each field in bytes.
 
-/** One packet: where it is, how long it is, what became of it, and the remote VM. */
-export const DESCRIPTOR_SIZE = 16;
+/** What the host read: where it is, how long it is, what became of it, the remote VM, and how it is divided. */
+export const DESCRIPTOR_SIZE = 32;
 export const DESCRIPTOR_ADDRESS = 0; // u32
 export const DESCRIPTOR_LENGTH = 4; // u32, bytes
 export const DESCRIPTOR_VERDICT = 8; // i32
 export const DESCRIPTOR_PEER = 12; // 4 bytes, network order, as in struct in_addr
+export const DESCRIPTOR_SEGMENT = 16; // u32, bytes of each GRE-in-UDP datagram; 0: one packet with its outer IPv4 header
 
-/** What `configure` was told. */
-export const CONFIG_SIZE = 32;
+/** What `configure` and `attach` were told. */
+export const CONFIG_SIZE = 64;
 export const CONFIG_LOCAL = 0; // u32, this VM's underlay address
 export const CONFIG_KEYED = 4; // u32, 1 if packets carry the key
 export const CONFIG_KEY = 8; // u32
 export const CONFIG_TTL = 12; // u32
 export const CONFIG_MAPPINGS = 16; // u32, mappings in use
+export const CONFIG_ENCAPSULATION = 20; // u32
+export const CONFIG_OFFLOADS = 24; // u32, OFFLOAD_ bits
+export const CONFIG_PORTS = 28; // u32, source ports in use
+export const CONFIG_BASE = 32; // u64, address of this memory in the host's process
+export const CONFIG_MTU = 40; // i32, bytes of the longest inner packet that fits the underlay
 
 /** One mapping, derived once so that a packet needs only masks and one shift. */
 export const MAPPING_SIZE = 64;
@@ -73,6 +93,71 @@ export const TUNNEL_OUTBOUND_BYTES = 24; // f64
 export const TUNNEL_INBOUND_PACKETS = 32; // f64
 export const TUNNEL_INBOUND_BYTES = 40; // f64
 
+/**
+ * One message: `struct mmsghdr` of 64-bit Linux (<linux/socket.h>, sendmmsg(2)). Its pointers are CONFIG_BASE plus a place in this memory, and stay the same:
+ * message i has name i, control i, and iovecs from IOVS_PER_MESSAGE * i on.
+ */
+export const MESSAGE_SIZE = 64;
+export const MESSAGE_NAME = 0; // u64, pointer to a name
+export const MESSAGE_NAME_LENGTH = 8; // u32
+export const MESSAGE_IOV = 16; // u64, pointer to the first iovec
+export const MESSAGE_IOV_COUNT = 24; // u64
+export const MESSAGE_CONTROL = 32; // u64, pointer to a control
+export const MESSAGE_CONTROL_LENGTH = 40; // u64, bytes; 0 if the message is one datagram or packet
+export const MESSAGE_LENGTH = 56; // u32, bytes in all iovecs
+
+/** `struct iovec` (<linux/uio.h>). */
+export const IOV_SIZE = 16;
+export const IOV_BASE = 0; // u64, pointer
+export const IOV_LENGTH = 8; // u64, bytes
+
+/** `struct sockaddr_in` (<linux/in.h>). */
+export const NAME_SIZE = 16;
+export const NAME_FAMILY = 0; // u16, AF_INET
+export const NAME_PORT = 2; // u16, network order
+export const NAME_ADDRESS = 4; // u32, network order
+
+/** One control message, UDP_SEGMENT (<linux/udp.h>): `struct cmsghdr` and the bytes of each datagram. */
+export const CONTROL_SIZE = 32;
+export const CONTROL_LENGTH = 0; // u64
+export const CONTROL_LEVEL = 8; // i32, SOL_UDP
+export const CONTROL_TYPE = 12; // i32, UDP_SEGMENT
+export const CONTROL_SEGMENT = 16; // u16
+
+/** What a message carries, for the counters if it cannot be sent, and where it goes. */
+export const CARGO_SIZE = 16;
+export const CARGO_PACKETS = 0; // u32, inner packets
+export const CARGO_BYTES = 4; // u32, bytes of the inner packets
+export const CARGO_WHOLE = 8; // u32, 1 for an outbound super-packet that is to be written to the overlay device
+
+/** `struct virtio_net_hdr` (<linux/virtio_net.h>), little-endian, which a TUN device with IFF_VNET_HDR puts before each packet. */
+export const VIRTIO_SIZE = 10;
+export const VIRTIO_FLAGS = 0; // u8
+export const VIRTIO_GSO_TYPE = 1; // u8
+export const VIRTIO_HEADER_LENGTH = 2; // u16
+export const VIRTIO_GSO_SIZE = 4; // u16
+export const VIRTIO_CHECKSUM_START = 6; // u16
+export const VIRTIO_CHECKSUM_OFFSET = 8; // u16
+
+/** Room for the outer headers and the inner IPv4 and TCP headers of one packet: 20 + 8 + 60 + 60 bytes, in whole cache lines. */
+export const HEADER_BLOCK_SIZE = 192;
+
+// What packets look like on the underlay.
+
+export const ENCAPSULATION_GRE = 0;
+export const ENCAPSULATION_GRE_UDP = 1;
+
+// What the host's devices can do.
+
+/** Overlay packets begin with a virtio header: super-packets come in and go out. */
+export const OFFLOAD_VIRTIO = 1;
+/** A message may carry several GRE-in-UDP datagrams. */
+export const OFFLOAD_UDP_SEGMENT = 2;
+/** Super-packets may be UDP (VIRTIO_NET_HDR_GSO_UDP_L4). */
+export const OFFLOAD_UDP_MERGE = 4;
+/** The kernel takes a super-packet of GRE, written to the overlay device, and cuts it where it has to. */
+export const OFFLOAD_GRE_SEGMENT = 8;
+
 // Addresses. The first page part stays unused, so that no valid address is 0.
 
 export const CONFIG = 1024;
@@ -80,12 +165,23 @@ export const MAPPINGS = CONFIG + CONFIG_SIZE;
 export const OUTBOUND_COUNTERS = MAPPINGS + MAPPING_SIZE * MAX_MAPPINGS;
 export const INBOUND_COUNTERS = OUTBOUND_COUNTERS + COUNTERS_SIZE;
 export const CHANGES = INBOUND_COUNTERS + COUNTERS_SIZE;
-export const DESCRIPTORS = CHANGES + CHANGES_SIZE;
-export const TUNNEL_KEYS = 8192;
+/** MAX_PORTS x u32: how many messages the last call made, by port. */
+export const MESSAGE_COUNTS = CHANGES + CHANGES_SIZE;
+/** What the inbound core knows of the flows it merges, during one call: of no use to a host. */
+export const SCRATCH = 8192;
+export const SCRATCH_SIZE = 8192;
+export const DESCRIPTORS = SCRATCH + SCRATCH_SIZE;
+export const CARGOS = DESCRIPTORS + DESCRIPTOR_SIZE * BATCH_SIZE;
+export const NAMES = CARGOS + CARGO_SIZE * MESSAGES;
+export const CONTROLS = NAMES + NAME_SIZE * MESSAGES;
+export const MESSAGE_TABLE = CONTROLS + CONTROL_SIZE * MESSAGES;
+export const IOVS = MESSAGE_TABLE + MESSAGE_SIZE * MESSAGES;
+export const HEADERS = IOVS + IOV_SIZE * IOVS_PER_MESSAGE * MESSAGES;
+export const TUNNEL_KEYS = HEADERS + HEADER_BLOCK_SIZE * HEADER_BLOCKS;
 export const TUNNELS = TUNNEL_KEYS + 4 * TUNNEL_CAPACITY;
 export const SLOTS = TUNNELS + TUNNEL_SIZE * TUNNEL_CAPACITY;
 /** 64 KiB pages; the memory never grows, so views of it stay valid. */
-export const MEMORY_PAGES = 266;
+export const MEMORY_PAGES = 303;
 export const MEMORY_SIZE = MEMORY_PAGES << 16;
 
 // Verdicts: 0 forwards, a negative number is the drop reason. src/core/verdict.ts names and explains them.
@@ -115,5 +211,6 @@ export const DROP_SPOOFED_SOURCE = -21;
 export const DROP_FOREIGN_DESTINATION = -22;
 /** Given by the host, not by the core: the device or socket did not take the packet. */
 export const DROP_NOT_WRITTEN = -23;
+export const DROP_BAD_OFFLOAD = -24;
 /** One more than the number of drop reasons. */
-export const VERDICTS = 24;
+export const VERDICTS = 25;

@@ -1,13 +1,15 @@
 /** The packet core as a host sees it: a twin's functions over one memory, and typed views of that memory. */
 import * as abi from './abi.ts';
+import { TUNNEL_FIELDS } from './tunnels.ts';
 
 /** What both twins provide. docs/abi.md says what each function does; addresses are u32, times f64 milliseconds. */
 export interface CoreFunctions {
-  configure(local: number, keyed: number, key: number, ttl: number): void;
+  configure(local: number, keyed: number, key: number, ttl: number, encapsulation: number, mtu: number): void;
+  attach(base: number, offloads: number, ports: number): void;
   addMapping(overlay: number, overlayLength: number, underlay: number, underlayLength: number): number;
   vmOf(address: number): number;
-  encapsulate(count: number, now: number): number;
-  decapsulate(count: number, now: number): number;
+  encapsulate(first: number, count: number, now: number): number;
+  decapsulate(first: number, count: number, now: number): number;
   expire(before: number): number;
 }
 
@@ -21,19 +23,10 @@ export interface DirectionCounters {
   drops: number[];
 }
 
-/** What the core keeps about one remote VM. */
-export interface Tunnel {
-  /** The remote VM's underlay address. */
-  vm: number;
-  /** Times of the first and the last packet, in ms of the clock that the calls were given. */
-  firstUse: number;
-  lastUse: number;
-  outbound: { packets: number; bytes: number };
-  inbound: { packets: number; bytes: number };
-}
-
 export type CoreName = 'wasm' | 'typescript';
 export type Direction = 'outbound' | 'inbound';
+/** What packets look like on the underlay: IP protocol 47 (RFC 2784), or UDP port 4754 (RFC 8086). */
+export type Encapsulation = 'gre' | 'gre-udp';
 
 /** What a VM tells its core. Addresses are u32 numbers. */
 export interface CoreConfig {
@@ -41,10 +34,25 @@ export interface CoreConfig {
   key?: number | undefined;
   /** Outer time to live; 64 unless given. */
   ttl?: number;
+  /** Bytes of the longest inner packet that fits the underlay; 1,476 unless given. */
+  mtu?: number;
+  /** 'gre' unless given. */
+  encapsulation?: Encapsulation;
   mappings: readonly { overlay: number; overlayLength: number; underlay: number; underlayLength: number }[];
 }
 
+/** What the host's devices can do. */
+export interface CoreDevices {
+  /** Address of the core's memory in this process, for a host that hands messages to the kernel; 0 unless given. */
+  base?: number;
+  /** OFFLOAD_ bits; none unless given. */
+  offloads?: number;
+  /** Source ports of GRE-in-UDP; 1 unless given. */
+  ports?: number;
+}
+
 const DESCRIPTOR_WORDS = abi.DESCRIPTOR_SIZE / 4;
+const MESSAGE_WORDS = abi.MESSAGE_SIZE / 4;
 
 export class PacketCore {
   readonly name: CoreName;
@@ -55,6 +63,9 @@ export class PacketCore {
   readonly #floats: Float64Array;
   readonly #verdicts: Int32Array;
 
+  /** Of the last call that made messages. */
+  #direction: Direction = 'outbound';
+
   constructor(name: CoreName, memory: ArrayBuffer, functions: CoreFunctions) {
     this.name = name;
     this.memory = memory;
@@ -63,12 +74,21 @@ export class PacketCore {
     this.#words = new Uint32Array(memory);
     this.#floats = new Float64Array(memory);
     this.#verdicts = new Int32Array(memory);
+    this.attach({});
   }
 
-  /** Sets addresses, key and mappings anew. Counters and tunnels stay. */
+  /** Sets addresses, key, format and mappings anew. Counters and tunnels stay. */
   configure(config: CoreConfig): void {
     const keyed = config.key === undefined ? 0 : 1;
-    this.#functions.configure(config.local, keyed, config.key ?? 0, config.ttl ?? 64);
+    const encapsulation = config.encapsulation === 'gre-udp' ? abi.ENCAPSULATION_GRE_UDP : abi.ENCAPSULATION_GRE;
+    this.#functions.configure(
+      config.local,
+      keyed,
+      config.key ?? 0,
+      config.ttl ?? 64,
+      encapsulation,
+      config.mtu ?? 1476,
+    );
     for (const m of config.mappings) {
       if (this.#functions.addMapping(m.overlay, m.overlayLength, m.underlay, m.underlayLength) < 0) {
         throw new RangeError(`mapping /${m.overlayLength} to /${m.underlayLength} does not fit the core`);
@@ -76,19 +96,26 @@ export class PacketCore {
     }
   }
 
+  /** Says what the devices can do; what is not given is not so. */
+  attach(devices: CoreDevices): void {
+    this.#functions.attach(devices.base ?? 0, devices.offloads ?? 0, devices.ports ?? 1);
+  }
+
   /** The underlay address of the VM that an overlay address carries; 0 if no mapping covers it. */
   vmOf(address: number): number {
     return this.#functions.vmOf(address) >>> 0;
   }
 
-  /** Encapsulates the first `count` packets; returns how many have verdict FORWARD. */
-  encapsulate(count: number, now: number): number {
-    return this.#functions.encapsulate(count, now);
+  /** Encapsulates packets `first` to `count` - 1 into messages; returns the first that had no room, or `count`. */
+  encapsulate(first: number, count: number, now: number): number {
+    this.#direction = 'outbound';
+    return this.#functions.encapsulate(first, count, now);
   }
 
-  /** Decapsulates the first `count` packets; returns how many have verdict FORWARD. */
-  decapsulate(count: number, now: number): number {
-    return this.#functions.decapsulate(count, now);
+  /** Decapsulates packets `first` to `count` - 1 into messages; returns the first that had no room, or `count`. */
+  decapsulate(first: number, count: number, now: number): number {
+    this.#direction = 'inbound';
+    return this.#functions.decapsulate(first, count, now);
   }
 
   /** Closes up to BATCH_SIZE tunnels last used before `before`; returns how many. */
@@ -96,30 +123,33 @@ export class PacketCore {
     return this.#functions.expire(before);
   }
 
+  // Packets: what the host reads, described for the core.
+
   /** Where packet `index` is to be put: HEADROOM bytes into its slot. */
   slot(index: number): number {
     return abi.SLOTS + index * abi.SLOT_SIZE + abi.HEADROOM;
   }
 
-  /** Describes packet `index`, `length` bytes that were put at `slot(index)`. */
-  describe(index: number, length: number): void {
+  /** Describes packet `index`, `length` bytes at `address`: the container's, or the underlay's with its outer IPv4 header. */
+  describe(index: number, length: number, address: number = this.slot(index)): void {
     const d = abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS;
-    this.#words[d] = this.slot(index);
+    this.#words[d] = address;
     this.#words[d + 1] = length;
+    this.#words[d + 4] = 0;
+  }
+
+  /** Describes `length` bytes at `slot(index)` as GRE-in-UDP datagrams of `segment` bytes each that came from `peer` (as in `peer`). */
+  describeDatagrams(index: number, length: number, segment: number, peer: number): void {
+    this.describe(index, length);
+    const d = abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS;
+    this.#words[d + 3] = peer;
+    this.#words[d + 4] = Math.max(segment, 1);
   }
 
   /** Puts a copy of `packet` into slot `index` and describes it. */
   put(index: number, packet: Uint8Array): void {
     this.bytes.set(packet, this.slot(index));
     this.describe(index, packet.length);
-  }
-
-  address(index: number): number {
-    return this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS] as number;
-  }
-
-  length(index: number): number {
-    return this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 1] as number;
   }
 
   verdict(index: number): number {
@@ -131,33 +161,86 @@ export class PacketCore {
     return this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 3] as number;
   }
 
-  /** The bytes of packet `index`, a view that lasts until its slot is filled again. */
-  packet(index: number): Uint8Array {
-    const address = this.address(index);
-    return this.bytes.subarray(address, address + this.length(index));
-  }
+  // Messages: what the last call made of them, for the host to write.
 
-  /** Marks packet `index`, which the device did not take. `countRefused` then counts it. */
-  refuse(index: number): void {
-    this.#verdicts[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 2] = abi.DROP_NOT_WRITTEN;
-  }
-
-  /** Counts those of the first `count` packets that were refused as dropped instead of forwarded, so that the sums stay exact. */
-  countRefused(direction: Direction, count: number): void {
-    for (let i = 0; i < count; i++) {
-      if (this.verdict(i) === abi.DROP_NOT_WRITTEN) this.countLost(direction, this.length(i));
+  /** All messages of the last call, port by port; allocates, so it is not for the fast path. */
+  messages(): number[] {
+    const all: number[] = [];
+    for (let port = 0; port < abi.MAX_PORTS; port++) {
+      for (let i = 0; i < this.messageCount(port); i++) all.push(port * abi.MESSAGES_PER_PORT + i);
     }
+    return all;
   }
 
-  /** Counts one forwarded packet as dropped: one that was taken and then failed. `length` is what its descriptor said, in bytes. */
-  countLost(direction: Direction, length: number): void {
-    this.#count(direction, abi.COUNTERS_FORWARDED, -1);
-    this.#count(direction, abi.COUNTERS_BYTES, (direction === 'outbound' ? this.#overhead : 0) - length);
-    this.#count(direction, abi.COUNTERS_DROPS - 8 * abi.DROP_NOT_WRITTEN, 1);
+  /** How many messages the last call made for `port`; they begin with message `port * MESSAGES_PER_PORT`. */
+  messageCount(port = 0): number {
+    return this.#words[abi.MESSAGE_COUNTS / 4 + port] as number;
   }
 
-  get #overhead(): number {
-    return overhead(this.#words[(abi.CONFIG + abi.CONFIG_KEYED) / 4] !== 0);
+  /** How many pieces a message has. */
+  messagePieces(message: number): number {
+    return this.#message(message, abi.MESSAGE_IOV_COUNT);
+  }
+
+  /** Bytes of a message. */
+  messageLength(message: number): number {
+    return this.#message(message, abi.MESSAGE_LENGTH);
+  }
+
+  /** A copy of a message's bytes. */
+  messageBytes(message: number): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(this.messageLength(message));
+    const pieces = this.messagePieces(message);
+    const base = this.#words[(abi.CONFIG + abi.CONFIG_BASE) / 4] as number;
+    for (let i = 0, at = 0; i < pieces; i++) {
+      const iov = (abi.IOVS + (message * abi.IOVS_PER_MESSAGE + i) * abi.IOV_SIZE) / 4;
+      // Memory is less than 4 GiB: the low words tell how far a pointer is from the base.
+      const from = ((this.#words[iov] as number) - base) >>> 0;
+      const length = this.#words[iov + abi.IOV_LENGTH / 4] as number;
+      bytes.set(this.bytes.subarray(from, from + length), at);
+      at += length;
+    }
+    return bytes;
+  }
+
+  /** Bytes of each datagram in a message of GRE-in-UDP, but the last. */
+  messageSegment(message: number): number {
+    if (this.#message(message, abi.MESSAGE_CONTROL_LENGTH) === 0) return this.messageLength(message);
+    const word = this.#words[(abi.CONTROLS + message * abi.CONTROL_SIZE + abi.CONTROL_SEGMENT) / 4] as number;
+    return word & 0xffff;
+  }
+
+  /** The VM that a message is for, as in `peer`. */
+  messagePeer(message: number): number {
+    return this.#words[(abi.NAMES + message * abi.NAME_SIZE + abi.NAME_ADDRESS) / 4] as number;
+  }
+
+  /** Packets that a message carries, and their bytes. */
+  messageCargo(message: number): { packets: number; bytes: number } {
+    const cargo = (abi.CARGOS + message * abi.CARGO_SIZE) / 4;
+    return { packets: this.#words[cargo] as number, bytes: this.#words[cargo + 1] as number };
+  }
+
+  /** Whether a message is a super-packet that is to be written to the overlay device. */
+  isWhole(message: number): boolean {
+    return this.#words[(abi.CARGOS + message * abi.CARGO_SIZE + abi.CARGO_WHOLE) / 4] !== 0;
+  }
+
+  #message(message: number, field: number): number {
+    return this.#words[abi.MESSAGE_TABLE / 4 + message * MESSAGE_WORDS + field / 4] as number;
+  }
+
+  /** Counts the packets of a message that the device did not take as dropped instead of forwarded, so that the sums stay exact. */
+  refuse(message: number): void {
+    const { packets, bytes } = this.messageCargo(message);
+    this.countLost(this.#direction, packets, bytes);
+  }
+
+  /** Counts forwarded packets as dropped: those that were taken and then failed. */
+  countLost(direction: Direction, packets: number, bytes: number): void {
+    this.#count(direction, abi.COUNTERS_FORWARDED, -packets);
+    this.#count(direction, abi.COUNTERS_BYTES, -bytes);
+    this.#count(direction, abi.COUNTERS_DROPS - 8 * abi.DROP_NOT_WRITTEN, packets);
   }
 
   #count(direction: Direction, counter: number, amount: number): void {
@@ -179,6 +262,12 @@ export class PacketCore {
   /** How many tunnels are open. */
   get tunnelCount(): number {
     return this.#words[(abi.CHANGES + abi.CHANGES_TUNNELS) / 4] as number;
+  }
+
+  /** Whether the last call opened or closed tunnels. */
+  get tunnelsChanged(): boolean {
+    const opened = this.#words[(abi.CHANGES + abi.CHANGES_OPENED) / 4] as number;
+    return opened + (this.#words[(abi.CHANGES + abi.CHANGES_CLOSED) / 4] as number) > 0;
   }
 
   /** The remote VMs of the tunnels that the last call opened. */
@@ -212,26 +301,9 @@ export class PacketCore {
   }
 }
 
-/** Bytes that encapsulation adds to a packet: outer IPv4 header (20), GRE (4), and the key if there is one (4). */
-export function overhead(keyed: boolean): number {
-  return keyed ? 28 : 24;
-}
-
-/** The VM, and the fields of a tunnel record that are in use. */
-const TUNNEL_FIELDS = 1 + (abi.TUNNEL_INBOUND_BYTES + 8) / 8;
-
-/** The tunnels in what `copyTunnels` returned. */
-export function tunnelsFrom(rows: Float64Array): Tunnel[] {
-  return Array.from({ length: rows.length / TUNNEL_FIELDS }, (_, i) => {
-    const field = (offset: number) => rows[i * TUNNEL_FIELDS + 1 + offset / 8] as number;
-    return {
-      vm: rows[i * TUNNEL_FIELDS] as number,
-      firstUse: field(abi.TUNNEL_FIRST_USE),
-      lastUse: field(abi.TUNNEL_LAST_USE),
-      outbound: { packets: field(abi.TUNNEL_OUTBOUND_PACKETS), bytes: field(abi.TUNNEL_OUTBOUND_BYTES) },
-      inbound: { packets: field(abi.TUNNEL_INBOUND_PACKETS), bytes: field(abi.TUNNEL_INBOUND_BYTES) },
-    };
-  });
+/** Bytes that encapsulation adds to a packet: outer IPv4 header (20), UDP (8) for gre-udp, GRE (4), and the key if there is one (4). */
+export function overhead(encapsulation: Encapsulation, keyed: boolean): number {
+  return 24 + (encapsulation === 'gre-udp' ? 8 : 0) + (keyed ? 4 : 0);
 }
 
 function countersAddress(direction: Direction): number {

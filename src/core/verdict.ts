@@ -35,6 +35,7 @@ export const DROP_REASONS: readonly DropReason[] = [
     "inbound: the inner destination is not in this VM's slice",
   ),
   reason(abi.DROP_NOT_WRITTEN, 'not-written', 'the device or socket did not take the packet: full, too big or refused'),
+  reason(abi.DROP_BAD_OFFLOAD, 'bad-offload', 'outbound: the virtio header does not fit the packet'),
 ];
 
 function reason(verdict: number, name: string, meaning: string): DropReason {

@@ -1,11 +1,11 @@
 /** The seam between packets and the kernel: a TUN, a socket, or memory. */
 import type { PacketCore } from '../core/core.ts';
 
-/** A source and sink of IP packets, which lie in a core's slots. Neither call blocks. */
+/** A source and sink of IP packets. Neither call blocks. */
 export interface PacketDevice {
-  /** Puts waiting packets, at most BATCH_SIZE, into the core's slots and describes them; returns their number. */
+  /** Puts what waits, at most BATCH_SIZE packets, into the core's slots and describes it; returns the number of descriptors. */
   read(core: PacketCore): number;
-  /** Writes those of the first `count` packets whose verdict is FORWARD, and calls `core.refuse` for each that is not taken; returns the number taken. */
-  write(core: PacketCore, count: number): number;
+  /** Writes all messages that the core's last call made, and calls `core.refuse` for each that is not taken. */
+  write(core: PacketCore): void;
   close(): void;
 }

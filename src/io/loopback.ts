@@ -1,43 +1,63 @@
 /** Two connected devices in memory: what is written to one is read from the other. For tests, simulations and benchmarks. */
-import { BATCH_SIZE, FORWARD } from '../core/abi.ts';
+import { BATCH_SIZE } from '../core/abi.ts';
 import type { PacketCore } from '../core/core.ts';
 import type { PacketDevice } from './device.ts';
 
-/** Most packets that wait in one direction; more are refused, as a full socket buffer would. */
+/** Most messages that wait in one direction; more are refused, as a full socket buffer would. */
 const QUEUE_LENGTH = 1024;
 
+interface Waiting {
+  bytes: Uint8Array;
+  /** Of GRE-in-UDP: bytes of each datagram, and who sent it, as in `PacketCore.peer`. */
+  datagrams?: { segment: number; peer: number };
+}
+
 export class LoopbackDevice implements PacketDevice {
-  /** Packets that wait to be read. */
-  readonly queue: Uint8Array[] = [];
+  /** Messages that wait to be read. */
+  readonly queue: Waiting[] = [];
+  readonly #address: number | undefined;
   #peer: LoopbackDevice | undefined;
 
-  static pair(): [LoopbackDevice, LoopbackDevice] {
-    const [a, b] = [new LoopbackDevice(), new LoopbackDevice()];
+  /** With addresses (as in `PacketCore.peer`) what is written are datagrams of GRE-in-UDP, else whole packets. */
+  static pair(addresses: readonly number[] = []): [LoopbackDevice, LoopbackDevice] {
+    const [a, b] = [new LoopbackDevice(addresses[0]), new LoopbackDevice(addresses[1])];
     a.#peer = b;
     b.#peer = a;
     return [a, b];
   }
 
-  read(core: PacketCore): number {
-    const packets = this.queue.splice(0, BATCH_SIZE);
-    for (const [i, packet] of packets.entries()) core.put(i, packet);
-    return packets.length;
+  private constructor(address: number | undefined) {
+    this.#address = address;
   }
 
-  write(core: PacketCore, count: number): number {
-    let taken = 0;
-    for (let i = 0; i < count; i++) {
-      if (core.verdict(i) !== FORWARD) continue;
-      if (this.send(core.packet(i))) taken++;
-      else core.refuse(i);
+  read(core: PacketCore): number {
+    const waiting = this.queue.splice(0, BATCH_SIZE);
+    for (const [i, { bytes, datagrams }] of waiting.entries()) {
+      core.put(i, bytes);
+      if (datagrams) core.describeDatagrams(i, bytes.length, datagrams.segment, datagrams.peer);
     }
-    return taken;
+    return waiting.length;
+  }
+
+  write(core: PacketCore): void {
+    for (const message of core.messages()) {
+      const bytes = core.messageBytes(message);
+      const datagrams =
+        this.#address === undefined
+          ? {}
+          : { datagrams: { segment: core.messageSegment(message), peer: this.#address } };
+      if (!this.#take({ bytes, ...datagrams })) core.refuse(message);
+    }
   }
 
   /** Hands a copy of one packet to the other end; false if that is full or closed. */
   send(packet: Uint8Array): boolean {
+    return this.#take({ bytes: packet.slice() });
+  }
+
+  #take(waiting: Waiting): boolean {
     if (!this.#peer || this.#peer.queue.length >= QUEUE_LENGTH) return false;
-    this.#peer.queue.push(packet.slice());
+    this.#peer.queue.push(waiting);
     return true;
   }
 

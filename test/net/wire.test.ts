@@ -28,6 +28,8 @@ const FIELDS = [
     'gre.flags_and_version',
     'gre.proto',
     'gre.key',
+    'udp.dstport',
+    'udp.checksum.status',
     'icmp.type',
     'icmp.checksum.status',
   ],
@@ -41,7 +43,22 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
     { flags: [], key: '', flagsAndVersion: '0x0000', overhead: 24 },
     { flags: ['--key', '3735928559'], key: '0xdeadbeef', flagsAndVersion: '0x2000', overhead: 28 },
     { flags: ['--core', 'typescript'], key: '', flagsAndVersion: '0x0000', overhead: 24 },
-  ])('up $flags', ({ flags, key, flagsAndVersion, overhead }) => {
+    { flags: ['--encapsulation', 'gre-udp'], key: '', flagsAndVersion: '0x0000', overhead: 32, port: '4754' },
+    {
+      flags: ['--encapsulation', 'gre-udp', '--key', '1'],
+      key: '0x00000001',
+      flagsAndVersion: '0x2000',
+      overhead: 36,
+      port: '4754',
+    },
+    {
+      flags: ['--encapsulation', 'gre-udp', '--engine', 'portable'],
+      key: '',
+      flagsAndVersion: '0x0000',
+      overhead: 32,
+      port: '4754',
+    },
+  ])('up $flags', ({ flags, key, flagsAndVersion, overhead, port = '' }) => {
     let lab: Lab;
     let mesh: Mesh;
 
@@ -56,7 +73,7 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
       const file = path.join(folder, `${flags.join('')}.pcap`);
       const capture = lab.start(
         undefined,
-        ['tshark', '-Q', '-i', 'underlay', '-c', '2', '-a', 'duration:20', '-f', 'ip proto 47', '-w', '-'],
+        ['tshark', '-Q', '-i', 'underlay', '-c', '2', '-a', 'duration:20', '-f', 'ip proto 47 or udp', '-w', '-'],
         {
           stdio: ['ignore', openSync(file, 'w'), 'ignore'],
         },
@@ -74,7 +91,7 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
         'ip.hdr_len': '20',
         'ip.dsfield': '0x00',
         'ip.ttl': '64',
-        'ip.proto': '47',
+        'ip.proto': port === '' ? '47' : '17',
         'ip.checksum.status': '1',
       };
       const flat = {
@@ -91,7 +108,7 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
           'gre.proto': '0x0800',
           'gre.key': key,
         });
-        expect(packet).toMatchObject({ 'icmp.checksum.status': '1' });
+        expect(packet).toMatchObject({ 'icmp.checksum.status': '1', 'udp.dstport': port });
       }
       expect(last(request)).toMatchObject({
         'ip.src': from.address,
@@ -113,7 +130,17 @@ type Fields = Record<string, string>;
 
 /** The fields of each packet; those of both IPv4 headers stand in one text, separated by commas. */
 function decode(file: string): [Fields, Fields] {
-  const words = ['-r', file, '-o', 'ip.check_checksum:TRUE', '-T', 'fields', ...FIELDS.flatMap((name) => ['-e', name])];
+  const words = [
+    '-r',
+    file,
+    '-o',
+    'ip.check_checksum:TRUE',
+    '-d',
+    'udp.port==4754,gre',
+    '-T',
+    'fields',
+    ...FIELDS.flatMap((name) => ['-e', name]),
+  ];
   const lines = execFileSync('tshark', words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
     .trimEnd()
     .split('\n');

@@ -24,12 +24,32 @@ export function getI32(memory: Memory, p: number): number {
   return memory.getInt32(p);
 }
 
+/** Stores the low 8 bits of `value` at `p`. */
+export function putU8(memory: Memory, p: number, value: number): void {
+  memory.setUint8(p, value);
+}
+
+/** Stores the low 16 bits of `value` at `p`, network order. */
+export function putU16(memory: Memory, p: number, value: number): void {
+  memory.setUint16(p, value);
+}
+
 /** Stores the low 32 bits of `value` at `p`, network order. */
 export function putI32(memory: Memory, p: number, value: number): void {
   memory.setInt32(p, value);
 }
 
 // Records: little-endian, docs/abi.md.
+
+/** The field of 16 bits at `p`. */
+export function loadU16(memory: Memory, p: number): number {
+  return memory.getUint16(p, true);
+}
+
+/** Stores the low 16 bits of `value` in the field at `p`. */
+export function storeU16(memory: Memory, p: number, value: number): void {
+  memory.setUint16(p, value, true);
+}
 
 /** The field of 32 bits at `p`, as a signed number. */
 export function loadI32(memory: Memory, p: number): number {
@@ -54,6 +74,12 @@ export function storeF64(memory: Memory, p: number, value: number): void {
 /** Adds to the f64 field at `p`. */
 export function addF64(memory: Memory, p: number, value: number): void {
   memory.setFloat64(p, memory.getFloat64(p, true) + value, true);
+}
+
+/** Stores `value`, at most 2^31 - 1, in the u64 field at `p`. */
+export function storeU64(memory: Memory, p: number, value: number): void {
+  memory.setInt32(p, value, true);
+  memory.setInt32(p + 4, 0);
 }
 
 /** Zeroes the record of `size` bytes, a multiple of 4, at `p`. */

@@ -1,5 +1,5 @@
 /** Internet checksum (RFC 1071). */
-import type { Memory } from './bytes.ts';
+import { type Memory, putU16 } from './bytes.ts';
 
 // From the specification.
 
@@ -28,6 +28,15 @@ export function sum(memory: Memory, p: number, length: number): number {
   if (p < end) total = (total + memory.getUint8(p)) | 0;
   const folded = fold(total);
   return ((folded & 0xff) << 8) | (folded >>> 8);
+}
+
+/**
+ * Puts at `field` the checksum over the bytes from `start` to `end`, in which the field holds the sum of what else is to
+ * be covered: skb_checksum_help. In UDP, 0 would mean that there is none (RFC 768); everywhere else both stand for zero.
+ */
+export function completeSum(memory: Memory, start: number, end: number, field: number): void {
+  const checksum = ~sum(memory, start, end - start) & 0xffff;
+  putU16(memory, field, checksum === 0 ? 0xffff : checksum);
 }
 
 /** Folds a sum of 16-bit words, an unsigned number of 32 bits, to 16 bits by adding the carries back (RFC 1071 §4.1). */

@@ -1,37 +1,73 @@
 /**
- * Underlay to container: one packet is checked and loses its outer headers. The inner source fixes the only legal outer
- * source, so a spoofed packet is seen without any table (compare RFC 5969 §12).
+ * Underlay to container: a packet is checked, loses its outer headers and may be merged with those of its flow. The inner
+ * source fixes the only legal outer source, so a spoofed packet is seen without any table (compare RFC 5969 §12).
  */
 import * as abi from '../abi.ts';
-import { addF64, loadI32, type Memory } from './bytes.ts';
-import { describe, isInside } from './descriptor.ts';
+import { addF64, getI32, loadI32, type Memory, putI32 } from './bytes.ts';
+import { configuredKey, configuredMtu, hasOffload, isKeyed, localVm } from './config.ts';
+import { countDropped, countForwarded, isInside, NO_ROOM } from './descriptor.ts';
 import { checkGre } from './gre.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping.ts';
+import { mergePacket } from './merge.ts';
+import { addCargo, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
+import { completeOpen, isOpen } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
+import { clearVirtio, putOpenVirtio } from './virtio.ts';
 
-/** Decapsulates one packet. Returns the inner total length in bytes, or a drop reason. */
-export function decapsulatePacket(memory: Memory, descriptor: number, now: number): number {
-  const outer = loadI32(memory, descriptor + abi.DESCRIPTOR_ADDRESS);
-  const available = loadI32(memory, descriptor + abi.DESCRIPTOR_LENGTH);
-  if (!isInside(outer, available)) return abi.DROP_BAD_DESCRIPTOR;
-  const outerCheck = ipv4.checkIpv4(memory, outer, available);
-  if (outerCheck !== abi.FORWARD) return outerCheck;
+/** Inbound, all messages are those of one port. */
+const PORT = 0;
+
+/** Decapsulates what one descriptor describes into messages and counts it. Returns the verdict, or NO_ROOM. */
+export function decapsulatePackets(memory: Memory, descriptor: number, now: number): number {
+  const start = loadI32(memory, descriptor + abi.DESCRIPTOR_ADDRESS);
+  const length = loadI32(memory, descriptor + abi.DESCRIPTOR_LENGTH);
+  const segment = loadI32(memory, descriptor + abi.DESCRIPTOR_SEGMENT) >>> 0;
+  const datagrams = segment === 0 || length === 0 ? 1 : Math.ceil(length / segment);
+  if (!isInside(start, length) || datagrams > abi.MESSAGES) return count(memory, abi.DROP_BAD_DESCRIPTOR);
+  if (datagrams > freeMessages(memory, PORT, false)) return NO_ROOM;
+  if (segment === 0) return count(memory, passPacket(memory, descriptor, start, length, now));
+
+  const vm = getI32(memory, descriptor + abi.DESCRIPTOR_PEER);
+  let verdict: number = abi.FORWARD;
+  let isForwarded = false;
+  for (let n = 0; n < datagrams; n++) {
+    const end = start + Math.min((n + 1) * segment, length);
+    verdict = count(memory, passGre(memory, start + n * segment, end, vm, now));
+    if (verdict === abi.FORWARD) isForwarded = true;
+  }
+  return isForwarded ? abi.FORWARD : verdict;
+}
+
+/** Counts the verdict, if it is a drop reason, and returns it. */
+function count(memory: Memory, verdict: number): number {
+  return verdict < 0 ? countDropped(memory, abi.INBOUND_COUNTERS, verdict) : verdict;
+}
+
+/** What happens to a packet with its outer IPv4 header, in order. */
+function passPacket(memory: Memory, descriptor: number, outer: number, available: number, now: number): number {
+  const check = ipv4.checkIpv4(memory, outer, available);
+  if (check !== abi.FORWARD) return check;
   if (ipv4.protocol(memory, outer) !== ipv4.PROTOCOL_GRE) return abi.DROP_NOT_GRE;
   if (ipv4.isFragment(memory, outer)) return abi.DROP_FRAGMENT;
-  const local = loadI32(memory, abi.CONFIG + abi.CONFIG_LOCAL);
-  if (ipv4.destination(memory, outer) !== local) return abi.DROP_NOT_FOR_US;
-  const vm = ipv4.source(memory, outer);
-  if (vm === 0 || vm === local || !isUnderlay(memory, vm)) return abi.DROP_FOREIGN_UNDERLAY;
+  if (ipv4.destination(memory, outer) !== localVm(memory)) return abi.DROP_NOT_FOR_US;
 
-  const end = outer + ipv4.totalLength(memory, outer);
+  const vm = ipv4.source(memory, outer);
   const gre = outer + ipv4.headerLength(memory, outer);
-  const keyed = loadI32(memory, abi.CONFIG + abi.CONFIG_KEYED);
-  const header = checkGre(memory, gre, end - gre, keyed, loadI32(memory, abi.CONFIG + abi.CONFIG_KEY));
+  const verdict = passGre(memory, gre, outer + ipv4.totalLength(memory, outer), vm, now);
+  if (verdict === abi.FORWARD) putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
+  return verdict;
+}
+
+/** What happens to the bytes from the GRE header at `gre` to `end` that `vm` says it has sent, in order. */
+function passGre(memory: Memory, gre: number, end: number, vm: number, now: number): number {
+  const local = localVm(memory);
+  if (vm === 0 || vm === local || !isUnderlay(memory, vm)) return abi.DROP_FOREIGN_UNDERLAY;
+  const header = checkGre(memory, gre, end - gre, isKeyed(memory), configuredKey(memory));
   if (header < 0) return header;
   const inner = gre + header;
-  const innerCheck = ipv4.checkIpv4(memory, inner, end - inner);
-  if (innerCheck !== abi.FORWARD) return innerCheck;
+  const check = ipv4.checkIpv4(memory, inner, end - inner);
+  if (check !== abi.FORWARD) return check;
 
   if (senderOf(memory, ipv4.source(memory, inner)) !== vm) return abi.DROP_SPOOFED_SOURCE;
   const destination = ipv4.destination(memory, inner);
@@ -43,6 +79,35 @@ export function decapsulatePacket(memory: Memory, descriptor: number, now: numbe
   const tunnel = useTunnel(memory, vm, now);
   addF64(memory, tunnel + abi.TUNNEL_INBOUND_PACKETS, 1);
   addF64(memory, tunnel + abi.TUNNEL_INBOUND_BYTES, length);
-  describe(memory, descriptor, inner, length, vm);
-  return length;
+  countForwarded(memory, abi.INBOUND_COUNTERS, 1, length);
+  if (hasOffload(memory, abi.OFFLOAD_VIRTIO)) {
+    deliverMerged(memory, inner, length);
+  } else {
+    deliver(memory, inner, length);
+  }
+  return abi.FORWARD;
+}
+
+/** Makes the inner packet a message; its checksum is there from now on. */
+function deliver(memory: Memory, inner: number, length: number): void {
+  if (isOpen(memory, inner)) completeOpen(memory, inner);
+  const message = openMessage(memory, PORT);
+  addPiece(memory, message, inner, length);
+  addCargo(memory, message, 1, length);
+}
+
+/** Adds the inner packet to the super-packet of its flow, or makes it a message with a virtio header before it. */
+function deliverMerged(memory: Memory, inner: number, length: number): void {
+  const open = isOpen(memory, inner);
+  if (mergePacket(memory, inner, nextMessage(memory, PORT), open)) return;
+  const message = openMessage(memory, PORT);
+  const virtio = abi.HEADERS + message * abi.HEADER_BLOCK_SIZE;
+  if (open) {
+    putOpenVirtio(memory, virtio, inner, configuredMtu(memory));
+  } else {
+    clearVirtio(memory, virtio);
+  }
+  addPiece(memory, message, virtio, abi.VIRTIO_SIZE);
+  addPiece(memory, message, inner, length);
+  addCargo(memory, message, 1, length);
 }

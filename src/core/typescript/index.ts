@@ -1,10 +1,17 @@
-/** The packet core in TypeScript: the Wasm core's twin, its fallback and its oracle (docs/abi.md; GRE over IPv4, RFC 2784). */
+/**
+ * The packet core in TypeScript: the Wasm core's twin, its fallback and its oracle (docs/abi.md; GRE over IPv4, RFC 2784;
+ * GRE-in-UDP, RFC 8086).
+ */
 import * as abi from '../abi.ts';
 import { PacketCore } from '../core.ts';
-import { addF64, type Memory, storeI32 } from './bytes.ts';
-import { configure } from './config.ts';
-import { decapsulatePacket } from './inbound.ts';
+import type { Memory } from './bytes.ts';
+import { configure, configureDevices, hasOffload } from './config.ts';
+import { clearBlocks } from './cut.ts';
+import { decide, NO_ROOM } from './descriptor.ts';
+import { decapsulatePackets } from './inbound.ts';
 import { addMapping, vmOf } from './mapping.ts';
+import { clearFlows, closeFlows } from './merge.ts';
+import { clearMessages, writeMessages } from './messages.ts';
 import { encapsulatePacket } from './outbound.ts';
 import { clearChanges, expireTunnels } from './tunnels.ts';
 
@@ -14,12 +21,17 @@ export function typescriptCore(): PacketCore {
   const memory: Memory = new DataView(buffer);
   // `| 0` converts arguments as a call into the Wasm core would.
   return new PacketCore('typescript', buffer, {
-    configure: (local, keyed, key, ttl) => configure(memory, local, keyed | 0, key, ttl),
+    configure: (local, keyed, key, ttl, encapsulation, mtu) =>
+      configure(memory, local, keyed | 0, key, ttl, encapsulation | 0, mtu | 0),
+    attach: (base, offloads, ports) => {
+      configureDevices(memory, base, offloads, ports | 0);
+      writeMessages(memory);
+    },
     addMapping: (overlay, overlayLength, underlay, underlayLength) =>
       addMapping(memory, overlay, overlayLength | 0, underlay, underlayLength | 0),
     vmOf: (address) => vmOf(memory, address | 0),
-    encapsulate: (count, now) => run(memory, abi.OUTBOUND_COUNTERS, count | 0, now),
-    decapsulate: (count, now) => run(memory, abi.INBOUND_COUNTERS, count | 0, now),
+    encapsulate: (first, count, now) => encapsulate(memory, first | 0, clampCount(count | 0), now),
+    decapsulate: (first, count, now) => decapsulate(memory, first | 0, clampCount(count | 0), now),
     expire: (before) => {
       clearChanges(memory);
       return expireTunnels(memory, before);
@@ -27,29 +39,44 @@ export function typescriptCore(): PacketCore {
   });
 }
 
-/** Handles the first `count` packets in one direction, which its counters' place names. Returns how many have FORWARD. */
-function run(memory: Memory, counters: number, count: number, now: number): number {
+/** Handles descriptors `first` up to `count`, a number in its range. Returns the first that had no room, or `count`. */
+function encapsulate(memory: Memory, first: number, count: number, now: number): number {
   clearChanges(memory);
-  const received = Math.min(Math.max(count, 0), abi.BATCH_SIZE);
-  let forwarded = 0;
-  let bytes = 0;
-  for (let i = 0; i < received; i++) {
+  clearMessages(memory);
+  clearBlocks(memory);
+  for (let i = clampFirst(first, count); i < count; i++) {
     const descriptor = abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE;
-    const result =
-      counters === abi.OUTBOUND_COUNTERS
-        ? encapsulatePacket(memory, descriptor, now)
-        : decapsulatePacket(memory, descriptor, now);
-    if (result < 0) {
-      storeI32(memory, descriptor + abi.DESCRIPTOR_VERDICT, result);
-      addF64(memory, counters + abi.COUNTERS_DROPS - 8 * result, 1);
-    } else {
-      storeI32(memory, descriptor + abi.DESCRIPTOR_VERDICT, abi.FORWARD);
-      forwarded++;
-      bytes += result;
-    }
+    const verdict = encapsulatePacket(memory, descriptor, now);
+    if (verdict === NO_ROOM) return i;
+    decide(memory, descriptor, verdict);
   }
-  addF64(memory, counters + abi.COUNTERS_RECEIVED, received);
-  addF64(memory, counters + abi.COUNTERS_FORWARDED, forwarded);
-  addF64(memory, counters + abi.COUNTERS_BYTES, bytes);
-  return forwarded;
+  return count;
+}
+
+/** As `encapsulate`; flows that are merged end with the call. */
+function decapsulate(memory: Memory, first: number, count: number, now: number): number {
+  clearChanges(memory);
+  clearMessages(memory);
+  const merges = hasOffload(memory, abi.OFFLOAD_VIRTIO);
+  if (merges) clearFlows(memory);
+  let next = count;
+  for (let i = clampFirst(first, count); i < count; i++) {
+    const descriptor = abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE;
+    const verdict = decapsulatePackets(memory, descriptor, now);
+    if (verdict === NO_ROOM) {
+      next = i;
+      break;
+    }
+    decide(memory, descriptor, verdict);
+  }
+  if (merges) closeFlows(memory);
+  return next;
+}
+
+function clampCount(count: number): number {
+  return Math.min(Math.max(count, 0), abi.BATCH_SIZE);
+}
+
+function clampFirst(first: number, count: number): number {
+  return Math.min(Math.max(first, 0), count);
 }

@@ -1,6 +1,6 @@
 /** IPv4 header (RFC 791 §3.1): check, fields, and the outer header of RFC 2003 §3.1. */
 import * as abi from '../abi.ts';
-import { getI32, getU8, getU16, type Memory, putI32 } from './bytes.ts';
+import { getI32, getU8, getU16, type Memory, putI32, putU16 } from './bytes.ts';
 import { ALL_ONES, fold, sum } from './checksum.ts';
 
 // From the specification. Offsets in bytes:
@@ -15,9 +15,11 @@ export const IPV4_LENGTH = 20;
 export const PROTOCOL_GRE = 47;
 /** The largest total length, in bytes. */
 export const MAX_TOTAL_LENGTH = 0xffff;
-const DONT_FRAGMENT = 0x4000;
+export const DONT_FRAGMENT = 0x4000;
 /** More-fragments and the fragment offset: either is set in every fragment. */
 const FRAGMENT_MASK = 0x3fff;
+/** Version 4 and a header of 5 words. */
+const NO_OPTIONS = 0x45;
 
 /** Checks the header at `p`; `available` counts the bytes from `p`. Returns FORWARD or a drop reason. */
 export function checkIpv4(memory: Memory, p: number, available: number): number {
@@ -42,14 +44,44 @@ export function totalLength(memory: Memory, p: number): number {
   return getU16(memory, p + 2);
 }
 
+/** Whether the header at `p` has no options. */
+export function isPlain(memory: Memory, p: number): boolean {
+  return getU8(memory, p) === NO_OPTIONS;
+}
+
+/** The version, header length and type of service of the packet at `p`. */
+export function versionToService(memory: Memory, p: number): number {
+  return getU16(memory, p);
+}
+
+/** The identification of the packet at `p`. */
+export function identification(memory: Memory, p: number): number {
+  return getU16(memory, p + 4);
+}
+
+/** The 16 bits of flags and fragment offset of the packet at `p`. */
+export function flagsAndOffset(memory: Memory, p: number): number {
+  return getU16(memory, p + 6);
+}
+
 /** Whether the packet at `p` is a fragment of a larger one. */
 export function isFragment(memory: Memory, p: number): boolean {
-  return (getU16(memory, p + 6) & FRAGMENT_MASK) !== 0;
+  return (flagsAndOffset(memory, p) & FRAGMENT_MASK) !== 0;
+}
+
+/** The time to live of the packet at `p`. */
+export function timeToLive(memory: Memory, p: number): number {
+  return getU8(memory, p + 8);
 }
 
 /** The IANA number of the protocol that the packet carries. */
 export function protocol(memory: Memory, p: number): number {
   return getU8(memory, p + 9);
+}
+
+/** The header's checksum. */
+export function headerChecksum(memory: Memory, p: number): number {
+  return getU16(memory, p + 10);
 }
 
 /** The source address, as a signed number. */
@@ -60,6 +92,14 @@ export function source(memory: Memory, p: number): number {
 /** The destination address, as a signed number. */
 export function destination(memory: Memory, p: number): number {
   return getI32(memory, p + 16);
+}
+
+/** Gives the header at `p` another total length, in bytes, and identification, and the checksum that follows. */
+export function resize(memory: Memory, p: number, total: number, id: number): void {
+  putU16(memory, p + 2, total);
+  putU16(memory, p + 4, id);
+  putU16(memory, p + 10, 0);
+  putU16(memory, p + 10, ~sum(memory, p, headerLength(memory, p)));
 }
 
 /**

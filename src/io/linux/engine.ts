@@ -1,15 +1,15 @@
-/** The linux engine, as the main thread sees it: opens device and socket and hands them to a forwarding worker. */
-import { Worker } from 'node:worker_threads';
-import { tunnelsFrom } from '../../core/core.ts';
-import type { Counters, DataPlane, DataPlaneOptions } from '../../dataplane.ts';
+/** The linux engine, as the main thread sees it: opens device and sockets, and hands them to one forwarding worker for each queue. */
+import { OFFLOAD_GRE_SEGMENT } from '../../core/abi.ts';
+import { overhead } from '../../core/core.ts';
+import { mergeTunnels } from '../../core/tunnels.ts';
+import { addCounters, type Counters, type DataPlane, type DataPlaneOptions } from '../../dataplane.ts';
+import { errorCode, InlayError } from '../../errors.ts';
+import { attachGreSegmentation } from './gre-segmentation.ts';
 import { openGreSocket } from './gre-socket.ts';
+import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
 import * as native from './native.ts';
-import { openTun } from './tun.ts';
-import type { WorkerMessage, WorkerOptions, WorkerRequest } from './worker.ts';
-
-/** What is written to the eventfd: the number 1, as a u64. */
-const WAKE = BigUint64Array.of(1n);
-const WAKE_POINTER = native.pointer(WAKE);
+import { Queue, type QueueListeners } from './queue.ts';
+import { enableOffloads, openTun } from './tun.ts';
 
 export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataPlane> {
   native.requireLinux64();
@@ -19,72 +19,97 @@ export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataP
 }
 
 class LinuxEngine implements DataPlane {
-  readonly ready: Promise<void>;
-  readonly #wakeFd: number;
-  readonly #wakeFlag = new Int32Array(new SharedArrayBuffer(4));
-  readonly #worker: Worker;
-  /** Those who wait for an answer, in the order of their requests, which is that of the answers. */
-  readonly #waiting: { resolve: (answer: never) => void; reject: (error: Error) => void }[] = [];
+  readonly ready: Promise<unknown>;
+  readonly #queues: Queue[];
+  /** How many queues have a tunnel to a VM. */
+  readonly #tunnels = new Map<number, number>();
   #closing = false;
+  #segments = true;
 
   constructor(options: DataPlaneOptions) {
-    const tunFd = openTun(options.device);
-    const socketFd = openGreSocket(options.coreConfig.local);
-    this.#wakeFd = native.must(native.eventfd(0, native.O_NONBLOCK | native.O_CLOEXEC), 'eventfd', 'for the worker');
-    const { core, coreConfig, idleTimeout } = options;
-    const workerData: WorkerOptions = {
-      ...{ tunFd, socketFd, wakeFd: this.#wakeFd, wakeFlag: this.#wakeFlag },
-      ...{ core, coreConfig, idleTimeout },
+    const { device, queues, coreConfig, log } = options;
+    const { local } = coreConfig;
+    const tuns = openTun(device, { queues, virtio: true });
+    const offloads = enableOffloads(tuns[0] as number) | this.#segmentGre(options);
+    const listeners: QueueListeners = {
+      onTunnels: (change, vms) => options.onTunnels(change, this.#countTunnels(change, vms)),
+      onNoSegmentation: () => {
+        if (this.#segments)
+          log.warn('the underlay takes no UDP_SEGMENT, as through IPsec: packets are sent one by one');
+        this.#segments = false;
+      },
+      onFailure: (error) => {
+        if (!this.#closing) options.onFailure(error);
+        this.#closing = true;
+      },
     };
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
-    const fail = (error: Error) => {
-      for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
-      if (!this.#closing) options.onFailure(error);
-      this.#closing = true;
-    };
-    this.#worker.on('error', fail);
-    this.#worker.on('exit', () => fail(new Error('the forwarding worker has ended')));
-    this.ready = new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    this.#worker.on('message', (message: WorkerMessage) => {
-      if (message.kind === 'tunnels-changed') options.onTunnels(message.change, message.vms);
-      else this.#waiting.shift()?.resolve(message.answer as never);
+    const greUdp = coreConfig.encapsulation === 'gre-udp';
+    this.#queues = tuns.map((tun, i) => {
+      const fds = {
+        tun,
+        gre: openGreSocket(local, { index: i, count: queues, keyed: coreConfig.key !== undefined }),
+        greUdp: receiverOf(local, queues > 1, greUdp, log),
+        sources: greUdp ? openSourceSockets(local) : [],
+      };
+      return new Queue(fds, { ...options, offloads }, listeners);
     });
+    this.ready = Promise.all(this.#queues.map((queue) => queue.ready));
   }
 
-  counters(): Promise<Counters> {
-    return this.#request('counters');
+  /** The OFFLOAD_ bit for the core if the kernel is to cut super-packets of GRE. */
+  #segmentGre({ greSegmentation, device, coreConfig }: DataPlaneOptions): number {
+    if (greSegmentation === 'core') return 0;
+    try {
+      attachGreSegmentation(device, overhead('gre', coreConfig.key !== undefined));
+      return OFFLOAD_GRE_SEGMENT;
+    } catch (cause) {
+      throw new InlayError('ERR_FAILED', `gre-segmentation kernel: this kernel does not let us: ${errorCode(cause)}`, {
+        hint: 'it needs Linux 6.6 and CAP_BPF (or root); or --gre-segmentation core',
+        cause,
+      });
+    }
+  }
+
+  async counters(): Promise<Counters> {
+    const all = await Promise.all(this.#queues.map((queue) => queue.counters()));
+    return {
+      outbound: addCounters(all.map((counters) => counters.outbound)),
+      inbound: addCounters(all.map((counters) => counters.inbound)),
+      // A VM that two queues talk to is one tunnel.
+      tunnels: this.#tunnels.size,
+    };
   }
 
   async tunnels(): ReturnType<DataPlane['tunnels']> {
-    const { now, rows } = await this.#request<{ now: number; rows: Float64Array }>('tunnels');
-    return { now, tunnels: tunnelsFrom(rows) };
+    const all = await Promise.all(this.#queues.map((queue) => queue.tunnels()));
+    return { now: performance.now(), tunnels: mergeTunnels(all) };
   }
 
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
-    // Not once(): it would reject, as the worker's error does when the device goes first; `fail` has that error.
-    const ended = new Promise((resolve) => this.#worker.once('exit', resolve));
-    this.#post('close');
-    await ended;
-    native.close(this.#wakeFd);
+    await Promise.all(this.#queues.map((queue) => queue.close()));
   }
 
-  #request<T>(request: WorkerRequest): Promise<T> {
-    if (this.#closing) return Promise.reject(new Error('the data plane is closed'));
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.#post(request);
+  /** Of what one queue reports, that which is new for the VM: the first queue opens a tunnel, the last closes it. */
+  #countTunnels(change: 'opened' | 'closed', vms: number[]): number[] {
+    return vms.filter((vm) => {
+      const before = this.#tunnels.get(vm) ?? 0;
+      const after = before + (change === 'opened' ? 1 : -1);
+      if (after > 0) this.#tunnels.set(vm, after);
+      else this.#tunnels.delete(vm);
+      return before === 0 || after === 0;
     });
   }
+}
 
-  /**
-   * The worker blocks in poll(2), where messages do not reach it: the eventfd ends the poll, the flag tells a busy loop. The flag comes last: a worker
-   * that saw it before the eventfd was written would drain nothing, and then find every poll ended.
-   */
-  #post(request: WorkerRequest): void {
-    this.#worker.postMessage(request);
-    native.must(native.write(this.#wakeFd, WAKE_POINTER, WAKE.byteLength), 'write', 'to the eventfd');
-    Atomics.store(this.#wakeFlag, 0, 1);
+/** The socket for datagrams from VMs that send GRE-in-UDP; needed only where this one does, too. */
+function receiverOf(local: number, shared: boolean, needed: boolean, log: DataPlaneOptions['log']): number {
+  try {
+    return openGreUdpSocket(local, shared);
+  } catch (error) {
+    if (needed || !(error instanceof InlayError)) throw error;
+    log.warn({ hint: error.hint }, `${error.message}: packets of VMs that send gre-udp will not be understood`);
+    return -1;
   }
 }

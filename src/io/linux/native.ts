@@ -3,28 +3,45 @@ import os from 'node:os';
 import koffi from 'koffi';
 import { InlayError, SystemError } from '../../errors.ts';
 
-// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <asm-generic/poll.h>, <sys/file.h>, <linux/if_tun.h>, <sys/eventfd.h>
+// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>, <linux/if_tun.h>, <sys/eventfd.h>
 export const O_RDONLY = 0;
 export const O_RDWR = 0o2;
 export const O_NONBLOCK = 0o4000;
 export const O_DIRECTORY = 0o200000;
 export const O_CLOEXEC = 0o2000000;
 export const AF_INET = 2;
+export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
+export const SO_REUSEPORT = 15;
+export const SO_ATTACH_FILTER = 26;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const IPPROTO_IP = 0;
 export const IPPROTO_GRE = 47;
+export const IP_TTL = 2;
 export const IP_HDRINCL = 3;
+export const IP_MTU_DISCOVER = 10;
+export const IP_PMTUDISC_DO = 2;
+export const SOL_UDP = 17;
+export const UDP_SEGMENT = 103;
+export const UDP_GRO = 104;
 export const MSG_DONTWAIT = 0x40;
 export const POLLIN = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 export const TUNSETIFF = 0x400454ca;
 export const IFF_TUN = 0x0001;
+export const TUNSETOFFLOAD = 0x400454d0;
+export const IFF_MULTI_QUEUE = 0x0100;
 export const IFF_NO_PI = 0x1000;
+export const IFF_VNET_HDR = 0x4000;
+export const TUN_F_CSUM = 0x01;
+export const TUN_F_TSO4 = 0x02;
+export const TUN_F_TSO_ECN = 0x08;
+export const TUN_F_USO4 = 0x20;
+export const TUN_F_USO6 = 0x40;
 
 // The C library that Node itself is linked with, whatever its name.
 const lib = koffi.load(null);
@@ -53,6 +70,17 @@ export const ioctl = lib.func('int ioctl(int fd, unsigned long request, void *ar
   fd: number,
   request: number,
   argument: Uint8Array,
+) => number;
+/** ioctl(2) with a number as its argument. */
+export const ioctlNumber = lib.func('int ioctl(int fd, unsigned long request, unsigned long argument)') as (
+  fd: number,
+  request: number,
+  argument: number,
+) => number;
+export const writev = lib.func('intptr_t writev(int fd, uintptr_t iovs, int count)') as (
+  fd: number,
+  iovs: Pointer,
+  count: number,
 ) => number;
 export const socket = lib.func('int socket(int domain, int type, int protocol)') as (
   domain: number,
@@ -90,6 +118,12 @@ export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') 
   initial: number,
   flags: number,
 ) => number;
+export const syscall = lib.func('long syscall(long number, int command, uintptr_t attributes, unsigned int size)') as (
+  number: number,
+  command: number,
+  attributes: Pointer,
+  size: number,
+) => number;
 export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
 
 /** Throws ERR_FAILED where the structures that the linux engine fills look different. */
@@ -113,7 +147,7 @@ export function errno(): number {
   return koffi.errno();
 }
 
-export const { EAGAIN, EINTR } = os.constants.errno;
+export const { EADDRINUSE, EAGAIN, EINTR, EIO } = os.constants.errno;
 
 /** Throws the last call's error if `result` is negative; else returns it. `what` says on what it was done. */
 export function must(result: number, syscall: string, what: string): number {

@@ -1,5 +1,5 @@
 /** TUN device (Documentation/networking/tuntap.rst): the kernel's side of the overlay. */
-import { BATCH_SIZE, FORWARD, HEADROOM, SLOT_SIZE } from '../../core/abi.ts';
+import * as abi from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import { errorCode, InlayError } from '../../errors.ts';
 import type { PacketDevice } from '../device.ts';
@@ -9,8 +9,28 @@ const PATH = '/dev/net/tun';
 const IFREQ_SIZE = 40; // struct ifreq, <linux/if.h>
 const IFREQ_FLAGS = 16;
 
-/** Creates the TUN device `name`, which goes when the descriptor is closed; returns the descriptor, non-blocking. */
-export function openTun(name: string): number {
+/** Bytes that one batch brings at most, about: what a core's cache holds next to everything else. */
+const BATCH_BYTES = 256 << 10;
+const MAX_READ = abi.SLOT_SIZE - abi.HEADROOM;
+
+/**
+ * Creates the TUN device `name`, which goes when its descriptors are closed; returns one non-blocking descriptor for each queue. With `virtio` each packet has
+ * a virtio header before it.
+ */
+export function openTun(name: string, { queues = 1, virtio = false } = {}): number[] {
+  const flags =
+    native.IFF_TUN | native.IFF_NO_PI | (virtio ? native.IFF_VNET_HDR : 0) | (queues > 1 ? native.IFF_MULTI_QUEUE : 0);
+  const fds: number[] = [];
+  try {
+    for (let i = 0; i < queues; i++) fds.push(openQueue(name, flags));
+  } catch (error) {
+    for (const fd of fds) native.close(fd);
+    throw error;
+  }
+  return fds;
+}
+
+function openQueue(name: string, flags: number): number {
   let fd: number;
   try {
     fd = native.must(native.open(PATH, native.O_RDWR | native.O_CLOEXEC | native.O_NONBLOCK), 'open', PATH);
@@ -25,7 +45,7 @@ export function openTun(name: string): number {
   }
   const request = new Uint8Array(IFREQ_SIZE);
   request.set(new TextEncoder().encode(name));
-  new DataView(request.buffer).setUint16(IFREQ_FLAGS, native.IFF_TUN | native.IFF_NO_PI, true);
+  new DataView(request.buffer).setUint16(IFREQ_FLAGS, flags, true);
   try {
     native.must(native.ioctl(fd, native.TUNSETIFF, request), 'TUNSETIFF', name);
   } catch (cause) {
@@ -48,7 +68,16 @@ export function openTun(name: string): number {
   return fd;
 }
 
-/** Packets to and from the kernel, one read(2) or write(2) each, straight in the core's memory. */
+/** Lets the kernel hand over super-packets and partial checksums; returns the OFFLOAD_ bits for the core. UDP needs Linux 6.2. */
+export function enableOffloads(fd: number): number {
+  const tcp = native.TUN_F_CSUM | native.TUN_F_TSO4 | native.TUN_F_TSO_ECN;
+  const udp = native.TUN_F_USO4 | native.TUN_F_USO6;
+  if (native.ioctlNumber(fd, native.TUNSETOFFLOAD, tcp | udp) === 0) return abi.OFFLOAD_VIRTIO | abi.OFFLOAD_UDP_MERGE;
+  native.must(native.ioctlNumber(fd, native.TUNSETOFFLOAD, tcp), 'TUNSETOFFLOAD', 'of the TUN device');
+  return abi.OFFLOAD_VIRTIO;
+}
+
+/** Packets to and from the kernel, with virtio headers, straight in the core's memory: one read(2) or writev(2) each. */
 export class TunDevice implements PacketDevice {
   readonly #fd: number;
   readonly #base: native.Pointer;
@@ -59,26 +88,30 @@ export class TunDevice implements PacketDevice {
   }
 
   read(core: PacketCore): number {
-    for (let i = 0; i < BATCH_SIZE; i++) {
-      const length = native.read(this.#fd, this.#base + core.slot(i), SLOT_SIZE - HEADROOM);
+    let count = 0;
+    for (let bytes = 0; count < abi.BATCH_SIZE && bytes < BATCH_BYTES; count++) {
+      // The packet itself begins at the slot's, so that it is aligned.
+      const address = core.slot(count) - abi.VIRTIO_SIZE;
+      const length = native.read(this.#fd, this.#base + address, MAX_READ);
       if (length < 0) {
         const errno = native.errno();
         if (errno !== native.EAGAIN && errno !== native.EINTR) native.must(length, 'read', 'from the TUN device');
-        return i;
+        break;
       }
-      core.describe(i, length);
+      core.describe(count, length, address);
+      bytes += length;
     }
-    return BATCH_SIZE;
+    return count;
   }
 
-  write(core: PacketCore, count: number): number {
-    let taken = 0;
-    for (let i = 0; i < count; i++) {
-      if (core.verdict(i) !== FORWARD) continue;
-      if (native.write(this.#fd, this.#base + core.address(i), core.length(i)) < 0) core.refuse(i);
-      else taken++;
-    }
-    return taken;
+  write(core: PacketCore): void {
+    const count = core.messageCount();
+    for (let i = 0; i < count; i++) this.writeMessage(core, i);
+  }
+
+  writeMessage(core: PacketCore, message: number): void {
+    const iovs = this.#base + abi.IOVS + message * abi.IOVS_PER_MESSAGE * abi.IOV_SIZE;
+    if (native.writev(this.#fd, iovs, core.messagePieces(message)) < 0) core.refuse(message);
   }
 
   close(): void {

@@ -1,22 +1,33 @@
-/** The forwarding worker: waits in poll(2), moves batches both ways, answers the main thread. */
+/** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { OFFLOAD_UDP_SEGMENT } from '../../core/abi.ts';
 import type { CoreConfig, CoreName } from '../../core/core.ts';
 import { countersOf, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
 import { GreSocket } from './gre-socket.ts';
+import { GreUdpSocket } from './gre-udp-socket.ts';
 import * as native from './native.ts';
 import { TunDevice } from './tun.ts';
 
-export interface WorkerOptions {
-  tunFd: number;
-  socketFd: number;
+/** One queue's descriptors. */
+export interface QueueFds {
+  tun: number;
+  gre: number;
+  /** -1 if the port is taken. */
+  greUdp: number;
+  /** Sockets of the source ports; none unless packets go out as GRE-in-UDP. */
+  sources: number[];
   /** eventfd that ends the wait. */
-  wakeFd: number;
-  /** 1 while requests may wait; checked once a batch, so that traffic cannot delay an answer. */
-  wakeFlag: Int32Array;
+  wake: number;
+}
+
+export interface WorkerOptions {
+  fds: QueueFds;
   core: CoreName;
   coreConfig: CoreConfig;
+  /** OFFLOAD_ bits of the TUN device. */
+  offloads: number;
   /** ms */
   idleTimeout: number;
 }
@@ -25,51 +36,71 @@ export type WorkerRequest = 'counters' | 'tunnels' | 'close';
 
 export type WorkerMessage =
   | { kind: 'answer'; answer: unknown }
-  | { kind: 'tunnels-changed'; change: 'opened' | 'closed'; vms: number[] };
+  | { kind: 'tunnels-changed'; change: 'opened' | 'closed'; vms: number[] }
+  | { kind: 'no-segmentation' };
 
 if (!parentPort) throw new Error('this file is a worker');
 const port = parentPort;
-const options = workerData as WorkerOptions;
-const { tunFd, socketFd, wakeFd, wakeFlag } = options;
+const { fds, core: coreName, coreConfig, offloads, idleTimeout } = workerData as WorkerOptions;
 
-const core = loadCore(options.core);
-core.configure(options.coreConfig);
-const tun = new TunDevice(tunFd, core);
-const socket = new GreSocket(socketFd, core);
-const forwarder = new Forwarder(core, tun, socket, (change, vms) => post({ kind: 'tunnels-changed', change, vms }));
+const core = loadCore(coreName);
+core.configure(coreConfig);
+attach(OFFLOAD_UDP_SEGMENT);
+const tun = new TunDevice(fds.tun, core);
+const gre = new GreSocket(fds.gre, core, tun);
+const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, (errno) => {
+  // A route through IPsec, or before Linux 6.11 a device without checksum offload, takes no UDP_SEGMENT (udp_send_skb in net/ipv4/udp.c).
+  if (errno !== native.EIO) return;
+  attach(0);
+  post({ kind: 'no-segmentation' });
+});
+const underlay = coreConfig.encapsulation === 'gre-udp' ? greUdp : gre;
+const forwarder = new Forwarder(core, tun, underlay, (change, vms) => post({ kind: 'tunnels-changed', change, vms }));
 
-// struct pollfd { int fd; short events; short revents; }, <poll.h>
+// struct pollfd { int fd; short events; short revents; }, <poll.h>: the kernel ignores negative descriptors.
 const POLLFD_WORDS = 2;
-const waitFor = Int32Array.of(tunFd, native.POLLIN, socketFd, native.POLLIN, wakeFd, native.POLLIN);
+const waitFor = Int32Array.of(...[fds.tun, fds.gre, fds.greUdp, fds.wake].flatMap((fd) => [fd, native.POLLIN]));
 const waitPointer = native.pointer(waitFor);
+const [TUN, GRE, GRE_UDP, WAKE] = [0, 1, 2, 3];
 const drain = new Uint8Array(8);
 
 post({ kind: 'answer', answer: undefined });
 run();
 tun.close();
-socket.close();
+gre.close();
+greUdp.close();
 
 function run(): void {
-  const sweep = sweepInterval(options.idleTimeout);
-  let nextSweep = 0;
+  const sweep = sweepInterval(idleTimeout);
+  let now = performance.now();
+  let nextSweep = now + sweep;
   for (;;) {
-    if (Atomics.load(wakeFlag, 0) === 1 && answerRequests() === 'close') return;
-    const now = performance.now();
+    const timeout = core.tunnelCount > 0 ? Math.max(Math.ceil(nextSweep - now), 0) : -1;
+    native.poll(waitPointer, waitFor.length / POLLFD_WORDS, timeout);
+    now = performance.now();
+    if (isReady(WAKE) && answerRequests() === 'close') return;
+    if (isReady(TUN)) forwarder.outbound(now);
+    if (isReady(GRE)) forwarder.inbound(gre, now);
+    if (isReady(GRE_UDP)) forwarder.inbound(greUdp, now);
     if (now >= nextSweep) {
-      if (core.tunnelCount > 0) forwarder.expire(now - options.idleTimeout);
+      forwarder.expire(now - idleTimeout);
       nextSweep = now + sweep;
-    }
-    const moved = forwarder.outbound(now) + forwarder.inbound(now);
-    if (moved === 0) {
-      const timeout = core.tunnelCount > 0 ? Math.ceil(nextSweep - now) : -1;
-      native.poll(waitPointer, waitFor.length / POLLFD_WORDS, timeout);
     }
   }
 }
 
+/** Whether the last poll found something at this descriptor, be it an error, which the next read tells. */
+function isReady(i: number): boolean {
+  return (waitFor[i * POLLFD_WORDS + 1] as number) >>> 16 !== 0;
+}
+
+function attach(segmentation: number): void {
+  const ports = Math.max(fds.sources.length, 1);
+  core.attach({ base: native.pointer(core.bytes), offloads: offloads | segmentation, ports });
+}
+
 function answerRequests(): 'close' | undefined {
-  Atomics.store(wakeFlag, 0, 0);
-  native.read(wakeFd, native.pointer(drain), drain.length);
+  native.read(fds.wake, native.pointer(drain), drain.length);
   for (let got = receiveMessageOnPort(port); got; got = receiveMessageOnPort(port)) {
     const request = got.message as WorkerRequest;
     if (request === 'close') return 'close';

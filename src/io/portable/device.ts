@@ -1,5 +1,4 @@
 /** A device that gets its packets from events, one at a time. */
-import { FORWARD } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
 
@@ -7,27 +6,29 @@ export interface DeviceListeners {
   /** Called for each packet; has to read it before it returns. */
   onReadable: () => void;
   onError: (error: Error) => void;
-  /** Called when a packet of this length, which was taken, could not be sent after all. */
-  onLost?: (length: number) => void;
+  /** Called when what was taken could not be sent after all. */
+  onLost?: (cargo: { packets: number; bytes: number }) => void;
 }
 
 export abstract class EventDevice implements PacketDevice {
   readonly #listeners: DeviceListeners;
   #received: Uint8Array | undefined;
+  #peer: number | undefined;
 
   constructor(listeners: DeviceListeners) {
     this.#listeners = listeners;
   }
 
-  /** Hands over one packet, whose bytes need to last only for this call. */
-  protected receive(packet: Uint8Array): void {
+  /** Hands over one packet, or one GRE-in-UDP datagram from `peer` (as in `PacketCore.peer`), whose bytes need to last only for this call. */
+  protected receive(packet: Uint8Array, peer?: number): void {
     this.#received = packet;
+    this.#peer = peer;
     this.#listeners.onReadable();
     this.#received = undefined;
   }
 
-  protected lose(length: number): void {
-    this.#listeners.onLost?.(length);
+  protected lose(cargo: { packets: number; bytes: number }): void {
+    this.#listeners.onLost?.(cargo);
   }
 
   protected fail(error: Error): void {
@@ -37,21 +38,21 @@ export abstract class EventDevice implements PacketDevice {
   read(core: PacketCore): number {
     if (!this.#received) return 0;
     core.put(0, this.#received);
+    if (this.#peer !== undefined) core.describeDatagrams(0, this.#received.length, this.#received.length, this.#peer);
     this.#received = undefined;
     return 1;
   }
 
-  write(core: PacketCore, count: number): number {
-    let taken = 0;
-    for (let i = 0; i < count; i++) {
-      if (core.verdict(i) !== FORWARD) continue;
-      if (this.send(core.packet(i), core.peer(i))) taken++;
-      else core.refuse(i);
-    }
-    return taken;
+  write(core: PacketCore): void {
+    for (const message of core.messages()) if (!this.send(core, message)) core.refuse(message);
   }
 
-  /** Writes one packet, whose bytes last only for this call; false if it was not taken. `peer` is as in `PacketCore.peer`. */
-  protected abstract send(packet: Uint8Array, peer: number): boolean;
+  /** Writes one message, whose bytes last only for this call; false if it was not taken. */
+  protected abstract send(core: PacketCore, message: number): boolean;
   abstract close(): void;
+}
+
+/** An address in network order, read as a little-endian number (`PacketCore.messagePeer`), as text. */
+export function peerText(peer: number): string {
+  return `${peer & 255}.${(peer >>> 8) & 255}.${(peer >>> 16) & 255}.${peer >>> 24}`;
 }

@@ -1,30 +1,47 @@
 /** The portable engine: everything in the event loop, one packet at a time, for platforms without the linux engine. */
-import { type PacketCore, tunnelsFrom } from '../../core/core.ts';
+import { formatAddress, ipv4 } from '../../address.ts';
+import { MAX_PORTS } from '../../core/abi.ts';
+import type { PacketCore } from '../../core/core.ts';
+import { tunnelsFrom } from '../../core/tunnels.ts';
 import { type Counters, countersOf, type DataPlane, type DataPlaneOptions, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
 import type { PacketDevice } from '../device.ts';
+import type { DeviceListeners } from './device.ts';
 import { RawGreSocket } from './gre-socket.ts';
+import { PortableGreUdpSocket } from './gre-udp-socket.ts';
 import { openPortableTun } from './tun.ts';
 
 export async function startPortableEngine(options: DataPlaneOptions): Promise<DataPlane> {
   const core = loadCore(options.core);
   core.configure(options.coreConfig);
+  const isGreUdp = options.coreConfig.encapsulation === 'gre-udp';
+  core.attach({ ports: MAX_PORTS });
   let engine: PortableEngine | undefined;
   const onError = (error: Error) => engine?.fail(error);
-  // The device last: it is the one that has to be taken away again if something fails.
-  const socket = await RawGreSocket.open({
-    onReadable: () => engine?.inbound(),
-    onLost: (length) => core.countLost('outbound', length),
-    onError,
-  });
-  const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError }).catch(
-    (error) => {
-      socket.close();
-      throw error;
-    },
-  );
-  engine = new PortableEngine(core, tun, socket, options);
+  const onLost = (cargo: { packets: number; bytes: number }) => core.countLost('outbound', cargo.packets, cargo.bytes);
+  const devices: PacketDevice[] = [];
+  try {
+    const gre = await RawGreSocket.open({ onReadable: () => engine?.inbound(gre), onLost, onError });
+    devices.push(gre);
+    const local = formatAddress(ipv4(options.coreConfig.local));
+    const sources = isGreUdp ? MAX_PORTS : 0;
+    const listeners: DeviceListeners = { onReadable: () => greUdp && engine?.inbound(greUdp), onLost, onError };
+    const greUdp = await PortableGreUdpSocket.open(local, sources, listeners).catch((error) => {
+      // Needed only where this VM sends it, too.
+      if (isGreUdp) throw error;
+      options.log.warn(`${error.message}: packets of VMs that send gre-udp will not be understood`);
+    });
+    if (greUdp) devices.push(greUdp);
+    // The device last: it is the one that has to be taken away again if something fails.
+    const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError });
+    devices.push(tun);
+    const forwarder = new Forwarder(core, tun, isGreUdp && greUdp ? greUdp : gre, options.onTunnels);
+    engine = new PortableEngine(core, devices, forwarder, options);
+  } catch (error) {
+    for (const device of devices) device.close();
+    throw error;
+  }
   return engine;
 }
 
@@ -35,10 +52,10 @@ class PortableEngine implements DataPlane {
   readonly #onFailure: (error: Error) => void;
   readonly #sweep: NodeJS.Timeout;
 
-  constructor(core: PacketCore, tun: PacketDevice, socket: PacketDevice, options: DataPlaneOptions) {
+  constructor(core: PacketCore, devices: PacketDevice[], forwarder: Forwarder, options: DataPlaneOptions) {
     this.#core = core;
-    this.#devices = [tun, socket];
-    this.#forwarder = new Forwarder(core, tun, socket, options.onTunnels);
+    this.#devices = devices;
+    this.#forwarder = forwarder;
     this.#onFailure = options.onFailure;
     this.#sweep = setInterval(
       () => this.#forwarder.expire(performance.now() - options.idleTimeout),
@@ -50,8 +67,8 @@ class PortableEngine implements DataPlane {
     this.#forwarder.outbound(performance.now());
   }
 
-  inbound(): void {
-    this.#forwarder.inbound(performance.now());
+  inbound(from: PacketDevice): void {
+    this.#forwarder.inbound(from, performance.now());
   }
 
   fail(error: Error): void {

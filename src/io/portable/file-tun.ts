@@ -1,5 +1,6 @@
 /** TUN device in the event loop, made by ioctl(2) and read by node:fs. */
 import fs from 'node:fs';
+import type { PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
 import type { PacketDevice } from '../device.ts';
 import * as native from '../linux/native.ts';
@@ -11,7 +12,7 @@ const MAX_PACKET = 65535;
 const MAX_BURST = 64;
 
 export function openFileTun(name: string, listeners: DeviceListeners): PacketDevice {
-  return new FileTun(openTun(name), listeners);
+  return new FileTun(openTun(name)[0] as number, listeners);
 }
 
 /** A non-blocking descriptor; a thread of Node's pool waits in poll(2) until there is something to read. */
@@ -63,9 +64,9 @@ class FileTun extends EventDevice {
     }
   }
 
-  protected send(packet: Uint8Array): boolean {
+  protected send(core: PacketCore, message: number): boolean {
     try {
-      fs.writeSync(this.#fd, packet);
+      fs.writeSync(this.#fd, core.messageBytes(message));
       return true;
     } catch {
       return false;

@@ -1,7 +1,8 @@
 /** GRE packets through the package raw-socket. */
 import { rawSocketError } from '../../capabilities.ts';
+import type { PacketCore } from '../../core/core.ts';
 import { InlayError } from '../../errors.ts';
-import { type DeviceListeners, EventDevice } from './device.ts';
+import { type DeviceListeners, EventDevice, peerText } from './device.ts';
 
 const IPPROTO_GRE = 47;
 /** Sends whole packets, header included, and receives none (raw(7)). */
@@ -45,14 +46,15 @@ export class RawGreSocket extends EventDevice {
     this.#sender.on('error', (error) => this.fail(error));
   }
 
-  protected send(packet: Uint8Array, peer: number): boolean {
+  protected send(core: PacketCore, message: number): boolean {
     if (this.#unsent >= MAX_UNSENT) return false;
-    // The package sends later, when the slot may hold another packet.
-    const copy = Buffer.from(packet);
+    // The package sends later, when the slot may hold another packet: these bytes are a copy.
+    const packet = Buffer.from(core.messageBytes(message).buffer);
+    const cargo = core.messageCargo(message);
     this.#unsent++;
-    this.#sender.send(copy, 0, copy.length, peerText(peer), (error) => {
+    this.#sender.send(packet, 0, packet.length, peerText(core.messagePeer(message)), (error) => {
       this.#unsent--;
-      if (error) this.lose(copy.length);
+      if (error) this.lose(cargo);
     });
     return true;
   }
@@ -61,9 +63,4 @@ export class RawGreSocket extends EventDevice {
     this.#receiver.close();
     this.#sender.close();
   }
-}
-
-/** An address in network order, read as a little-endian number, as text. */
-function peerText(peer: number): string {
-  return `${peer & 255}.${(peer >>> 8) & 255}.${(peer >>> 16) & 255}.${peer >>> 24}`;
 }

@@ -1,4 +1,5 @@
 /** TUN devices in the event loop: through the package tuntap2 where it is installed, else by ioctl and node:fs. */
+import type { PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
 import { ip } from '../../iproute.ts';
 import type { PacketDevice } from '../device.ts';
@@ -33,10 +34,10 @@ export class Tuntap2Tun extends EventDevice {
     tun.on('error', (error: Error) => this.fail(error));
   }
 
-  protected send(packet: Uint8Array): boolean {
+  protected send(core: PacketCore, message: number): boolean {
     // A stream that asks to wait has taken the packet all the same; refusing the next ones bounds its buffer.
     if (this.#tun.writableNeedDrain) return false;
-    this.#tun.write(Buffer.from(packet));
+    this.#tun.write(Buffer.from(core.messageBytes(message).buffer));
     return true;
   }
 

@@ -1,0 +1,192 @@
+/**
+ * Messages: what the host is to write, each gathered from where its bytes lie, as sendmmsg(2) takes them.
+ *
+ * Everything has its fixed place, so the pointers are stored once; a packet costs its iovecs, a length and two counts.
+ */
+import {
+  CARGO_BYTES,
+  CARGO_PACKETS,
+  CARGO_SIZE,
+  CARGO_WHOLE,
+  CARGOS,
+  CONTROL_LENGTH,
+  CONTROL_LEVEL,
+  CONTROL_SEGMENT,
+  CONTROL_SIZE,
+  CONTROL_TYPE,
+  CONTROLS,
+  HEADER_BLOCK_SIZE,
+  HEADER_BLOCKS,
+  HEADERS,
+  IOV_BASE,
+  IOV_LENGTH,
+  IOV_SIZE,
+  IOVS,
+  IOVS_PER_MESSAGE,
+  MAX_PORTS,
+  MESSAGE_CONTROL,
+  MESSAGE_CONTROL_LENGTH,
+  MESSAGE_COUNTS,
+  MESSAGE_IOV,
+  MESSAGE_IOV_COUNT,
+  MESSAGE_LENGTH,
+  MESSAGE_NAME,
+  MESSAGE_NAME_LENGTH,
+  MESSAGE_SIZE,
+  MESSAGE_TABLE,
+  MESSAGES,
+  MESSAGES_PER_PORT,
+  NAME_ADDRESS,
+  NAME_FAMILY,
+  NAME_PORT,
+  NAME_SIZE,
+  NAMES,
+} from '../src/core/abi';
+import { putU16, putU32 } from './bytes';
+import { base, setDevices } from './config';
+
+// <linux/socket.h>, <linux/udp.h>
+const AF_INET: u16 = 2;
+const SOL_UDP: i32 = 17;
+const UDP_SEGMENT: i32 = 103;
+/** CMSG_LEN and CMSG_SPACE of a u16 (cmsg(3)). */
+const CMSG_LEN: u64 = 18;
+const CMSG_SPACE: u64 = 24;
+
+let blocksUsed: i32 = 0;
+
+/** Notes what the host's devices can do, and writes what stays the same in all messages. */
+export function attach(base: f64, offloads: i32, ports: i32): void {
+  setDevices(<u64>base, offloads, ports);
+  memory.fill(NAMES, 0, NAME_SIZE * MESSAGES);
+  memory.fill(CONTROLS, 0, CONTROL_SIZE * MESSAGES);
+  memory.fill(MESSAGE_TABLE, 0, MESSAGE_SIZE * MESSAGES);
+  for (let i = 0; i < MESSAGES; i++) {
+    const m = table(i);
+    store<u64>(m + MESSAGE_NAME, pointer(name(i)));
+    store<u32>(m + MESSAGE_NAME_LENGTH, NAME_SIZE);
+    store<u64>(m + MESSAGE_IOV, pointer(iov(i, 0)));
+    store<u64>(m + MESSAGE_CONTROL, pointer(control(i)));
+    store<u16>(name(i) + NAME_FAMILY, AF_INET);
+    store<u64>(control(i) + CONTROL_LENGTH, CMSG_LEN);
+    store<i32>(control(i) + CONTROL_LEVEL, SOL_UDP);
+    store<i32>(control(i) + CONTROL_TYPE, UDP_SEGMENT);
+  }
+}
+
+/** Forgets the messages of the call before. */
+export function clearMessages(): void {
+  memory.fill(MESSAGE_COUNTS, 0, 4 * MAX_PORTS);
+  blocksUsed = 0;
+}
+
+export function messageCount(port: i32): i32 {
+  return load<i32>(MESSAGE_COUNTS + 4 * port);
+}
+
+/** The message that was opened last for `port`; only if there is one. */
+export function lastMessage(port: i32): i32 {
+  return port * MESSAGES_PER_PORT + messageCount(port) - 1;
+}
+
+/** Opens an empty message for `port`. Whether there is room has been seen before. */
+export function openMessage(port: i32): i32 {
+  const message = port * MESSAGES_PER_PORT + messageCount(port);
+  store<i32>(MESSAGE_COUNTS + 4 * port, messageCount(port) + 1);
+  store<u64>(table(message) + MESSAGE_IOV_COUNT, 0);
+  store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, 0);
+  store<u32>(table(message) + MESSAGE_LENGTH, 0);
+  memory.fill(cargo(message), 0, CARGO_SIZE);
+  return message;
+}
+
+/** Addresses a message. */
+export function nameMessage(message: i32, vm: u32, port: u32): void {
+  putU16(name(message) + NAME_PORT, port);
+  putU32(name(message) + NAME_ADDRESS, vm);
+}
+
+/** Adds `length` bytes at `p`. */
+export function addPiece(message: i32, p: usize, length: i32): void {
+  const m = table(message);
+  const count = load<i32>(m + MESSAGE_IOV_COUNT);
+  store<u64>(iov(message, count) + IOV_BASE, pointer(p));
+  store<u64>(iov(message, count) + IOV_LENGTH, <u64>length);
+  store<i32>(m + MESSAGE_IOV_COUNT, count + 1);
+  store<i32>(m + MESSAGE_LENGTH, messageLength(message) + length);
+}
+
+/** Notes that a message carries `packets` packets more, together of `bytes` bytes. */
+export function addCargo(message: i32, packets: i32, bytes: i32): void {
+  store<i32>(cargo(message) + CARGO_PACKETS, packetsIn(message) + packets);
+  store<i32>(cargo(message) + CARGO_BYTES, load<i32>(cargo(message) + CARGO_BYTES) + bytes);
+}
+
+/** Makes a message one for the overlay device. */
+export function setWhole(message: i32): void {
+  store<u32>(cargo(message) + CARGO_WHOLE, 1);
+}
+
+/** Bytes in a message. */
+export function messageLength(message: i32): i32 {
+  return load<i32>(table(message) + MESSAGE_LENGTH);
+}
+
+/** Packets in a message. */
+export function packetsIn(message: i32): i32 {
+  return load<i32>(cargo(message) + CARGO_PACKETS);
+}
+
+/** Makes a message one of datagrams of `size` bytes each. */
+export function setSegment(message: i32, size: i32): void {
+  store<u16>(control(message) + CONTROL_SEGMENT, <u16>size);
+  store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, CMSG_SPACE);
+}
+
+/** Bytes of each datagram of such a message but the last. */
+export function segmentOf(message: i32): i32 {
+  return <i32>load<u16>(control(message) + CONTROL_SEGMENT);
+}
+
+/** Whether a message is for `vm`. */
+export function nameIs(message: i32, vm: u32): bool {
+  return load<u32>(name(message) + NAME_ADDRESS) === bswap<u32>(vm);
+}
+
+export function freeBlocks(): i32 {
+  return HEADER_BLOCKS - blocksUsed;
+}
+
+/** The next free header block. */
+export function takeBlock(): usize {
+  return block(blocksUsed++);
+}
+
+export function block(i: i32): usize {
+  return <usize>(HEADERS + i * HEADER_BLOCK_SIZE);
+}
+
+/** What the host's kernel calls the place `p`. */
+function pointer(p: usize): u64 {
+  return base() + <u64>p;
+}
+
+function table(message: i32): usize {
+  return <usize>(MESSAGE_TABLE + message * MESSAGE_SIZE);
+}
+
+function name(message: i32): usize {
+  return <usize>(NAMES + message * NAME_SIZE);
+}
+
+function control(message: i32): usize {
+  return <usize>(CONTROLS + message * CONTROL_SIZE);
+}
+
+function cargo(message: i32): usize {
+  return <usize>(CARGOS + message * CARGO_SIZE);
+}
+
+function iov(message: i32, i: i32): usize {
+  return <usize>(IOVS + (message * IOVS_PER_MESSAGE + i) * IOV_SIZE);
+}

@@ -1,0 +1,109 @@
+/**
+ * The header that a TUN device with IFF_VNET_HDR puts before each packet (struct virtio_net_hdr, <linux/virtio_net.h>; VIRTIO 1.2 §5.1.6): what the
+ * kernel has left to be done, a checksum to complete or a super-packet to cut.
+ */
+import {
+  DROP_BAD_OFFLOAD,
+  MAX_SEGMENTS,
+  VIRTIO_CHECKSUM_OFFSET,
+  VIRTIO_CHECKSUM_START,
+  VIRTIO_FLAGS,
+  VIRTIO_GSO_SIZE,
+  VIRTIO_GSO_TYPE,
+  VIRTIO_HEADER_LENGTH,
+} from '../src/core/abi';
+import { fold, sum } from './checksum';
+import { headerLength, isFragment, protocol, totalLength } from './ipv4';
+import {
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  TCP_CHECKSUM,
+  TCP_MIN_LENGTH,
+  tcpLength,
+  UDP_CHECKSUM,
+  UDP_LENGTH,
+} from './transport';
+
+const NEEDS_CHECKSUM: u32 = 1;
+export const GSO_NONE: u32 = 0;
+export const GSO_TCPV4: u32 = 1;
+export const GSO_UDP_L4: u32 = 5;
+/** The super-packet has CWR set: of no matter to whoever reads the flags. */
+const GSO_ECN: u32 = 0x80;
+
+/** Checks the virtio header at `v` against the checked packet at `p`; answers the segments to cut it into, 0 if it is not to be cut, or the drop reason. */
+export function checkOffload(v: usize, p: usize): i32 {
+  const gso = <u32>load<u8>(v + VIRTIO_GSO_TYPE) & ~GSO_ECN;
+  if (gso === GSO_NONE) return needsChecksum(v) && !isChecksumInside(v, p) ? DROP_BAD_OFFLOAD : 0;
+  if (gso !== GSO_TCPV4 && gso !== GSO_UDP_L4) return DROP_BAD_OFFLOAD;
+  if (protocol(p) !== (gso === GSO_TCPV4 ? PROTOCOL_TCP : PROTOCOL_UDP) || isFragment(p)) return DROP_BAD_OFFLOAD;
+  const size = gsoSize(v);
+  const payload = totalLength(p) - headersLength(p);
+  if (size === 0 || payload <= 0) return DROP_BAD_OFFLOAD;
+  const segments = (payload + size - 1) / size;
+  return segments > MAX_SEGMENTS ? DROP_BAD_OFFLOAD : segments;
+}
+
+/** Whether the header of a super-packet leaves its checksum open at the usual place, so that the kernel will take it back whole. */
+export function isUsual(v: usize, p: usize): bool {
+  const offset = protocol(p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
+  if (!needsChecksum(v) || <usize>load<u16>(v + VIRTIO_CHECKSUM_OFFSET) !== offset) return false;
+  return <i32>load<u16>(v + VIRTIO_CHECKSUM_START) === headerLength(p);
+}
+
+/** Bytes of payload in each segment but the last. */
+export function gsoSize(v: usize): i32 {
+  return <i32>load<u16>(v + VIRTIO_GSO_SIZE);
+}
+
+/** Length of the IPv4 and the TCP or UDP header at `p` in bytes; more than the packet's if they are not whole. */
+export function headersLength(p: usize): i32 {
+  const ip = headerLength(p);
+  if (protocol(p) === PROTOCOL_UDP) return ip + UDP_LENGTH;
+  if (totalLength(p) < ip + TCP_MIN_LENGTH) return i32.MAX_VALUE;
+  const tcp = tcpLength(p + <usize>ip);
+  return tcp < TCP_MIN_LENGTH ? i32.MAX_VALUE : ip + tcp;
+}
+
+/** Completes the checksum of the packet at `p`, if that was left to be done (skb_checksum_help, net/core/dev.c). */
+export function completeChecksum(v: usize, p: usize): void {
+  if (!needsChecksum(v)) return;
+  putChecksum(p, load<u16>(v + VIRTIO_CHECKSUM_START), load<u16>(v + VIRTIO_CHECKSUM_OFFSET));
+}
+
+/** Puts the checksum of what begins at byte `start` of the packet at `p` to its byte `offset`, where the sum of the pseudo header is. */
+export function putChecksum(p: usize, start: i32, offset: i32): void {
+  const t = p + <usize>start;
+  store<u16>(t + <usize>offset, never0(~fold(sum(t, totalLength(p) - start, 0))));
+}
+
+/** A checksum that comes out as 0 is sent as all ones, which is the same number: 0 means none in UDP (RFC 768). */
+export function never0(checksum: u32): u16 {
+  return <u16>checksum === 0 ? 0xffff : <u16>checksum;
+}
+
+/** A virtio header that asks for nothing. */
+export function clearVirtio(v: usize): void {
+  store<u64>(v, 0);
+  store<u16>(v + VIRTIO_CHECKSUM_OFFSET, 0);
+}
+
+/** A virtio header of a super-packet whose transport header begins at `start` and has its checksum `offset` bytes further. */
+export function putVirtio(v: usize, gso: u32, headers: i32, size: i32, start: i32, offset: i32): void {
+  store<u8>(v + VIRTIO_FLAGS, <u8>NEEDS_CHECKSUM);
+  store<u8>(v + VIRTIO_GSO_TYPE, <u8>gso);
+  store<u16>(v + VIRTIO_HEADER_LENGTH, <u16>headers);
+  store<u16>(v + VIRTIO_GSO_SIZE, <u16>size);
+  store<u16>(v + VIRTIO_CHECKSUM_START, <u16>start);
+  store<u16>(v + VIRTIO_CHECKSUM_OFFSET, <u16>offset);
+}
+
+function needsChecksum(v: usize): bool {
+  return (<u32>load<u8>(v + VIRTIO_FLAGS) & NEEDS_CHECKSUM) !== 0;
+}
+
+function isChecksumInside(v: usize, p: usize): bool {
+  const start = <i32>load<u16>(v + VIRTIO_CHECKSUM_START);
+  const field = start + <i32>load<u16>(v + VIRTIO_CHECKSUM_OFFSET);
+  return start >= headerLength(p) && field + 2 <= totalLength(p);
+}

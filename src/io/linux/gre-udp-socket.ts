@@ -1,0 +1,116 @@
+/** UDP sockets (udp(7)) for GRE-in-UDP (RFC 8086): the kernel cuts long messages into datagrams, and puts datagrams together. */
+
+import { MAX_PORTS, MESSAGES_PER_PORT } from '../../core/abi.ts';
+import type { PacketCore } from '../../core/core.ts';
+import { errorCode, InlayError } from '../../errors.ts';
+import type { PacketDevice } from '../device.ts';
+import * as native from './native.ts';
+import { enlargeBuffers, Receiver, sendMessages, socketAddress } from './socket.ts';
+
+/** RFC 8086 §5. */
+const GRE_UDP_PORT = 4754;
+/** "it is RECOMMENDED that the source port be in the dynamic range" (RFC 8086 §3.1). */
+const FIRST_SOURCE_PORT = 49152;
+const LAST_SOURCE_PORT = 65535;
+/** Azure drops what is sent from it. */
+const RESERVED_PORT = 65330;
+/** Messages that are received at once: each may be 64 KiB. */
+const RECEIVED_AT_ONCE = 16;
+const DEFAULT_TTL = 64;
+
+/** Opens the socket that receives datagrams for `local`, a u32 number; with `shared` several can. Throws ERR_FAILED if the port is taken. */
+export function openGreUdpSocket(local: number, shared: boolean): number {
+  const fd = openUdpSocket();
+  if (shared)
+    native.must(
+      native.setsockopt(fd, native.SOL_SOCKET, native.SO_REUSEPORT, native.int(1), 4),
+      'setsockopt',
+      'SO_REUSEPORT',
+    );
+  const address = socketAddress(local, GRE_UDP_PORT);
+  try {
+    native.must(native.bind(fd, address, address.length), 'bind', `to UDP port ${GRE_UDP_PORT}`);
+  } catch (cause) {
+    native.close(fd);
+    throw new InlayError('ERR_FAILED', `UDP port ${GRE_UDP_PORT} cannot be had: ${errorCode(cause)}`, {
+      hint: `look who has it: ss -ulpn sport = :${GRE_UDP_PORT}`,
+      cause,
+    });
+  }
+  // A kernel before 5.0 delivers datagrams one by one.
+  native.setsockopt(fd, native.SOL_UDP, native.UDP_GRO, native.int(1), 4);
+  return fd;
+}
+
+/** Opens the sockets that datagrams are sent from: the underlay spreads flows by their ports. */
+export function openSourceSockets(local: number): number[] {
+  const fds: number[] = [];
+  for (let port = FIRST_SOURCE_PORT; fds.length < MAX_PORTS && port <= LAST_SOURCE_PORT; port++) {
+    if (port === RESERVED_PORT) continue;
+    const fd = openUdpSocket();
+    const address = socketAddress(local, port);
+    if (native.bind(fd, address, address.length) < 0) {
+      const taken = native.errno() === native.EADDRINUSE;
+      native.close(fd);
+      if (!taken) native.must(-1, 'bind', `to UDP port ${port}`);
+      continue;
+    }
+    fds.push(fd);
+  }
+  return fds;
+}
+
+function openUdpSocket(): number {
+  const fd = native.must(
+    native.socket(native.AF_INET, native.SOCK_DGRAM | native.SOCK_CLOEXEC, 0),
+    'socket',
+    'for UDP',
+  );
+  const { IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_TTL } = native;
+  native.must(
+    native.setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, native.int(IP_PMTUDISC_DO), 4),
+    'setsockopt',
+    'IP_MTU_DISCOVER',
+  );
+  native.must(native.setsockopt(fd, IPPROTO_IP, IP_TTL, native.int(DEFAULT_TTL), 4), 'setsockopt', 'IP_TTL');
+  enlargeBuffers(fd);
+  return fd;
+}
+
+export class GreUdpSocket implements PacketDevice {
+  readonly #fd: number;
+  readonly #sources: readonly number[];
+  readonly #base: native.Pointer;
+  readonly #receiver: Receiver;
+  readonly #onRefused: (errno: number) => void;
+
+  /** `sources` are the sockets of the ports; `onRefused` hears the errno of messages that cannot be sent. */
+  constructor(fd: number, sources: readonly number[], core: PacketCore, onRefused: (errno: number) => void) {
+    this.#fd = fd;
+    this.#sources = sources;
+    this.#base = native.pointer(core.bytes);
+    this.#receiver = new Receiver(fd, core, RECEIVED_AT_ONCE);
+    this.#onRefused = onRefused;
+  }
+
+  read(core: PacketCore): number {
+    const count = this.#receiver.receive();
+    for (let i = 0; i < count; i++) {
+      const [length, segment] = [this.#receiver.length(i), this.#receiver.takeSegment(i)];
+      core.describeDatagrams(i, length, segment, this.#receiver.peer(i));
+    }
+    return count;
+  }
+
+  write(core: PacketCore): void {
+    for (let port = 0; port < this.#sources.length; port++) {
+      const first = port * MESSAGES_PER_PORT;
+      const fd = this.#sources[port] as number;
+      sendMessages(fd, core, this.#base, first, first + core.messageCount(port), this.#onRefused);
+    }
+  }
+
+  close(): void {
+    for (const fd of [this.#fd, ...this.#sources]) native.close(fd);
+  }
+}

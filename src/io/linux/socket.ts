@@ -1,0 +1,130 @@
+/** What the underlay sockets have in common: batches of messages by sendmmsg(2) and recvmmsg(2), in arrays that are filled once. */
+import * as abi from '../../core/abi.ts';
+import type { PacketCore } from '../../core/core.ts';
+import * as native from './native.ts';
+
+// struct mmsghdr, struct iovec, struct sockaddr_in and struct cmsghdr of a 64-bit Linux, offsets in 32-bit words; as in src/core/abi.ts.
+const MESSAGE_WORDS = abi.MESSAGE_SIZE / 4;
+const IOV_WORDS = abi.IOV_SIZE / 4;
+const NAME_WORDS = abi.NAME_SIZE / 4;
+/** Room for one control message with an int: CMSG_SPACE(4). */
+const CONTROL_BYTES = 24;
+const CONTROL_WORDS = CONTROL_BYTES / 4;
+
+/** Bytes each socket buffer may hold: bursts of many VMs at once. */
+const SOCKET_BUFFER = 8 << 20;
+
+/** A `struct sockaddr_in`; `address` is a u32 number. */
+export function socketAddress(address: number, port: number): Uint8Array {
+  const bytes = new Uint8Array(abi.NAME_SIZE);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(abi.NAME_FAMILY, native.AF_INET, true);
+  view.setUint16(abi.NAME_PORT, port);
+  view.setUint32(abi.NAME_ADDRESS, address);
+  return bytes;
+}
+
+/** Asks for large buffers. Only a wish: without CAP_NET_ADMIN the system's default size stays. */
+export function enlargeBuffers(fd: number): void {
+  for (const option of [native.SO_SNDBUFFORCE, native.SO_RCVBUFFORCE]) {
+    native.setsockopt(fd, native.SOL_SOCKET, option, native.int(SOCKET_BUFFER), 4);
+  }
+}
+
+/** Sends the core's messages `first` to `end` - 1; `onError` hears what was wrong with a message that was not taken, unless the socket is full. */
+export function sendMessages(
+  fd: number,
+  core: PacketCore,
+  base: native.Pointer,
+  first: number,
+  end: number,
+  onError?: (errno: number) => void,
+): void {
+  for (let i = first; i < end; ) {
+    const table = base + abi.MESSAGE_TABLE + i * abi.MESSAGE_SIZE;
+    const sent = native.sendmmsg(fd, table, end - i, native.MSG_DONTWAIT);
+    if (sent > 0) {
+      i += sent;
+      continue;
+    }
+    // A full socket takes none of the rest; any other error, such as EMSGSIZE, is about the first message alone.
+    const errno = native.errno();
+    const full = errno === native.EAGAIN;
+    if (!full) onError?.(errno);
+    for (const stop = full ? end : i + 1; i < stop; i++) core.refuse(i);
+  }
+}
+
+/** Receives messages into the core's slots, one each. */
+export class Receiver {
+  readonly #fd: number;
+  readonly #capacity: number;
+  readonly #messages: Uint32Array;
+  readonly #names: Uint32Array;
+  readonly #controls: Int32Array;
+  readonly #pointer: native.Pointer;
+
+  /** Takes up to `capacity` messages at once. */
+  constructor(fd: number, core: PacketCore, capacity: number) {
+    this.#fd = fd;
+    this.#capacity = capacity;
+    this.#messages = new Uint32Array(capacity * MESSAGE_WORDS);
+    this.#names = new Uint32Array(capacity * NAME_WORDS);
+    this.#controls = new Int32Array(capacity * CONTROL_WORDS);
+    this.#pointer = native.pointer(this.#messages);
+    const base = native.pointer(core.bytes);
+    const [names, controls] = [native.pointer(this.#names), native.pointer(this.#controls)];
+    this.#iovs = new Uint32Array(capacity * IOV_WORDS);
+    const iovs = native.pointer(this.#iovs);
+    for (let i = 0; i < capacity; i++) {
+      const m = i * MESSAGE_WORDS;
+      putPointer(this.#messages, m + abi.MESSAGE_NAME / 4, names + i * abi.NAME_SIZE);
+      putPointer(this.#messages, m + abi.MESSAGE_IOV / 4, iovs + i * abi.IOV_SIZE);
+      this.#messages[m + abi.MESSAGE_IOV_COUNT / 4] = 1;
+      putPointer(this.#messages, m + abi.MESSAGE_CONTROL / 4, controls + i * CONTROL_BYTES);
+      putPointer(this.#iovs, i * IOV_WORDS, base + core.slot(i));
+      this.#iovs[i * IOV_WORDS + abi.IOV_LENGTH / 4] = abi.SLOT_SIZE - abi.HEADROOM;
+      this.#rearm(i);
+    }
+  }
+
+  /** The kernel reads these only through pointers: the field keeps them alive. */
+  readonly #iovs: Uint32Array;
+
+  /** Receives what waits; returns how many messages that are. */
+  receive(): number {
+    const count = native.recvmmsg(this.#fd, this.#pointer, this.#capacity, native.MSG_DONTWAIT, 0);
+    return Math.max(count, 0);
+  }
+
+  /** Bytes of message `i`. */
+  length(i: number): number {
+    return this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_LENGTH / 4] as number;
+  }
+
+  /** Who sent message `i`, as in `PacketCore.peer`. */
+  peer(i: number): number {
+    return this.#names[i * NAME_WORDS + abi.NAME_ADDRESS / 4] as number;
+  }
+
+  /** Bytes of each datagram in message `i`, if UDP_GRO put several together; else its length. Message `i` is free for the next `receive` then. */
+  takeSegment(i: number): number {
+    const c = i * CONTROL_WORDS;
+    const filled = (this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_CONTROL_LENGTH / 4] as number) >= CONTROL_BYTES;
+    const merged = filled && this.#controls[c + 2] === native.SOL_UDP && this.#controls[c + 3] === native.UDP_GRO;
+    this.#rearm(i);
+    return merged ? (this.#controls[c + 4] as number) : this.length(i);
+  }
+
+  /** recvmmsg(2) overwrites both lengths. */
+  #rearm(i: number): void {
+    this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_NAME_LENGTH / 4] = abi.NAME_SIZE;
+    this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_CONTROL_LENGTH / 4] = CONTROL_BYTES;
+  }
+}
+
+/** Stores a 64-bit pointer as two words, so that no BigInt is made. */
+function putPointer(words: Uint32Array, at: number, value: native.Pointer): void {
+  words[at] = value >>> 0;
+  words[at + 1] = Math.floor(value / 2 ** 32);
+}

@@ -1,0 +1,76 @@
+/** GRE-in-UDP (RFC 8086) through Node's own UDP sockets. */
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import { MESSAGES_PER_PORT } from '../../core/abi.ts';
+import type { PacketCore } from '../../core/core.ts';
+import { errorCode, InlayError } from '../../errors.ts';
+import { type DeviceListeners, EventDevice, peerText } from './device.ts';
+
+/** RFC 8086 §5. */
+const GRE_UDP_PORT = 4754;
+/** Most datagrams that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
+const MAX_UNSENT = 256;
+
+/** One socket receives; as many as the core has ports send, each from a port of the system's choice. */
+export class PortableGreUdpSocket extends EventDevice {
+  readonly #receiver: Socket;
+  readonly #sources: readonly Socket[];
+  #unsent = 0;
+
+  /** `local` is this VM's underlay address as text. Throws ERR_FAILED if the port is taken. */
+  static async open(local: string, sources: number, listeners: DeviceListeners): Promise<PortableGreUdpSocket> {
+    const sockets: Socket[] = [];
+    try {
+      for (const port of [GRE_UDP_PORT, ...Array<number>(sources).fill(0)]) sockets.push(await openSocket(local, port));
+    } catch (cause) {
+      for (const socket of sockets) socket.close();
+      throw new InlayError('ERR_FAILED', `UDP port ${GRE_UDP_PORT} cannot be had: ${errorCode(cause)}`, {
+        hint: `look who has it: ss -ulpn sport = :${GRE_UDP_PORT}`,
+        cause,
+      });
+    }
+    return new PortableGreUdpSocket(sockets[0] as Socket, sockets.slice(1), listeners);
+  }
+
+  private constructor(receiver: Socket, sources: readonly Socket[], listeners: DeviceListeners) {
+    super(listeners);
+    this.#receiver = receiver;
+    this.#sources = sources;
+    receiver.on('message', (datagram, { address }) => this.receive(datagram, peerOf(address)));
+    for (const socket of [receiver, ...sources]) socket.on('error', (error) => this.fail(error));
+  }
+
+  protected send(core: PacketCore, message: number): boolean {
+    if (this.#unsent >= MAX_UNSENT) return false;
+    const source = this.#sources[Math.floor(message / MESSAGES_PER_PORT)] as Socket;
+    const cargo = core.messageCargo(message);
+    this.#unsent++;
+    // The socket sends later, when the slot may hold another packet: these bytes are a copy.
+    source.send(core.messageBytes(message), GRE_UDP_PORT, peerText(core.messagePeer(message)), (error) => {
+      this.#unsent--;
+      if (error) this.lose(cargo);
+    });
+    return true;
+  }
+
+  close(): void {
+    for (const socket of [this.#receiver, ...this.#sources]) socket.close();
+  }
+}
+
+async function openSocket(address: string, port: number): Promise<Socket> {
+  const socket = createSocket('udp4');
+  socket.bind({ address, port });
+  try {
+    await once(socket, 'listening');
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+  return socket;
+}
+
+/** An address as text, as in `PacketCore.peer`. */
+function peerOf(text: string): number {
+  return text.split('.').reduceRight((value, byte) => value * 256 + Number(byte), 0);
+}
