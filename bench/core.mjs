@@ -1,96 +1,75 @@
 /**
  * The packet core: WebAssembly with SIMD, WebAssembly without, and TypeScript, side by side in one process.
  *
- * Each figure is ns per packet in batches of 128, the median of several interleaved rounds; the ratios are what to quote.
- * Uses the built package by its own name, as an embedder would.
+ * Each figure is in ns, the median of several rounds in which cases and cores take turns; the ratios, taken within a round, are what
+ * to quote. Uses the built package by its own name, as an embedder would. Ends with 1 if a core does not forward what it is given,
+ * or not the same bytes as the others.
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
-import Benchmark from 'benchmark';
-import { abi, typescriptCore, wasmCore } from 'inlay/core';
+import { typescriptCore, wasmCore } from 'inlay/core';
+import { CASES } from './core/cases.mjs';
+import { measure, outcome } from './core/measure.mjs';
+import { median, spread, table } from './statistics.mjs';
 
-const ROUNDS = Number(process.env.ROUNDS ?? 5);
-const SECONDS = 0.2; // a case, a round
-const SIZES = [64, 576, 1476]; // bytes, inner
-const BATCH = abi.BATCH_SIZE;
+const ROUNDS = Number(process.env.ROUNDS ?? 11);
+if (!(Number.isInteger(ROUNDS) && ROUNDS > 0))
+  throw new RangeError(`ROUNDS "${process.env.ROUNDS}": expected 1 or more`);
 
 const require = createRequire(import.meta.url);
 const load = (name) => wasmCore(new WebAssembly.Module(readFileSync(require.resolve(name))));
-const cores = { simd: load('inlay/core.wasm'), scalar: load('inlay/core-scalar.wasm'), typescript: typescriptCore() };
-const config = (local) => ({
-  local,
-  mappings: [{ overlay: 0x0a000000, overlayLength: 8, underlay: 0xc0a80000, underlayLength: 16 }],
-});
+const CORES = {
+  wasm: load('inlay/core.wasm'),
+  'wasm, scalar': load('inlay/core-scalar.wasm'),
+  typescript: typescriptCore(),
+};
+const NAMES = Object.keys(CORES);
 
-/** An inner packet of container 10.16.32.91 to 10.16.33.7. */
-function innerPacket(size) {
-  const packet = Buffer.alloc(size, 0x5a);
-  packet.writeUInt16BE(0x4500, 0);
-  packet.writeUInt16BE(size, 2);
-  packet.writeUInt32BE(0, 4);
-  packet.writeUInt16BE(0x4011, 8);
-  packet.writeUInt16BE(0, 10);
-  packet.writeUInt32BE(0x0a10205b, 12);
-  packet.writeUInt32BE(0x0a102107, 16);
-  let sum = 0;
-  for (let i = 0; i < 20; i += 2) sum += packet.readUInt16BE(i);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
-  packet.writeUInt16BE(~sum & 0xffff, 10);
-  return packet;
-}
-
-/** A function that handles one batch, its descriptors made anew each time: a call moves them. */
-function batchOf(core, direction, size) {
-  core.configure(config(0xc0a81020));
-  for (let i = 0; i < BATCH; i++) core.put(i, innerPacket(size));
-  if (direction === 'decapsulate') {
-    core.encapsulate(BATCH, 0);
-    const packets = Array.from({ length: BATCH }, (_, i) => core.packet(i).slice());
-    core.configure(config(0xc0a81021));
-    for (const [i, packet] of packets.entries()) core.put(i, packet);
-  }
-  const descriptors = new Uint32Array(core.memory, abi.DESCRIPTORS, (BATCH * abi.DESCRIPTOR_SIZE) / 4);
-  const fresh = descriptors.slice();
-  const run = () => {
-    descriptors.set(fresh);
-    return core[direction](BATCH, 1);
-  };
-  if (run() !== BATCH) throw new Error(`${core.name} ${direction} ${size}: packets were dropped`);
-  return run;
-}
-
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
-
-/** ns per packet of one round. */
-function measure(run) {
-  let forwarded = 0;
-  const bench = new Benchmark('batch', () => (forwarded += run()), {
-    maxTime: SECONDS,
-    minTime: SECONDS / 2,
-    minSamples: 3,
-  });
-  bench.run();
-  if (bench.error || forwarded === 0) throw bench.error ?? new Error('nothing was forwarded');
-  return (bench.stats.mean * 1e9) / BATCH;
-}
-
-const rows = [];
-for (const direction of ['encapsulate', 'decapsulate']) {
-  for (const size of SIZES) {
-    const times = { simd: [], scalar: [], typescript: [] };
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const [name, core] of Object.entries(cores)) times[name].push(measure(batchOf(core, direction, size)));
-    }
-    const [simd, scalar, typescript] = Object.values(times).map(median);
-    const spread = (Math.max(...times.simd) - Math.min(...times.simd)) / simd;
-    rows.push([`${direction} ${size} B`, simd, scalar, typescript, typescript / simd, spread * 100]);
+/** Calls `work` for a case on a core; an error says which. */
+function on(benchCase, name, work) {
+  try {
+    return work(benchCase, CORES[name]);
+  } catch (error) {
+    throw new Error(`${benchCase.name} (${name}): ${error.message}`, { cause: error });
   }
 }
 
-const text = (value) => (typeof value === 'number' ? value.toFixed(1) : value);
-const head = ['ns per packet', 'wasm', 'wasm, scalar', 'typescript', 'typescript / wasm', 'spread of wasm, %'];
+for (const benchCase of CASES) {
+  const outcomes = NAMES.map((name) => on(benchCase, name, outcome));
+  if (new Set(outcomes).size > 1) throw new Error(`${benchCase.name}: the cores make different bytes of it`);
+}
+
+/** Seconds: case, core, round. */
+const times = new Map(CASES.map(({ name }) => [name, NAMES.map(() => [])]));
+for (let round = 1; round <= ROUNDS; round++) {
+  if (process.stderr.isTTY) process.stderr.write(`round ${round} of ${ROUNDS}\r`);
+  for (const benchCase of CASES) {
+    for (const [i, name] of NAMES.entries()) times.get(benchCase.name)[i].push(on(benchCase, name, measure));
+  }
+}
+
+const ratios = (values, base) => values.map((value, round) => value / base[round]);
+
+function rowsOf({ name, per }) {
+  const [wasm, scalar, typescript] = times.get(name);
+  const quotient = median(ratios(typescript, wasm)).toFixed(1);
+  return Object.entries(per).map(([unit, count]) => [
+    name + unit,
+    ...[wasm, scalar, typescript].map((values) => ((median(values) * 1e9) / count).toFixed(1)),
+    ...[quotient, spread(wasm).toFixed(0)],
+  ]);
+}
+
+function comparisonOf({ name, comparedTo }) {
+  const base = times.get(comparedTo);
+  const cells = times.get(name).map((values, i) => `${median(ratios(values, base[i])).toFixed(2)} x`);
+  return [`${name} / 1 tunnel`, ...cells, '', ''];
+}
+
+const head = ['ns per packet, unless it says otherwise', ...NAMES, 'typescript / wasm', 'spread of wasm, %'];
+const rows = [...CASES.flatMap(rowsOf), ...CASES.filter(({ comparedTo }) => comparedTo).map(comparisonOf)];
+const cores = os.cpus();
 process.stdout.write(
-  `Node ${process.version}, ${os.cpus()[0]?.model.trim()}, ${os.cpus().length} cores, medians of ${ROUNDS} rounds\n\n`,
+  `Node ${process.version}, ${cores[0]?.model.trim()}, ${cores.length} cores, medians of ${ROUNDS} rounds\n\n${table([head, ...rows])}`,
 );
-for (const row of [head, head.map(() => '---'), ...rows]) process.stdout.write(`| ${row.map(text).join(' | ')} |\n`);

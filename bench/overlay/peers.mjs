@@ -1,0 +1,44 @@
+/** What is measured side by side: the bare underlay, the kernel's vxlan, and Inlay. */
+
+/** The two VMs: their network namespaces, and their addresses on the underlay and on the overlay. */
+export const VMS = [
+  { name: 'vm1', underlay: '192.168.10.1', overlay: '10.10.1.1' },
+  { name: 'vm2', underlay: '192.168.20.2', overlay: '10.20.2.1' },
+];
+export const UNDERLAY_PREFIX = '192.168.0.0/16';
+export const OVERLAY_PREFIX = '10.0.0.0/8';
+
+/** A device without these gets what TCP sends cut by the kernel, in software, before the wire. */
+export const SEGMENTATION = ['tso', 'tx-udp_tnl-segmentation', 'tx-udp_tnl-csum-segmentation', 'tx-udp-segmentation'];
+
+/** All ratios are to this peer. */
+export const REFERENCE = 'vxlan';
+
+const inlay = (...flags) => ({ kind: 'inlay', flags });
+
+/**
+ * By name. `kind` says what makes the overlay: nothing, the kernel, or Inlay with `flags`. `underlayOff` and `overlayOff` are the
+ * features that the underlay's device and the overlay's device go without.
+ */
+export const PEERS = {
+  none: { label: 'no overlay', kind: 'none' },
+  vxlan: { label: 'kernel vxlan', kind: 'vxlan' },
+  // What vxlan is with --nic cut anyway.
+  'vxlan-cut': { label: 'kernel vxlan, cut in software', kind: 'vxlan', underlayOff: SEGMENTATION },
+  'vxlan-single': { label: 'kernel vxlan, packet by packet', kind: 'vxlan', overlayOff: ['tso', 'gso', 'gro'] },
+  gre: { label: 'inlay gre', ...inlay('--encapsulation', 'gre') },
+  'gre-udp': { label: 'inlay gre-udp', ...inlay('--encapsulation', 'gre-udp') },
+  'gre-udp-typescript': {
+    label: 'inlay gre-udp, TypeScript core',
+    ...inlay('--encapsulation', 'gre-udp', '--core', 'typescript'),
+  },
+  'gre-portable': {
+    label: 'inlay gre, portable engine',
+    ...inlay('--encapsulation', 'gre', '--engine', 'portable'),
+  },
+};
+
+/** The peers that are measured unless others are named. */
+export function peersFor(nic) {
+  return Object.keys(PEERS).filter((name) => nic !== 'cut' || name !== 'vxlan-cut');
+}
