@@ -103,6 +103,7 @@ class Daemon {
         })),
       },
       queues,
+      busyPoll: this.#config.busyPoll,
       greSegmentation: this.#config.greSegmentation,
       idleTimeout: this.#config.idleTimeout,
       log: this.#log,

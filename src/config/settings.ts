@@ -30,22 +30,16 @@ const address = v.pipe(
   }),
 );
 
-const KEY = 'expected a number from 0 to 4294967295';
-/** A GRE key: flags bring digits, files bring numbers. */
-const key = v.pipe(
-  v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number))], KEY),
-  v.integer(KEY),
-  v.minValue(0, KEY),
-  v.maxValue(0xffffffff, KEY),
-);
-
-const QUEUES = 'expected a number from 1 to 64';
-const queues = v.pipe(
-  v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number))], QUEUES),
-  v.integer(QUEUES),
-  v.minValue(1, QUEUES),
-  v.maxValue(64, QUEUES),
-);
+/** A whole number: flags bring digits, files bring numbers. */
+function wholeNumber(min: number, max: number) {
+  const expected = `expected a number from ${min} to ${max}`;
+  return v.pipe(
+    v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number))], expected),
+    v.integer(expected),
+    v.minValue(min, expected),
+    v.maxValue(max, expected),
+  );
+}
 
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 const DURATION = 'expected a duration such as 60s, 500ms or 5m';
@@ -108,7 +102,11 @@ export const settings = {
     default: 'gre',
     schema: oneOf(['gre', 'gre-udp']),
   },
-  key: { placeholder: 'NUMBER', description: 'GRE key that all VMs share (default: none)', schema: key },
+  key: {
+    placeholder: 'NUMBER',
+    description: 'GRE key that all VMs share (default: none)',
+    schema: wholeNumber(0, 0xffffffff),
+  },
   core: {
     placeholder: 'CORE',
     description: 'packet core: wasm or typescript',
@@ -132,7 +130,14 @@ export const settings = {
     placeholder: 'NUMBER',
     description: 'queues of the TUN device, each with a thread of its own (engine linux)',
     default: '1',
-    schema: queues,
+    schema: wholeNumber(1, 64),
+  },
+  'busy-poll': {
+    placeholder: 'NUMBER',
+    description:
+      'microseconds that a worker goes on looking for packets before it sleeps: less latency for more CPU time (engine linux)',
+    default: '0',
+    schema: wholeNumber(0, 1_000_000),
   },
   'run-dir': {
     placeholder: 'DIR',

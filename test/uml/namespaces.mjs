@@ -43,12 +43,8 @@ export async function makeNamespaces() {
     'link add eth0 netns kernel type veth peer name eth0 netns inlay',
     'link add eth0 netns container type veth peer name veth0 netns inlay',
   ]);
-  // Over veth alone the kernel would leave inner checksums to the receiving side, which no network card does and a raw socket cannot know. A
-  // bridge computes them.
-  await ipBatch('kernel', [
-    ...['link add br0 type bridge', 'link set eth0 master br0', 'link set lo up', 'link set eth0 up'],
-    ...[`address add ${UNDERLAY.kernel}/16 dev br0`, 'link set br0 up'],
-  ]);
+  // Over a veth the kernel leaves checksums open and super-packets whole, which the core has to see by itself: a raw socket does not tell.
+  await ipBatch('kernel', ['link set lo up', `address add ${UNDERLAY.kernel}/16 dev eth0`, 'link set eth0 up']);
   await ipBatch('inlay', [
     // IPv6 addresses of these would appear while the daemon runs, and look like changes of its making.
     ...['eth0', 'veth0'].map((name) => `link set ${name} addrgenmode none up`),

@@ -51,7 +51,7 @@ mkdir -p $(printf %q "$project") 2> /dev/null
 mount -t hostfs -o $(printf %q "$project"),ro project $(printf %q "$project")
 cd $(printf %q "$project")
 ln -s /usr/lib/uml/modules /run/modules/lib/modules
-modprobe -d /run/modules -a ip_gre tun veth bridge 2>> /run/host/stderr
+modprobe -d /run/modules -a ip_gre tun veth 2>> /run/host/stderr
 ip link set lo up
 $(printf '%q ' "$@") < /dev/null >> /run/host/stdout 2>> /run/host/stderr
 echo \$? > /run/host/status

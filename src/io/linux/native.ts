@@ -25,7 +25,6 @@ export const IP_HDRINCL = 3;
 export const IP_MTU_DISCOVER = 10;
 export const IP_PMTUDISC_DO = 2;
 export const SOL_UDP = 17;
-export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
 export const MSG_DONTWAIT = 0x40;
 export const POLLIN = 1;
