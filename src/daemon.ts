@@ -103,7 +103,6 @@ class Daemon {
         })),
       },
       queues,
-      busyPoll: this.#config.busyPoll,
       greSegmentation: this.#config.greSegmentation,
       idleTimeout: this.#config.idleTimeout,
       log: this.#log,

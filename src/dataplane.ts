@@ -28,8 +28,6 @@ export interface DataPlaneOptions {
   greSegmentation: 'core' | 'kernel';
   /** TUN queues, each with a worker of its own. */
   queues: number;
-  /** How long a worker looks for packets before it sleeps, in us (engine linux). */
-  busyPoll: number;
   /** ms */
   idleTimeout: number;
   log: Log;

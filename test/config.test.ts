@@ -148,7 +148,6 @@ describe('bad values', () => {
     ['idle-timeout: 1d', '3:15', `idle-timeout "1d": ${DURATION}`],
     ['encapsulation: vxlan', '3:16', 'encapsulation "vxlan": expected gre or gre-udp'],
     ['queues: 0', '3:9', 'queues 0: expected a number from 1 to 64'],
-    ['busy-poll: soon', '3:12', 'busy-poll "soon": expected a number from 0 to 1000000'],
     ['gre-segmentation: nic', '3:19', 'gre-segmentation "nic": expected core or kernel'],
     ['core: WASM', '3:7', 'core "WASM": expected wasm or typescript'],
     ['engine: 5', '3:9', 'engine 5: expected linux or portable'],

@@ -17,8 +17,6 @@ export interface Config {
   engine: 'linux' | 'portable';
   greSegmentation: 'core' | 'kernel';
   queues: number;
-  /** us */
-  busyPoll: number;
   runDir: string;
   /** ms */
   idleTimeout: number;
@@ -63,7 +61,6 @@ export function loadConfig(flags: Flags, file?: string): Config {
     engine: values.engine,
     greSegmentation: values['gre-segmentation'],
     queues: values.queues,
-    busyPoll: values['busy-poll'],
     runDir: values['run-dir'],
     idleTimeout: values['idle-timeout'],
     logLevel: values['log-level'],

@@ -132,13 +132,6 @@ export const settings = {
     default: '1',
     schema: wholeNumber(1, 64),
   },
-  'busy-poll': {
-    placeholder: 'NUMBER',
-    description:
-      'microseconds that a worker goes on looking for packets before it sleeps: less latency for more CPU time (engine linux)',
-    default: '0',
-    schema: wholeNumber(0, 1_000_000),
-  },
   'run-dir': {
     placeholder: 'DIR',
     description: 'directory of the control socket',

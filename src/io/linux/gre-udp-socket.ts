@@ -96,8 +96,8 @@ export class GreUdpSocket implements PacketDevice {
   read(core: PacketCore): number {
     const count = this.#receiver.receive();
     for (let i = 0; i < count; i++) {
-      const [length, segment] = [this.#receiver.length(i), this.#receiver.takeSegment(i)];
-      core.describeDatagrams(i, length, segment, this.#receiver.peer(i));
+      const length = this.#receiver.length(i);
+      core.describeDatagrams(i, length, this.#receiver.takeSegment(i), this.#receiver.peer(i));
     }
     return count;
   }

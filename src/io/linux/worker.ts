@@ -30,8 +30,6 @@ export interface WorkerOptions {
   offloads: number;
   /** ms */
   idleTimeout: number;
-  /** us */
-  busyPoll: number;
 }
 
 export type WorkerRequest = 'counters' | 'tunnels' | 'close';
@@ -43,7 +41,7 @@ export type WorkerMessage =
 
 if (!parentPort) throw new Error('this file is a worker');
 const port = parentPort;
-const { fds, core: coreName, coreConfig, offloads, idleTimeout, busyPoll } = workerData as WorkerOptions;
+const { fds, core: coreName, coreConfig, offloads, idleTimeout } = workerData as WorkerOptions;
 
 const core = loadCore(coreName);
 core.configure(coreConfig);
@@ -77,7 +75,8 @@ function run(): void {
   let now = performance.now();
   let nextSweep = now + sweep;
   for (;;) {
-    if (!looksBusily(now)) poll(core.tunnelCount > 0 ? Math.max(Math.ceil(nextSweep - now), 0) : -1);
+    const timeout = core.tunnelCount > 0 ? Math.max(Math.ceil(nextSweep - now), 0) : -1;
+    native.poll(waitPointer, waitFor.length / POLLFD_WORDS, timeout);
     now = performance.now();
     if (isReady(WAKE) && answerRequests() === 'close') return;
     if (isReady(TUN)) forwarder.outbound(now);
@@ -88,21 +87,6 @@ function run(): void {
       nextSweep = now + sweep;
     }
   }
-}
-
-/** Looks for packets for a while without sleeping, from `since` on; true if there are some. */
-function looksBusily(since: number): boolean {
-  if (busyPoll === 0) return false;
-  const until = since + busyPoll / 1000;
-  do {
-    if (poll(0) > 0) return true;
-  } while (performance.now() < until);
-  return false;
-}
-
-/** Waits at most `timeout` ms, or without end if that is negative. */
-function poll(timeout: number): number {
-  return native.poll(waitPointer, waitFor.length / POLLFD_WORDS, timeout);
 }
 
 /** Whether the last poll found something at this descriptor, be it an error, which the next read tells. */
