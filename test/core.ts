@@ -42,6 +42,8 @@ export interface Message {
   /** The VM it is for. */
   peer: number;
   cargo: { packets: number; bytes: number };
+  /** It is to go to the overlay device. */
+  whole: boolean;
 }
 
 /** All that the last call made, port after port. */
@@ -60,6 +62,7 @@ export function messages(core: PacketCore): Message[] {
         datagrams,
         peer: networkOrder(core.messagePeer(index)),
         cargo: core.messageCargo(index),
+        whole: core.isWhole(index),
       };
     }),
   ).flat();

@@ -132,26 +132,20 @@ function flowOf(packet: Uint8Array): Uint8Array {
 }
 
 /** The hash of docs/abi.md, in whole numbers. */
-function hash(packet: Uint8Array, words: bigint): bigint {
-  const K = 0x9e3779b1n;
-  const [source, destination] = [view(packet).getUint32(12), view(packet).getUint32(16)].map(BigInt) as [
-    bigint,
-    bigint,
-  ];
-  const h = (((source * K + destination) * K + words) * K + BigInt(packet[9] as number)) % 2n ** 32n;
-  return ((h ^ (h >> 15n)) * K) % 2n ** 32n;
-}
-
-function portOf(packet: Uint8Array, ports: number): number {
+function hash(packet: Uint8Array): bigint {
+  const [K, word] = [0x9e3779b1n, 2n ** 32n];
   const [ip, total] = [ipLength(packet), view(packet).getUint16(2)];
   const has = [6, 17, 33, 132, 136].includes(packet[9] as number) && !isFragment(packet) && total >= ip + 4;
-  const h = hash(packet, has ? BigInt(view(packet).getUint32(ip)) : 0n);
-  return Number(((h >> 16n) * BigInt(ports)) >> 16n);
+  const [source, destination, ports] = [12, 16, ip].map((at) =>
+    at < 20 || has ? BigInt(view(packet).getUint32(at)) : 0n,
+  );
+  const addresses = (source as bigint) * K + (destination as bigint);
+  const h = ((addresses * K + (ports as bigint)) * K + BigInt(packet[9] as number)) % word;
+  return ((h ^ (h >> 15n)) * K) % word;
 }
 
-function bucket(packet: Uint8Array): number {
-  return Number(hash(packet, BigInt(view(packet).getUint32(20))) >> 26n);
-}
+const portOf = (packet: Uint8Array, ports: number) => Number(((hash(packet) >> 16n) * BigInt(ports)) >> 16n);
+const bucket = (packet: Uint8Array) => Number(hash(packet) >> 26n);
 
 describe.each(cores)('$name', ({ make }) => {
   describe('cutting', () => {
@@ -379,6 +373,125 @@ describe.each(cores)('$name', ({ make }) => {
       const cut = (size: number) => wire.superFrame({ payload: new Uint8Array(65495) }, size);
       expect([verdict(cut(longest)), verdict(cut(longest + 1))]).toEqual([GOOD, abi.DROP_TOO_LONG]);
       expect(core.counters('outbound').drops[-abi.DROP_TOO_LONG]).toBe(2);
+    });
+
+    describe('super-packets that the kernel is to cut', () => {
+      const offloads = VIRTIO | abi.OFFLOAD_GRE_SEGMENT;
+      const long = (parts: wire.Parts = {}) => ({ payload: wire.payloadOf(2500), ...parts });
+
+      test.each<{ name: string; vm: Vm; parts: wire.Parts; header: number[] }>([
+        { name: 'TCP', vm: {}, parts: {}, header: [0, 0, 8, 0] },
+        { name: 'TCP with CWR', vm: {}, parts: { flags: ACK | CWR }, header: [0, 0, 8, 0] },
+        {
+          name: 'TCP with a key and options',
+          vm: { key: 0x01020304 },
+          parts: { tcpOptions: timestamps, ipOptions: [1, 1, 1, 1] },
+          header: [0x20, 0, 8, 0, 1, 2, 3, 4],
+        },
+        { name: 'UDP', vm: {}, parts: { protocol: 17 }, header: [0, 0, 8, 0] },
+      ])('whole: $name', ({ vm, parts, header }) => {
+        const core = coreOf(make, { ...vm, offloads });
+        const frame = wire.superFrame(long(parts), 1000);
+        const packet = frame.subarray(abi.VIRTIO_SIZE);
+        const made = send(core, [frame]);
+        const outer = 20 + header.length;
+        const ip = 20 + (parts.ipOptions?.length ?? 0);
+        const expected = wire.frameOf(wire.editedHeader(wire.grePacket(A, B, packet, header), 8, 65), {
+          flags: 1,
+          type: frame[abi.VIRTIO_GSO_TYPE] as number,
+          headerLength: outer + wire.headersLength(packet),
+          size: 1000,
+          start: outer + ip,
+          offset: parts.protocol === 17 ? 6 : 16,
+        });
+        expect(made.map(({ bytes, whole }) => [hex(bytes), whole])).toEqual([[hex(expected), true]]);
+        expect(core.messagePieces(0)).toBe(1);
+        // All is counted as what it is cut into.
+        const cut = wire.cut(wire.packetOf(long(parts)), 1000);
+        const bytes = cut.reduce((sum, { length }) => sum + length, 0);
+        expect(made[0]?.cargo).toEqual({ packets: 3, bytes });
+        expect(core.counters('outbound')).toMatchObject({ received: 3, forwarded: 3, bytes });
+        core.refuse(0);
+        expect(core.counters('outbound').drops[-abi.DROP_NOT_WRITTEN]).toBe(3);
+      });
+
+      test.each<{ name: string; vm?: Vm; frame: Uint8Array; packets: number }>([
+        { name: 'one segment', frame: wire.superFrame(long(), 2500), packets: 1 },
+        { name: 'no NEEDS_CSUM', frame: wire.edited(wire.superFrame(long(), 1000), 0, 0), packets: 3 },
+        {
+          name: 'another start',
+          frame: wire.edited(wire.superFrame(long(), 1000), abi.VIRTIO_CHECKSUM_START, 21),
+          packets: 3,
+        },
+        {
+          name: 'another offset',
+          frame: wire.edited(wire.superFrame(long(), 1000), abi.VIRTIO_CHECKSUM_OFFSET, 6),
+          packets: 3,
+        },
+        {
+          name: 'an offset of 256 more',
+          frame: wire.edited(wire.superFrame(long(), 1000), abi.VIRTIO_CHECKSUM_OFFSET + 1, 1),
+          packets: 3,
+        },
+        { name: 'GRE-in-UDP', vm: { encapsulation: 'gre-udp' }, frame: wire.superFrame(long(), 1000), packets: 3 },
+        { name: 'no such offload', vm: { offloads: VIRTIO }, frame: wire.superFrame(long(), 1000), packets: 3 },
+        {
+          name: 'too long in one',
+          frame: wire.superFrame({ payload: wire.payloadOf(65535 - 24 - 39) }, 1000),
+          packets: 66,
+        },
+        {
+          name: 'too long with a key',
+          vm: { key: 1 },
+          frame: wire.superFrame({ payload: wire.payloadOf(65535 - 28 - 39) }, 1000),
+          packets: 66,
+        },
+      ])('cut: $name', ({ vm, frame, packets }) => {
+        const made = send(coreOf(make, { offloads, ...vm }), [frame]);
+        expect([packetsIn(made).reduce((sum, n) => sum + n), made.some(({ whole }) => whole)]).toEqual([
+          packets,
+          false,
+        ]);
+        expect(made.length).toBe(packets);
+      });
+
+      test('the longest that stays whole', () => {
+        const frame = wire.superFrame({ payload: wire.payloadOf(65535 - 24 - 40) }, 1000);
+        const [{ bytes, whole }] = send(coreOf(make, { offloads }), [frame]) as [Message];
+        expect([bytes.length, whole]).toEqual([abi.VIRTIO_SIZE + 65535, true]);
+      });
+
+      test('the TTL is one more, for the kernel takes one; 255 stays', () => {
+        for (const [ttl, expected] of [
+          [1, 2],
+          [254, 255],
+          [255, 255],
+        ] as const) {
+          const core = coreOf(make, { offloads });
+          core.configure({ ...config, ttl });
+          const small = wire.frameOf(wire.packetOf({}));
+          const [first, second] = send(core, [wire.superFrame(long(), 1000), small]) as [Message, Message];
+          expect([first.bytes[abi.VIRTIO_SIZE + 8], second.bytes[8]]).toEqual([expected, ttl]);
+        }
+      });
+
+      test('in its place between the others, and the mark goes with the message', () => {
+        const core = coreOf(make, { offloads });
+        const small = wire.frameOf(wire.packetOf({}));
+        const big = wire.superFrame(long(), 1000);
+        expect(send(core, [small, big, small, big]).map(({ whole }) => whole)).toEqual([false, true, false, true]);
+        expect(send(core, [big, small, small]).map(({ whole }) => whole)).toEqual([true, false, false]);
+      });
+
+      test('it asks for the room of one that is cut', () => {
+        const core = coreOf(make, { offloads });
+        const big = wire.superFrame({ payload: wire.payloadOf(1280) }, 10);
+        for (let i = 0; i < 128; i++) putFrame(core, i, big);
+        const free = abi.MESSAGES - abi.MAX_SEGMENTS + 1;
+        // Each takes one message and no header block, but all ask for 128.
+        expect(core.encapsulate(0, 128, 0)).toBe(Math.min(128, free));
+        expect(core.counters('outbound').received).toBe(128 * 128);
+      });
     });
 
     test('without the offload no virtio header is expected', () => {
@@ -848,6 +961,9 @@ describe.each(cores)('$name', ({ make }) => {
             ),
           ).toEqual([hex(packet)]);
           expect(hexes(receive(coreOf(make, { local: B }), [packet]).map(({ bytes }) => bytes))).toEqual([hex(packet)]);
+          // Nor is it merged, though it might.
+          const before = wire.packetOf({ ...parts, sequence: 0xffffffff - 998, payload: wire.payloadOf(1000) });
+          expect(packetsIn(receive(b, [before, packet]))).toEqual([1, 1]);
         }
       });
 

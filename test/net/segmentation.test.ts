@@ -210,7 +210,12 @@ const flows: Flow[] = [
   { name: 'UDP, 64 packets of one byte', packets: udpBurst(64, 1), messages: 1 },
   {
     name: 'one after another',
-    packets: [...burst(5000, 1000), ...udpBurst(5000, 1000), ...burst(5000, 500, { sourcePort: 40001 })],
+    packets: [
+      ...burst(5000, 500),
+      ...udpBurst(5000, 1000),
+      // Longer ones, so that they are another super-packet.
+      ...burst(5000, 1000, { id: 11, sequence: 5001 }),
+    ],
     messages: 3,
   },
   {
