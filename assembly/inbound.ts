@@ -36,8 +36,7 @@ import {
 } from './ipv4';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping';
 import { deliver } from './merge';
-import { messageCount } from './messages';
-import { NO_ROOM } from './outbound';
+import { messageCount, NO_ROOM } from './messages';
 import { useTunnel } from './tunnels';
 
 /** Decapsulates the packet or the datagrams of descriptor `d` into messages, and counts them; answers the verdict, or NO_ROOM. */

@@ -3,8 +3,8 @@ import { BATCH_SIZE, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
 import { descriptor, setVerdict } from './descriptor';
 import { decapsulatePackets, likelySender } from './inbound';
 import { closeFlows } from './merge';
-import { clearMessages } from './messages';
-import { encapsulatePacket, likelyReceiver, NO_ROOM } from './outbound';
+import { clearMessages, NO_ROOM } from './messages';
+import { encapsulatePacket, likelyReceiver } from './outbound';
 import { clearChanges, expireTunnels, isTableLarge, warmTunnels } from './tunnels';
 
 // Hosts in other languages read the layout from the module.

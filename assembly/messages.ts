@@ -45,6 +45,9 @@ import {
 import { putU16, putU32 } from './bytes';
 import { base, setDevices } from './config';
 
+/** Answered instead of a verdict if there is no room for a packet's messages; nothing has happened then. */
+export const NO_ROOM: i32 = 1;
+
 // <linux/socket.h>, <linux/udp.h>
 const AF_INET: u16 = 2;
 const SOL_UDP: i32 = 17;

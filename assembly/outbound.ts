@@ -33,6 +33,7 @@ import {
   addPiece,
   freeBlocks,
   messageCount,
+  NO_ROOM,
   nameMessage,
   openMessage,
   setWhole,
@@ -40,9 +41,6 @@ import {
 } from './messages';
 import { useTunnel } from './tunnels';
 import { checkOffload, completeChecksum, gsoSize, headersLength, isUsual, putVirtio } from './virtio';
-
-/** Answered instead of a verdict if the messages have no room; nothing has happened then. */
-export const NO_ROOM: i32 = 1;
 
 /** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. */
 export function encapsulatePacket(d: usize, now: f64): i32 {

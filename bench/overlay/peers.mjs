@@ -27,6 +27,10 @@ export const PEERS = {
   'vxlan-cut': { label: 'kernel vxlan, cut in software', kind: 'vxlan', underlayOff: SEGMENTATION },
   'vxlan-single': { label: 'kernel vxlan, packet by packet', kind: 'vxlan', overlayOff: ['tso', 'gso', 'gro'] },
   gre: { label: 'inlay gre', ...inlay('--encapsulation', 'gre') },
+  'gre-kernel': {
+    label: 'inlay gre, cut by the kernel',
+    ...inlay('--encapsulation', 'gre', '--gre-segmentation', 'kernel'),
+  },
   'gre-udp': { label: 'inlay gre-udp', ...inlay('--encapsulation', 'gre-udp') },
   'gre-udp-typescript': {
     label: 'inlay gre-udp, TypeScript core',

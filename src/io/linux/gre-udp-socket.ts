@@ -2,18 +2,11 @@
 
 import { MAX_PORTS, MESSAGES_PER_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
-import { errorCode, InlayError } from '../../errors.ts';
 import type { PacketDevice } from '../device.ts';
+import { GRE_UDP_PORT, portError, sourcePorts } from '../gre-udp.ts';
 import * as native from './native.ts';
 import { enlargeBuffers, Receiver, sendMessages, socketAddress } from './socket.ts';
 
-/** RFC 8086 §5. */
-const GRE_UDP_PORT = 4754;
-/** "it is RECOMMENDED that the source port be in the dynamic range" (RFC 8086 §3.1). */
-const FIRST_SOURCE_PORT = 49152;
-const LAST_SOURCE_PORT = 65535;
-/** Azure drops what is sent from it. */
-const RESERVED_PORT = 65330;
 /** Messages that are received at once: each may be 64 KiB. */
 const RECEIVED_AT_ONCE = 16;
 const DEFAULT_TTL = 64;
@@ -32,10 +25,7 @@ export function openGreUdpSocket(local: number, shared: boolean): number {
     native.must(native.bind(fd, address, address.length), 'bind', `to UDP port ${GRE_UDP_PORT}`);
   } catch (cause) {
     native.close(fd);
-    throw new InlayError('ERR_FAILED', `UDP port ${GRE_UDP_PORT} cannot be had: ${errorCode(cause)}`, {
-      hint: `look who has it: ss -ulpn sport = :${GRE_UDP_PORT}`,
-      cause,
-    });
+    throw portError(cause);
   }
   // A kernel before 5.0 delivers datagrams one by one.
   native.setsockopt(fd, native.SOL_UDP, native.UDP_GRO, native.int(1), 4);
@@ -45,17 +35,17 @@ export function openGreUdpSocket(local: number, shared: boolean): number {
 /** Opens the sockets that datagrams are sent from: the underlay spreads flows by their ports. */
 export function openSourceSockets(local: number): number[] {
   const fds: number[] = [];
-  for (let port = FIRST_SOURCE_PORT; fds.length < MAX_PORTS && port <= LAST_SOURCE_PORT; port++) {
-    if (port === RESERVED_PORT) continue;
+  for (const port of sourcePorts()) {
     const fd = openUdpSocket();
     const address = socketAddress(local, port);
-    if (native.bind(fd, address, address.length) < 0) {
+    if (native.bind(fd, address, address.length) === 0) {
+      fds.push(fd);
+    } else {
       const taken = native.errno() === native.EADDRINUSE;
       native.close(fd);
       if (!taken) native.must(-1, 'bind', `to UDP port ${port}`);
-      continue;
     }
-    fds.push(fd);
+    if (fds.length === MAX_PORTS) break;
   }
   return fds;
 }

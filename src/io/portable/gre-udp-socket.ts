@@ -3,15 +3,14 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { MESSAGES_PER_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
-import { errorCode, InlayError } from '../../errors.ts';
+import { errorCode } from '../../errors.ts';
+import { GRE_UDP_PORT, portError, sourcePorts } from '../gre-udp.ts';
 import { type DeviceListeners, EventDevice, peerText } from './device.ts';
 
-/** RFC 8086 §5. */
-const GRE_UDP_PORT = 4754;
 /** Most datagrams that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
 const MAX_UNSENT = 256;
 
-/** One socket receives; as many as the core has ports send, each from a port of the system's choice. */
+/** One socket receives; as many as the core has ports send. */
 export class PortableGreUdpSocket extends EventDevice {
   readonly #receiver: Socket;
   readonly #sources: readonly Socket[];
@@ -19,17 +18,18 @@ export class PortableGreUdpSocket extends EventDevice {
 
   /** `local` is this VM's underlay address as text. Throws ERR_FAILED if the port is taken. */
   static async open(local: string, sources: number, listeners: DeviceListeners): Promise<PortableGreUdpSocket> {
-    const sockets: Socket[] = [];
-    try {
-      for (const port of [GRE_UDP_PORT, ...Array<number>(sources).fill(0)]) sockets.push(await openSocket(local, port));
-    } catch (cause) {
-      for (const socket of sockets) socket.close();
-      throw new InlayError('ERR_FAILED', `UDP port ${GRE_UDP_PORT} cannot be had: ${errorCode(cause)}`, {
-        hint: `look who has it: ss -ulpn sport = :${GRE_UDP_PORT}`,
-        cause,
+    const receiver = await openSocket(local, GRE_UDP_PORT).catch((cause) => {
+      throw portError(cause);
+    });
+    const opened: Socket[] = [];
+    for (const port of sourcePorts()) {
+      if (opened.length === sources) break;
+      const socket = await openSocket(local, port).catch((error) => {
+        if (errorCode(error) !== 'EADDRINUSE') throw error;
       });
+      if (socket) opened.push(socket);
     }
-    return new PortableGreUdpSocket(sockets[0] as Socket, sockets.slice(1), listeners);
+    return new PortableGreUdpSocket(receiver, opened, listeners);
   }
 
   private constructor(receiver: Socket, sources: readonly Socket[], listeners: DeviceListeners) {
