@@ -1,6 +1,6 @@
-/** Packet descriptors and verdicts: where a packet is, what became of it, and the counters that tell (docs/abi.md). */
+/** Packet descriptors: where a packet is, and what became of it (docs/abi.md). */
 import * as abi from '../abi.ts';
-import { addF64, type Memory, storeI32 } from './bytes.ts';
+import { type Memory, storeI32 } from './bytes.ts';
 
 /** What handling a descriptor returns if the message table has no room for it: no verdict, and nothing has changed. */
 export const NO_ROOM = 1;
@@ -16,18 +16,4 @@ export function isInside(address: number, length: number): boolean {
 /** Writes the verdict into the descriptor. */
 export function decide(memory: Memory, descriptor: number, verdict: number): void {
   storeI32(memory, descriptor + abi.DESCRIPTOR_VERDICT, verdict);
-}
-
-/** Counts packets that go on, and their bytes, in the direction that `counters`, a place in memory, stands for. */
-export function countForwarded(memory: Memory, counters: number, packets: number, bytes: number): void {
-  addF64(memory, counters + abi.COUNTERS_RECEIVED, packets);
-  addF64(memory, counters + abi.COUNTERS_FORWARDED, packets);
-  addF64(memory, counters + abi.COUNTERS_BYTES, bytes);
-}
-
-/** Counts one packet as dropped for `reason`, which is negative, and returns the reason. */
-export function countDropped(memory: Memory, counters: number, reason: number): number {
-  addF64(memory, counters + abi.COUNTERS_RECEIVED, 1);
-  addF64(memory, counters + abi.COUNTERS_DROPS - 8 * reason, 1);
-  return reason;
 }

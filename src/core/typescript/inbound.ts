@@ -5,7 +5,8 @@
 import * as abi from '../abi.ts';
 import { addF64, getI32, loadI32, type Memory, putI32 } from './bytes.ts';
 import { configuredKey, configuredMtu, hasOffload, isKeyed, localVm } from './config.ts';
-import { countDropped, countForwarded, isInside, NO_ROOM } from './descriptor.ts';
+import { countDropped, countForwarded } from './counters.ts';
+import { isInside, NO_ROOM } from './descriptor.ts';
 import { checkGre } from './gre.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping.ts';

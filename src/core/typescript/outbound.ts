@@ -4,14 +4,15 @@
  */
 import * as abi from '../abi.ts';
 import { addF64, loadI32, type Memory, putI32 } from './bytes.ts';
-import { configuredKey, configuredTtl, hasOffload, isGreUdp, isKeyed, localVm } from './config.ts';
+import { configuredTtl, hasOffload, isGreUdp, localVm } from './config.ts';
+import { countDropped, countForwarded } from './counters.ts';
 import { freeBlocks, putSegment, takeBlock } from './cut.ts';
-import { countDropped, countForwarded, isInside, NO_ROOM } from './descriptor.ts';
-import { greLength, putGre } from './gre.ts';
+import { isInside, NO_ROOM } from './descriptor.ts';
+import { outerLength, overhead, putOuter } from './encapsulation.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
 import { addCargo, addPiece, freeMessages, markWhole, messageFor } from './messages.ts';
-import { outerPort, UDP_LENGTH } from './transport.ts';
+import { outerPort } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
 import { checkVirtio, completeChecksum, gsoSize, headersLength, isChecksumOpen, putOuterVirtio } from './virtio.ts';
 
@@ -132,26 +133,4 @@ function sendCut(memory: Memory, inner: number, headers: number, size: number, p
     addPiece(memory, message, inner + headers + offset, length);
     addCargo(memory, message, 1, headers + length);
   }
-}
-
-/** Bytes that encapsulation adds on the wire. */
-function overhead(memory: Memory): number {
-  return ipv4.IPV4_LENGTH + (isGreUdp(memory) ? UDP_LENGTH : 0) + greLength(isKeyed(memory));
-}
-
-/** Bytes in the outer headers that the core makes; of GRE-in-UDP, the kernel makes UDP and IPv4. */
-function outerLength(memory: Memory): number {
-  return (isGreUdp(memory) ? 0 : ipv4.IPV4_LENGTH) + greLength(isKeyed(memory));
-}
-
-/** Puts these headers at `p` for an inner packet of `length` bytes. */
-function putOuter(memory: Memory, p: number, length: number, vm: number, ttl: number): void {
-  const keyed = isKeyed(memory);
-  let gre = p;
-  if (!isGreUdp(memory)) {
-    gre += ipv4.IPV4_LENGTH;
-    const total = ipv4.IPV4_LENGTH + greLength(keyed) + length;
-    ipv4.putIpv4(memory, p, total, ttl, localVm(memory), vm);
-  }
-  putGre(memory, gre, keyed, configuredKey(memory));
 }
