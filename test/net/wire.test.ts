@@ -28,6 +28,7 @@ const FIELDS = [
     'gre.flags_and_version',
     'gre.proto',
     'gre.key',
+    'udp.srcport',
     'udp.dstport',
     'udp.checksum.status',
     'icmp.type',
@@ -109,6 +110,9 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
           'gre.key': key,
         });
         expect(packet).toMatchObject({ 'icmp.checksum.status': '1', 'udp.dstport': port });
+        // The dynamic range, but for the one port that Azure drops.
+        if (port !== '') expect(Number(packet['udp.srcport'])).toBeGreaterThanOrEqual(49152);
+        expect(packet['udp.srcport']).not.toBe('65330');
       }
       expect(last(request)).toMatchObject({
         'ip.src': from.address,
