@@ -112,3 +112,35 @@ test('the first mapping that covers an address counts', () => {
     expect(core.vmOf(0x0a10205b)).toBe(0xc0a81020);
   }
 });
+
+test('a slice of half of all addresses', () => {
+  for (const { make } of cores) {
+    const core = make();
+    const one = { overlay: 0x80000000, overlayLength: 1, underlay: 0x01020304, underlayLength: 32 };
+    core.configure({ local: 1, mappings: [one] });
+    expect([0xff010203, 0x80000000, 0x7fffffff].map((address) => core.vmOf(address))).toEqual([
+      0x01020304, 0x01020304, 0,
+    ]);
+  }
+});
+
+test('lengths that do not fit are refused, and a seventeenth mapping', () => {
+  for (const { make } of cores) {
+    const core = make();
+    const over = { overlay: 0x0a000000, overlayLength: 8, underlay: 0x02000000, underlayLength: 10 };
+    for (const [overlayLength, underlayLength] of [
+      [0, 16],
+      [33, 32],
+      [8, 0],
+      [8, 33],
+      [8, 9],
+    ] as const) {
+      expect(() => core.configure({ local: 1, mappings: [{ ...over, overlayLength, underlayLength }] })).toThrow(
+        RangeError,
+      );
+    }
+    const many = (count: number) => ({ local: 1, mappings: Array.from({ length: count }, () => over) });
+    expect(() => core.configure(many(16))).not.toThrow();
+    expect(() => core.configure(many(17))).toThrow(RangeError);
+  }
+});

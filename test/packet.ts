@@ -94,7 +94,7 @@ const viewOf = (packet: Uint8Array) => new DataView(packet.buffer, packet.byteOf
 const checksumOffset = (packet: Uint8Array) => (packet[9] === TCP ? 16 : 6);
 
 /** The sum of the pseudo header of a packet that ends with the IPv4 total length. */
-function pseudoSum(packet: Uint8Array): number {
+export function pseudoSum(packet: Uint8Array): number {
   return sum(packet.subarray(12, 20), (packet[9] as number) + packet.length - headerLength(packet));
 }
 
@@ -207,6 +207,10 @@ export function cut(packet: Uint8Array, size: number): Uint8Array[] {
   if (only && segments.length === 1 && viewOf(only).getUint16(field) === 0) viewOf(only).setUint16(field, 0xffff);
   return segments;
 }
+
+/** `n` packets of a flow that follow each other, of `size` bytes of payload each. */
+export const burst = (n: number, parts: Parts = {}, size = 100) =>
+  cut(packetOf({ payload: payloadOf(n * size), ...parts }), size);
 
 /** An underlay packet with GRE around `inner`, from one VM to another. `header` is the GRE header. */
 export function grePacket(

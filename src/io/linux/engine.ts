@@ -14,7 +14,12 @@ import { enableOffloads, openTun } from './tun.ts';
 export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataPlane> {
   native.requireLinux64();
   const engine = new LinuxEngine(options);
-  await engine.ready;
+  try {
+    await engine.ready;
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
   return engine;
 }
 
@@ -24,6 +29,7 @@ class LinuxEngine implements DataPlane {
   /** How many queues have a tunnel to a VM. */
   readonly #tunnels = new Map<number, number>();
   #closing = false;
+  #failed = false;
   #segments = true;
 
   constructor(options: DataPlaneOptions) {
@@ -39,8 +45,8 @@ class LinuxEngine implements DataPlane {
         this.#segments = false;
       },
       onFailure: (error) => {
-        if (!this.#closing) options.onFailure(error);
-        this.#closing = true;
+        if (!this.#closing && !this.#failed) options.onFailure(error);
+        this.#failed = true;
       },
     };
     const greUdp = coreConfig.encapsulation === 'gre-udp';

@@ -46,13 +46,12 @@ const { fds, core: coreName, coreConfig, offloads, idleTimeout } = workerData as
 const core = loadCore(coreName);
 core.configure(coreConfig);
 attach(OFFLOAD_UDP_SEGMENT);
+let segmentsRefused = false;
 const tun = new TunDevice(fds.tun, core);
 const gre = new GreSocket(fds.gre, core, tun);
 const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, (errno) => {
   // A route through IPsec, or before Linux 6.11 a device without checksum offload, takes no UDP_SEGMENT (udp_send_skb in net/ipv4/udp.c).
-  if (errno !== native.EIO) return;
-  attach(0);
-  post({ kind: 'no-segmentation' });
+  segmentsRefused ||= errno === native.EIO;
 });
 const underlay = coreConfig.encapsulation === 'gre-udp' ? greUdp : gre;
 const forwarder = new Forwarder(core, tun, underlay, (change, vms) => post({ kind: 'tunnels-changed', change, vms }));
@@ -82,6 +81,7 @@ function run(): void {
     if (isReady(TUN)) forwarder.outbound(now);
     if (isReady(GRE)) forwarder.inbound(gre, now);
     if (isReady(GRE_UDP)) forwarder.inbound(greUdp, now);
+    if (segmentsRefused) giveUpSegments();
     if (now >= nextSweep) {
       forwarder.expire(now - idleTimeout);
       nextSweep = now + sweep;
@@ -92,6 +92,13 @@ function run(): void {
 /** Whether the last poll found something at this descriptor, be it an error, which the next read tells. */
 function isReady(i: number): boolean {
   return (waitFor[i * POLLFD_WORDS + 1] as number) >>> 16 !== 0;
+}
+
+/** From now on each datagram is a message. Not at once, as `attach` writes the messages anew: others of the batch may wait to be sent. */
+function giveUpSegments(): void {
+  segmentsRefused = false;
+  attach(0);
+  post({ kind: 'no-segmentation' });
 }
 
 function attach(segmentation: number): void {
