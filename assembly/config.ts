@@ -10,6 +10,7 @@ import {
   CONFIG_MTU,
   CONFIG_OFFLOADS,
   CONFIG_PORTS,
+  CONFIG_SIZE,
   CONFIG_TTL,
   ENCAPSULATION_GRE,
   ENCAPSULATION_GRE_UDP,
@@ -30,6 +31,7 @@ export function configure(local: u32, keyed: i32, key: u32, ttl: u32, encapsulat
   store<u32>(CONFIG + CONFIG_TTL, ttl & 0xff);
   const known = encapsulation === ENCAPSULATION_GRE_UDP ? ENCAPSULATION_GRE_UDP : ENCAPSULATION_GRE;
   store<u32>(CONFIG + CONFIG_ENCAPSULATION, known);
+  memory.fill(CONFIG + CONFIG_MTU, 0, CONFIG_SIZE - CONFIG_MTU);
   store<i32>(CONFIG + CONFIG_MTU, mtu);
   setMappingCount(0);
 }
