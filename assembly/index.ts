@@ -53,12 +53,13 @@ const VMS: usize = SCRATCH + SCRATCH_SIZE - 4 * BATCH_SIZE;
 export function encapsulate(first: i32, count: i32, now: f64): i32 {
   clearChanges();
   clearMessages();
-  const end = max(min(count, BATCH_SIZE), 0);
+  const end = clamp(count, BATCH_SIZE);
+  const start = clamp(first, end);
   if (isTableLarge()) {
-    for (let i = max(first, 0); i < end; i++) store<u32>(VMS + <usize>(4 * i), likelyReceiver(descriptor(i)));
-    warmTunnels(VMS + <usize>(4 * max(first, 0)), end - max(first, 0));
+    for (let i = start; i < end; i++) store<u32>(VMS + <usize>(4 * i), likelyReceiver(descriptor(i)));
+    warmTunnels(VMS + <usize>(4 * start), end - start);
   }
-  for (let i = max(first, 0); i < end; i++) {
+  for (let i = start; i < end; i++) {
     const verdict = encapsulatePacket(descriptor(i), now);
     if (verdict === NO_ROOM) return i;
     setVerdict(descriptor(i), verdict);
@@ -69,19 +70,24 @@ export function encapsulate(first: i32, count: i32, now: f64): i32 {
 export function decapsulate(first: i32, count: i32, now: f64): i32 {
   clearChanges();
   clearMessages();
-  const end = max(min(count, BATCH_SIZE), 0);
-  let i = max(first, 0);
+  const end = clamp(count, BATCH_SIZE);
+  const start = clamp(first, end);
   if (isTableLarge()) {
-    for (let n = i; n < end; n++) store<u32>(VMS + <usize>(4 * n), likelySender(descriptor(n)));
-    warmTunnels(VMS + <usize>(4 * i), end - i);
+    for (let i = start; i < end; i++) store<u32>(VMS + <usize>(4 * i), likelySender(descriptor(i)));
+    warmTunnels(VMS + <usize>(4 * start), end - start);
   }
+  let i = start;
   for (; i < end; i++) {
     const verdict = decapsulatePackets(descriptor(i), now);
     if (verdict === NO_ROOM) break;
     setVerdict(descriptor(i), verdict);
   }
   closeFlows();
-  return min(i, end);
+  return i;
+}
+
+function clamp(value: i32, most: i32): i32 {
+  return max(min(value, most), 0);
 }
 
 export function expire(before: f64): i32 {

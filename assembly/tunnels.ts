@@ -57,7 +57,7 @@ export function warmTunnels(vms: usize, count: i32): void {
     read ^= load<u32>(record(set + (ctz(waysOf(set, vm)) & (TUNNEL_WAYS - 1))));
   }
   // Or else the compiler would leave the reading out.
-  store<u32>(vms, read);
+  if (count > 0) store<u32>(vms, read);
 }
 
 /** Whether there are so many tunnels that `warmTunnels` pays. */

@@ -66,6 +66,10 @@ describe.each(cores)('$name', ({ make }) => {
       expect([core.encapsulate(0, abi.BATCH_SIZE, vm), core.opened().length]).toEqual([abi.BATCH_SIZE, abi.BATCH_SIZE]);
     }
     expect([core.expire(0), core.tunnelCount]).toEqual([0, 65536]);
+    // With so many, a call looks ahead; but not at descriptors that it is not told of.
+    for (const first of [abi.BATCH_SIZE, 2 ** 29, 2 ** 31 - 1]) {
+      expect([core.encapsulate(first, 1, 0), core.decapsulate(first, 1, 0)]).toEqual([1, 1]);
+    }
     let closed = 0;
     for (let n: number = abi.BATCH_SIZE; n === abi.BATCH_SIZE; closed += n) n = core.expire(32768);
     expect([closed, core.tunnelCount]).toEqual([32768, 32768]);
