@@ -21,23 +21,21 @@ export class Forwarder {
 
   /** Moves one batch from container to underlay. `now` is in ms. */
   outbound(now: number): void {
-    const core = this.#core;
-    const count = this.#overlay.read(core);
-    for (let next = 0; next < count; ) {
-      next = core.encapsulate(next, count, now);
-      this.#reportTunnels();
-      this.#underlay.write(core);
-    }
+    this.#move(this.#overlay, 'encapsulate', this.#underlay, now);
   }
 
   /** Moves one batch from an underlay device to container. `now` is in ms. */
   inbound(from: PacketDevice, now: number): void {
+    this.#move(from, 'decapsulate', this.#overlay, now);
+  }
+
+  #move(from: PacketDevice, step: 'encapsulate' | 'decapsulate', to: PacketDevice, now: number): void {
     const core = this.#core;
     const count = from.read(core);
     for (let next = 0; next < count; ) {
-      next = core.decapsulate(next, count, now);
+      next = core[step](next, count, now);
       this.#reportTunnels();
-      this.#overlay.write(core);
+      to.write(core);
     }
   }
 

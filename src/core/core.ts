@@ -28,11 +28,14 @@ export type Direction = 'outbound' | 'inbound';
 /** What packets look like on the underlay: IP protocol 47 (RFC 2784), or UDP port 4754 (RFC 8086). */
 export type Encapsulation = 'gre' | 'gre-udp';
 
+/** Outer time to live, unless a core is told another. */
+export const DEFAULT_TTL = 64;
+
 /** What a VM tells its core. Addresses are u32 numbers. */
 export interface CoreConfig {
   local: number;
   key?: number | undefined;
-  /** Outer time to live; 64 unless given. */
+  /** Outer time to live; DEFAULT_TTL unless given. */
   ttl?: number;
   /** Bytes of the longest inner packet that fits the underlay; 1,476 unless given. */
   mtu?: number;
@@ -85,7 +88,7 @@ export class PacketCore {
       config.local,
       keyed,
       config.key ?? 0,
-      config.ttl ?? 64,
+      config.ttl ?? DEFAULT_TTL,
       encapsulation,
       config.mtu ?? 1476,
     );

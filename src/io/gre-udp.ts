@@ -15,6 +15,9 @@ export function* sourcePorts(): Generator<number> {
   for (let port = FIRST_SOURCE_PORT; port <= LAST_SOURCE_PORT; port++) if (port !== RESERVED_PORT) yield port;
 }
 
+/** What a VM that sends gre cannot do without the destination port. */
+export const WITHOUT_PORT = 'packets of VMs that send gre-udp will not be understood';
+
 /** What it means that the destination port cannot be had. */
 export function portError(cause: unknown): InlayError {
   return new InlayError('ERR_FAILED', `UDP port ${GRE_UDP_PORT} cannot be had: ${errorCode(cause)}`, {

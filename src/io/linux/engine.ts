@@ -4,6 +4,7 @@ import { overhead } from '../../core/core.ts';
 import { mergeTunnels } from '../../core/tunnels.ts';
 import { addCounters, type Counters, type DataPlane, type DataPlaneOptions } from '../../dataplane.ts';
 import { errorCode, InlayError } from '../../errors.ts';
+import { WITHOUT_PORT } from '../gre-udp.ts';
 import { attachGreSegmentation } from './gre-segmentation.ts';
 import { openGreSocket } from './gre-socket.ts';
 import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
@@ -115,7 +116,7 @@ function receiverOf(local: number, shared: boolean, needed: boolean, log: DataPl
     return openGreUdpSocket(local, shared);
   } catch (error) {
     if (needed || !(error instanceof InlayError)) throw error;
-    log.warn({ hint: error.hint }, `${error.message}: packets of VMs that send gre-udp will not be understood`);
+    log.warn({ hint: error.hint }, `${error.message}: ${WITHOUT_PORT}`);
     return -1;
   }
 }

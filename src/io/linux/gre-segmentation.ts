@@ -53,7 +53,7 @@ const exit: Instruction = [0x95, 0, 0, 0, 0];
 /** Attaches the program to the device `name`, whose super-packets have outer headers of `outer` bytes; throws if the kernel cannot. */
 export function attachGreSegmentation(name: string, outer: number): void {
   const ifindex = Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'));
-  const program = load([...markProgram(outer)]);
+  const program = load(markProgram(outer));
   const attributes = new DataView(new ArrayBuffer(LINK_ATTR_SIZE));
   attributes.setUint32(0, program, true);
   attributes.setUint32(4, ifindex, true);

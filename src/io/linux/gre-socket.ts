@@ -5,7 +5,7 @@ import type { PacketCore } from '../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
 import * as native from './native.ts';
 import { attachFilter, type Share } from './share-filter.ts';
-import { enlargeBuffers, Receiver, sendMessages, socketAddress } from './socket.ts';
+import { enlargeBuffers, Receiver, sendMessages, setOption, socketAddress } from './socket.ts';
 import type { TunDevice } from './tun.ts';
 
 /** Opens a socket for GRE packets to and from `local`, a u32 number; returns the descriptor. */
@@ -22,11 +22,7 @@ export function openGreSocket(local: number, share: Share): number {
   }
   const address = socketAddress(local, 0);
   native.must(native.bind(fd, address, address.length), 'bind', 'to the underlay address');
-  native.must(
-    native.setsockopt(fd, native.IPPROTO_IP, native.IP_HDRINCL, native.int(1), 4),
-    'setsockopt',
-    'IP_HDRINCL',
-  );
+  setOption(fd, native.IPPROTO_IP, native.IP_HDRINCL, 1, 'IP_HDRINCL');
   if (share.count > 1) attachFilter(fd, share);
   enlargeBuffers(fd);
   return fd;

@@ -1,25 +1,19 @@
 /** UDP sockets (udp(7)) for GRE-in-UDP (RFC 8086): the kernel cuts long messages into datagrams, and puts datagrams together. */
 
 import { MAX_PORTS, MESSAGES_PER_PORT } from '../../core/abi.ts';
-import type { PacketCore } from '../../core/core.ts';
+import { DEFAULT_TTL, type PacketCore } from '../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
 import { GRE_UDP_PORT, portError, sourcePorts } from '../gre-udp.ts';
 import * as native from './native.ts';
-import { enlargeBuffers, Receiver, sendMessages, socketAddress } from './socket.ts';
+import { enlargeBuffers, Receiver, sendMessages, setOption, socketAddress } from './socket.ts';
 
 /** Messages that are received at once: each may be 64 KiB. */
 const RECEIVED_AT_ONCE = 16;
-const DEFAULT_TTL = 64;
 
 /** Opens the socket that receives datagrams for `local`, a u32 number; with `shared` several can. Throws ERR_FAILED if the port is taken. */
 export function openGreUdpSocket(local: number, shared: boolean): number {
   const fd = openUdpSocket();
-  if (shared)
-    native.must(
-      native.setsockopt(fd, native.SOL_SOCKET, native.SO_REUSEPORT, native.int(1), 4),
-      'setsockopt',
-      'SO_REUSEPORT',
-    );
+  if (shared) setOption(fd, native.SOL_SOCKET, native.SO_REUSEPORT, 1, 'SO_REUSEPORT');
   const address = socketAddress(local, GRE_UDP_PORT);
   try {
     native.must(native.bind(fd, address, address.length), 'bind', `to UDP port ${GRE_UDP_PORT}`);
@@ -56,13 +50,8 @@ function openUdpSocket(): number {
     'socket',
     'for UDP',
   );
-  const { IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_TTL } = native;
-  native.must(
-    native.setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, native.int(IP_PMTUDISC_DO), 4),
-    'setsockopt',
-    'IP_MTU_DISCOVER',
-  );
-  native.must(native.setsockopt(fd, IPPROTO_IP, IP_TTL, native.int(DEFAULT_TTL), 4), 'setsockopt', 'IP_TTL');
+  setOption(fd, native.IPPROTO_IP, native.IP_MTU_DISCOVER, native.IP_PMTUDISC_DO, 'IP_MTU_DISCOVER');
+  setOption(fd, native.IPPROTO_IP, native.IP_TTL, DEFAULT_TTL, 'IP_TTL');
   enlargeBuffers(fd);
   return fd;
 }

@@ -24,6 +24,11 @@ export function socketAddress(address: number, port: number): Uint8Array {
   return bytes;
 }
 
+/** Sets an int option; throws if the kernel refuses it. */
+export function setOption(fd: number, level: number, option: number, value: number, name: string): void {
+  native.must(native.setsockopt(fd, level, option, native.int(value), 4), 'setsockopt', name);
+}
+
 /** Asks for large buffers. Only a wish: without CAP_NET_ADMIN the system's default size stays. */
 export function enlargeBuffers(fd: number): void {
   for (const option of [native.SO_SNDBUFFORCE, native.SO_RCVBUFFORCE]) {

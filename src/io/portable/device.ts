@@ -10,10 +10,14 @@ export interface DeviceListeners {
   onLost?: (cargo: { packets: number; bytes: number }) => void;
 }
 
+/** Most messages that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
+const MAX_UNSENT = 256;
+
 export abstract class EventDevice implements PacketDevice {
   readonly #listeners: DeviceListeners;
   #received: Uint8Array | undefined;
   #peer: number | undefined;
+  #unsent = 0;
 
   constructor(listeners: DeviceListeners) {
     this.#listeners = listeners;
@@ -27,8 +31,21 @@ export abstract class EventDevice implements PacketDevice {
     this.#received = undefined;
   }
 
-  protected lose(cargo: { packets: number; bytes: number }): void {
-    this.#listeners.onLost?.(cargo);
+  /** Sends a copy of a message, for those who send later, when the slot may hold another packet; false if too many wait. */
+  protected sendLater(
+    core: PacketCore,
+    message: number,
+    transmit: (bytes: Buffer, to: string, done: (error: Error | null) => void) => void,
+  ): boolean {
+    if (this.#unsent >= MAX_UNSENT) return false;
+    const bytes = Buffer.from(core.messageBytes(message).buffer);
+    const cargo = core.messageCargo(message);
+    this.#unsent++;
+    transmit(bytes, peerText(core.messagePeer(message)), (error) => {
+      this.#unsent--;
+      if (error) this.#listeners.onLost?.(cargo);
+    });
+    return true;
   }
 
   protected fail(error: Error): void {
@@ -53,6 +70,6 @@ export abstract class EventDevice implements PacketDevice {
 }
 
 /** An address in network order, read as a little-endian number (`PacketCore.messagePeer`), as text. */
-export function peerText(peer: number): string {
+function peerText(peer: number): string {
   return `${peer & 255}.${(peer >>> 8) & 255}.${(peer >>> 16) & 255}.${peer >>> 24}`;
 }

@@ -7,6 +7,7 @@ import { type Counters, countersOf, type DataPlane, type DataPlaneOptions, sweep
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
 import type { PacketDevice } from '../device.ts';
+import { WITHOUT_PORT } from '../gre-udp.ts';
 import type { DeviceListeners } from './device.ts';
 import { RawGreSocket } from './gre-socket.ts';
 import { PortableGreUdpSocket } from './gre-udp-socket.ts';
@@ -30,7 +31,7 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
     const greUdp = await PortableGreUdpSocket.open(local, sources, listeners).catch((error) => {
       // Needed only where this VM sends it, too.
       if (isGreUdp) throw error;
-      options.log.warn(`${error.message}: packets of VMs that send gre-udp will not be understood`);
+      options.log.warn(`${error.message}: ${WITHOUT_PORT}`);
     });
     if (greUdp) devices.push(greUdp);
     // The device last: it is the one that has to be taken away again if something fails.

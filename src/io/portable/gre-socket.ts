@@ -2,14 +2,12 @@
 import { rawSocketError } from '../../capabilities.ts';
 import type { PacketCore } from '../../core/core.ts';
 import { InlayError } from '../../errors.ts';
-import { type DeviceListeners, EventDevice, peerText } from './device.ts';
+import { type DeviceListeners, EventDevice } from './device.ts';
 
 const IPPROTO_GRE = 47;
 /** Sends whole packets, header included, and receives none (raw(7)). */
 const IPPROTO_RAW = 255;
 const MAX_PACKET = 65535;
-/** Most packets that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
-const MAX_UNSENT = 256;
 
 /**
  * Two sockets, because one that sends as well is starved of receiving; and the package fills one receive buffer again and again, so a
@@ -18,7 +16,6 @@ const MAX_UNSENT = 256;
 export class RawGreSocket extends EventDevice {
   readonly #receiver: import('raw-socket').Socket;
   readonly #sender: import('raw-socket').Socket;
-  #unsent = 0;
 
   static async open(listeners: DeviceListeners): Promise<RawGreSocket> {
     let raw: typeof import('raw-socket');
@@ -47,16 +44,7 @@ export class RawGreSocket extends EventDevice {
   }
 
   protected send(core: PacketCore, message: number): boolean {
-    if (this.#unsent >= MAX_UNSENT) return false;
-    // The package sends later, when the slot may hold another packet: these bytes are a copy.
-    const packet = Buffer.from(core.messageBytes(message).buffer);
-    const cargo = core.messageCargo(message);
-    this.#unsent++;
-    this.#sender.send(packet, 0, packet.length, peerText(core.messagePeer(message)), (error) => {
-      this.#unsent--;
-      if (error) this.lose(cargo);
-    });
-    return true;
+    return this.sendLater(core, message, (bytes, to, done) => this.#sender.send(bytes, 0, bytes.length, to, done));
   }
 
   close(): void {

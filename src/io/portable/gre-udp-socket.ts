@@ -5,16 +5,12 @@ import { MESSAGES_PER_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
 import { GRE_UDP_PORT, portError, sourcePorts } from '../gre-udp.ts';
-import { type DeviceListeners, EventDevice, peerText } from './device.ts';
-
-/** Most datagrams that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
-const MAX_UNSENT = 256;
+import { type DeviceListeners, EventDevice } from './device.ts';
 
 /** One socket receives; as many as the core has ports send. */
 export class PortableGreUdpSocket extends EventDevice {
   readonly #receiver: Socket;
   readonly #sources: readonly Socket[];
-  #unsent = 0;
 
   /** `local` is this VM's underlay address as text. Throws ERR_FAILED if the port is taken. */
   static async open(local: string, sources: number, listeners: DeviceListeners): Promise<PortableGreUdpSocket> {
@@ -41,16 +37,8 @@ export class PortableGreUdpSocket extends EventDevice {
   }
 
   protected send(core: PacketCore, message: number): boolean {
-    if (this.#unsent >= MAX_UNSENT) return false;
     const source = this.#sources[Math.floor(message / MESSAGES_PER_PORT)] as Socket;
-    const cargo = core.messageCargo(message);
-    this.#unsent++;
-    // The socket sends later, when the slot may hold another packet: these bytes are a copy.
-    source.send(core.messageBytes(message), GRE_UDP_PORT, peerText(core.messagePeer(message)), (error) => {
-      this.#unsent--;
-      if (error) this.lose(cargo);
-    });
-    return true;
+    return this.sendLater(core, message, (bytes, to, done) => source.send(bytes, GRE_UDP_PORT, to, done));
   }
 
   close(): void {
