@@ -26,7 +26,7 @@ import { countDropped, countForwarded } from './counters';
 import { putSegment } from './cut';
 import { address, bytes, isInside, setPeer } from './descriptor';
 import { messageFor, outerLength, overhead, putOuter, sourcePort } from './encapsulation';
-import { checkIpv4, destination, IPV4_LENGTH, MAX_TOTAL_LENGTH, source, totalLength } from './ipv4';
+import { checkIpv4, destination, IPV4_LENGTH, MAX_TOTAL_LENGTH, protocol, source, totalLength } from './ipv4';
 import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
 import {
   addCargo,
@@ -39,8 +39,9 @@ import {
   setWhole,
   takeBlock,
 } from './messages';
+import { PROTOCOL_TCP } from './transport';
 import { useTunnel } from './tunnels';
-import { checkOffload, completeChecksum, gsoSize, headersLength, isUsual, putVirtio } from './virtio';
+import { checkOffload, completeChecksum, gsoSize, headersLength, isTcpOpen, putVirtio } from './virtio';
 
 /** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. */
 export function encapsulatePacket(d: usize, now: f64): i32 {
@@ -103,8 +104,10 @@ function send(virtio: usize, p: usize, vm: u32, port: i32): void {
   addPiece(messageFor(port, vm, outerLength() + length, length), outer, outerLength() + length);
 }
 
+/** Whoever receives a super-packet whole from a raw socket is not told where its datagrams end; only TCP needs no such thing. */
 function fitsWhole(virtio: usize, p: usize): bool {
-  return !isGreUdp() && totalLength(p) + overhead() <= MAX_TOTAL_LENGTH && isUsual(virtio, p);
+  if (isGreUdp() || protocol(p) !== PROTOCOL_TCP) return false;
+  return totalLength(p) + overhead() <= MAX_TOTAL_LENGTH && isTcpOpen(virtio, p);
 }
 
 /** The kernel gets the super-packet back, as one of GRE; it forwards it, which takes one from the time to live. */

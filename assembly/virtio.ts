@@ -14,15 +14,7 @@ import {
 } from '../src/core/abi';
 import { fold, sum } from './checksum';
 import { headerLength, isFragment, protocol, totalLength } from './ipv4';
-import {
-  PROTOCOL_TCP,
-  PROTOCOL_UDP,
-  TCP_CHECKSUM,
-  TCP_MIN_LENGTH,
-  tcpLength,
-  UDP_CHECKSUM,
-  UDP_LENGTH,
-} from './transport';
+import { PROTOCOL_TCP, PROTOCOL_UDP, TCP_CHECKSUM, TCP_MIN_LENGTH, tcpLength, UDP_LENGTH } from './transport';
 
 const NEEDS_CHECKSUM: u32 = 1;
 export const GSO_NONE: u32 = 0;
@@ -44,10 +36,9 @@ export function checkOffload(v: usize, p: usize): i32 {
   return segments > MAX_SEGMENTS ? DROP_BAD_OFFLOAD : segments;
 }
 
-/** Whether the header of a super-packet leaves its checksum open at the usual place, so that the kernel will take it back whole. */
-export function isUsual(v: usize, p: usize): bool {
-  const offset = protocol(p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
-  if (!needsChecksum(v) || <usize>load<u16>(v + VIRTIO_CHECKSUM_OFFSET) !== offset) return false;
+/** Whether the header of a TCP super-packet leaves its checksum open at the usual place, so that the kernel will take it back whole. */
+export function isTcpOpen(v: usize, p: usize): bool {
+  if (!needsChecksum(v) || <usize>load<u16>(v + VIRTIO_CHECKSUM_OFFSET) !== TCP_CHECKSUM) return false;
   return <i32>load<u16>(v + VIRTIO_CHECKSUM_START) === headerLength(p);
 }
 

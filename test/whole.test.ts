@@ -21,9 +21,8 @@ describe.each(cores)('$name', ({ make }) => {
       parts: { tcpOptions: timestamps, ipOptions: [1, 1, 1, 1] },
       header: [0x20, 0, 8, 0, 1, 2, 3, 4],
     },
-    { name: 'UDP', vm: {}, parts: { protocol: 17 }, header: [0, 0, 8, 0] },
     // All flags, the bit ECN, a header length that is none.
-    { name: 'UDP, much said', vm: {}, parts: { protocol: 17 }, header: [0, 0, 8, 0], said: [255, 0x85, 255, 255] },
+    { name: 'TCP, much said', vm: {}, parts: {}, header: [0, 0, 8, 0], said: [255, 0x81, 255, 255] },
   ])('whole: $name', ({ vm, parts, header, said = [] }) => {
     const core = coreOf(make, { ...vm, offloads });
     const frame = wire.edited(wire.superFrame(long(parts), 1000), 0, ...said);
@@ -37,7 +36,7 @@ describe.each(cores)('$name', ({ make }) => {
       headerLength: outer + wire.headersLength(packet),
       size: 1000,
       start: outer + ip,
-      offset: parts.protocol === 17 ? 6 : 16,
+      offset: 16,
     });
     expect(made.map(({ bytes, whole, peer }) => [hex(bytes), whole, peer])).toEqual([[hex(expected), true, B]]);
     expect(core.messagePieces(0)).toBe(1);
@@ -73,6 +72,8 @@ describe.each(cores)('$name', ({ make }) => {
       frame: wire.edited(wire.superFrame(long({ ipOptions: [1, 1, 1, 1] }), 1000), abi.VIRTIO_CHECKSUM_START, 20),
       packets: 3,
     },
+    // Who gets it whole from a raw socket could not tell where its datagrams end.
+    { name: 'UDP', frame: wire.superFrame(long({ protocol: 17 }), 1000), packets: 3 },
     {
       name: 'UDP with the offset of TCP',
       frame: wire.edited(wire.superFrame(long({ protocol: 17 }), 1000), abi.VIRTIO_CHECKSUM_OFFSET, 16),

@@ -12,7 +12,7 @@ const VMS = { a: '192.168.16.32', b: '192.168.16.33' };
 const HOLDER =
   "const s = require('dgram').createSocket('udp4').bind(4754, () => console.log('bound')); process.stdin.resume().on('end', () => s.close());";
 
-describe.skipIf(skip('formats', await missing('ping')))('formats', () => {
+describe.skipIf(skip('formats', await missing('ping', 'python3')))('formats', () => {
   let lab: Lab;
 
   beforeAll(async () => {
@@ -80,6 +80,45 @@ describe.skipIf(skip('formats', await missing('ping')))('formats', () => {
           inbound: { packets: 10 },
         });
       }
+    });
+  });
+
+  // Five super-packets of 20 datagrams each, by UDP_SEGMENT (<linux/udp.h>).
+  const sender = [
+    'import socket',
+    's = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)',
+    's.setsockopt(17, 103, 1000)',
+    "for i in range(5): s.sendto(bytes(20000), ('10.16.33.1', 9000))",
+  ].join('\n');
+  const receiver = [
+    'import socket',
+    's = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)',
+    "s.bind(('10.16.33.1', 9000))",
+    's.settimeout(10)',
+    "print('bound', flush=True)",
+    'print([len(s.recv(65535)) for i in range(100)])',
+  ].join('\n');
+  test.each([
+    ['gre', ['--gre-segmentation', 'core']],
+    ['gre', ['--gre-segmentation', 'kernel']],
+    ['gre-udp', []],
+  ])('datagrams arrive as they were sent: %s %j', async (encapsulation, words) => {
+    const flags = ['--encapsulation', encapsulation, ...words];
+    await withDaemons({ a: flags, b: flags }, async () => {
+      const python = lab.start('b', ['timeout', '20', 'python3', '-c', receiver], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      let output = '';
+      const ended = new Promise((resolve) => python.once('close', resolve));
+      await new Promise<void>((resolve) =>
+        python.stdout?.on('data', (chunk) => {
+          output += chunk;
+          resolve();
+        }),
+      );
+      await lab.must('a', ['python3', '-c', sender]);
+      await ended;
+      expect(output).toBe(`bound\n${JSON.stringify(Array(100).fill(1000)).replaceAll(',', ', ')}\n`);
     });
   });
 

@@ -12,7 +12,7 @@ import { outerLength, overhead, putOuter } from './encapsulation.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
 import { addCargo, addPiece, freeMessages, markWhole, messageFor } from './messages.ts';
-import { outerPort } from './transport.ts';
+import { outerPort, PROTOCOL_TCP } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
 import { checkVirtio, completeChecksum, gsoSize, headersLength, isChecksumOpen, putOuterVirtio } from './virtio.ts';
 
@@ -91,11 +91,12 @@ function sendSingle(memory: Memory, inner: number, port: number, vm: number): vo
   addCargo(memory, message, 1, length);
 }
 
-/** Whether the super-packet, whose virtio header is at `virtio`, goes back to the kernel, which can cut it. */
+/** Whether the super-packet, whose virtio header is at `virtio`, goes back to the kernel, which can cut it. TCP only: of UDP the receiver could not tell the datagrams. */
 function staysWhole(memory: Memory, virtio: number, inner: number): boolean {
   return (
     hasOffload(memory, abi.OFFLOAD_GRE_SEGMENT) &&
     !isGreUdp(memory) &&
+    ipv4.protocol(memory, inner) === PROTOCOL_TCP &&
     overhead(memory) + ipv4.totalLength(memory, inner) <= ipv4.MAX_TOTAL_LENGTH &&
     isChecksumOpen(memory, virtio, inner)
   );
