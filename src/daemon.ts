@@ -105,6 +105,7 @@ class Daemon {
       queues,
       greSegmentation: this.#config.greSegmentation,
       idleTimeout: this.#config.idleTimeout,
+      busyPoll: this.#config.busyPoll,
       log: this.#log,
       onTunnels: (change, vms) => {
         for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);

@@ -30,6 +30,8 @@ export interface DataPlaneOptions {
   queues: number;
   /** ms */
   idleTimeout: number;
+  /** ms that a worker looks for packets without sleeping, after it found some (engine linux). */
+  busyPoll: number;
   log: Log;
   onTunnels: TunnelListener;
   /** Called once if forwarding ends by itself, as when the device is deleted. */

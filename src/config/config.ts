@@ -20,6 +20,8 @@ export interface Config {
   runDir: string;
   /** ms */
   idleTimeout: number;
+  /** ms */
+  busyPoll: number;
   logLevel: 'debug' | 'info' | 'warn' | 'error';
 }
 
@@ -63,16 +65,21 @@ export function loadConfig(flags: Flags, file?: string): Config {
     queues: values.queues,
     runDir: values['run-dir'],
     idleTimeout: values['idle-timeout'],
+    busyPoll: values['busy-poll'],
     logLevel: values['log-level'],
   };
 }
 
 /** Throws ERR_CONFIG for what only the linux engine can do. */
-function checkEngine({ engine, encapsulation, queues, 'gre-segmentation': segmentation }: WithDefaults): void {
+function checkEngine(values: WithDefaults): void {
+  const { engine, encapsulation, queues } = values;
   if (engine === 'portable' && queues > 1) {
     throw new InlayError('ERR_CONFIG', `queues ${queues}: expected 1 with engine portable, which has one thread`);
   }
-  if (segmentation === 'kernel' && (engine !== 'linux' || encapsulation !== 'gre')) {
+  if (engine === 'portable' && values['busy-poll'] > 0) {
+    throw new InlayError('ERR_CONFIG', 'busy-poll: expected none with engine portable, whose event loop sleeps');
+  }
+  if (values['gre-segmentation'] === 'kernel' && (engine !== 'linux' || encapsulation !== 'gre')) {
     throw new InlayError('ERR_CONFIG', 'gre-segmentation kernel: expected engine linux and encapsulation gre with it');
   }
 }

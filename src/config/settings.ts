@@ -41,16 +41,22 @@ function wholeNumber(min: number, max: number) {
   );
 }
 
-const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
-const DURATION = 'expected a duration such as 60s, 500ms or 5m';
-/** A duration; the value is in ms. */
-const duration = v.pipe(
-  v.string(DURATION),
-  v.regex(/^\d+(ms|s|m|h)$/, DURATION),
-  v.transform((text) => Number.parseInt(text, 10) * UNITS[text.replace(/^\d+/, '') as keyof typeof UNITS]),
-  v.minValue(100, 'expected at least 100ms'),
-  v.maxValue(7 * 24 * UNITS.h, 'expected at most 168h'),
-);
+const UNITS = { us: 0.001, ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
+/** A duration between two others; the value is in ms. */
+function duration(min: string, max: string, example: string) {
+  const expected = `expected a duration such as ${example}`;
+  return v.pipe(
+    v.string(expected),
+    v.regex(/^\d+(us|ms|s|m|h)$/, expected),
+    v.transform(milliseconds),
+    v.minValue(milliseconds(min), `expected at least ${min}`),
+    v.maxValue(milliseconds(max), `expected at most ${max}`),
+  );
+}
+
+function milliseconds(text: string): number {
+  return Number.parseInt(text, 10) * UNITS[text.replace(/^\d+/, '') as keyof typeof UNITS];
+}
 
 /**
  * Linux: IFNAMSIZ is 16 bytes with the final zero; no slash, no white space (dev_valid_name in net/core/dev.c); % asks for a number; all
@@ -142,7 +148,14 @@ export const settings = {
     placeholder: 'DURATION',
     description: 'a tunnel without packets for this long goes',
     default: '60s',
-    schema: duration,
+    schema: duration('100ms', '168h', '60s, 500ms or 5m'),
+  },
+  'busy-poll': {
+    placeholder: 'DURATION',
+    description:
+      'how long to look for the next packet without sleeping, after one: shorter round trips for more CPU time (engine linux)',
+    default: '0s',
+    schema: duration('0s', '1s', '50us or 2ms'),
   },
   'log-level': {
     placeholder: 'LEVEL',

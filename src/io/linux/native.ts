@@ -113,6 +113,7 @@ export const poll = pollFunction as (fds: Pointer, count: number, timeout: numbe
 export function pollAsync(fds: Pointer, count: number, timeout: number, done: () => void): void {
   pollFunction.async(fds, count, timeout, done);
 }
+export const schedYield = lib.func('int sched_yield()') as () => number;
 export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') as (
   initial: number,
   flags: number,

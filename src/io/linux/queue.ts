@@ -32,8 +32,15 @@ export class Queue {
     listeners: QueueListeners,
   ) {
     this.#wakeFd = native.must(native.eventfd(0, native.O_NONBLOCK | native.O_CLOEXEC), 'eventfd', 'for the worker');
-    const { core, coreConfig, offloads, idleTimeout } = options;
-    const workerData: WorkerOptions = { fds: { ...fds, wake: this.#wakeFd }, core, coreConfig, offloads, idleTimeout };
+    const { core, coreConfig, offloads, idleTimeout, busyPoll } = options;
+    const workerData: WorkerOptions = {
+      fds: { ...fds, wake: this.#wakeFd },
+      core,
+      coreConfig,
+      offloads,
+      idleTimeout,
+      busyPoll,
+    };
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
     const end = (error: Error) => {
       this.#closing = true;

@@ -1,4 +1,5 @@
 /** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
+import { performance } from 'node:perf_hooks';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { OFFLOAD_UDP_SEGMENT } from '../../core/abi.ts';
 import type { CoreConfig, CoreName } from '../../core/core.ts';
@@ -30,6 +31,8 @@ export interface WorkerOptions {
   offloads: number;
   /** ms */
   idleTimeout: number;
+  /** ms that the worker looks for packets without sleeping, after it found some. */
+  busyPoll: number;
 }
 
 export type WorkerRequest = 'counters' | 'tunnels' | 'close';
@@ -41,7 +44,7 @@ export type WorkerMessage =
 
 if (!parentPort) throw new Error('this file is a worker');
 const port = parentPort;
-const { fds, core: coreName, coreConfig, offloads, idleTimeout } = workerData as WorkerOptions;
+const { fds, core: coreName, coreConfig, offloads, idleTimeout, busyPoll } = workerData as WorkerOptions;
 
 const core = loadCore(coreName);
 core.configure(coreConfig);
@@ -73,10 +76,15 @@ function run(): void {
   const sweep = sweepInterval(idleTimeout);
   let now = performance.now();
   let nextSweep = now + sweep;
+  let sleepy = now;
   for (;;) {
+    const isBusy = now < sleepy;
     const timeout = core.tunnelCount > 0 ? Math.max(Math.ceil(nextSweep - now), 0) : -1;
-    native.poll(waitPointer, waitFor.length / POLLFD_WORDS, timeout);
+    const found = native.poll(waitPointer, waitFor.length / POLLFD_WORDS, isBusy ? 0 : timeout);
     now = performance.now();
+    if (found > 0) sleepy = now + busyPoll;
+    // Whoever makes the next packet, or takes the last, may need this core.
+    else if (isBusy) native.schedYield();
     if (isReady(WAKE) && answerRequests() === 'close') return;
     if (isReady(TUN)) forwarder.outbound(now);
     if (isReady(GRE)) forwarder.inbound(gre, now);
