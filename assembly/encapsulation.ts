@@ -1,5 +1,5 @@
 /** What packets look like on the underlay: GRE in IPv4 (RFC 2784), or in UDP (RFC 8086), whose datagrams the kernel cuts out of long messages. */
-import { OFFLOAD_UDP_SEGMENT, PACKETS_PER_MESSAGE } from '../src/core/abi';
+import { GRE_UDP_PORT, OFFLOAD_UDP_SEGMENT, PACKETS_PER_MESSAGE } from '../src/core/abi';
 import { hasOffload, isGreUdp, local, ports } from './config';
 import { greLength, putGre } from './gre';
 import { IPV4_LENGTH, MAX_TOTAL_LENGTH, putIpv4 } from './ipv4';
@@ -17,8 +17,6 @@ import {
 } from './messages';
 import { flowHash, portOf, UDP_LENGTH } from './transport';
 
-/** RFC 8086 §5 (IANA: gre-in-udp). */
-const GRE_UDP_PORT: u32 = 4754;
 const MAX_DATAGRAM: i32 = MAX_TOTAL_LENGTH - IPV4_LENGTH - UDP_LENGTH;
 
 /** Bytes that the outer headers add to a packet, those of the kernel's among them. */

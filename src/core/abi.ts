@@ -146,6 +146,8 @@ export const HEADER_BLOCK_SIZE = 192;
 
 export const ENCAPSULATION_GRE = 0;
 export const ENCAPSULATION_GRE_UDP = 1;
+/** Destination port of GRE-in-UDP (RFC 8086 §5; IANA: gre-in-udp). */
+export const GRE_UDP_PORT = 4754;
 
 // What the host's devices can do.
 

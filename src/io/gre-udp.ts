@@ -1,8 +1,6 @@
 /** GRE-in-UDP (RFC 8086): what both engines' sockets have in common. */
+import { GRE_UDP_PORT } from '../core/abi.ts';
 import { errorCode, InlayError } from '../errors.ts';
-
-/** Destination port of every datagram (RFC 8086 §5). */
-export const GRE_UDP_PORT = 4754;
 
 /** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.1). */
 const FIRST_SOURCE_PORT = 49152;

@@ -19,8 +19,6 @@ const CONTROL_BYTES = 18;
 const CONTROL_SPACE = 24;
 /** The most that one sendmsg(2) can take for UDP over IPv4: 65,535 less 20 and 8. */
 const MAX_UDP_PAYLOAD = 65507;
-/** Destination port of GRE-in-UDP (RFC 8086 §3.2). */
-const GRE_UDP_PORT = 4754;
 
 // Once: what stays the same.
 
@@ -80,7 +78,7 @@ export function messageFor(memory: Memory, port: number, vm: number, length: num
     if (joins(memory, last, vm, length)) return last;
   }
   const message = openMessage(memory, port);
-  putU16(memory, nameOf(message) + abi.NAME_PORT, isUdp ? GRE_UDP_PORT : 0);
+  putU16(memory, nameOf(message) + abi.NAME_PORT, isUdp ? abi.GRE_UDP_PORT : 0);
   putI32(memory, nameOf(message) + abi.NAME_ADDRESS, vm);
   return message;
 }

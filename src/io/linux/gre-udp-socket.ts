@@ -1,9 +1,9 @@
 /** UDP sockets (udp(7)) for GRE-in-UDP (RFC 8086): the kernel cuts long messages into datagrams, and puts datagrams together. */
 
-import { MAX_PORTS, MESSAGES_PER_PORT } from '../../core/abi.ts';
+import { GRE_UDP_PORT, MAX_PORTS, MESSAGES_PER_PORT } from '../../core/abi.ts';
 import { DEFAULT_TTL, type PacketCore } from '../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
-import { GRE_UDP_PORT, portError, sourcePorts } from '../gre-udp.ts';
+import { portError, sourcePorts } from '../gre-udp.ts';
 import * as native from './native.ts';
 import { enlargeBuffers, Receiver, sendMessages, setOption, socketAddress } from './socket.ts';
 

@@ -1,10 +1,10 @@
 /** GRE-in-UDP (RFC 8086) through Node's own UDP sockets. */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { MESSAGES_PER_PORT } from '../../core/abi.ts';
+import { GRE_UDP_PORT, MESSAGES_PER_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
-import { GRE_UDP_PORT, portError, sourcePorts } from '../gre-udp.ts';
+import { portError, sourcePorts } from '../gre-udp.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 
 /** One socket receives; as many as the core has ports send. */
