@@ -114,13 +114,19 @@ class Daemon {
         this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
     });
     await setUpNetwork(
-      { device, local, mappings, mtu: this.#mtu, encapsulation, reinjects: this.#config.greSegmentation === 'kernel' },
+      {
+        ...{ device, local, mappings, mtu: this.#mtu, encapsulation },
+        reinjects: engine === 'linux' && encapsulation === 'gre' && this.#config.greSegmentation !== 'core',
+      },
       this.#journal,
       this.#log,
     );
     this.#state = 'running';
-    const { pid, vm, overlayAddress, mtu } = await this.#status();
-    this.#log.info({ pid, vm, overlayAddress, device, core, engine, encapsulation, queues, mtu }, 'ready');
+    const { pid, vm, overlayAddress, segmentation, mtu } = await this.#status();
+    this.#log.info(
+      { pid, vm, overlayAddress, device, core, engine, encapsulation, segmentation, queues, mtu },
+      'ready',
+    );
   }
 
   /** Undoes whatever `start` got done; each step is tried, whatever became of the one before. */
@@ -172,6 +178,7 @@ class Daemon {
       core,
       engine,
       encapsulation,
+      segmentation: this.#dataPlane?.segmentation ?? 'core',
       queues,
       mtu: this.#mtu,
       tunnels: counters.tunnels,

@@ -6,6 +6,8 @@ import type { Log } from './log.ts';
 
 /** What forwards packets: device, socket and core, in a thread or an event loop of their own. */
 export interface DataPlane {
+  /** Who cuts super-packets now. */
+  readonly segmentation: 'core' | 'kernel';
   /** Counters of both directions, and how many tunnels are open. */
   counters(): Promise<Counters>;
   /** All open tunnels, and the present time on the clock of their first and last use, in ms. */
@@ -24,8 +26,8 @@ export interface DataPlaneOptions {
   device: string;
   core: CoreName;
   coreConfig: CoreConfig;
-  /** Who cuts super-packets of GRE (engine linux). */
-  greSegmentation: 'core' | 'kernel';
+  /** Who cuts TCP super-packets of GRE (engine linux). */
+  greSegmentation: 'auto' | 'core' | 'kernel';
   /** TUN queues, each with a worker of its own. */
   queues: number;
   /** ms */

@@ -1,5 +1,5 @@
 /** Sets up the machine's side of the overlay: addresses, routes and sysctls, each noted in the journal first. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { type Address, contains, formatAddress, formatPrefix } from './address.ts';
 import { PACKETS_PER_MESSAGE } from './core/abi.ts';
 import type { Encapsulation } from './core/core.ts';
@@ -94,16 +94,6 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
 
 /** Lets the kernel forward packets that come from our device with this VM's own underlay address as their source. */
 function allowReinjection(device: string, journal: Journal): void {
-  // The stricter of this and the device's own counts (Documentation/networking/ip-sysctl.rst).
-  if (readFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', 'utf8').trim() === '1') {
-    throw new InlayError(
-      'ERR_FAILED',
-      'net.ipv4.conf.all.rp_filter is 1: packets that the kernel is to cut would be dropped',
-      {
-        hint: 'sysctl -w net.ipv4.conf.all.rp_filter=2, or --gre-segmentation core',
-      },
-    );
-  }
   const conf = `/proc/sys/net/ipv4/conf/${device}`;
   journal.sysctl(`${conf}/accept_local`, '1');
   journal.sysctl(`${conf}/rp_filter`, '0');

@@ -27,6 +27,8 @@ export interface Status {
   core: string;
   engine: string;
   encapsulation: string;
+  /** Who cuts TCP super-packets, now. */
+  segmentation: 'core' | 'kernel';
   queues: number;
   mtu: number;
   tunnels: number;

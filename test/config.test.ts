@@ -44,6 +44,7 @@ const YAML = 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0/16\n';
 const DEFAULTS = {
   mappings: ['10.0.0.0/8 192.168.0.0/16'],
   ...{ local: undefined, device: 'inlay0', encapsulation: 'gre', key: undefined, core: 'wasm', engine: 'linux' },
+  ...{ greSegmentation: 'auto', queues: 1, busyPoll: 0 },
   ...{ runDir: '/run/inlay', idleTimeout: 60_000, logLevel: 'info' },
 };
 /** Every setting, none of them the default. */
@@ -100,6 +101,9 @@ describe('good', () => {
     ['idle-timeout, least', 'idle-timeout: 100ms', { idleTimeout: 100 }],
     ['idle-timeout, greatest', 'idle-timeout: 168h', { idleTimeout: 604_800_000 }],
     ['idle-timeout, seconds', 'idle-timeout: 90s', { idleTimeout: 90_000 }],
+    ['busy-poll, least', 'busy-poll: 0ms', { busyPoll: 0 }],
+    ['busy-poll, greatest', 'busy-poll: 1s', { busyPoll: 1000 }],
+    ['busy-poll, microseconds', 'busy-poll: 50us', { busyPoll: 0.05 }],
     ['device, longest', 'device: abcdefghijklmno', { device: 'abcdefghijklmno' }],
     ['device, odd characters', 'device: "!$&.-9;~"', { device: '!$&.-9;~' }],
     ['run-dir, longest', `run-dir: /${'d'.repeat(89)}`, { runDir: `/${'d'.repeat(89)}` }],
@@ -146,9 +150,11 @@ describe('bad values', () => {
     ['idle-timeout: -1s', '3:15', `idle-timeout "-1s": ${DURATION}`],
     ['idle-timeout: 1.5s', '3:15', `idle-timeout "1.5s": ${DURATION}`],
     ['idle-timeout: 1d', '3:15', `idle-timeout "1d": ${DURATION}`],
+    ['busy-poll: 1001ms', '3:12', 'busy-poll "1001ms": expected at most 1s'],
+    ['busy-poll: 50', '3:12', 'busy-poll 50: expected a duration such as 50us or 2ms'],
     ['encapsulation: vxlan', '3:16', 'encapsulation "vxlan": expected gre or gre-udp'],
     ['queues: 0', '3:9', 'queues 0: expected a number from 1 to 64'],
-    ['gre-segmentation: nic', '3:19', 'gre-segmentation "nic": expected core or kernel'],
+    ['gre-segmentation: nic', '3:19', 'gre-segmentation "nic": expected auto, core or kernel'],
     ['core: WASM', '3:7', 'core "WASM": expected wasm or typescript'],
     ['engine: 5', '3:9', 'engine 5: expected linux or portable'],
     ['run-dir: ""', '3:10', `run-dir "": ${RUN_DIR}`],
@@ -268,6 +274,15 @@ describe('bad flags', () => {
     [
       { ...PAIR, underlay: '10.0.0.0/16' },
       'overlay 10.0.0.0/8 and underlay 10.0.0.0/16 overlap: expected two separate prefixes',
+    ],
+    [{ ...PAIR, engine: 'portable', queues: '2' }, 'queues 2: expected 1 with engine portable, which has one thread'],
+    [
+      { ...PAIR, engine: 'portable', 'busy-poll': '1ms' },
+      'busy-poll: expected none with engine portable, whose event loop sleeps',
+    ],
+    [
+      { ...PAIR, encapsulation: 'gre-udp', 'gre-segmentation': 'kernel' },
+      'gre-segmentation kernel: expected engine linux and encapsulation gre with it',
     ],
   ])('%o', (flags, message, hint) => expect(errorOf(flags)).toEqual({ exitCode: 78, message, hint }));
 

@@ -15,7 +15,7 @@ export interface Config {
   key: number | undefined;
   core: 'wasm' | 'typescript';
   engine: 'linux' | 'portable';
-  greSegmentation: 'core' | 'kernel';
+  greSegmentation: 'auto' | 'core' | 'kernel';
   queues: number;
   runDir: string;
   /** ms */

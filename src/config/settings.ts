@@ -128,9 +128,9 @@ export const settings = {
   'gre-segmentation': {
     placeholder: 'WHERE',
     description:
-      'who cuts super-packets of gre: core, or kernel (several times faster; they then pass the FORWARD chain, and rp_filter must not be strict)',
-    default: 'core',
-    schema: oneOf(['core', 'kernel']),
+      'who cuts TCP super-packets of gre (engine linux): the core; the kernel, which is several times faster and forwards them; or auto, the kernel where no firewall stands in the way',
+    default: 'auto',
+    schema: oneOf(['auto', 'core', 'kernel']),
   },
   queues: {
     placeholder: 'NUMBER',

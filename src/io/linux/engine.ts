@@ -1,15 +1,13 @@
 /** The linux engine, as the main thread sees it: opens device and sockets, and hands them to one forwarding worker for each queue. */
-import { OFFLOAD_GRE_SEGMENT } from '../../core/abi.ts';
-import { overhead } from '../../core/core.ts';
 import { mergeTunnels } from '../../core/tunnels.ts';
 import { addCounters, type Counters, type DataPlane, type DataPlaneOptions } from '../../dataplane.ts';
-import { errorCode, InlayError } from '../../errors.ts';
+import { InlayError } from '../../errors.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
-import { attachGreSegmentation } from './gre-segmentation.ts';
 import { openGreSocket } from './gre-socket.ts';
 import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
 import * as native from './native.ts';
 import { Queue, type QueueListeners } from './queue.ts';
+import { Segmentation } from './segmentation.ts';
 import { enableOffloads, openTun } from './tun.ts';
 
 export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataPlane> {
@@ -26,7 +24,8 @@ export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataP
 
 class LinuxEngine implements DataPlane {
   readonly ready: Promise<unknown>;
-  readonly #queues: Queue[];
+  readonly #segmentation: Segmentation;
+  #queues: Queue[] = [];
   /** How many queues have a tunnel to a VM. */
   readonly #tunnels = new Map<number, number>();
   #closing = false;
@@ -37,7 +36,10 @@ class LinuxEngine implements DataPlane {
     const { device, queues, coreConfig, log } = options;
     const { local } = coreConfig;
     const tuns = openTun(device, { queues, virtio: true });
-    const offloads = enableOffloads(tuns[0] as number) | this.#segmentGre(options);
+    this.#segmentation = new Segmentation(options, (offload) => {
+      for (const queue of this.#queues) queue.segment(offload);
+    });
+    const offloads = enableOffloads(tuns[0] as number) | this.#segmentation.offload;
     const listeners: QueueListeners = {
       onTunnels: (change, vms) => options.onTunnels(change, this.#countTunnels(change, vms)),
       onNoSegmentation: () => {
@@ -63,18 +65,8 @@ class LinuxEngine implements DataPlane {
     this.ready = Promise.all(this.#queues.map((queue) => queue.ready));
   }
 
-  /** The OFFLOAD_ bit for the core if the kernel is to cut super-packets of GRE. */
-  #segmentGre({ greSegmentation, device, coreConfig }: DataPlaneOptions): number {
-    if (greSegmentation === 'core') return 0;
-    try {
-      attachGreSegmentation(device, overhead('gre', coreConfig.key !== undefined));
-      return OFFLOAD_GRE_SEGMENT;
-    } catch (cause) {
-      throw new InlayError('ERR_FAILED', `gre-segmentation kernel: this kernel does not let us: ${errorCode(cause)}`, {
-        hint: 'it needs Linux 6.6 and CAP_BPF (or root); or --gre-segmentation core',
-        cause,
-      });
-    }
+  get segmentation(): 'core' | 'kernel' {
+    return this.#segmentation.by;
   }
 
   async counters(): Promise<Counters> {
@@ -95,6 +87,7 @@ class LinuxEngine implements DataPlane {
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
+    this.#segmentation.close();
     await Promise.all(this.#queues.map((queue) => queue.close()));
   }
 

@@ -5,7 +5,6 @@
  * gre_gso_segment() refuses to cut. A small eBPF program, where packets come in from the device, takes the outer headers off super-packets and puts them on
  * again as an encapsulation that the kernel knows of (bpf_skb_adjust_room in bpf-helpers(7)). It goes when its descriptor is closed.
  */
-import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import * as native from './native.ts';
 
@@ -52,7 +51,8 @@ const exit: Instruction = [0x95, 0, 0, 0, 0];
 
 /** Attaches the program to the device `name`, whose super-packets have outer headers of `outer` bytes; throws if the kernel cannot. */
 export function attachGreSegmentation(name: string, outer: number): void {
-  const ifindex = Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'));
+  // Not from /sys, which may show another network namespace.
+  const ifindex = native.ifNameToIndex(name);
   const program = load(markProgram(outer));
   const attributes = new DataView(new ArrayBuffer(LINK_ATTR_SIZE));
   attributes.setUint32(0, program, true);

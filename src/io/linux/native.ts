@@ -10,8 +10,10 @@ export const O_NONBLOCK = 0o4000;
 export const O_DIRECTORY = 0o200000;
 export const O_CLOEXEC = 0o2000000;
 export const AF_INET = 2;
+export const AF_NETLINK = 16;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SO_REUSEPORT = 15;
@@ -118,6 +120,8 @@ export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') 
   initial: number,
   flags: number,
 ) => number;
+/** if_nametoindex(3): 0 if there is no such device. */
+export const ifNameToIndex = lib.func('unsigned int if_nametoindex(const char *name)') as (name: string) => number;
 export const syscall = lib.func('long syscall(long number, int command, uintptr_t attributes, unsigned int size)') as (
   number: number,
   command: number,

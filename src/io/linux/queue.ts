@@ -69,6 +69,11 @@ export class Queue {
     return tunnelsFrom(rows).map((t) => ({ ...t, firstUse: t.firstUse + shift, lastUse: t.lastUse + shift }));
   }
 
+  /** From now on the core has this OFFLOAD_ bit of OFFLOAD_GRE_SEGMENT, or not. */
+  segment(offload: number): void {
+    if (!this.#closing) this.#post({ segment: offload });
+  }
+
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;

@@ -1,7 +1,7 @@
 /** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
 import { performance } from 'node:perf_hooks';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { OFFLOAD_UDP_SEGMENT } from '../../core/abi.ts';
+import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../core/abi.ts';
 import type { CoreConfig, CoreName } from '../../core/core.ts';
 import { countersOf, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
@@ -35,7 +35,12 @@ export interface WorkerOptions {
   busyPoll: number;
 }
 
-export type WorkerRequest = 'counters' | 'tunnels' | 'close';
+export type WorkerRequest =
+  | 'counters'
+  | 'tunnels'
+  | 'close'
+  /** OFFLOAD_GRE_SEGMENT, or 0; the only request without an answer. */
+  | { segment: number };
 
 export type WorkerMessage =
   | { kind: 'answer'; answer: unknown }
@@ -44,11 +49,12 @@ export type WorkerMessage =
 
 if (!parentPort) throw new Error('this file is a worker');
 const port = parentPort;
-const { fds, core: coreName, coreConfig, offloads, idleTimeout, busyPoll } = workerData as WorkerOptions;
+const { fds, core: coreName, coreConfig, idleTimeout, busyPoll } = workerData as WorkerOptions;
+let { offloads } = workerData as WorkerOptions;
 
 const core = loadCore(coreName);
 core.configure(coreConfig);
-attach(OFFLOAD_UDP_SEGMENT);
+attach(offloads | OFFLOAD_UDP_SEGMENT);
 let segmentsRefused = false;
 const tun = new TunDevice(fds.tun, core);
 const gre = new GreSocket(fds.gre, core, tun);
@@ -105,13 +111,14 @@ function isReady(i: number): boolean {
 /** From now on each datagram is a message. Not at once, as `attach` writes the messages anew: others of the batch may wait to be sent. */
 function giveUpSegments(): void {
   segmentsRefused = false;
-  attach(0);
+  attach(offloads & ~OFFLOAD_UDP_SEGMENT);
   post({ kind: 'no-segmentation' });
 }
 
-function attach(segmentation: number): void {
-  const ports = Math.max(fds.sources.length, 1);
-  core.attach({ base: native.pointer(core.bytes), offloads: offloads | segmentation, ports });
+/** From now on the devices can do what these OFFLOAD_ bits say. */
+function attach(bits: number): void {
+  offloads = bits;
+  core.attach({ base: native.pointer(core.bytes), offloads, ports: Math.max(fds.sources.length, 1) });
 }
 
 function answerRequests(): 'close' | undefined {
@@ -119,7 +126,9 @@ function answerRequests(): 'close' | undefined {
   for (let got = receiveMessageOnPort(port); got; got = receiveMessageOnPort(port)) {
     const request = got.message as WorkerRequest;
     if (request === 'close') return 'close';
-    if (request === 'counters') {
+    if (typeof request === 'object') {
+      attach((offloads & ~OFFLOAD_GRE_SEGMENT) | request.segment);
+    } else if (request === 'counters') {
       post({ kind: 'answer', answer: countersOf(core) });
     } else {
       const rows = core.copyTunnels();

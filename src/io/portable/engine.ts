@@ -47,6 +47,7 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
 }
 
 class PortableEngine implements DataPlane {
+  readonly segmentation = 'core'; // The kernel does it before we read.
   readonly #core: PacketCore;
   readonly #devices: PacketDevice[];
   readonly #forwarder: Forwarder;

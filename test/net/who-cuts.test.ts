@@ -1,0 +1,163 @@
+/** gre-segmentation auto: the kernel cuts super-packets, but not where a firewall could drop what it forwards; and what is sent arrives either way. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import type { Status } from '../../src/status.ts';
+import { CLI } from './mesh.ts';
+import { missing, skip } from './require.ts';
+
+const VMS = { a: '192.168.16.32', b: '192.168.16.33' };
+const BYTES = 20_000_000;
+/** Prints the SHA-256 of what one connection to port 5000 brings. */
+const SINK = `
+  const hash = require('crypto').createHash('sha256');
+  const server = require('net').createServer((socket) => {
+    server.close();
+    socket.on('data', (chunk) => hash.update(chunk)).on('end', () => { socket.end(); console.log(hash.digest('hex')); });
+  }).listen(5000, '10.16.33.1', () => console.log('listening'));`;
+/** Sends random bytes there, and prints their SHA-256 if all were taken within 20 s. */
+const SOURCE = `
+  const data = require('crypto').randomBytes(${BYTES});
+  console.log(require('crypto').createHash('sha256').update(data).digest('hex'));
+  setTimeout(() => process.exit(1), 20_000).unref();
+  require('net').connect(5000, '10.16.33.1').resume().end(data);`;
+
+const needed = await missing('ping', 'nft', 'iptables-legacy');
+describe.skipIf(skip('who cuts', needed))('who cuts', () => {
+  let lab: Lab;
+  const daemons: Promise<unknown>[] = [];
+
+  beforeAll(async () => {
+    lab = await Lab.open();
+    await lab.ip(undefined, ['netns add a', 'netns add b', 'link add eth0 netns a type veth peer name eth0 netns b']);
+    for (const [name, address] of Object.entries(VMS)) {
+      await lab.ip(name, ['link set lo up', `address add ${address}/16 dev eth0`, 'link set eth0 up']);
+      await lab.must(name, ['sh', '-c', 'echo 2 >/proc/sys/net/ipv4/conf/all/rp_filter']);
+      const up = [process.execPath, CLI, 'up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
+      const daemon = lab.start(name, [...up, '--run-dir', `/run/${name}`], { stdio: 'ignore' });
+      daemons.push(new Promise((resolve) => daemon.once('exit', resolve)));
+      expect(await status(name)).toMatchObject({ state: 'running' });
+    }
+  });
+  afterAll(async () => {
+    for (const name of Object.keys(VMS)) {
+      const pid = (await status(name).catch(() => undefined))?.pid;
+      if (pid) await lab.run(name, ['kill', String(pid)]);
+    }
+    await Promise.all(daemons);
+    await lab?.close();
+  });
+
+  async function status(vm: string): Promise<Status> {
+    const { stdout } = await lab.run(vm, [
+      ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', `/run/${vm}`],
+    ]);
+    return JSON.parse(stdout);
+  }
+
+  /** Waits until A's daemon has noticed, which takes it up to a second; answers who cuts then. */
+  async function cutsBy(expected: Status['segmentation']): Promise<Status['segmentation']> {
+    for (let i = 0; i < 50; i++) {
+      const { segmentation } = await status('a');
+      if (segmentation === expected) return segmentation;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return (await status('a')).segmentation;
+  }
+
+  async function transfer(): Promise<void> {
+    const sink = lab.start('b', ['timeout', '30', process.execPath, '-e', SINK], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    const ended = new Promise((resolve) => sink.once('close', resolve));
+    await new Promise<void>((resolve) => {
+      sink.stdout?.on('data', (chunk) => {
+        output += chunk;
+        resolve();
+      });
+    });
+    const sent = (await lab.must('a', [process.execPath, '-e', SOURCE])).trim();
+    await ended;
+    expect(output).toBe(`listening\n${sent}\n`);
+  }
+
+  const nft = (rules: string) => lab.must('a', ['nft', '-f', '-'], rules);
+  /** How many packets A has forwarded: super-packets count as one. */
+  const forwarded = async () =>
+    Number(/^Ip: \d+ \d+ \d+ \d+ \d+ (\d+)/m.exec(await lab.must('a', ['cat', '/proc/net/snmp']))?.[1]);
+
+  test('the kernel, where nothing stands in the way', async () => {
+    expect(await cutsBy('kernel')).toBe('kernel');
+    const before = await forwarded();
+    await transfer();
+    expect((await forwarded()) - before).toBeGreaterThan(BYTES / 65_536 / 2);
+  });
+
+  test.each([
+    ['inet', 'forward'],
+    ['ip', 'forward'],
+    ['inet', 'prerouting'],
+  ])('the core, while nftables has a chain of %s that drops at %s', async (family, hook) => {
+    // What comes in from the underlay has to pass, whatever the hook.
+    const rule = 'iifname eth0 accept';
+    await nft(`table ${family} t { chain c { type filter hook ${hook} priority 0; policy drop; ${rule}; }; }`);
+    expect(await cutsBy('core')).toBe('core');
+    if (hook === 'forward') {
+      const before = await forwarded();
+      await transfer();
+      expect((await forwarded()) - before).toBe(0);
+    }
+    await nft(`delete table ${family} t`);
+    expect(await cutsBy('kernel')).toBe('kernel');
+    await transfer();
+  });
+
+  test('a chain that comes under traffic does not stop it', async () => {
+    const moving = transfer();
+    await nft('table inet t { chain c { type filter hook forward priority 0; policy drop; }; }');
+    await moving;
+    expect(await cutsBy('core')).toBe('core');
+    await nft('delete table inet t');
+    expect(await cutsBy('kernel')).toBe('kernel');
+  });
+
+  test('the core, where iptables (legacy) has a table that filters', async () => {
+    await lab.must('a', ['iptables-legacy', '-P', 'FORWARD', 'DROP']);
+    expect(await cutsBy('core')).toBe('core');
+    await transfer();
+    // The table stays for as long as the namespace does: the last test.
+  });
+});
+
+describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains', () => {
+  const chain = (family: string, spec: string) => `echo 'table ${family} t { chain c { ${spec}; }; }' | nft -f -`;
+  const rpFilter = (value: number) =>
+    `for f in all default; do echo ${value} >/proc/sys/net/ipv4/conf/$f/rp_filter; done`;
+  test.each([
+    ['kernel', 'nat at prerouting', chain('ip', 'type nat hook prerouting priority 0')],
+    ['kernel', 'another hook', chain('inet', 'type filter hook output priority 0')],
+    ['kernel', 'no hook', chain('inet', '')],
+    ['kernel', 'another family', chain('ip6', 'type filter hook forward priority 0; policy drop')],
+    ['kernel', 'a loose rp_filter', rpFilter(2)],
+    ['core', 'a strict rp_filter', rpFilter(1)],
+  ])('the %s, with %s', async (expected, _, script) => {
+    const lab = await Lab.open();
+    try {
+      await lab.ip(undefined, ['netns add a', 'link add eth0 netns a type veth peer name eth1 netns a']);
+      await lab.ip('a', ['address add 192.168.16.32/16 dev eth0', 'link set eth0 up']);
+      await lab.must('a', ['sh', '-c', script]);
+      const up = [process.execPath, CLI, 'up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
+      const daemon = lab.start('a', [...up, '--run-dir', '/run/a'], { stdio: 'ignore' });
+      const ended = new Promise((resolve) => daemon.once('exit', resolve));
+      const { stdout } = await lab.run('a', [
+        ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', '/run/a'],
+      ]);
+      const { pid, segmentation }: Status = JSON.parse(stdout);
+      await lab.run('a', ['kill', String(pid)]);
+      await ended;
+      expect(segmentation).toBe(expected);
+    } finally {
+      await lab.close();
+    }
+  });
+});
