@@ -26,12 +26,17 @@ export const PEERS = {
   // What vxlan is with --nic cut anyway.
   'vxlan-cut': { label: 'kernel vxlan, cut in software', kind: 'vxlan', underlayOff: SEGMENTATION },
   'vxlan-single': { label: 'kernel vxlan, packet by packet', kind: 'vxlan', overlayOff: ['tso', 'gso', 'gro'] },
-  gre: { label: 'inlay gre', ...inlay('--encapsulation', 'gre') },
-  'gre-kernel': {
-    label: 'inlay gre, cut by the kernel',
-    ...inlay('--encapsulation', 'gre', '--gre-segmentation', 'kernel'),
+  // No firewall is here, so the kernel cuts super-packets.
+  gre: { label: 'inlay gre', ...inlay('--encapsulation', 'gre', '--gre-segmentation', 'kernel') },
+  'gre-core': {
+    label: 'inlay gre, cut by the core',
+    ...inlay('--encapsulation', 'gre', '--gre-segmentation', 'core'),
   },
   'gre-udp': { label: 'inlay gre-udp', ...inlay('--encapsulation', 'gre-udp') },
+  'gre-udp-busy': {
+    label: 'inlay gre-udp, busy-poll 2ms',
+    ...inlay('--encapsulation', 'gre-udp', '--busy-poll', '2ms'),
+  },
   'gre-udp-typescript': {
     label: 'inlay gre-udp, TypeScript core',
     ...inlay('--encapsulation', 'gre-udp', '--core', 'typescript'),

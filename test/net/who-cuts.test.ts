@@ -140,6 +140,13 @@ describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains'
     ['kernel', 'another family', chain('ip6', 'type filter hook forward priority 0; policy drop')],
     ['kernel', 'a loose rp_filter', rpFilter(2)],
     ['core', 'a strict rp_filter', rpFilter(1)],
+    // More than one read from the kernel brings.
+    [
+      'core',
+      'a chain behind many',
+      `seq -f 'add chain inet t c%g' 2000 | { echo add table inet t; cat; } | nft -f - && ${chain('inet', 'type filter hook forward priority 0').replace(' c ', ' last ')}`,
+    ],
+    ['kernel', 'many chains', "seq -f 'add chain inet t c%g' 2000 | { echo add table inet t; cat; } | nft -f -"],
   ])('the %s, with %s', async (expected, _, script) => {
     const lab = await Lab.open();
     try {

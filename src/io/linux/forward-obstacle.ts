@@ -3,6 +3,7 @@
  * A rule set is not judged: that there is one, where forwarded packets pass, is enough.
  */
 import { readFileSync } from 'node:fs';
+import os from 'node:os';
 import * as native from './native.ts';
 
 /** The stricter of this and the device's own, which is 0, counts (Documentation/networking/ip-sysctl.rst). */
@@ -16,6 +17,7 @@ const HARMLESS = 'nat';
 const NETLINK_NETFILTER = 12;
 const NLM_F_REQUEST = 1;
 const NLM_F_DUMP = 0x300;
+const NLM_F_DUMP_INTR = 0x10;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const NFNL_SUBSYS_NFTABLES = 10;
@@ -32,19 +34,25 @@ const FAMILIES = new Map([
   [2, 'ip'],
 ]);
 const NLA_TYPE_MASK = 0x3fff; // without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+/** What a kernel without nftables answers. */
+const WITHOUT_NFTABLES = [os.constants.errno.EINVAL, os.constants.errno.EOPNOTSUPP];
 /** nlmsghdr and nfgenmsg. */
 const HEADERS = 20;
 const BUFFER_SIZE = 64 << 10;
 
-/** The first that is found, in words; undefined if there is none. Reads from the kernel, some 0.1 ms. */
+/** The first that is found, in words; undefined if there is none. Whatever cannot be found out counts as one. Reads from the kernel, some 0.1 ms. */
 export function forwardObstacle(): string | undefined {
   if (isReversePathStrict()) return 'net.ipv4.conf.all.rp_filter is 1';
   const table = readText(IPTABLES)
     .split('\n')
     .find((name) => name !== '' && name !== HARMLESS);
   if (table) return `iptables has a table ${table}`;
-  const chain = hookedChain();
-  return chain && `nftables has a chain ${chain}`;
+  try {
+    const chain = hookedChain();
+    return chain && `nftables has a chain ${chain}`;
+  } catch (error) {
+    return `nftables cannot be asked: ${(error as Error).message}`;
+  }
 }
 
 /** Whether packets that come from our device with this VM's own underlay address as their source are dropped. */
@@ -87,12 +95,13 @@ function findInDump(fd: number): string | undefined {
     const length = native.must(native.read(fd, native.pointer(buffer), BUFFER_SIZE), 'read', 'from nfnetlink');
     for (let at = 0; at + HEADERS <= length; at += align(buffer.getUint32(at, true))) {
       const type = buffer.getUint16(at + 4, true);
-      // An error is that there are no nftables in this kernel; whoever reads, may: forwarding asks for the same capability.
+      const error = -buffer.getInt32(at + 16, true);
+      if (type === NLMSG_ERROR && !WITHOUT_NFTABLES.includes(error)) throw new Error(`errno ${error}`);
       if (type === NLMSG_DONE || type === NLMSG_ERROR) return undefined;
+      if (buffer.getUint16(at + 6, true) & NLM_F_DUMP_INTR) throw new Error('it is just changing');
       const chain = chainIn(buffer, at, at + buffer.getUint32(at, true));
       if (chain) return chain;
     }
-    if (length < HEADERS) return undefined;
   }
 }
 

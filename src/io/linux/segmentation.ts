@@ -36,7 +36,7 @@ export class Segmentation {
       this.#by = 'kernel';
     } else {
       this.#look();
-      this.#timer = setInterval(() => this.#look(), INTERVAL);
+      this.#timer = setInterval(() => this.#look(), INTERVAL).unref();
     }
   }
 
