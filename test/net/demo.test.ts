@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../src/demo/demo.ts';
 import { Lab } from '../../src/demo/lab.ts';
 import { CLI } from './mesh.ts';
-import { missing, rawSocketMissing, skip } from './require.ts';
+import { missing, notRoot, rawSocketMissing, skip } from './require.ts';
 
 const run = promisify(execFile);
 
@@ -63,7 +63,6 @@ async function asUser(mode: string) {
   }
 }
 
-const notRoot = process.getuid?.() === 0 ? undefined : 'only root can make a device file';
 describe.skipIf(skip('demo as an ordinary user', (await missing('ping', 'setpriv')) ?? notRoot))(
   'as an ordinary user',
   () => {

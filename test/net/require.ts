@@ -19,6 +19,8 @@ export async function missing(...commands: string[]): Promise<string | undefined
   }
 }
 
+export const notRoot = process.getuid?.() === 0 ? undefined : 'only root can make a device file';
+
 /** True if the suite is to be skipped for this reason, which it prints. Throws where nothing may be skipped. */
 export function skip(suite: string, reason: string | undefined): boolean {
   if (reason === undefined) return false;

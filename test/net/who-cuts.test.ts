@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Status } from '../../src/status.ts';
 import { CLI } from './mesh.ts';
-import { missing, skip } from './require.ts';
+import { missing, notRoot, skip } from './require.ts';
 
 const VMS = { a: '192.168.16.32', b: '192.168.16.33' };
 const BYTES = 20_000_000;
@@ -129,6 +129,8 @@ describe.skipIf(skip('who cuts', needed))('who cuts', () => {
   });
 });
 
+const asUser = needed ?? (await missing('setpriv')) ?? notRoot;
+
 describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains', () => {
   const chain = (family: string, spec: string) => `echo 'table ${family} t { chain c { ${spec}; }; }' | nft -f -`;
   const rpFilter = (value: number) =>
@@ -148,23 +150,50 @@ describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains'
     ],
     ['kernel', 'many chains', "seq -f 'add chain inet t c%g' 2000 | { echo add table inet t; cat; } | nft -f -"],
   ])('the %s, with %s', async (expected, _, script) => {
-    const lab = await Lab.open();
+    const lab = await prepared(script);
     try {
-      await lab.ip(undefined, ['netns add a', 'link add eth0 netns a type veth peer name eth1 netns a']);
-      await lab.ip('a', ['address add 192.168.16.32/16 dev eth0', 'link set eth0 up']);
-      await lab.must('a', ['sh', '-c', script]);
-      const up = [process.execPath, CLI, 'up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
-      const daemon = lab.start('a', [...up, '--run-dir', '/run/a'], { stdio: 'ignore' });
-      const ended = new Promise((resolve) => daemon.once('exit', resolve));
-      const { stdout } = await lab.run('a', [
-        ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', '/run/a'],
-      ]);
-      const { pid, segmentation }: Status = JSON.parse(stdout);
-      await lab.run('a', ['kill', String(pid)]);
-      await ended;
-      expect(segmentation).toBe(expected);
+      expect(await cutsBy(lab)).toBe(expected);
     } finally {
       await lab.close();
     }
   });
+
+  test.skipIf(skip('who cuts, unread tables', asUser))(
+    'the core, where the tables of iptables may not be read',
+    async () => {
+      const lab = await prepared('iptables-legacy -P FORWARD DROP');
+      try {
+        const device = 'mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200';
+        await lab.must(undefined, ['sh', '-c', `${device} && install -d -o 65534 /run/a`]);
+        const capabilities = '+net_admin,+net_raw,+bpf,+perfmon';
+        const as = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
+        expect(await cutsBy(lab, [...as, '--inh-caps', capabilities, '--ambient-caps', capabilities])).toBe('core');
+      } finally {
+        await lab.close();
+      }
+    },
+  );
+
+  /** A lab with the VM A, in which `script` has run. */
+  async function prepared(script: string): Promise<Lab> {
+    const lab = await Lab.open();
+    await lab.ip(undefined, ['netns add a', 'link add eth0 netns a type veth peer name eth1 netns a']);
+    await lab.ip('a', ['address add 192.168.16.32/16 dev eth0', 'link set eth0 up']);
+    await lab.must('a', ['sh', '-c', script]);
+    return lab;
+  }
+
+  /** Who cuts, as a daemon says that has just started. */
+  async function cutsBy(lab: Lab, as: string[] = []): Promise<Status['segmentation']> {
+    const up = [process.execPath, CLI, 'up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
+    const daemon = lab.start('a', [...as, ...up, '--run-dir', '/run/a'], { stdio: 'ignore' });
+    const ended = new Promise((resolve) => daemon.once('exit', resolve));
+    const { stdout } = await lab.run('a', [
+      ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', '/run/a'],
+    ]);
+    const { pid, segmentation }: Status = JSON.parse(stdout);
+    await lab.run('a', ['kill', String(pid)]);
+    await ended;
+    return segmentation;
+  }
 });

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
+import { errorCode } from '../../errors.ts';
 import * as native from './native.ts';
 
 /** The stricter of this and the device's own, which is 0, counts (Documentation/networking/ip-sysctl.rst). */
@@ -42,29 +43,30 @@ const BUFFER_SIZE = 64 << 10;
 
 /** The first that is found, in words; undefined if there is none. Whatever cannot be found out counts as one. Reads from the kernel, some 0.1 ms. */
 export function forwardObstacle(): string | undefined {
-  if (isReversePathStrict()) return 'net.ipv4.conf.all.rp_filter is 1';
-  const table = readText(IPTABLES)
-    .split('\n')
-    .find((name) => name !== '' && name !== HARMLESS);
-  if (table) return `iptables has a table ${table}`;
   try {
+    if (isReversePathStrict()) return 'net.ipv4.conf.all.rp_filter is 1';
+    const tables = readIfExists(IPTABLES).trim().split('\n');
+    const table = tables.find((name) => name !== '' && name !== HARMLESS);
+    if (table) return `iptables has a table ${table}`;
     const chain = hookedChain();
     return chain && `nftables has a chain ${chain}`;
   } catch (error) {
-    return `nftables cannot be asked: ${(error as Error).message}`;
+    return `the kernel cannot be asked: ${(error as Error).message}`;
   }
 }
 
 /** Whether packets that come from our device with this VM's own underlay address as their source are dropped. */
 export function isReversePathStrict(): boolean {
-  return readText(RP_FILTER).trim() === '1';
+  return readIfExists(RP_FILTER).trim() === '1';
 }
 
-function readText(file: string): string {
+/** Empty if the kernel has no such thing. */
+function readIfExists(file: string): string {
   try {
     return readFileSync(file, 'utf8');
-  } catch {
-    return ''; // The kernel has no such thing.
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return '';
+    throw error;
   }
 }
 
