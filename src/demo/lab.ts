@@ -13,11 +13,19 @@ export interface Output {
   stderr: string;
 }
 
+/** Debian packages of commands with other names, the tests' among them. */
 const PACKAGES: Record<string, string> = {
+  cc: 'gcc',
   ip: 'iproute2',
-  unshare: 'util-linux',
+  'iptables-legacy': 'iptables',
+  'linux.uml': 'user-mode-linux',
+  modprobe: 'kmod',
+  nft: 'nftables',
   nsenter: 'util-linux',
   ping: 'iputils-ping',
+  setpriv: 'util-linux',
+  sysctl: 'procps',
+  unshare: 'util-linux',
 };
 
 /** Throws ERR_FAILED that names the missing commands and the Debian packages that have them. */

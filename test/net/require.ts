@@ -3,6 +3,16 @@ import { execFileSync } from 'node:child_process';
 import { Lab, requireCommands } from '../../src/demo/lab.ts';
 import { InlayError } from '../../src/errors.ts';
 
+/** The reason why these commands cannot be run here; undefined if they can. */
+export function missingCommands(...commands: string[]): string | undefined {
+  try {
+    requireCommands(...commands);
+    return undefined;
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
 /** The reason why labs with these commands cannot be made here; undefined if they can. */
 export async function missing(...commands: string[]): Promise<string | undefined> {
   try {
@@ -14,9 +24,13 @@ export async function missing(...commands: string[]): Promise<string | undefined
     if (tun.code !== 0) return `/dev/net/tun cannot be opened: ${tun.stderr.trim()}`;
     return undefined;
   } catch (error) {
-    if (error instanceof InlayError) return `${error.message}${error.hint ? ` (${error.hint})` : ''}`;
-    throw error;
+    return reasonOf(error);
   }
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof InlayError) return `${error.message}${error.hint ? ` (${error.hint})` : ''}`;
+  throw error;
 }
 
 export const notRoot = process.getuid?.() === 0 ? undefined : 'only root can make a device file';

@@ -1,8 +1,10 @@
 /** `inlay up` and the kernel's own GRE, in User-mode Linux: they understand each other, and the kernel beside the daemon keeps quiet. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { missingCommands, skip } from '../net/require.ts';
 
 /** `key` is the daemon's and that of the kernel's tunnel, `otherKey` is what the kernel sends with when nothing is to get through. */
 interface Run {
@@ -57,19 +59,12 @@ const FOLDER = import.meta.dirname;
 /** Machines with one slow CPU boot and run this too. */
 const SECONDS = 900;
 
-const missing = spawnSync('linux.uml', ['--version']).error !== undefined;
-const required = process.env['INLAY_REQUIRE_ALL'] === '1';
-if (missing && !required) {
-  process.stderr.write(
-    'skipped test/uml: linux.uml is missing (apt-get install user-mode-linux kmod procps iproute2 iputils-ping)\n',
-  );
-}
+// uml.sh compiles something for such a processor.
+const compiler = readFileSync('/proc/cpuinfo', 'utf8').includes('amx_tile') ? ['cc'] : [];
+const needed = missingCommands('linux.uml', 'modprobe', 'sysctl', 'ip', 'ping', ...compiler);
 
 /** Boots once, runs the scenario and returns what it saw. */
 async function runScenario(): Promise<Facts> {
-  if (missing) {
-    throw new Error('linux.uml is missing: apt-get install user-mode-linux kmod procps iproute2 iputils-ping');
-  }
   const scenario = path.join(FOLDER, 'scenario.mjs');
   const machine = spawn(
     path.join(FOLDER, 'uml.sh'),
@@ -89,7 +84,7 @@ async function runScenario(): Promise<Facts> {
   return JSON.parse(stdout) as Facts;
 }
 
-describe.skipIf(missing && !required)('kernel GRE', () => {
+describe.skipIf(skip('kernel GRE', needed))('kernel GRE', () => {
   let facts: Facts;
   beforeAll(
     async () => {

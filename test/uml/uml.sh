@@ -3,7 +3,7 @@
 #
 # Runs COMMAND as root in User-mode Linux (Debian package user-mode-linux): a kernel with GRE, TUN and veth as an ordinary process. It sees
 # this machine's files read-only, the project folder (where it starts) among them; /tmp, /run and /dev/shm are its own. Its standard output,
-# standard error and exit status are passed on. The status is 125 if the machine ended without one.
+# standard error and exit status are passed on. The status is 125 if the machine ended without one. A processor with AMX needs a C compiler, too.
 set -eu
 
 memory=512 seconds=300
@@ -19,7 +19,7 @@ shift $((OPTIND - 1))
 
 project=$(realpath "$(dirname "$0")/../..")
 work=$(mktemp -d "${TMPDIR:-/tmp}/inlay-uml.XXXXXX")
-machine= watchdog=
+machine= watchdog= preload=
 tidy() {
   # The machine is a process group of its own.
   [ -z "$machine" ] || kill -KILL -- "-$machine" 2> /dev/null || true
@@ -60,8 +60,15 @@ poweroff -f
 INIT
 chmod +x "$work/init"
 
+# A processor with AMX has more state than this kernel knows of.
+if grep -q amx_tile /proc/cpuinfo; then
+  cc -O1 -shared -fPIC -o "$work/xstate.so" "$project/test/uml/xstate.c"
+  preload=LD_PRELOAD=./xstate.so # A folder with a space in its name could not be named here.
+fi
+
 # umid names this machine among those that run at the same time.
-setsid linux.uml "mem=${memory}M" "umid=$(basename "$work")" "uml_dir=$work" \
+cd "$work"
+env $preload setsid linux.uml "mem=${memory}M" "umid=$(basename "$work")" "uml_dir=$work" \
   rootfstype=hostfs rootflags=/ ro "init=$work/init" quiet con=null con0=null,fd:1 \
   < /dev/null > "$work/console" 2>&1 &
 machine=$!
