@@ -113,14 +113,8 @@ class Daemon {
       onFailure: (error) =>
         this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
     });
-    await setUpNetwork(
-      {
-        ...{ device, local, mappings, mtu: this.#mtu, encapsulation },
-        reinjects: engine === 'linux' && encapsulation === 'gre' && this.#config.greSegmentation !== 'core',
-      },
-      this.#journal,
-      this.#log,
-    );
+    await setUpNetwork({ device, local, mappings, mtu: this.#mtu, encapsulation }, this.#journal, this.#log);
+    this.#dataPlane.deviceIsUp();
     this.#state = 'running';
     const { pid, vm, overlayAddress, segmentation, mtu } = await this.#status();
     this.#log.info(
@@ -163,6 +157,7 @@ class Daemon {
     // Before it is open and after it is closed, the data plane has nothing new to tell.
     this.#counters = (await this.#dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
     const counters = this.#counters;
+    const { by, obstacle } = this.#dataPlane?.segmenter ?? { by: 'core' };
     const own = mappings.filter((m) => contains(m.underlay, local));
     return {
       state: this.#state,
@@ -178,7 +173,8 @@ class Daemon {
       core,
       engine,
       encapsulation,
-      segmentation: this.#dataPlane?.segmentation ?? 'core',
+      segmentation: by,
+      segmentationObstacle: obstacle,
       queues,
       mtu: this.#mtu,
       tunnels: counters.tunnels,

@@ -6,14 +6,22 @@ import type { Log } from './log.ts';
 
 /** What forwards packets: device, socket and core, in a thread or an event loop of their own. */
 export interface DataPlane {
-  /** Who cuts super-packets now. */
-  readonly segmentation: 'core' | 'kernel';
+  /** Who cuts TCP super-packets now. */
+  readonly segmenter: Segmenter;
+  /** To be called once, when the device has its addresses, routes and sysctls and is up. */
+  deviceIsUp(): void;
   /** Counters of both directions, and how many tunnels are open. */
   counters(): Promise<Counters>;
   /** All open tunnels, and the present time on the clock of their first and last use, in ms. */
   tunnels(): Promise<{ now: number; tunnels: Tunnel[] }>;
   /** Stops forwarding; the device goes with it. */
   close(): Promise<void>;
+}
+
+export interface Segmenter {
+  by: 'core' | 'kernel';
+  /** Why it is not the kernel, if it was up to Inlay. */
+  obstacle?: string;
 }
 
 export interface Counters {

@@ -21,19 +21,19 @@ export class Forwarder {
 
   /** Moves one batch from container to underlay. `now` is in ms. */
   outbound(now: number): void {
-    this.#move(this.#overlay, true, this.#underlay, now);
+    this.#move(this.#overlay, 'encapsulate', this.#underlay, now);
   }
 
   /** Moves one batch from an underlay device to container. `now` is in ms. */
   inbound(from: PacketDevice, now: number): void {
-    this.#move(from, false, this.#overlay, now);
+    this.#move(from, 'decapsulate', this.#overlay, now);
   }
 
-  #move(from: PacketDevice, isOutbound: boolean, to: PacketDevice, now: number): void {
+  #move(from: PacketDevice, step: 'encapsulate' | 'decapsulate', to: PacketDevice, now: number): void {
     const core = this.#core;
     const count = from.read(core);
     for (let next = 0; next < count; ) {
-      next = isOutbound ? core.encapsulate(next, count, now) : core.decapsulate(next, count, now);
+      next = core[step](next, count, now);
       this.#reportTunnels();
       to.write(core);
     }

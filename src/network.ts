@@ -37,8 +37,6 @@ export interface NetworkOptions {
   /** Of the TUN device, in bytes. */
   mtu: number;
   encapsulation: Encapsulation;
-  /** Whether outer packets are handed to the kernel through the device, for it to forward. */
-  reinjects: boolean;
 }
 
 /** Throws ERR_FAILED if a device of that name exists. */
@@ -88,15 +86,7 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
   if (journal.sysctl(`/proc/sys/net/ipv4/conf/${device}/forwarding`, '1')) {
     log.info({ device }, 'turned IPv4 forwarding on for the device');
   }
-  if (options.reinjects) allowReinjection(device, journal);
   await quietKernelGre(journal, log);
-}
-
-/** Lets the kernel forward packets that come from our device with this VM's own underlay address as their source. */
-function allowReinjection(device: string, journal: Journal): void {
-  const conf = `/proc/sys/net/ipv4/conf/${device}`;
-  journal.sysctl(`${conf}/accept_local`, '1');
-  journal.sysctl(`${conf}/rp_filter`, '0');
 }
 
 /**

@@ -27,8 +27,10 @@ export interface Status {
   core: string;
   engine: string;
   encapsulation: string;
-  /** Who cuts TCP super-packets, now. */
+  /** Who cuts TCP super-packets now. */
   segmentation: 'core' | 'kernel';
+  /** Why it is not the kernel, if it was up to the daemon. */
+  segmentationObstacle?: string | undefined;
   queues: number;
   mtu: number;
   tunnels: number;

@@ -151,7 +151,7 @@ describe('bad values', () => {
     ['idle-timeout: 1.5s', '3:15', `idle-timeout "1.5s": ${DURATION}`],
     ['idle-timeout: 1d', '3:15', `idle-timeout "1d": ${DURATION}`],
     ['busy-poll: 1001ms', '3:12', 'busy-poll "1001ms": expected at most 1s'],
-    ['busy-poll: 50', '3:12', 'busy-poll 50: expected a duration such as 50us or 2ms'],
+    ['busy-poll: 50', '3:12', 'busy-poll 50: expected a duration such as 2ms or 500us'],
     ['encapsulation: vxlan', '3:16', 'encapsulation "vxlan": expected gre or gre-udp'],
     ['queues: 0', '3:9', 'queues 0: expected a number from 1 to 64'],
     ['gre-segmentation: nic', '3:19', 'gre-segmentation "nic": expected auto, core or kernel'],

@@ -155,7 +155,7 @@ export const settings = {
     description:
       'how long to look for the next packet without sleeping, after one: shorter round trips for more CPU time (engine linux)',
     default: '0s',
-    schema: duration('0s', '1s', '50us or 2ms'),
+    schema: duration('0s', '1s', '2ms or 500us'),
   },
   'log-level': {
     placeholder: 'LEVEL',

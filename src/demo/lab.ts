@@ -24,6 +24,7 @@ const PACKAGES: Record<string, string> = {
   nsenter: 'util-linux',
   ping: 'iputils-ping',
   setpriv: 'util-linux',
+  ss: 'iproute2',
   sysctl: 'procps',
   unshare: 'util-linux',
 };

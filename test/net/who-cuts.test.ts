@@ -14,14 +14,18 @@ const SINK = `
     server.close();
     socket.on('data', (chunk) => hash.update(chunk)).on('end', () => { socket.end(); console.log(hash.digest('hex')); });
   }).listen(5000, '10.16.33.1', () => console.log('listening'));`;
-/** Sends random bytes there, and prints their SHA-256 if all were taken within 20 s. */
-const SOURCE = `
+const CHUNKS = 20;
+/** Sends random bytes there, a chunk each `ms`, and prints their SHA-256 if all were taken within 20 s. */
+const source = (ms: number) => `
   const data = require('crypto').randomBytes(${BYTES});
   console.log(require('crypto').createHash('sha256').update(data).digest('hex'));
   setTimeout(() => process.exit(1), 20_000).unref();
-  require('net').connect(5000, '10.16.33.1').resume().end(data);`;
+  const socket = require('net').connect(5000, '10.16.33.1').resume();
+  for (let i = 0; i < ${CHUNKS}; i++)
+    setTimeout(() => socket.write(data.subarray(${BYTES / CHUNKS} * i, ${BYTES / CHUNKS} * (i + 1))), ${ms} * i);
+  setTimeout(() => socket.end(), ${ms} * ${CHUNKS});`;
 
-const needed = await missing('ping', 'nft', 'iptables-legacy');
+const needed = await missing('nft', 'iptables-legacy', 'ss', 'sysctl');
 describe.skipIf(skip('who cuts', needed))('who cuts', () => {
   let lab: Lab;
   const daemons: Promise<unknown>[] = [];
@@ -64,7 +68,8 @@ describe.skipIf(skip('who cuts', needed))('who cuts', () => {
     return (await status('a')).segmentation;
   }
 
-  async function transfer(): Promise<void> {
+  /** Sends from A to B, slowly if something is to be done during that. */
+  async function transfer(during?: () => Promise<unknown>): Promise<void> {
     const sink = lab.start('b', ['timeout', '30', process.execPath, '-e', SINK], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -76,7 +81,15 @@ describe.skipIf(skip('who cuts', needed))('who cuts', () => {
         resolve();
       });
     });
-    const sent = (await lab.must('a', [process.execPath, '-e', SOURCE])).trim();
+    const sending = lab.must('a', [process.execPath, '-e', source(during ? 100 : 0)]);
+    if (during) {
+      await expect
+        .poll(async () => lab.run('a', ['ss', '-Htn', 'dst', '10.16.33.1:5000']))
+        .toMatchObject({ stdout: expect.stringContaining('ESTAB') });
+      await during();
+      expect(sink.exitCode).toBeNull();
+    }
+    const sent = (await sending).trim();
     await ended;
     expect(output).toBe(`listening\n${sent}\n`);
   }
@@ -113,12 +126,25 @@ describe.skipIf(skip('who cuts', needed))('who cuts', () => {
   });
 
   test('a chain that comes under traffic does not stop it', async () => {
-    const moving = transfer();
-    await nft('table inet t { chain c { type filter hook forward priority 0; policy drop; }; }');
-    await moving;
+    await transfer(() => nft('table inet t { chain c { type filter hook forward priority 0; policy drop; }; }'));
     expect(await cutsBy('core')).toBe('core');
     await nft('delete table inet t');
     expect(await cutsBy('kernel')).toBe('kernel');
+  });
+
+  test.each([
+    ['all', 'rp_filter', 1, 0],
+    ['inlay0', 'rp_filter', 1, 0],
+    ['inlay0', 'accept_local', 0, 1],
+    ['inlay0', 'forwarding', 0, 1],
+  ])('the core, and status says why, while %s.%s is %d', async (of, name, strict, usual) => {
+    const set = (value: number) => lab.must('a', ['sysctl', '-qw', `net.ipv4.conf.${of}.${name}=${value}`]);
+    await set(strict);
+    expect(await cutsBy('core')).toBe('core');
+    expect((await status('a')).segmentationObstacle).toBe(`net.ipv4.conf.${of}.${name} is ${strict}`);
+    await set(usual);
+    expect(await cutsBy('kernel')).toBe('kernel');
+    expect(await status('a')).not.toHaveProperty('segmentationObstacle');
   });
 
   test('the core, where iptables (legacy) has a table that filters', async () => {
@@ -137,6 +163,7 @@ describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains'
     `for f in all default; do echo ${value} >/proc/sys/net/ipv4/conf/$f/rp_filter; done`;
   test.each([
     ['kernel', 'nat at prerouting', chain('ip', 'type nat hook prerouting priority 0')],
+    ['core', 'nat at prerouting that drops', chain('ip', 'type nat hook prerouting priority 0; policy drop')],
     ['kernel', 'another hook', chain('inet', 'type filter hook output priority 0')],
     ['kernel', 'no hook', chain('inet', '')],
     ['kernel', 'another family', chain('ip6', 'type filter hook forward priority 0; policy drop')],
@@ -173,6 +200,16 @@ describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains'
       }
     },
   );
+
+  test('the core, where sysctls may not be written', async () => {
+    const lab = await prepared('echo 1 >/proc/sys/net/ipv4/ip_forward');
+    try {
+      const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+      expect(await cutsBy(lab, ['sh', '-c', readOnly, 'sh'])).toBe('core');
+    } finally {
+      await lab.close();
+    }
+  });
 
   /** A lab with the VM A, in which `script` has run. */
   async function prepared(script: string): Promise<Lab> {

@@ -1,6 +1,6 @@
 /** The linux engine, as the main thread sees it: opens device and sockets, and hands them to one forwarding worker for each queue. */
 import { mergeTunnels } from '../../core/tunnels.ts';
-import { addCounters, type Counters, type DataPlane, type DataPlaneOptions } from '../../dataplane.ts';
+import { addCounters, type Counters, type DataPlane, type DataPlaneOptions, type Segmenter } from '../../dataplane.ts';
 import { InlayError } from '../../errors.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { openGreSocket } from './gre-socket.ts';
@@ -25,7 +25,7 @@ export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataP
 class LinuxEngine implements DataPlane {
   readonly ready: Promise<unknown>;
   readonly #segmentation: Segmentation;
-  #queues: Queue[] = [];
+  readonly #queues: Queue[];
   /** How many queues have a tunnel to a VM. */
   readonly #tunnels = new Map<number, number>();
   #closing = false;
@@ -36,9 +36,7 @@ class LinuxEngine implements DataPlane {
     const { device, queues, coreConfig, log } = options;
     const { local } = coreConfig;
     const tuns = openTun(device, { queues, virtio: true });
-    this.#segmentation = new Segmentation(options, (offload) => {
-      for (const queue of this.#queues) queue.segment(offload);
-    });
+    this.#segmentation = new Segmentation(options);
     const offloads = enableOffloads(tuns[0] as number) | this.#segmentation.offload;
     const listeners: QueueListeners = {
       onTunnels: (change, vms) => options.onTunnels(change, this.#countTunnels(change, vms)),
@@ -65,8 +63,14 @@ class LinuxEngine implements DataPlane {
     this.ready = Promise.all(this.#queues.map((queue) => queue.ready));
   }
 
-  get segmentation(): 'core' | 'kernel' {
-    return this.#segmentation.by;
+  get segmenter(): Segmenter {
+    return this.#segmentation.segmenter;
+  }
+
+  deviceIsUp(): void {
+    this.#segmentation.watch((offload) => {
+      for (const queue of this.#queues) queue.segment(offload);
+    });
   }
 
   async counters(): Promise<Counters> {

@@ -58,8 +58,11 @@ export function attachGreSegmentation(name: string, outer: number): void {
   attributes.setUint32(0, program, true);
   attributes.setUint32(4, ifindex, true);
   attributes.setUint32(8, BPF_TCX_INGRESS, true);
-  bpf(BPF_LINK_CREATE, attributes, 'for GRE segmentation');
-  native.close(program);
+  try {
+    bpf(BPF_LINK_CREATE, attributes, 'for GRE segmentation');
+  } finally {
+    native.close(program); // A link holds it.
+  }
 }
 
 /** Marks what is GRE and GSO; all else goes on as it is. */

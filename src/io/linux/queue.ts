@@ -69,7 +69,7 @@ export class Queue {
     return tunnelsFrom(rows).map((t) => ({ ...t, firstUse: t.firstUse + shift, lastUse: t.lastUse + shift }));
   }
 
-  /** From now on the core has this OFFLOAD_ bit of OFFLOAD_GRE_SEGMENT, or not. */
+  /** `offload` is OFFLOAD_GRE_SEGMENT if the kernel cuts from now on, or 0. */
   segment(offload: number): void {
     if (!this.#closing) this.#post({ segment: offload });
   }

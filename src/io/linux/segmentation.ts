@@ -1,79 +1,103 @@
 /** Who cuts the TCP super-packets of GRE: the core, or the kernel, which can only where packets that it forwards are not dropped. */
+import { writeFileSync } from 'node:fs';
 import { OFFLOAD_GRE_SEGMENT } from '../../core/abi.ts';
 import { overhead } from '../../core/core.ts';
-import type { DataPlaneOptions } from '../../dataplane.ts';
+import type { DataPlaneOptions, Segmenter } from '../../dataplane.ts';
 import { errorCode, InlayError } from '../../errors.ts';
-import { forwardObstacle, isReversePathStrict } from './forward-obstacle.ts';
+import { forwardObstacle, strictSysctl } from './forward-obstacle.ts';
 import { attachGreSegmentation } from './gre-segmentation.ts';
 
 /** How often it is looked whether a firewall has come or gone, in ms: a TCP connection survives the time in between. */
 const INTERVAL = 1000;
 
 export class Segmentation {
-  #by: 'core' | 'kernel' = 'core';
+  #segmenter: Segmenter = { by: 'core' };
+  readonly #device: string;
   readonly #log: DataPlaneOptions['log'];
-  readonly #onChange: (offload: number) => void;
+  /** Whether it is up to what `forwardObstacle` says. */
+  readonly #isAuto: boolean;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `onChange` is told the new OFFLOAD_ bit. Throws ERR_FAILED if the kernel is to cut and cannot. */
-  constructor(options: DataPlaneOptions, onChange: (offload: number) => void) {
-    this.#log = options.log;
-    this.#onChange = onChange;
-    const { greSegmentation, coreConfig } = options;
+  /** For a device that is not up yet. Throws ERR_FAILED if the kernel is to cut and cannot. */
+  constructor({ device, log, greSegmentation, coreConfig }: DataPlaneOptions) {
+    this.#device = device;
+    this.#log = log;
+    this.#isAuto = false;
     if (greSegmentation === 'core' || coreConfig.encapsulation === 'gre-udp') return;
     try {
-      attachGreSegmentation(options.device, overhead('gre', coreConfig.key !== undefined));
+      allowReinjection(device);
+      attachGreSegmentation(device, overhead('gre', coreConfig.key !== undefined));
     } catch (cause) {
-      if (greSegmentation === 'kernel') throw cannotCut(cause);
-      this.#log.info(
-        { error: errorCode(cause) },
-        'the core cuts super-packets: this kernel does not let us have it do so',
-      );
+      const error = errorCode(cause) ?? (cause as Error).message;
+      if (greSegmentation === 'kernel') throw cannotCut(error, cause);
+      this.#set({ by: 'core', obstacle: `this kernel does not let us have it do so: ${error}` });
       return;
     }
-    if (greSegmentation === 'kernel') {
-      if (isReversePathStrict()) throw isDropped();
-      this.#by = 'kernel';
-    } else {
-      this.#look();
-      this.#timer = setInterval(() => this.#look(), INTERVAL).unref();
-    }
+    if (greSegmentation === 'kernel') this.#segmenter = { by: 'kernel' };
+    else this.#isAuto = true;
   }
 
-  get by(): 'core' | 'kernel' {
-    return this.#by;
+  get segmenter(): Segmenter {
+    return this.#segmenter;
   }
 
   /** The OFFLOAD_ bit for the core. */
   get offload(): number {
-    return this.#by === 'kernel' ? OFFLOAD_GRE_SEGMENT : 0;
+    return this.#segmenter.by === 'kernel' ? OFFLOAD_GRE_SEGMENT : 0;
+  }
+
+  /** To be called when the device is set up; from now on `onChange` is told the OFFLOAD_ bit whenever it changes. Throws ERR_FAILED if the kernel is to cut and cannot. */
+  watch(onChange: (offload: number) => void): void {
+    if (this.#isAuto) {
+      const look = () => this.#look(onChange);
+      look();
+      this.#timer = setInterval(look, INTERVAL).unref();
+    } else if (this.#segmenter.by === 'kernel') {
+      const strict = strictSysctl(this.#device);
+      if (strict) throw wouldBeDropped(strict);
+    }
   }
 
   close(): void {
     clearInterval(this.#timer);
   }
 
-  #look(): void {
-    const obstacle = forwardObstacle();
-    const by = obstacle === undefined ? 'kernel' : 'core';
-    if (by === this.#by) return;
-    this.#by = by;
-    this.#log.info({ ...(obstacle ? { obstacle } : {}) }, `the ${by} cuts super-packets`);
-    this.#onChange(this.offload);
+  #look(onChange: (offload: number) => void): void {
+    const before = this.#segmenter.by;
+    const obstacle = forwardObstacle(this.#device);
+    const next: Segmenter = obstacle === undefined ? { by: 'kernel' } : { by: 'core', obstacle };
+    if (next.by === before && this.#timer) this.#segmenter = next;
+    else this.#set(next);
+    if (next.by !== before) onChange(this.offload);
+  }
+
+  #set(segmenter: Segmenter): void {
+    this.#segmenter = segmenter;
+    this.#log.info({ obstacle: segmenter.obstacle }, `the ${segmenter.by} cuts super-packets`);
   }
 }
 
-function cannotCut(cause: unknown): InlayError {
-  return new InlayError('ERR_FAILED', `gre-segmentation kernel: this kernel does not let us: ${errorCode(cause)}`, {
-    hint: 'it needs Linux 6.6 and CAP_BPF (or root); or --gre-segmentation core',
+/**
+ * Lets the kernel forward packets that come from our device with this VM's own underlay address as their source. Not in the journal: what belongs to the device
+ * goes with it.
+ */
+function allowReinjection(device: string): void {
+  for (const [name, value] of [
+    ['accept_local', '1'],
+    ['rp_filter', '0'],
+  ])
+    writeFileSync(`/proc/sys/net/ipv4/conf/${device}/${name}`, `${value}`);
+}
+
+function cannotCut(error: string, cause: unknown): InlayError {
+  return new InlayError('ERR_FAILED', `gre-segmentation kernel: this kernel does not let us: ${error}`, {
+    hint: 'it needs Linux 6.6, CAP_BPF (or root) and a writable /proc/sys; or --gre-segmentation core',
     cause,
   });
 }
 
-function isDropped(): InlayError {
-  return new InlayError(
-    'ERR_FAILED',
-    'net.ipv4.conf.all.rp_filter is 1: packets that the kernel is to cut would be dropped',
-    { hint: 'sysctl -w net.ipv4.conf.all.rp_filter=2, or --gre-segmentation core' },
-  );
+function wouldBeDropped({ name, value, wanted }: NonNullable<ReturnType<typeof strictSysctl>>): InlayError {
+  return new InlayError('ERR_FAILED', `${name} is ${value}: packets that the kernel is to cut would be dropped`, {
+    hint: `sysctl -w ${name}=${wanted}, or --gre-segmentation core`,
+  });
 }

@@ -1,5 +1,4 @@
 /** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
-import { performance } from 'node:perf_hooks';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../core/abi.ts';
 import type { CoreConfig, CoreName } from '../../core/core.ts';
@@ -27,7 +26,7 @@ export interface WorkerOptions {
   fds: QueueFds;
   core: CoreName;
   coreConfig: CoreConfig;
-  /** OFFLOAD_ bits of the TUN device. */
+  /** OFFLOAD_ bits of what the TUN device can do, and of whether the kernel cuts. */
   offloads: number;
   /** ms */
   idleTimeout: number;
@@ -82,13 +81,13 @@ function run(): void {
   const sweep = sweepInterval(idleTimeout);
   let now = performance.now();
   let nextSweep = now + sweep;
-  let sleepy = now;
+  let busyUntil = now;
   for (;;) {
-    const isBusy = now < sleepy;
+    const isBusy = now < busyUntil;
     const timeout = core.tunnelCount > 0 ? Math.max(Math.ceil(nextSweep - now), 0) : -1;
     const found = native.poll(waitPointer, waitFor.length / POLLFD_WORDS, isBusy ? 0 : timeout);
     now = performance.now();
-    if (found > 0) sleepy = now + busyPoll;
+    if (found > 0) busyUntil = now + busyPoll;
     // Whoever makes the next packet, or takes the last, may need this core.
     else if (isBusy) native.schedYield();
     if (isReady(WAKE) && answerRequests() === 'close') return;

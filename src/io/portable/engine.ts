@@ -47,7 +47,7 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
 }
 
 class PortableEngine implements DataPlane {
-  readonly segmentation = 'core'; // The kernel does it before we read.
+  readonly segmenter = { by: 'kernel' } as const; // Before we read.
   readonly #core: PacketCore;
   readonly #devices: PacketDevice[];
   readonly #forwarder: Forwarder;
@@ -76,6 +76,8 @@ class PortableEngine implements DataPlane {
   fail(error: Error): void {
     this.#onFailure(error);
   }
+
+  deviceIsUp(): void {}
 
   async counters(): Promise<Counters> {
     return countersOf(this.#core);
