@@ -128,7 +128,7 @@ export const settings = {
   'gre-segmentation': {
     placeholder: 'WHERE',
     description:
-      'who cuts TCP super-packets of gre (engine linux): the core; the kernel, which is several times faster and forwards them; or auto, the kernel where no firewall stands in the way',
+      'who cuts TCP super-packets of gre (engine linux): the core; the kernel, which is about two to four times as fast and forwards them; or auto, the kernel where no firewall stands in the way',
     default: 'auto',
     schema: oneOf(['auto', 'core', 'kernel']),
   },

@@ -177,60 +177,51 @@ describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains'
     ],
     ['kernel', 'many chains', "seq -f 'add chain inet t c%g' 2000 | { echo add table inet t; cat; } | nft -f -"],
   ])('the %s, with %s', async (expected, _, script) => {
-    const lab = await prepared(script);
-    try {
-      expect(await cutsBy(lab)).toBe(expected);
-    } finally {
-      await lab.close();
-    }
+    expect((await statusAfter(script)).segmentation).toBe(expected);
   });
 
   test.skipIf(skip('who cuts, unread tables', asUser))(
     'the core, where the tables of iptables may not be read',
     async () => {
-      const lab = await prepared('iptables-legacy -P FORWARD DROP');
-      try {
-        const device = 'mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200';
-        await lab.must(undefined, ['sh', '-c', `${device} && install -d -o 65534 /run/a`]);
-        const capabilities = '+net_admin,+net_raw,+bpf,+perfmon';
-        const as = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
-        expect(await cutsBy(lab, [...as, '--inh-caps', capabilities, '--ambient-caps', capabilities])).toBe('core');
-      } finally {
-        await lab.close();
-      }
+      const device = 'mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200';
+      const capabilities = '+net_admin,+net_raw,+bpf,+perfmon';
+      const user = `setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps ${capabilities} --ambient-caps ${capabilities}`;
+      const as = `${device} && install -d -o 65534 /run/a && exec ${user}`;
+      expect(await statusAfter('iptables-legacy -P FORWARD DROP', as)).toMatchObject({
+        segmentation: 'core',
+        segmentationObstacle: expect.stringContaining('EACCES'),
+      });
     },
   );
 
   test('the core, where sysctls may not be written', async () => {
-    const lab = await prepared('echo 1 >/proc/sys/net/ipv4/ip_forward');
+    const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec';
+    expect(await statusAfter('echo 1 >/proc/sys/net/ipv4/ip_forward', readOnly)).toMatchObject({
+      segmentation: 'core',
+      segmentationObstacle: expect.stringContaining('EROFS'),
+    });
+  });
+
+  /** What a daemon says that has just started on a VM where `script` has run; `as` are the words of a shell that start it. */
+  async function statusAfter(script: string, as = 'exec'): Promise<Status> {
+    const lab = await Lab.open();
     try {
-      const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
-      expect(await cutsBy(lab, ['sh', '-c', readOnly, 'sh'])).toBe('core');
+      await lab.ip(undefined, ['netns add a', 'link add eth0 netns a type veth peer name eth1 netns a']);
+      await lab.ip('a', ['address add 192.168.16.32/16 dev eth0', 'link set eth0 up']);
+      await lab.must('a', ['sh', '-c', script]);
+      const up = [process.execPath, CLI, 'up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
+      const words = ['sh', '-c', `${as} "$@"`, 'sh', ...up, '--run-dir', '/run/a'];
+      const daemon = lab.start('a', words, { stdio: 'ignore' });
+      const ended = new Promise((resolve) => daemon.once('exit', resolve));
+      const { stdout } = await lab.run('a', [
+        ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', '/run/a'],
+      ]);
+      const status: Status = JSON.parse(stdout);
+      await lab.run('a', ['kill', String(status.pid)]);
+      await ended;
+      return status;
     } finally {
       await lab.close();
     }
-  });
-
-  /** A lab with the VM A, in which `script` has run. */
-  async function prepared(script: string): Promise<Lab> {
-    const lab = await Lab.open();
-    await lab.ip(undefined, ['netns add a', 'link add eth0 netns a type veth peer name eth1 netns a']);
-    await lab.ip('a', ['address add 192.168.16.32/16 dev eth0', 'link set eth0 up']);
-    await lab.must('a', ['sh', '-c', script]);
-    return lab;
-  }
-
-  /** Who cuts, as a daemon says that has just started. */
-  async function cutsBy(lab: Lab, as: string[] = []): Promise<Status['segmentation']> {
-    const up = [process.execPath, CLI, 'up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
-    const daemon = lab.start('a', [...as, ...up, '--run-dir', '/run/a'], { stdio: 'ignore' });
-    const ended = new Promise((resolve) => daemon.once('exit', resolve));
-    const { stdout } = await lab.run('a', [
-      ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', '/run/a'],
-    ]);
-    const { pid, segmentation }: Status = JSON.parse(stdout);
-    await lab.run('a', ['kill', String(pid)]);
-    await ended;
-    return segmentation;
   }
 });

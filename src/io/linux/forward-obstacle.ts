@@ -64,8 +64,14 @@ export function forwardObstacle(device: string): string | undefined {
   }
 }
 
+export interface StrictSysctl {
+  name: string;
+  value: number;
+  wanted: number;
+}
+
 /** A sysctl for which the kernel drops packets that come from `device` with this VM's own underlay address as their source (Documentation/networking/ip-sysctl.rst). */
-export function strictSysctl(device: string): { name: string; value: number; wanted: number } | undefined {
+export function strictSysctl(device: string): StrictSysctl | undefined {
   const read = (of: string, key: string) => Number(readFileSync(`/proc/sys/net/ipv4/conf/${of}/${key}`, 'utf8'));
   const name = (of: string, key: string) => `net.ipv4.conf.${of}.${key}`;
   // The device may have got other values since it was made: udev applies /etc/sysctl.d to new devices.

@@ -4,7 +4,7 @@ import { OFFLOAD_GRE_SEGMENT } from '../../core/abi.ts';
 import { overhead } from '../../core/core.ts';
 import type { DataPlaneOptions, Segmenter } from '../../dataplane.ts';
 import { errorCode, InlayError } from '../../errors.ts';
-import { forwardObstacle, strictSysctl } from './forward-obstacle.ts';
+import { forwardObstacle, type StrictSysctl, strictSysctl } from './forward-obstacle.ts';
 import { attachGreSegmentation } from './gre-segmentation.ts';
 
 /** How often it is looked whether a firewall has come or gone, in ms: a TCP connection survives the time in between. */
@@ -82,11 +82,9 @@ export class Segmentation {
  * goes with it.
  */
 function allowReinjection(device: string): void {
-  for (const [name, value] of [
-    ['accept_local', '1'],
-    ['rp_filter', '0'],
-  ])
-    writeFileSync(`/proc/sys/net/ipv4/conf/${device}/${name}`, `${value}`);
+  const conf = `/proc/sys/net/ipv4/conf/${device}`;
+  writeFileSync(`${conf}/accept_local`, '1');
+  writeFileSync(`${conf}/rp_filter`, '0');
 }
 
 function cannotCut(error: string, cause: unknown): InlayError {
@@ -96,7 +94,7 @@ function cannotCut(error: string, cause: unknown): InlayError {
   });
 }
 
-function wouldBeDropped({ name, value, wanted }: NonNullable<ReturnType<typeof strictSysctl>>): InlayError {
+function wouldBeDropped({ name, value, wanted }: StrictSysctl): InlayError {
   return new InlayError('ERR_FAILED', `${name} is ${value}: packets that the kernel is to cut would be dropped`, {
     hint: `sysctl -w ${name}=${wanted}, or --gre-segmentation core`,
   });
