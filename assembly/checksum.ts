@@ -62,3 +62,8 @@ export function fold(total: u64): u32 {
 export function verifies(p: usize, length: i32): bool {
   return fold(sum(p, length, 0)) === 0xffff;
 }
+
+/** What the checksum becomes when a word changes from `old` to `now` (RFC 1624 §3, equation 3); all as they lie in memory. */
+export function update(checksum: u16, old: u16, now: u16): u16 {
+  return <u16>~fold(<u64>(~checksum & 0xffff) + <u64>(~old & 0xffff) + <u64>now);
+}

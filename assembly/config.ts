@@ -2,13 +2,14 @@
 import {
   CONFIG,
   CONFIG_BASE,
+  CONFIG_DSCP,
   CONFIG_ENCAPSULATION,
   CONFIG_KEY,
-  CONFIG_KEYED,
   CONFIG_LOCAL,
   CONFIG_MAPPINGS,
   CONFIG_MTU,
   CONFIG_OFFLOADS,
+  CONFIG_OPTIONS,
   CONFIG_PORTS,
   CONFIG_SIZE,
   CONFIG_TTL,
@@ -19,21 +20,43 @@ import {
   OFFLOAD_UDP_MERGE,
   OFFLOAD_UDP_SEGMENT,
   OFFLOAD_VIRTIO,
+  OPTION_CHECKSUM,
+  OPTION_CLAMP_MSS,
+  OPTION_DSCP_UNIFORM,
+  OPTION_ECN_COMPATIBILITY,
+  OPTION_KEY,
+  OPTION_MAY_FRAGMENT,
+  OPTION_SEQUENCE,
+  OPTION_TTL_INHERIT,
 } from '../src/core/abi';
 
 const KNOWN_OFFLOADS: i32 = OFFLOAD_VIRTIO | OFFLOAD_UDP_SEGMENT | OFFLOAD_UDP_MERGE | OFFLOAD_GRE_SEGMENT;
 
-/** Sets everything anew, but what the devices can do; no mapping is left. */
-export function configure(local: u32, keyed: i32, key: u32, ttl: u32, encapsulation: i32, mtu: i32): void {
+const KNOWN_OPTIONS: i32 =
+  OPTION_KEY |
+  OPTION_CHECKSUM |
+  OPTION_SEQUENCE |
+  OPTION_TTL_INHERIT |
+  OPTION_ECN_COMPATIBILITY |
+  OPTION_DSCP_UNIFORM |
+  OPTION_MAY_FRAGMENT |
+  OPTION_CLAMP_MSS;
+
+/** Sets everything anew, but what the devices can do, and the MTU, which `setMtu` is to set then; no mapping is left. */
+export function setConfig(local: u32, options: i32, key: u32, ttl: u32, dscp: u32, encapsulation: i32): void {
   store<u32>(CONFIG + CONFIG_LOCAL, local);
-  store<u32>(CONFIG + CONFIG_KEYED, keyed !== 0 ? 1 : 0);
-  store<u32>(CONFIG + CONFIG_KEY, keyed !== 0 ? key : 0);
+  store<i32>(CONFIG + CONFIG_OPTIONS, options & KNOWN_OPTIONS);
+  store<u32>(CONFIG + CONFIG_KEY, (options & OPTION_KEY) !== 0 ? key : 0);
   store<u32>(CONFIG + CONFIG_TTL, ttl & 0xff);
   const known = encapsulation === ENCAPSULATION_GRE_UDP ? ENCAPSULATION_GRE_UDP : ENCAPSULATION_GRE;
   store<u32>(CONFIG + CONFIG_ENCAPSULATION, known);
   memory.fill(CONFIG + CONFIG_MTU, 0, CONFIG_SIZE - CONFIG_MTU);
-  store<i32>(CONFIG + CONFIG_MTU, mtu);
+  store<u32>(CONFIG + CONFIG_DSCP, dscp & 0x3f);
   setMappingCount(0);
+}
+
+export function setMtu(mtu: i32): void {
+  store<i32>(CONFIG + CONFIG_MTU, mtu);
 }
 
 /** Notes what the host's devices can do. */
@@ -48,18 +71,27 @@ export function local(): u32 {
   return load<u32>(CONFIG + CONFIG_LOCAL);
 }
 
-/** Whether packets carry a GRE key. */
-export function keyed(): bool {
-  return load<u32>(CONFIG + CONFIG_KEYED) !== 0;
+/** The OPTION_ bits. */
+export function options(): i32 {
+  return load<i32>(CONFIG + CONFIG_OPTIONS);
+}
+
+export function hasOption(option: i32): bool {
+  return (options() & option) !== 0;
 }
 
 export function key(): u32 {
   return load<u32>(CONFIG + CONFIG_KEY);
 }
 
-/** Outer time to live. */
+/** Outer time to live, where it is not the inner one. */
 export function ttl(): u32 {
   return load<u32>(CONFIG + CONFIG_TTL);
+}
+
+/** Outer DSCP, where it is not the inner one. */
+export function dscp(): u32 {
+  return load<u32>(CONFIG + CONFIG_DSCP);
 }
 
 /** Whether packets go out as GRE-in-UDP, the outer IPv4 and UDP headers being the kernel's. */

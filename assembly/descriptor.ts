@@ -5,6 +5,7 @@ import {
   DESCRIPTOR_PEER,
   DESCRIPTOR_SEGMENT,
   DESCRIPTOR_SIZE,
+  DESCRIPTOR_TOS,
   DESCRIPTOR_VERDICT,
   DESCRIPTORS,
   HEADROOM,
@@ -30,6 +31,11 @@ export function bytes(d: usize): u32 {
 /** Bytes of each GRE-in-UDP datagram; 0 for one packet with its outer IPv4 header. */
 export function segment(d: usize): u32 {
   return load<u32>(d + DESCRIPTOR_SEGMENT);
+}
+
+/** Type of service of the outer IPv4 header of these datagrams. */
+export function outerTos(d: usize): u32 {
+  return load<u32>(d + DESCRIPTOR_TOS) & 0xff;
 }
 
 /** The remote VM. */

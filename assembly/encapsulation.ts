@@ -1,10 +1,24 @@
 /** What packets look like on the underlay: GRE in IPv4 (RFC 2784), or in UDP (RFC 8086), whose datagrams the kernel cuts out of long messages. */
-import { GRE_UDP_PORT, OFFLOAD_UDP_SEGMENT, PACKETS_PER_MESSAGE } from '../src/core/abi';
-import { hasOffload, isGreUdp, local, ports } from './config';
+import {
+  GRE_UDP_PORT,
+  MESSAGES,
+  MESSAGES_PER_PORT,
+  OFFLOAD_UDP_SEGMENT,
+  OPTION_CHECKSUM,
+  OPTION_MAY_FRAGMENT,
+  OPTION_SEQUENCE,
+  OPTION_TTL_INHERIT,
+  PACKETS_PER_MESSAGE,
+  TUNNEL_IDENTIFICATION,
+  TUNNEL_SEQUENCE_OUT,
+} from '../src/core/abi';
+import { sum } from './checksum';
+import { hasOffload, hasOption, isGreUdp, local, ports, ttl } from './config';
 import { greLength, putGre } from './gre';
-import { IPV4_LENGTH, MAX_TOTAL_LENGTH, putIpv4 } from './ipv4';
+import { DONT_FRAGMENT, IPV4_LENGTH, MAX_TOTAL_LENGTH, PROTOCOL_GRE, putIpv4, timeToLive, typeOfService } from './ipv4';
 import {
   addCargo,
+  isClosed,
   lastMessage,
   messageCount,
   messageLength,
@@ -13,11 +27,43 @@ import {
   openMessage,
   packetsIn,
   segmentOf,
+  serviceIs,
+  setClosed,
   setSegment,
+  setService,
 } from './messages';
+import { serviceOut } from './service';
 import { flowHash, portOf, UDP_LENGTH } from './transport';
 
 const MAX_DATAGRAM: i32 = MAX_TOTAL_LENGTH - IPV4_LENGTH - UDP_LENGTH;
+const MAX_TTL: u32 = 255;
+
+// What all have in common that the packet at hand becomes.
+let remote: u32 = 0;
+let tunnel: usize = 0;
+let port: i32 = 0;
+let tos: u32 = 0;
+let hops: u32 = 0;
+
+/** Begins with the packet at `p`, which goes to `vm` through the tunnel whose record is at `t`. */
+export function beginPacket(p: usize, vm: u32, t: usize): void {
+  remote = vm;
+  tunnel = t;
+  // The underlay spreads flows by the source port (RFC 8086 §3.1).
+  port = isGreUdp() ? portOf(flowHash(p), ports()) : 0;
+  tos = serviceOut(typeOfService(p));
+  hops = hasOption(OPTION_TTL_INHERIT) ? timeToLive(p) : ttl();
+}
+
+/** How many messages the packet may become at most. */
+export function capacity(): i32 {
+  return isGreUdp() ? MESSAGES_PER_PORT : MESSAGES;
+}
+
+/** How many messages there is room for. */
+export function freeMessages(): i32 {
+  return capacity() - messageCount(port);
+}
 
 /** Bytes that the outer headers add to a packet, those of the kernel's among them. */
 export function overhead(): i32 {
@@ -29,38 +75,88 @@ export function outerLength(): i32 {
   return isGreUdp() ? greLength() : IPV4_LENGTH + greLength();
 }
 
-/** Writes the outer headers of a packet of `length` bytes to `vm` at `h`, the time to live being `hops` if it is ours to set. */
-export function putOuter(h: usize, length: i32, vm: u32, hops: u32): void {
-  if (isGreUdp()) {
-    putGre(h);
-  } else {
-    putIpv4(h, IPV4_LENGTH + greLength() + length, hops, local(), vm);
-    putGre(h + <usize>IPV4_LENGTH);
-  }
+/** The sum of the `length` bytes at `p` and of `before`, if outer headers need such a thing. */
+export function bodySum(p: usize, length: i32, before: u64): u64 {
+  return hasOption(OPTION_CHECKSUM) ? sum(p, length, before) : 0;
 }
 
-/** The source port for the flow of the packet at `p`: the underlay spreads flows by it (RFC 8086 §3.1). */
-export function sourcePort(p: usize): i32 {
-  return isGreUdp() ? portOf(flowHash(p), ports()) : 0;
+/** Writes the outer headers of a packet of `length` bytes, whose `bodySum` is `body`, at `h`. */
+export function putOuter(h: usize, length: i32, body: u64): void {
+  putHeaders(h, length, body, 1, hops);
 }
 
-/** The message that takes the next packet to `vm`, `length` bytes with its outer headers, of which `inner` are the packet's own. */
-export function messageFor(port: i32, vm: u32, length: i32, inner: i32): i32 {
-  let message: i32;
-  if (isGreUdp() && messageCount(port) > 0 && joins(lastMessage(port), vm, length)) {
-    message = lastMessage(port);
-    if (packetsIn(message) === 1) setSegment(message, messageLength(message));
-  } else {
-    message = openMessage(port);
-    nameMessage(message, vm, isGreUdp() ? GRE_UDP_PORT : 0);
+/** Writes those of a super-packet that the kernel will cut into `packets`; it forwards it, which takes one from the time to live. */
+export function putWholeOuter(h: usize, length: i32, packets: i32): void {
+  putHeaders(h, length, 0, packets, min(hops + 1, MAX_TTL));
+}
+
+function putHeaders(h: usize, length: i32, body: u64, packets: i32, ttl: u32): void {
+  let gre = h;
+  if (!isGreUdp()) {
+    const total = IPV4_LENGTH + greLength() + length;
+    // "originating sources MAY set the IPv4 ID field of atomic datagrams to any value" (RFC 6864 §4.1).
+    const fragment = hasOption(OPTION_MAY_FRAGMENT) ? nextIdentification(packets) << 16 : DONT_FRAGMENT;
+    putIpv4(h, tos, total, fragment, ttl, PROTOCOL_GRE, local(), remote);
+    gre += IPV4_LENGTH;
   }
+  putGre(gre, body, hasOption(OPTION_SEQUENCE) ? nextSequence() : 0);
+}
+
+function nextSequence(): u32 {
+  const number = load<u32>(tunnel + TUNNEL_SEQUENCE_OUT);
+  store<u32>(tunnel + TUNNEL_SEQUENCE_OUT, number + 1);
+  return number;
+}
+
+/** Unique for a pair of addresses as long as can be (RFC 6864 §4.3); never 0, which the kernel would change. It counts on in packets that it cuts. */
+function nextIdentification(packets: i32): u32 {
+  const last = <u32>load<u16>(tunnel + TUNNEL_IDENTIFICATION);
+  const next = last === 0xffff ? 1 : last + 1;
+  store<u16>(tunnel + TUNNEL_IDENTIFICATION, <u16>(next + packets - 1));
+  return next;
+}
+
+/** The message that takes the next packet, `length` bytes with its outer headers, of which `inner` are the packet's own. */
+export function messageFor(length: i32, inner: i32): i32 {
+  if (!isGreUdp() || !joins(length)) {
+    const message = openFor(inner);
+    setClosed(port, false);
+    return message;
+  }
+  const message = lastMessage(port);
+  if (packetsIn(message) === 1) setSegment(message, messageLength(message));
   addCargo(message, 1, inner);
   return message;
 }
 
-/** UDP_SEGMENT: all datagrams but the last are of one size (udp(7)). */
-function joins(message: i32, vm: u32, length: i32): bool {
-  if (!hasOffload(OFFLOAD_UDP_SEGMENT) || !nameIs(message, vm)) return false;
+/** A message for one packet alone, whatever number of pieces it has. */
+export function loneMessage(inner: i32): i32 {
+  const message = openFor(inner);
+  setClosed(port, true);
+  return message;
+}
+
+function openFor(inner: i32): i32 {
+  const message = openMessage(port);
+  nameMessage(message, remote, isGreUdp() ? GRE_UDP_PORT : 0);
+  if (isGreUdp()) setService(message, tos, hops, hasOption(OPTION_TTL_INHERIT));
+  addCargo(message, 1, inner);
+  return message;
+}
+
+/** The message of a super-packet that goes back to the kernel: `packets`, together of `bytes` bytes. */
+export function wholeMessage(packets: i32, bytes: i32): i32 {
+  const message = openMessage(port);
+  nameMessage(message, remote, 0);
+  addCargo(message, packets, bytes);
+  return message;
+}
+
+/** Whether a datagram can follow those of the port's last message. UDP_SEGMENT: all but the last are of one size (udp(7)). */
+function joins(length: i32): bool {
+  if (!hasOffload(OFFLOAD_UDP_SEGMENT) || messageCount(port) === 0 || isClosed(port)) return false;
+  const message = lastMessage(port);
+  if (!nameIs(message, remote) || !serviceIs(message, tos, hops)) return false;
   const count = packetsIn(message);
   if (count >= PACKETS_PER_MESSAGE) return false;
   const total = messageLength(message);

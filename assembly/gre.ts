@@ -15,10 +15,13 @@ import {
   DROP_GRE_PROTOCOL,
   DROP_GRE_VERSION,
   DROP_TRUNCATED,
+  OPTION_CHECKSUM,
+  OPTION_KEY,
+  OPTION_SEQUENCE,
 } from '../src/core/abi';
 import { getU16, getU32, putU32 } from './bytes';
-import { verifies } from './checksum';
-import { key, keyed } from './config';
+import { fold, sum, verifies } from './checksum';
+import { hasOption, key, options } from './config';
 
 // From the specification.
 const GRE_MIN_LENGTH: i32 = 4;
@@ -31,9 +34,11 @@ const MUST_BE_ZERO: u32 = 0x4c00;
 const VERSION_MASK: u32 = 7;
 const TYPE_IPV4: u32 = 0x0800;
 
+const FIELDS: i32 = OPTION_CHECKSUM | OPTION_KEY | OPTION_SEQUENCE;
+
 /** Length in bytes of the header that `putGre` writes. */
 export function greLength(): i32 {
-  return keyed() ? GRE_MIN_LENGTH + OPTION_LENGTH : GRE_MIN_LENGTH;
+  return GRE_MIN_LENGTH + OPTION_LENGTH * popcnt<i32>(options() & FIELDS);
 }
 
 /** Checks the GRE header at `p`, where `length` bytes of header and payload are; answers its length in bytes, or the drop reason. */
@@ -48,17 +53,54 @@ export function checkGre(p: usize, length: i32): i32 {
   if (length < header) return DROP_TRUNCATED;
   if ((flags & CHECKSUM_PRESENT) !== 0 && !verifies(p, length)) return DROP_GRE_CHECKSUM;
   if (getU16(p + 2) !== TYPE_IPV4) return DROP_GRE_PROTOCOL;
-  if (keyed() !== ((flags & KEY_PRESENT) !== 0)) return DROP_GRE_KEY;
-  if (keyed() && getU32(p + <usize>keyAt) !== key()) return DROP_GRE_KEY;
+  const keyed = hasOption(OPTION_KEY);
+  if (keyed !== ((flags & KEY_PRESENT) !== 0)) return DROP_GRE_KEY;
+  if (keyed && getU32(p + <usize>keyAt) !== key()) return DROP_GRE_KEY;
   return header;
 }
 
-/** Writes a header of `greLength()` bytes at `p`. */
-export function putGre(p: usize): void {
-  if (keyed()) {
-    putU32(p, (KEY_PRESENT << 16) | TYPE_IPV4);
-    putU32(p + 4, key());
-  } else {
+/** Whether the checked header at `p`, `header` bytes long, has a sequence number that may follow those below `next`; 0 is where a VM begins anew. */
+export function isInSequence(p: usize, header: i32, next: u32): bool {
+  if ((getU16(p) & SEQUENCE_PRESENT) === 0) return false;
+  const number = sequenceOf(p, header);
+  return number === 0 || next === 0 || <i32>(number - next) >= 0;
+}
+
+/** The sequence number, the last field of the header at `p`. */
+export function sequenceOf(p: usize, header: i32): u32 {
+  return getU32(p + <usize>(header - OPTION_LENGTH));
+}
+
+/** The first 32 bits of our headers: flags and protocol type. */
+export function greWord(): u32 {
+  let flags: u32 = 0;
+  if (hasOption(OPTION_CHECKSUM)) flags |= CHECKSUM_PRESENT;
+  if (hasOption(OPTION_KEY)) flags |= KEY_PRESENT;
+  if (hasOption(OPTION_SEQUENCE)) flags |= SEQUENCE_PRESENT;
+  return (flags << 16) | TYPE_IPV4;
+}
+
+/** Where our headers have the key. */
+export function keyPlace(): i32 {
+  return hasOption(OPTION_CHECKSUM) ? GRE_MIN_LENGTH + OPTION_LENGTH : GRE_MIN_LENGTH;
+}
+
+/** Writes a header of `greLength()` bytes at `p`, before a packet whose bytes sum to `body`, if there is to be a checksum. */
+export function putGre(p: usize, body: u64, sequence: u32): void {
+  if ((options() & FIELDS) === 0) {
     putU32(p, TYPE_IPV4);
+    return;
   }
+  putU32(p, greWord());
+  let at = p + GRE_MIN_LENGTH;
+  if (hasOption(OPTION_CHECKSUM)) {
+    putU32(at, 0);
+    at += OPTION_LENGTH;
+  }
+  if (hasOption(OPTION_KEY)) {
+    putU32(at, key());
+    at += OPTION_LENGTH;
+  }
+  if (hasOption(OPTION_SEQUENCE)) putU32(at, sequence);
+  if (hasOption(OPTION_CHECKSUM)) store<u16>(p + GRE_MIN_LENGTH, <u16>~fold(sum(p, greLength(), body)));
 }

@@ -4,10 +4,13 @@
  * The inner source fixes the only legal outer source, so a spoofed packet is seen without any table (compare RFC 5969 §12).
  */
 import {
+  COUNTERS_ANOMALIES,
   DROP_BAD_DESCRIPTOR,
   DROP_FOREIGN_DESTINATION,
   DROP_FOREIGN_UNDERLAY,
   DROP_FRAGMENT,
+  DROP_GRE_SEQUENCE,
+  DROP_NESTED_GRE,
   DROP_NOT_FOR_US,
   DROP_NOT_GRE,
   DROP_RESERVED_ADDRESS,
@@ -15,14 +18,18 @@ import {
   FORWARD,
   INBOUND_COUNTERS,
   MESSAGES,
+  OPTION_CLAMP_MSS,
+  OPTION_SEQUENCE,
   TUNNEL_INBOUND_BYTES,
   TUNNEL_INBOUND_PACKETS,
+  TUNNEL_SEQUENCE_IN,
 } from '../src/core/abi';
 import { addF64 } from './bytes';
-import { local } from './config';
+import { clampMss } from './clamp';
+import { hasOption, local } from './config';
 import { countDropped, countForwarded } from './counters';
-import { address, bytes, isInside, peer, segment, setPeer } from './descriptor';
-import { checkGre } from './gre';
+import { address, bytes, isInside, outerTos, peer, segment, setPeer } from './descriptor';
+import { checkGre, isInSequence, sequenceOf } from './gre';
 import {
   checkIpv4,
   destination,
@@ -31,12 +38,16 @@ import {
   isFragment,
   PROTOCOL_GRE,
   protocol,
+  putTypeOfService,
   source,
   totalLength,
+  typeOfService,
 } from './ipv4';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping';
-import { deliver } from './merge';
+import { deliver, openChecksum } from './merge';
 import { messageCount, NO_ROOM } from './messages';
+import { limitOf, markReachable } from './path';
+import { isAnomaly, serviceIn } from './service';
 import { useTunnel } from './tunnels';
 
 /** Decapsulates the packet or the datagrams of descriptor `d` into messages, and counts them; answers the verdict, or NO_ROOM. */
@@ -53,7 +64,7 @@ export function decapsulatePackets(d: usize, now: f64): i32 {
   const datagrams: u32 = length === 0 ? 1 : (length - 1) / size + 1;
   if (datagrams > <u32>MESSAGES) return drop(DROP_BAD_DESCRIPTOR);
   if (messageCount(0) + <i32>datagrams > MESSAGES) return NO_ROOM;
-  return decapsulateDatagrams(<usize>address(d), length, size, peer(d), now);
+  return decapsulateDatagrams(<usize>address(d), length, size, peer(d), outerTos(d), now);
 }
 
 /** The VM that sent what descriptor `d` describes, unchecked. */
@@ -69,25 +80,26 @@ function decapsulatePacket(p: usize, available: i32, now: f64): i32 {
   if (protocol(p) !== PROTOCOL_GRE) return drop(DROP_NOT_GRE);
   if (isFragment(p)) return drop(DROP_FRAGMENT);
   if (destination(p) !== local()) return drop(DROP_NOT_FOR_US);
-  return decapsulate(p + <usize>headerLength(p), totalLength(p) - headerLength(p), source(p), now);
+  const header = headerLength(p);
+  return decapsulate(p + <usize>header, totalLength(p) - header, source(p), typeOfService(p), now);
 }
 
 /** GRE-in-UDP datagrams of `size` bytes, the last perhaps less, as UDP_GRO puts them together. */
-function decapsulateDatagrams(p: usize, length: u32, size: u32, vm: u32, now: f64): i32 {
+function decapsulateDatagrams(p: usize, length: u32, size: u32, vm: u32, tos: u32, now: f64): i32 {
   let verdict = 0;
   let any = false;
   let last = false;
   for (let offset: u32 = 0; !last; offset += size) {
     const rest = length - offset;
     last = rest <= size;
-    verdict = decapsulate(p + <usize>offset, <i32>min(size, rest), vm, now);
+    verdict = decapsulate(p + <usize>offset, <i32>min(size, rest), vm, tos, now);
     if (verdict === FORWARD) any = true;
   }
   return any ? FORWARD : verdict;
 }
 
-/** The GRE packet at `gre`, `length` bytes, that came from `vm`. */
-function decapsulate(gre: usize, length: i32, vm: u32, now: f64): i32 {
+/** The GRE packet at `gre`, `length` bytes, that came from `vm` with this outer type of service. */
+function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, now: f64): i32 {
   if (vm === 0 || vm === local() || !isUnderlay(vm)) return drop(DROP_FOREIGN_UNDERLAY);
   const header = checkGre(gre, length);
   if (header < 0) return drop(header);
@@ -99,9 +111,21 @@ function decapsulate(gre: usize, length: i32, vm: u32, now: f64): i32 {
   const mapping = findMapping(dst);
   if (mapping === 0 || vmIn(mapping, dst) !== local()) return drop(DROP_FOREIGN_DESTINATION);
   if (isReserved(mapping, dst)) return drop(DROP_RESERVED_ADDRESS);
-
-  const total = totalLength(p);
+  if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
+  const inner = typeOfService(p);
+  const tos = serviceIn(inner, outer);
+  if (tos < 0) return drop(tos);
   const tunnel = useTunnel(vm, now);
+  if (hasOption(OPTION_SEQUENCE)) {
+    if (!isInSequence(gre, header, load<u32>(tunnel + TUNNEL_SEQUENCE_IN))) return drop(DROP_GRE_SEQUENCE);
+    store<u32>(tunnel + TUNNEL_SEQUENCE_IN, sequenceOf(gre, header) + 1);
+  }
+
+  markReachable(tunnel, vm);
+  if (isAnomaly(inner, outer)) addF64(INBOUND_COUNTERS + COUNTERS_ANOMALIES, 1);
+  if (<u32>tos !== inner) putTypeOfService(p, <u32>tos);
+  if (hasOption(OPTION_CLAMP_MSS)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);
+  const total = totalLength(p);
   addF64(tunnel + TUNNEL_INBOUND_PACKETS, 1);
   addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>total);
   countForwarded(INBOUND_COUNTERS, 1, total);

@@ -1,24 +1,32 @@
 /** The packet core: a pure function over bytes in the module's own memory. docs/abi.md is its reference. */
 import { BATCH_SIZE, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
+import { setConfig, setMtu } from './config';
 import { descriptor, setVerdict } from './descriptor';
+import { overhead } from './encapsulation';
 import { decapsulatePackets, likelySender } from './inbound';
+import { MAX_TOTAL_LENGTH } from './ipv4';
+import { learnFrom } from './learn';
 import { closeFlows } from './merge';
 import { clearMessages, NO_ROOM } from './messages';
 import { encapsulatePacket, likelyReceiver } from './outbound';
+import { MIN_MTU } from './path';
 import { clearChanges, expireTunnels, isTableLarge, warmTunnels } from './tunnels';
 
 // Hosts in other languages read the layout from the module.
 export {
   ABI_VERSION,
+  ALL_MESSAGES,
   BATCH_SIZE,
   CARGO_SIZE,
   CARGOS,
   CHANGES,
+  CONTROL_ITEM_SIZE,
   CONTROL_SIZE,
   CONTROLS,
   DESCRIPTOR_SIZE,
   DESCRIPTORS,
   HEADROOM,
+  ICMP_COUNTERS,
   INBOUND_COUNTERS,
   IOV_SIZE,
   IOVS,
@@ -33,6 +41,7 @@ export {
   NAME_SIZE,
   NAMES,
   OUTBOUND_COUNTERS,
+  REPLY_PORT,
   SLOT_SIZE,
   SLOTS,
   TUNNEL_CAPACITY,
@@ -43,12 +52,16 @@ export {
   VIRTIO_SIZE,
 } from '../src/core/abi';
 
-export { configure } from './config';
 export { addMapping, vmOf } from './mapping';
 export { attach } from './messages';
 
 /** Where the VMs of the packets to come are noted, at the end of SCRATCH. */
 const VMS: usize = SCRATCH + SCRATCH_SIZE - 4 * BATCH_SIZE;
+
+export function configure(local: u32, options: i32, key: u32, ttl: u32, dscp: u32, encapsulation: i32, mtu: i32): void {
+  setConfig(local, options, key, ttl, dscp, encapsulation);
+  setMtu(min(max(mtu, MIN_MTU), MAX_TOTAL_LENGTH - overhead()));
+}
 
 export function encapsulate(first: i32, count: i32, now: f64): i32 {
   clearChanges();
@@ -84,6 +97,14 @@ export function decapsulate(first: i32, count: i32, now: f64): i32 {
   }
   closeFlows();
   return i;
+}
+
+export function learn(first: i32, count: i32, now: f64): i32 {
+  clearChanges();
+  clearMessages();
+  const end = clamp(count, BATCH_SIZE);
+  for (let i = clamp(first, end); i < end; i++) setVerdict(descriptor(i), learnFrom(descriptor(i), now));
+  return end;
 }
 
 function clamp(value: i32, most: i32): i32 {

@@ -18,12 +18,14 @@ import {
   FORWARD,
 } from '../src/core/abi';
 import { getU16, getU32, putU16, putU32 } from './bytes';
-import { fold, sum, verifies } from './checksum';
+import { fold, sum, update, verifies } from './checksum';
 
 // From the specification.
 export const IPV4_LENGTH: i32 = 20;
 export const MAX_TOTAL_LENGTH: i32 = 65535;
+export const PROTOCOL_ICMP: u32 = 1;
 export const PROTOCOL_GRE: u32 = 47;
+const TYPE_OF_SERVICE: usize = 1;
 const TOTAL_LENGTH: usize = 2;
 export const IDENTIFICATION: usize = 4;
 export const FRAGMENT: usize = 6;
@@ -32,8 +34,10 @@ const PROTOCOL: usize = 9;
 export const CHECKSUM: usize = 10;
 export const SOURCE: usize = 12;
 const DESTINATION: usize = 16;
+export const RESERVED_FLAG: u32 = 0x8000;
 export const DONT_FRAGMENT: u32 = 0x4000;
-const FRAGMENT_MASK: u32 = 0x3fff; // more fragments, and the offset
+export const MORE_FRAGMENTS: u32 = 0x2000;
+export const OFFSET_MASK: u32 = 0x1fff; // in units of 8 bytes
 
 /** Checks the header of the packet at `p`, of which `available` bytes are there. Once it answers FORWARD, no accessor below reads past them. */
 export function checkIpv4(p: usize, available: i32): i32 {
@@ -53,13 +57,31 @@ export function headerLength(p: usize): i32 {
   return <i32>((load<u8>(p) & 15) << 2);
 }
 
+/** DSCP and ECN. */
+export function typeOfService(p: usize): u32 {
+  return <u32>load<u8>(p + TYPE_OF_SERVICE);
+}
+
 /** Length of header and payload in bytes. */
 export function totalLength(p: usize): i32 {
   return <i32>getU16(p + TOTAL_LENGTH);
 }
 
 export function isFragment(p: usize): bool {
-  return (getU16(p + FRAGMENT) & FRAGMENT_MASK) !== 0;
+  return (getU16(p + FRAGMENT) & (MORE_FRAGMENTS | OFFSET_MASK)) !== 0;
+}
+
+export function isDontFragment(p: usize): bool {
+  return (getU16(p + FRAGMENT) & DONT_FRAGMENT) !== 0;
+}
+
+/** Whether the packet at `p` is a fragment other than the first. */
+export function isLaterFragment(p: usize): bool {
+  return (getU16(p + FRAGMENT) & OFFSET_MASK) !== 0;
+}
+
+export function timeToLive(p: usize): u32 {
+  return <u32>load<u8>(p + TIME_TO_LIVE);
 }
 
 export function protocol(p: usize): u32 {
@@ -80,20 +102,25 @@ export function putTotalLength(p: usize, total: i32): void {
   putChecksum(p);
 }
 
-function putChecksum(p: usize): void {
+/** Sets the type of service; the header checksum stays as right as it was. */
+export function putTypeOfService(p: usize, tos: u32): void {
+  const old = load<u16>(p);
+  store<u8>(p + TYPE_OF_SERVICE, <u8>tos);
+  store<u16>(p + CHECKSUM, update(load<u16>(p + CHECKSUM), old, load<u16>(p)));
+}
+
+export function putChecksum(p: usize): void {
   store<u16>(p + CHECKSUM, 0);
   store<u16>(p + CHECKSUM, <u16>~fold(sum(p, headerLength(p), 0)));
 }
 
-/**
- * Writes an outer header of IPV4_LENGTH bytes at `p`. Don't-fragment is set, so the identification may be anything (RFC 6864 §4.1): 0.
- */
-export function putIpv4(p: usize, total: i32, ttl: u32, src: u32, dst: u32): void {
-  putU16(p, 0x4500);
+/** Writes a header of IPV4_LENGTH bytes at `p`; `fragment` is identification, flags and offset. */
+export function putIpv4(p: usize, tos: u32, total: i32, fragment: u32, ttl: u32, proto: u32, src: u32, dst: u32): void {
+  putU16(p, 0x4500 | tos);
   putU16(p + TOTAL_LENGTH, <u32>total);
-  putU32(p + 4, DONT_FRAGMENT);
+  putU32(p + IDENTIFICATION, fragment);
   store<u8>(p + TIME_TO_LIVE, <u8>ttl);
-  store<u8>(p + PROTOCOL, <u8>PROTOCOL_GRE);
+  store<u8>(p + PROTOCOL, <u8>proto);
   putU32(p + SOURCE, src);
   putU32(p + DESTINATION, dst);
   putChecksum(p);

@@ -29,6 +29,9 @@ export function addMapping(overlay: u32, overlayLength: i32, underlay: u32, unde
   const containerBits = WIDTH - overlayLength - vmBits;
   if (containerBits < MIN_CONTAINER_BITS) return -1;
   const overlayMask = ~lowBits(WIDTH - overlayLength);
+  if (overlaps(overlay, overlayMask, 0, 0xff000000)) return -1; // 0.0.0.0/8: this network
+  if (overlaps(overlay, overlayMask, 0x7f000000, 0xff000000)) return -1; // 127.0.0.0/8: loopback
+  if (overlaps(overlay, overlayMask, 0xe0000000, 0xf0000000)) return -1; // 224.0.0.0/4: multicast
   const vmMask = lowBits(vmBits);
   const m = at(count);
   memory.fill(m, 0, MAPPING_SIZE);
@@ -64,11 +67,16 @@ export function vmOf(address: u32): u32 {
   return vmIn(findMapping(address), address);
 }
 
-/** True if the index of `address` under mapping `m` is nobody's: the slice itself, or all ones. */
+/** True if `address` under mapping `m` is nobody's: the slice itself, all ones, or in the slice that 255.255.255.255 would be in. */
 export function isReserved(m: usize, address: u32): bool {
   const mask = load<u32>(m + MAPPING_INDEX_MASK);
   const index = address & mask;
-  return index === 0 || index === mask;
+  return index === 0 || index === mask || (address | mask) === 0xffffffff;
+}
+
+/** The overlay address of the VM in whose slice `address` is; only if a mapping covers it. */
+export function vmAddress(address: u32): u32 {
+  return (address & ~load<u32>(findMapping(address) + MAPPING_INDEX_MASK)) | 1;
 }
 
 /** The VM on which the owner of `address` lives; 0 if `address` can be nobody's. */
@@ -84,6 +92,10 @@ export function isUnderlay(address: u32): bool {
     if ((address & load<u32>(m + MAPPING_UNDERLAY_MASK)) === load<u32>(m + MAPPING_UNDERLAY)) return true;
   }
   return false;
+}
+
+function overlaps(prefix: u32, mask: u32, other: u32, otherMask: u32): bool {
+  return ((prefix ^ other) & mask & otherMask) === 0;
 }
 
 function at(index: i32): usize {

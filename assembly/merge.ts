@@ -119,7 +119,7 @@ function openSuperPacket(p: usize): i32 {
  * Where no wire was in between, and where GRO has merged packets before the socket got them, Linux leaves checksums open (CHECKSUM_PARTIAL, <linux/skbuff.h>): the
  * field holds the sum of the pseudo header alone. Answers the field's place in the transport header, or 0 if the checksum is not open.
  */
-function openChecksum(p: usize): i32 {
+export function openChecksum(p: usize): i32 {
   if (isFragment(p) || (protocol(p) !== PROTOCOL_TCP && protocol(p) !== PROTOCOL_UDP)) return 0;
   const length = totalLength(p) - headerLength(p);
   if (headersLength(p) > totalLength(p)) return 0;

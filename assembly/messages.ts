@@ -4,15 +4,19 @@
  * Everything has its fixed place, so the pointers are stored once; a packet costs its iovecs, a length and two counts.
  */
 import {
+  ALL_MESSAGES,
   CARGO_BYTES,
   CARGO_PACKETS,
   CARGO_SIZE,
   CARGO_WHOLE,
   CARGOS,
+  CONTROL_ITEM_SIZE,
   CONTROL_LENGTH,
   CONTROL_LEVEL,
   CONTROL_SEGMENT,
   CONTROL_SIZE,
+  CONTROL_TOS,
+  CONTROL_TTL,
   CONTROL_TYPE,
   CONTROLS,
   HEADER_BLOCK_SIZE,
@@ -34,7 +38,6 @@ import {
   MESSAGE_NAME_LENGTH,
   MESSAGE_SIZE,
   MESSAGE_TABLE,
-  MESSAGES,
   MESSAGES_PER_PORT,
   NAME_ADDRESS,
   NAME_FAMILY,
@@ -45,42 +48,54 @@ import {
 import { putU16, putU32 } from './bytes';
 import { base, setDevices } from './config';
 
-/** Answered instead of a verdict if there is no room for a packet's messages; nothing has happened then. */
+/** Answered instead of a verdict if there is no room for a packet's messages; but for its tunnel, nothing has happened then. */
 export const NO_ROOM: i32 = 1;
 
-// <linux/socket.h>, <linux/udp.h>
+// <linux/socket.h>, <linux/udp.h>, <linux/in.h>
 const AF_INET: u16 = 2;
 const SOL_UDP: i32 = 17;
 const UDP_SEGMENT: i32 = 103;
-/** CMSG_LEN and CMSG_SPACE of a u16 (cmsg(3)). */
-const CMSG_LEN: u64 = 18;
-const CMSG_SPACE: u64 = 24;
+const IPPROTO_IP: i32 = 0;
+const IP_TOS: i32 = 1;
+const IP_TTL: i32 = 2;
+/** CMSG_LEN of a u16 and of an int (cmsg(3)); CMSG_SPACE of both is CONTROL_ITEM_SIZE. */
+const LENGTH_OF_U16: u64 = 18;
+const LENGTH_OF_INT: u64 = 20;
 
 let blocksUsed: i32 = 0;
+/** A bit for each port whose last message takes no other datagram. */
+let closedPorts: i32 = 0;
 
 /** Notes what the host's devices can do, and writes what stays the same in all messages. */
 export function attach(base: f64, offloads: i32, ports: i32): void {
   setDevices(<u64>base, offloads, ports);
-  memory.fill(NAMES, 0, NAME_SIZE * MESSAGES);
-  memory.fill(CONTROLS, 0, CONTROL_SIZE * MESSAGES);
-  memory.fill(MESSAGE_TABLE, 0, MESSAGE_SIZE * MESSAGES);
-  for (let i = 0; i < MESSAGES; i++) {
+  memory.fill(NAMES, 0, NAME_SIZE * ALL_MESSAGES);
+  memory.fill(CONTROLS, 0, CONTROL_SIZE * ALL_MESSAGES);
+  memory.fill(MESSAGE_TABLE, 0, MESSAGE_SIZE * ALL_MESSAGES);
+  for (let i = 0; i < ALL_MESSAGES; i++) {
     const m = table(i);
     store<u64>(m + MESSAGE_NAME, pointer(name(i)));
     store<u32>(m + MESSAGE_NAME_LENGTH, NAME_SIZE);
     store<u64>(m + MESSAGE_IOV, pointer(iov(i, 0)));
     store<u64>(m + MESSAGE_CONTROL, pointer(control(i)));
     store<u16>(name(i) + NAME_FAMILY, AF_INET);
-    store<u64>(control(i) + CONTROL_LENGTH, CMSG_LEN);
-    store<i32>(control(i) + CONTROL_LEVEL, SOL_UDP);
-    store<i32>(control(i) + CONTROL_TYPE, UDP_SEGMENT);
+    putControl(control(i), LENGTH_OF_U16, SOL_UDP, UDP_SEGMENT);
+    putControl(control(i) + CONTROL_ITEM_SIZE, LENGTH_OF_INT, IPPROTO_IP, IP_TOS);
+    putControl(control(i) + 2 * CONTROL_ITEM_SIZE, LENGTH_OF_INT, IPPROTO_IP, IP_TTL);
   }
+}
+
+function putControl(c: usize, length: u64, level: i32, type: i32): void {
+  store<u64>(c + CONTROL_LENGTH, length);
+  store<i32>(c + CONTROL_LEVEL, level);
+  store<i32>(c + CONTROL_TYPE, type);
 }
 
 /** Forgets the messages of the call before. */
 export function clearMessages(): void {
-  memory.fill(MESSAGE_COUNTS, 0, 4 * MAX_PORTS);
+  memory.fill(MESSAGE_COUNTS, 0, 4 * (MAX_PORTS + 1));
   blocksUsed = 0;
+  closedPorts = 0;
 }
 
 export function messageCount(port: i32): i32 {
@@ -140,10 +155,34 @@ export function packetsIn(message: i32): i32 {
   return load<i32>(cargo(message) + CARGO_PACKETS);
 }
 
+/** Says what the kernel's UDP socket is to put into the outer IPv4 headers of a message: `hops` only if it is not what the socket has. */
+export function setService(message: i32, tos: u32, hops: u32, hasHops: bool): void {
+  store<u16>(control(message) + CONTROL_SEGMENT, 0);
+  store<u32>(control(message) + CONTROL_TOS, tos);
+  store<u32>(control(message) + CONTROL_TTL, hops);
+  const items = hasHops ? 3 : tos !== 0 ? 2 : 0;
+  store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, <u64>(items * CONTROL_ITEM_SIZE));
+}
+
+/** Whether a message has this type of service and time to live. */
+export function serviceIs(message: i32, tos: u32, hops: u32): bool {
+  return load<u32>(control(message) + CONTROL_TOS) === tos && load<u32>(control(message) + CONTROL_TTL) === hops;
+}
+
+/** Lets the last message of `port` take other datagrams, or not. */
+export function setClosed(port: i32, closed: bool): void {
+  closedPorts = closed ? closedPorts | (1 << port) : closedPorts & ~(1 << port);
+}
+
+export function isClosed(port: i32): bool {
+  return (closedPorts & (1 << port)) !== 0;
+}
+
 /** Makes a message one of datagrams of `size` bytes each. */
 export function setSegment(message: i32, size: i32): void {
   store<u16>(control(message) + CONTROL_SEGMENT, <u16>size);
-  store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, CMSG_SPACE);
+  const length = table(message) + MESSAGE_CONTROL_LENGTH;
+  if (load<u64>(length) === 0) store<u64>(length, CONTROL_ITEM_SIZE);
 }
 
 /** Bytes of each datagram of such a message but the last. */

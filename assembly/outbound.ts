@@ -1,17 +1,24 @@
-/** Container to underlay: a packet is checked, cut if it is a super-packet, and gets its outer headers (RFC 2003 §3.1, RFC 2784, RFC 8086). */
+/**
+ * Container to underlay: a packet is checked, cut or fragmented if it is too long, and gets its outer headers (RFC 2003 §3.1, RFC 2784, RFC 8086). A container
+ * whose packet does not get through is told so.
+ */
 import {
   DROP_BAD_DESCRIPTOR,
   DROP_FOREIGN_SOURCE,
+  DROP_NESTED_GRE,
   DROP_NO_MAPPING,
   DROP_OWN_SLICE,
   DROP_RESERVED_ADDRESS,
+  DROP_TOO_BIG,
   DROP_TOO_LONG,
   DROP_TRUNCATED,
   FORWARD,
-  MESSAGES,
-  MESSAGES_PER_PORT,
+  HEADER_BLOCKS,
   OFFLOAD_GRE_SEGMENT,
   OFFLOAD_VIRTIO,
+  OPTION_CHECKSUM,
+  OPTION_CLAMP_MSS,
+  OPTION_SEQUENCE,
   OUTBOUND_COUNTERS,
   TUNNEL_OUTBOUND_BYTES,
   TUNNEL_OUTBOUND_PACKETS,
@@ -21,27 +28,44 @@ import {
   VIRTIO_SIZE,
 } from '../src/core/abi';
 import { addF64 } from './bytes';
-import { hasOffload, isGreUdp, local, ttl } from './config';
+import { clampMss } from './clamp';
+import { hasOffload, hasOption, isGreUdp, local } from './config';
 import { countDropped, countForwarded } from './counters';
 import { putSegment } from './cut';
 import { address, bytes, isInside, setPeer } from './descriptor';
-import { messageFor, outerLength, overhead, putOuter, sourcePort } from './encapsulation';
-import { checkIpv4, destination, IPV4_LENGTH, MAX_TOTAL_LENGTH, protocol, source, totalLength } from './ipv4';
-import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
 import {
-  addCargo,
-  addPiece,
-  freeBlocks,
-  messageCount,
-  NO_ROOM,
-  nameMessage,
-  openMessage,
-  setWhole,
-  takeBlock,
-} from './messages';
+  beginPacket,
+  bodySum,
+  capacity,
+  freeMessages,
+  loneMessage,
+  messageFor,
+  outerLength,
+  overhead,
+  putOuter,
+  putWholeOuter,
+  wholeMessage,
+} from './encapsulation';
+import { fragmentSize, putFragment } from './fragment';
+import {
+  checkIpv4,
+  destination,
+  headerLength,
+  IPV4_LENGTH,
+  isDontFragment,
+  MAX_TOTAL_LENGTH,
+  PROTOCOL_GRE,
+  protocol,
+  source,
+  totalLength,
+} from './ipv4';
+import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
+import { addPiece, freeBlocks, NO_ROOM, setWhole, takeBlock } from './messages';
+import { limitOf } from './path';
+import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE, reply } from './reply';
 import { PROTOCOL_TCP } from './transport';
 import { useTunnel } from './tunnels';
-import { checkOffload, completeChecksum, gsoSize, headersLength, isTcpOpen, putVirtio } from './virtio';
+import { checkOffload, completeChecksum, gsoSize, headersLength, isTcpOpen, needsChecksum, putVirtio } from './virtio';
 
 /** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. */
 export function encapsulatePacket(d: usize, now: f64): i32 {
@@ -61,30 +85,40 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   const dst = destination(p);
   const mapping = findMapping(dst);
   const vm = vmIn(mapping, dst);
-  if (vm === 0) return drop(DROP_NO_MAPPING);
-  if (vm === local()) return drop(DROP_OWN_SLICE);
-  if (isReserved(mapping, dst)) return drop(DROP_RESERVED_ADDRESS);
+  if (vm === 0) return refuse(p, DROP_NO_MAPPING, now);
+  if (vm === local()) return refuse(p, DROP_OWN_SLICE, now);
+  if (isReserved(mapping, dst)) return refuse(p, DROP_RESERVED_ADDRESS, now);
+  if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
   const segments = virtio === 0 ? 0 : checkOffload(virtio, p);
   if (segments < 0) return drop(segments);
 
+  const tunnel = useTunnel(vm, now);
+  const limit = limitOf(tunnel, vm, now);
   const headers = segments === 0 ? 0 : headersLength(p);
   const size = segments === 0 ? totalLength(p) : min(gsoSize(virtio), totalLength(p) - headers);
-  if (headers + size + overhead() > MAX_TOTAL_LENGTH) return drop(DROP_TOO_LONG);
-  const port = sourcePort(p);
-  const capacity = isGreUdp() ? MESSAGES_PER_PORT : MESSAGES;
-  if (messageCount(port) + max(segments, 1) > capacity || segments > freeBlocks()) return NO_ROOM;
+  let fragments = 0;
+  if (headers + size > limit) {
+    if (isDontFragment(p)) {
+      reply(p, totalLength(p), FRAGMENTATION_NEEDED, limit, now);
+      return drop(DROP_TOO_BIG);
+    }
+    fragments = countFragments(p, headers, size, limit);
+    if (fragments > capacity() || fragments + segments > HEADER_BLOCKS) return drop(DROP_TOO_LONG);
+  }
+  beginPacket(p, vm, tunnel);
+  const uncut = max(segments, 1);
+  const packets = max(fragments, uncut);
+  if (packets > freeMessages() || segments + fragments > freeBlocks()) return NO_ROOM;
 
-  const whole = segments > 1 && hasOffload(OFFLOAD_GRE_SEGMENT) && fitsWhole(virtio, p);
-  const packets = max(segments, 1);
-  const length = totalLength(p) + (packets - 1) * headers;
-  const tunnel = useTunnel(vm, now);
+  if (hasOption(OPTION_CLAMP_MSS)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
+  const length = totalLength(p) + (uncut - 1) * headers + (packets - uncut) * headerLength(p);
   addF64(tunnel + TUNNEL_OUTBOUND_PACKETS, <f64>packets);
   addF64(tunnel + TUNNEL_OUTBOUND_BYTES, <f64>length);
   countForwarded(OUTBOUND_COUNTERS, packets, length);
   setPeer(d, vm);
-  if (segments === 0) send(virtio, p, vm, port);
-  else if (whole) sendWhole(virtio, p, headers, packets, length, vm);
-  else sendCut(p, headers, size, segments, vm, port);
+  if (segments > 1 && fragments === 0 && fitsWhole(virtio, p)) sendWhole(virtio, p, headers, packets, length);
+  else if (segments !== 0) sendCut(p, headers, size, segments, fragments === 0 ? 0 : limit);
+  else send(virtio, p, fragments === 0 ? 0 : limit);
   return FORWARD;
 }
 
@@ -96,47 +130,100 @@ export function likelyReceiver(d: usize): u32 {
   return vmOf(destination(p));
 }
 
-function send(virtio: usize, p: usize, vm: u32, port: i32): void {
+/** Sends the packet at `p`; in fragments of at most `limit` bytes if that is not 0. */
+function send(virtio: usize, p: usize, limit: i32): void {
   if (virtio !== 0) completeChecksum(virtio, p);
   const length = totalLength(p);
+  if (limit !== 0) {
+    sendFragments(p, length - headerLength(p), 0, limit);
+    return;
+  }
   const outer = p - <usize>outerLength();
-  putOuter(outer, length, vm, ttl());
-  addPiece(messageFor(port, vm, outerLength() + length, length), outer, outerLength() + length);
+  putOuter(outer, length, bodySum(p, length, 0));
+  addPiece(messageFor(outerLength() + length, length), outer, outerLength() + length);
 }
 
 /** Whoever receives a super-packet whole from a raw socket is not told where its datagrams end; only TCP needs no such thing. */
 function fitsWhole(virtio: usize, p: usize): bool {
-  if (isGreUdp() || protocol(p) !== PROTOCOL_TCP) return false;
+  if (!hasOffload(OFFLOAD_GRE_SEGMENT) || isGreUdp() || protocol(p) !== PROTOCOL_TCP) return false;
+  if (hasOption(OPTION_CHECKSUM | OPTION_SEQUENCE)) return false;
   return totalLength(p) + overhead() <= MAX_TOTAL_LENGTH && isTcpOpen(virtio, p);
 }
 
-/** The kernel gets the super-packet back, as one of GRE; it forwards it, which takes one from the time to live. */
-function sendWhole(virtio: usize, p: usize, headers: i32, packets: i32, bytes: i32, vm: u32): void {
+/** The kernel gets the super-packet back, as one of GRE. */
+function sendWhole(virtio: usize, p: usize, headers: i32, packets: i32, bytes: i32): void {
   const gso = <u32>load<u8>(virtio + VIRTIO_GSO_TYPE);
   const size = gsoSize(virtio);
   const start = outerLength() + <i32>load<u16>(virtio + VIRTIO_CHECKSUM_START);
   const offset = <i32>load<u16>(virtio + VIRTIO_CHECKSUM_OFFSET);
   const outer = p - <usize>outerLength();
-  putOuter(outer, totalLength(p), vm, min(ttl() + 1, 255));
+  putWholeOuter(outer, totalLength(p), packets);
   putVirtio(outer - VIRTIO_SIZE, gso, outerLength() + headers, size, start, offset);
-  const message = openMessage(0);
-  nameMessage(message, vm, 0);
+  const message = wholeMessage(packets, bytes);
   setWhole(message);
-  addCargo(message, packets, bytes);
   addPiece(message, outer - VIRTIO_SIZE, VIRTIO_SIZE + outerLength() + totalLength(p));
 }
 
-function sendCut(p: usize, headers: i32, size: i32, segments: i32, vm: u32, port: i32): void {
-  const payload = totalLength(p) - headers;
+/** Sends the segments of the super-packet at `p`; each in fragments of at most `limit` bytes if that is not 0. */
+function sendCut(p: usize, headers: i32, size: i32, segments: i32, limit: i32): void {
+  const total = totalLength(p) - headers;
   for (let n = 0; n < segments; n++) {
-    const length = min(size, payload - n * size);
+    const length = min(size, total - n * size);
     const outer = takeBlock();
-    putOuter(outer, headers + length, vm, ttl());
-    putSegment(outer + <usize>outerLength(), p, headers, n, size, length, n === segments - 1);
-    const message = messageFor(port, vm, outerLength() + headers + length, headers + length);
+    const h = outer + <usize>outerLength();
+    const payload = p + <usize>(headers + n * size);
+    putSegment(h, p, headers, n, size, length, n === segments - 1);
+    if (limit !== 0) {
+      sendFragments(h, headers - headerLength(h), payload, limit);
+      continue;
+    }
+    putOuter(outer, headers + length, bodySum(payload, length, bodySum(h, headers, 0)));
+    const message = messageFor(outerLength() + headers + length, headers + length);
     addPiece(message, outer, outerLength() + headers);
-    addPiece(message, p + <usize>(headers + n * size), length);
+    addPiece(message, payload, length);
   }
+}
+
+/** Sends the packet whose header is at `p`, `near` bytes of its data behind that, and the rest of them at `far`, in fragments of at most `limit` bytes. */
+function sendFragments(p: usize, near: i32, far: usize, limit: i32): void {
+  const header = headerLength(p);
+  const data = totalLength(p) - header;
+  const size = fragmentSize(header, limit);
+  for (let at = 0; at < data; at += size) {
+    const length = min(size, data - at);
+    const here = min(max(near - at, 0), length);
+    const outer = takeBlock();
+    const h = outer + <usize>outerLength();
+    const first = p + <usize>(header + at);
+    const rest = far + <usize>(at + here - near);
+    putFragment(h, p, at, length, at + length === data);
+    putOuter(outer, header + length, bodySum(rest, length - here, bodySum(first, here, bodySum(h, header, 0))));
+    const message = loneMessage(header + length);
+    addPiece(message, outer, outerLength() + header);
+    if (here > 0) addPiece(message, first, here);
+    if (length > here) addPiece(message, rest, length - here);
+  }
+}
+
+/** How many fragments of at most `limit` bytes the packet at `p` becomes, after it is cut into segments of `size` bytes if it has `headers` to repeat. */
+function countFragments(p: usize, headers: i32, size: i32, limit: i32): i32 {
+  const header = headerLength(p);
+  const most = fragmentSize(header, limit);
+  if (headers === 0) return divideUp(totalLength(p) - header, most);
+  const behind = headers - header;
+  const payload = totalLength(p) - headers;
+  const last = payload % size === 0 ? size : payload % size;
+  return ((payload - last) / size) * divideUp(behind + size, most) + divideUp(behind + last, most);
+}
+
+function divideUp(a: i32, b: i32): i32 {
+  return (a + b - 1) / b;
+}
+
+/** Drops a packet that is for nobody, and says so. */
+function refuse(p: usize, reason: i32, now: f64): i32 {
+  reply(p, totalLength(p), HOST_UNREACHABLE, 0, now);
+  return drop(reason);
 }
 
 function drop(reason: i32): i32 {

@@ -18,6 +18,7 @@ export const TCP_WINDOW: usize = 14;
 export const TCP_CHECKSUM: usize = 16;
 export const TCP_URGENT: usize = 18;
 export const FIN: u32 = 0x01;
+export const SYN: u32 = 0x02;
 export const PSH: u32 = 0x08;
 export const ACK: u32 = 0x10;
 export const ECE: u32 = 0x40;

@@ -9,11 +9,11 @@ import {
   CHANGES,
   CHANGES_CLOSED,
   CHANGES_CLOSED_LIST,
+  CHANGES_LEARNT,
   CHANGES_OPENED,
   CHANGES_OPENED_LIST,
   CHANGES_TUNNELS,
   TUNNEL_CAPACITY,
-  TUNNEL_FIRST_USE,
   TUNNEL_KEYS,
   TUNNEL_LAST_USE,
   TUNNEL_SETS_LOG2,
@@ -28,10 +28,11 @@ const GOLDEN_RATIO: u32 = 0x9e3779b1;
 /** Tunnels, about, of which a second-level cache has room for the records. */
 const WARM_FROM: u32 = 4096;
 
-/** Forgets which tunnels the previous call opened and closed. */
+/** Forgets which tunnels the previous call opened, closed and learnt something about. */
 export function clearChanges(): void {
   store<u32>(CHANGES + CHANGES_OPENED, 0);
   store<u32>(CHANGES + CHANGES_CLOSED, 0);
+  store<u32>(CHANGES + CHANGES_LEARNT, 0);
 }
 
 /** The record of the tunnel to `vm`, opened if there is none, marked as used at `now`. */
@@ -42,6 +43,13 @@ export function useTunnel(vm: u32, now: f64): usize {
   const tunnel = record(set + ctz(ways));
   store<f64>(tunnel + TUNNEL_LAST_USE, now);
   return tunnel;
+}
+
+/** The record of the tunnel to `vm`; 0 if there is none. */
+export function findTunnel(vm: u32): usize {
+  const set = setOf(vm);
+  const ways = vm === 0 ? 0 : waysOf(set, vm);
+  return ways === 0 ? 0 : record(set + ctz(ways));
 }
 
 /**
@@ -90,7 +98,6 @@ function victimIn(set: i32): i32 {
 function openTunnel(i: i32, vm: u32, now: f64): usize {
   if (keyOf(i) !== 0) closeTunnel(i);
   store<u32>(TUNNEL_KEYS + 4 * i, vm);
-  store<f64>(record(i) + TUNNEL_FIRST_USE, now);
   store<f64>(record(i) + TUNNEL_LAST_USE, now);
   append(CHANGES_OPENED, CHANGES_OPENED_LIST, vm);
   store<u32>(CHANGES + CHANGES_TUNNELS, load<u32>(CHANGES + CHANGES_TUNNELS) + 1);

@@ -89,7 +89,8 @@ export function putVirtio(v: usize, gso: u32, headers: i32, size: i32, start: i3
   store<u16>(v + VIRTIO_CHECKSUM_OFFSET, <u16>offset);
 }
 
-function needsChecksum(v: usize): bool {
+/** Whether the checksum of the packet behind the header at `v` is still to be made. */
+export function needsChecksum(v: usize): bool {
   return (<u32>load<u8>(v + VIRTIO_FLAGS) & NEEDS_CHECKSUM) !== 0;
 }
 

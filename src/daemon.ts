@@ -4,15 +4,23 @@ import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
 import { requireCapabilities } from './capabilities.ts';
 import type { Config } from './config/config.ts';
 import { ControlServer } from './control.ts';
-import { overhead } from './core/core.ts';
-import type { Counters, DataPlane } from './dataplane.ts';
+import { type CoreConfig, overhead } from './core/core.ts';
+import type { TunnelState } from './core/tunnels.ts';
+import { addCounters, type Counters, type DataPlane } from './dataplane.ts';
 import { errorCode, InlayError } from './errors.ts';
 import { startEngine } from './io/engines.ts';
 import { Journal } from './journal.ts';
 import { type Lock, lockRunDir } from './lock.ts';
 import { createLog, type Log } from './log.ts';
 import { refuseExistingDevice, setUpNetwork } from './network.ts';
-import { directionStatus, type Status, tunnelStatus } from './status.ts';
+import {
+  directionStatus,
+  type Status,
+  type TunnelStatus,
+  tunnelMtu,
+  tunnelStatus,
+  unreachableReason,
+} from './status.ts';
 import { findUnderlay, type Underlay } from './underlay.ts';
 
 /** Largest MTU of a TUN device, and of IPv4. */
@@ -20,7 +28,7 @@ const MAX_MTU = 65535;
 /** Every IPv4 host takes 68 bytes (RFC 791 §3.2): an underlay that leaves less is none. */
 const MIN_MTU = 68;
 
-const NO_PACKETS = { received: 0, forwarded: 0, bytes: 0, drops: [] };
+const NO_PACKETS = addCounters([]);
 
 /** Runs until SIGTERM or SIGINT, or until forwarding fails. */
 export async function runDaemon(config: Config): Promise<void> {
@@ -52,7 +60,7 @@ class Daemon {
   #control: ControlServer | undefined;
   #journal: Journal | undefined;
   #dataPlane: DataPlane | undefined;
-  #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
+  #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, icmp: NO_PACKETS, tunnels: 0 };
 
   constructor(config: Config, log: Log) {
     this.#config = config;
@@ -64,7 +72,7 @@ class Daemon {
   }
 
   async start(): Promise<void> {
-    const { runDir, mappings, device, key, core, engine, encapsulation, queues } = this.#config;
+    const { runDir, mappings, device, core, engine, encapsulation, queues } = this.#config;
     this.#underlay = await findUnderlay(mappings, this.#config.local);
     const { local } = this.#underlay;
     for (const mapping of mappings) if (contains(mapping.underlay, local)) mapping.checkVm(local);
@@ -90,18 +98,7 @@ class Daemon {
     this.#dataPlane = await startEngine(engine, {
       device,
       core,
-      coreConfig: {
-        local: Number(local.bits),
-        key,
-        encapsulation,
-        mtu: this.#mtu,
-        mappings: mappings.map((m) => ({
-          overlay: Number(m.overlay.bits),
-          overlayLength: m.overlay.length,
-          underlay: Number(m.underlay.bits),
-          underlayLength: m.underlay.length,
-        })),
-      },
+      coreConfig: coreConfigOf(this.#config, Number(local.bits), this.#mtu),
       queues,
       greSegmentation: this.#config.greSegmentation,
       idleTimeout: this.#config.idleTimeout,
@@ -109,6 +106,9 @@ class Daemon {
       log: this.#log,
       onTunnels: (change, vms) => {
         for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
+      },
+      onLearnt: (tunnels) => {
+        for (const tunnel of tunnels) this.#logLearnt(tunnel);
       },
       onFailure: (error) =>
         this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
@@ -146,9 +146,17 @@ class Daemon {
   }
 
   get #mtu(): number {
-    return (
-      Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - overhead(this.#config.encapsulation, this.#config.key !== undefined)
-    );
+    return Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - this.#overhead;
+  }
+
+  get #overhead(): number {
+    return overhead(this.#config.encapsulation, this.#config);
+  }
+
+  #logLearnt({ vm, pathMtu, unreachable }: TunnelState): void {
+    const facts = { vm: formatAddress(ipv4(vm)), mtu: tunnelMtu(this.#mtu, pathMtu, this.#overhead) };
+    if (unreachable === undefined) this.#log.info(facts, 'path of the tunnel changed');
+    else this.#log.warn({ ...facts, why: unreachableReason(unreachable) }, 'VM unreachable');
   }
 
   async #status(): Promise<Status> {
@@ -180,13 +188,36 @@ class Daemon {
       tunnels: counters.tunnels,
       outbound: directionStatus(counters.outbound),
       inbound: directionStatus(counters.inbound),
+      replies: { sent: counters.outbound.replies, suppressed: counters.outbound.suppressed },
+      ecnAnomalies: counters.inbound.anomalies,
+      icmp: directionStatus(counters.icmp),
     };
   }
 
-  async #tunnels() {
+  async #tunnels(): Promise<TunnelStatus[]> {
     const { now, tunnels } = (await this.#dataPlane?.tunnels()) ?? { now: 0, tunnels: [] };
-    return tunnels.map((tunnel) => tunnelStatus(this.#config.mappings, tunnel, now));
+    return tunnels.map((tunnel) => ({
+      ...tunnelStatus(this.#config.mappings, tunnel, now),
+      mtu: tunnelMtu(this.#mtu, tunnel.pathMtu, this.#overhead),
+    }));
   }
+}
+
+/** What the core is told. */
+function coreConfigOf(config: Config, local: number, mtu: number): CoreConfig {
+  const { mappings, key, checksum, sequence, ttl, dscp, clampMss, encapsulation, engine } = config;
+  return {
+    ...{ local, mtu, key, checksum, sequence, ttl, dscp, clampMss, encapsulation },
+    // Node's UDP sockets cannot set the ECN field.
+    ecn: engine === 'portable' && encapsulation === 'gre-udp' ? 'compatibility' : config.ecn,
+    mayFragment: !config.pathMtuDiscovery,
+    mappings: mappings.map((m) => ({
+      overlay: Number(m.overlay.bits),
+      overlayLength: m.overlay.length,
+      underlay: Number(m.underlay.bits),
+      underlayLength: m.underlay.length,
+    })),
+  };
 }
 
 /** Makes the run directory; false if it was there. */

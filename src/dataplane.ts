@@ -1,7 +1,7 @@
 /** The seam between the daemon and what forwards its packets. */
 import type { CoreConfig, CoreName, DirectionCounters, PacketCore } from './core/core.ts';
 import type { Tunnel } from './core/tunnels.ts';
-import type { TunnelListener } from './forwarder.ts';
+import type { TunnelListeners } from './forwarder.ts';
 import type { Log } from './log.ts';
 
 /** What forwards packets: device, socket and core, in a thread or an event loop of their own. */
@@ -27,10 +27,12 @@ export interface Segmenter {
 export interface Counters {
   outbound: DirectionCounters;
   inbound: DirectionCounters;
+  /** ICMP messages from the underlay. */
+  icmp: DirectionCounters;
   tunnels: number;
 }
 
-export interface DataPlaneOptions {
+export interface DataPlaneOptions extends TunnelListeners {
   device: string;
   core: CoreName;
   coreConfig: CoreConfig;
@@ -43,24 +45,27 @@ export interface DataPlaneOptions {
   /** ms that a worker looks for packets without sleeping, after it found some (engine linux). */
   busyPoll: number;
   log: Log;
-  onTunnels: TunnelListener;
   /** Called once if forwarding ends by itself, as when the device is deleted. */
   onFailure: (error: Error) => void;
 }
 
 /** What a data plane with one core has to tell. */
 export function countersOf(core: PacketCore): Counters {
-  return { outbound: core.counters('outbound'), inbound: core.counters('inbound'), tunnels: core.tunnelCount };
+  const [outbound, inbound, icmp] = (['outbound', 'inbound', 'icmp'] as const).map((name) => core.counters(name));
+  return { outbound, inbound, icmp, tunnels: core.tunnelCount } as Counters;
 }
 
 /** One direction of several data planes together. */
 export function addCounters(parts: readonly DirectionCounters[]): DirectionCounters {
-  const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+  const sum = (of: (part: DirectionCounters) => number) => parts.reduce((total, part) => total + of(part), 0);
   return {
-    received: sum(parts.map((p) => p.received)),
-    forwarded: sum(parts.map((p) => p.forwarded)),
-    bytes: sum(parts.map((p) => p.bytes)),
-    drops: (parts[0]?.drops ?? []).map((_, reason) => sum(parts.map((p) => p.drops[reason] ?? 0))),
+    received: sum((p) => p.received),
+    forwarded: sum((p) => p.forwarded),
+    bytes: sum((p) => p.bytes),
+    drops: (parts[0]?.drops ?? []).map((_, reason) => sum((p) => p.drops[reason] ?? 0)),
+    replies: sum((p) => p.replies),
+    suppressed: sum((p) => p.suppressed),
+    anomalies: sum((p) => p.anomalies),
   };
 }
 

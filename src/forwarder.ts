@@ -1,22 +1,28 @@
 /** The data path: packets go from one device through the core to the other. */
+import { REPLY_PORT } from './core/abi.ts';
 import type { PacketCore } from './core/core.ts';
-import type { PacketDevice } from './io/device.ts';
+import type { TunnelState } from './core/tunnels.ts';
+import type { OverlayDevice, PacketDevice, PacketSource } from './io/device.ts';
 
-/** Told which tunnels, by their VM's underlay address, have come and gone. */
-export type TunnelListener = (change: 'opened' | 'closed', vms: number[]) => void;
+export interface TunnelListeners {
+  /** Told which tunnels, by their VM's underlay address, have come and gone. */
+  onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
+  /** Told what the underlay has said about tunnels. */
+  onLearnt: (tunnels: TunnelState[]) => void;
+}
 
 export class Forwarder {
   readonly #core: PacketCore;
-  readonly #overlay: PacketDevice;
+  readonly #overlay: OverlayDevice;
   readonly #underlay: PacketDevice;
-  readonly #onTunnels: TunnelListener;
+  readonly #listeners: TunnelListeners;
 
   /** `underlay` is the device of the configured encapsulation: what is read from others is answered there. */
-  constructor(core: PacketCore, overlay: PacketDevice, underlay: PacketDevice, onTunnels: TunnelListener) {
+  constructor(core: PacketCore, overlay: OverlayDevice, underlay: PacketDevice, listeners: TunnelListeners) {
     this.#core = core;
     this.#overlay = overlay;
     this.#underlay = underlay;
-    this.#onTunnels = onTunnels;
+    this.#listeners = listeners;
   }
 
   /** Moves one batch from container to underlay. `now` is in ms. */
@@ -36,7 +42,19 @@ export class Forwarder {
       next = core[step](next, count, now);
       this.#reportTunnels();
       to.write(core);
+      this.#reply();
     }
+  }
+
+  #reply(): void {
+    if (this.#core.messageCount(REPLY_PORT) > 0) this.#overlay.reply(this.#core);
+  }
+
+  /** Reads one batch of ICMP messages from the underlay. `now` is in ms. */
+  learn(from: PacketSource, now: number): void {
+    this.#core.learn(0, from.read(this.#core), now);
+    this.#reportTunnels();
+    this.#reply();
   }
 
   /** Closes the tunnels last used before `before`, in ms. */
@@ -52,7 +70,9 @@ export class Forwarder {
     if (!this.#core.tunnelsChanged) return;
     for (const change of ['opened', 'closed'] as const) {
       const vms = this.#core[change]();
-      if (vms.length > 0) this.#onTunnels(change, vms);
+      if (vms.length > 0) this.#listeners.onTunnels(change, vms);
     }
+    const learnt = this.#core.learnt();
+    if (learnt.length > 0) this.#listeners.onLearnt(learnt);
   }
 }

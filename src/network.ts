@@ -1,5 +1,5 @@
 /** Sets up the machine's side of the overlay: addresses, routes and sysctls, each noted in the journal first. */
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { type Address, contains, formatAddress, formatPrefix } from './address.ts';
 import { PACKETS_PER_MESSAGE } from './core/abi.ts';
 import type { Encapsulation } from './core/core.ts';
@@ -80,6 +80,7 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
       ]);
     }
   }
+  acceptReplies(device);
   await ip(['link', 'set', 'dev', device, 'up']);
   for (const mapping of mappings) await addRoutes(mapping, options, journal);
 
@@ -87,6 +88,16 @@ export async function setUpNetwork(options: NetworkOptions, journal: Journal, lo
     log.info({ device }, 'turned IPv4 forwarding on for the device');
   }
   await quietKernelGre(journal, log);
+}
+
+/**
+ * ICMP messages about packets of this VM itself come from its own overlay address, out of the device. Not in the journal: what belongs to the device goes with
+ * it. Where this is not allowed, the VM's own connections are all that miss them.
+ */
+function acceptReplies(device: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/ipv4/conf/${device}/accept_local`, '1');
+  } catch {}
 }
 
 /**

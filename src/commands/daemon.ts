@@ -82,10 +82,17 @@ function seconds(text: string): number {
 }
 
 function statusText(status: Status): string {
-  const { outbound, inbound, mappings, ...facts } = status;
+  const { outbound, inbound, icmp, replies, mappings, ...facts } = status;
   const slices = mappings.map((m) => ['slice', `${m.slice} (${m.overlay} over ${m.underlay})`]);
   const rows = Object.entries(facts).map(([name, value]) => [name, String(value)]);
-  return table([...rows, ...slices, ['outbound', directionText(outbound)], ['inbound', directionText(inbound)]]);
+  return table([
+    ...rows,
+    ...slices,
+    ['outbound', directionText(outbound)],
+    ['inbound', directionText(inbound)],
+    ['ICMP from the underlay', directionText(icmp)],
+    ['ICMP to containers', `${replies.sent} packets, ${replies.suppressed} suppressed`],
+  ]);
 }
 
 function directionText({ packets, bytes, drops }: DirectionStatus): string {
@@ -94,12 +101,13 @@ function directionText({ packets, bytes, drops }: DirectionStatus): string {
 }
 
 function tunnelsText(tunnels: TunnelStatus[]): string {
-  const head = ['VM', 'SLICE', 'PACKETS OUT', 'BYTES OUT', 'PACKETS IN', 'BYTES IN', 'IDLE s'];
+  const head = ['VM', 'SLICE', 'MTU', 'PACKETS OUT', 'BYTES OUT', 'PACKETS IN', 'BYTES IN', 'IDLE s', 'STATE'];
   return table([
     head,
     ...tunnels.map((t) => [
-      ...[t.vm, t.slice, t.outbound.packets, t.outbound.bytes, t.inbound.packets, t.inbound.bytes],
+      ...[t.vm, t.slice, t.mtu, t.outbound.packets, t.outbound.bytes, t.inbound.packets, t.inbound.bytes],
       t.idleSeconds.toFixed(1),
+      t.unreachable ?? 'up',
     ]),
   ]);
 }

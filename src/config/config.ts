@@ -13,6 +13,13 @@ export interface Config {
   device: string;
   encapsulation: 'gre' | 'gre-udp';
   key: number | undefined;
+  checksum: boolean;
+  sequence: boolean;
+  ttl: number | 'inherit';
+  dscp: number | 'uniform';
+  ecn: 'normal' | 'compatibility';
+  pathMtuDiscovery: boolean;
+  clampMss: boolean;
   core: 'wasm' | 'typescript';
   engine: 'linux' | 'portable';
   greSegmentation: 'auto' | 'core' | 'kernel';
@@ -52,6 +59,7 @@ export function loadConfig(flags: Flags, file?: string): Config {
   const fromFlags = check(flagSource(flags));
   const values = { ...check(flagSource(defaults)), ...fromFile, ...fromFlags } as WithDefaults;
   checkEngine(values);
+  checkOptions(values);
   const pair = Boolean(fromFlags.overlay ?? fromFlags.underlay);
   return {
     mappings: mappingsOf(pair ? { ...values, mappings: undefined } : values, pair ? undefined : source),
@@ -59,6 +67,13 @@ export function loadConfig(flags: Flags, file?: string): Config {
     device: values.device,
     encapsulation: values.encapsulation,
     key: values.key,
+    checksum: values['gre-checksum'],
+    sequence: values['gre-sequence'],
+    ttl: values.ttl,
+    dscp: values.dscp,
+    ecn: values.ecn,
+    pathMtuDiscovery: values['path-mtu-discovery'],
+    clampMss: values['clamp-mss'],
     core: values.core,
     engine: values.engine,
     greSegmentation: values['gre-segmentation'],
@@ -81,6 +96,27 @@ function checkEngine(values: WithDefaults): void {
   }
   if (values['gre-segmentation'] === 'kernel' && (engine !== 'linux' || encapsulation !== 'gre')) {
     throw new InlayError('ERR_CONFIG', 'gre-segmentation kernel: expected engine linux and encapsulation gre with it');
+  }
+}
+
+/** Throws ERR_CONFIG for what does not go together on the wire. */
+function checkOptions(values: WithDefaults): void {
+  const { engine, encapsulation, queues, ttl, dscp } = values;
+  if (values['gre-sequence'] && queues > 1) {
+    throw new InlayError(
+      'ERR_CONFIG',
+      `gre-sequence: expected 1 queue with it, not ${queues}, so that packets stay in order`,
+    );
+  }
+  if (values['gre-segmentation'] === 'kernel' && (values['gre-checksum'] || values['gre-sequence'])) {
+    throw new InlayError(
+      'ERR_CONFIG',
+      'gre-segmentation kernel: expected neither gre-checksum nor gre-sequence with it',
+    );
+  }
+  if (engine === 'portable' && encapsulation === 'gre-udp' && (ttl === 'inherit' || dscp !== 0)) {
+    const name = ttl === 'inherit' ? 'ttl inherit' : `dscp ${dscp}`;
+    throw new InlayError('ERR_CONFIG', `${name}: expected engine linux with it, or encapsulation gre`);
   }
 }
 

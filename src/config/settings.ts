@@ -31,8 +31,7 @@ const address = v.pipe(
 );
 
 /** A whole number: flags bring digits, files bring numbers. */
-function wholeNumber(min: number, max: number) {
-  const expected = `expected a number from ${min} to ${max}`;
+function wholeNumber(min: number, max: number, expected = `expected a number from ${min} to ${max}`) {
   return v.pipe(
     v.union([v.number(), v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number))], expected),
     v.integer(expected),
@@ -71,6 +70,17 @@ const runDir = v.pipe(v.string(RUN_DIR), v.minLength(1, RUN_DIR), v.maxBytes(90,
 
 const oneOf = <const T extends readonly string[]>(values: T) =>
   v.picklist(values, `expected ${values.slice(0, -1).join(', ')}${values.length > 1 ? ' or ' : ''}${values.at(-1)}`);
+
+/** A whole number, or a word. */
+function numberOr<const W extends string>(min: number, max: number, word: W) {
+  const expected = `expected a number from ${min} to ${max} or ${word}`;
+  return v.union([v.literal(word), wholeNumber(min, max, expected)], expected);
+}
+
+const onOff = v.pipe(
+  oneOf(['on', 'off']),
+  v.transform((value) => value === 'on'),
+);
 
 const mappings = v.pipe(
   v.array(
@@ -112,6 +122,51 @@ export const settings = {
     placeholder: 'NUMBER',
     description: 'GRE key that all VMs share (default: none)',
     schema: wholeNumber(0, 0xffffffff),
+  },
+  'gre-checksum': {
+    placeholder: 'ON',
+    description: 'whether packets carry a GRE checksum: on or off; those that have one are always checked',
+    default: 'off',
+    schema: onOff,
+  },
+  'gre-sequence': {
+    placeholder: 'ON',
+    description:
+      'whether packets carry sequence numbers, and those that come without or out of order are dropped: on or off, the same on all VMs',
+    default: 'off',
+    schema: onOff,
+  },
+  ttl: {
+    placeholder: 'NUMBER',
+    description: "outer time to live, or inherit: the inner packet's",
+    default: '64',
+    schema: numberOr(1, 255, 'inherit'),
+  },
+  dscp: {
+    placeholder: 'NUMBER',
+    description: "outer DSCP, or uniform: the inner packet's, and back (RFC 2983)",
+    default: '0',
+    schema: numberOr(0, 63, 'uniform'),
+  },
+  ecn: {
+    placeholder: 'MODE',
+    description: "outer ECN field: normal, the inner packet's, or compatibility, none (RFC 6040)",
+    default: 'normal',
+    schema: oneOf(['normal', 'compatibility']),
+  },
+  'path-mtu-discovery': {
+    placeholder: 'ON',
+    description:
+      "whether outer packets have don't-fragment set, so that routers report packets that are too large: on or off",
+    default: 'on',
+    schema: onOff,
+  },
+  'clamp-mss': {
+    placeholder: 'ON',
+    description:
+      'whether TCP connections are told to keep their segments within the tunnel MTU, in case ICMP is lost: on or off',
+    default: 'off',
+    schema: onOff,
   },
   core: {
     placeholder: 'CORE',

@@ -4,7 +4,7 @@
  */
 
 /** Changes whenever a host that was written for an older layout would go wrong. */
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
 // Capacities.
 
@@ -15,11 +15,14 @@ export const HEADROOM = 64;
 /** Bytes in one packet slot: headroom and 64 KiB. An odd number of cache lines spreads the slots over the cache's sets. */
 export const SLOT_SIZE = 66112;
 export const MAX_MAPPINGS = 16;
-/** Most messages that one call makes. */
+/** Most messages that one call makes, but for replies. */
 export const MESSAGES = 1024;
 /** GRE-in-UDP: a message belongs to one of up to so many source ports, each of which has the same share of the messages. */
 export const MAX_PORTS = 8;
 export const MESSAGES_PER_PORT = MESSAGES / MAX_PORTS;
+/** Replies, the ICMP messages to containers, are the messages of a port of their own, behind all others. */
+export const REPLY_PORT = MAX_PORTS;
+export const ALL_MESSAGES = MESSAGES + MESSAGES_PER_PORT;
 /** Most packets that one message carries: what Linux takes for UDP_SEGMENT since it has it (UDP_MAX_SEGMENTS, <linux/udp.h>). */
 export const PACKETS_PER_MESSAGE = 64;
 export const IOVS_PER_MESSAGE = 2 * PACKETS_PER_MESSAGE;
@@ -44,11 +47,12 @@ export const DESCRIPTOR_LENGTH = 4; // u32, bytes
 export const DESCRIPTOR_VERDICT = 8; // i32
 export const DESCRIPTOR_PEER = 12; // 4 bytes, network order, as in struct in_addr
 export const DESCRIPTOR_SEGMENT = 16; // u32, bytes of each GRE-in-UDP datagram; 0: one packet with its outer IPv4 header
+export const DESCRIPTOR_TOS = 20; // u32, type of service of the outer IPv4 header of these datagrams
 
 /** What `configure` and `attach` were told. */
 export const CONFIG_SIZE = 64;
 export const CONFIG_LOCAL = 0; // u32, this VM's underlay address
-export const CONFIG_KEYED = 4; // u32, 1 if packets carry the key
+export const CONFIG_OPTIONS = 4; // u32, OPTION_ bits
 export const CONFIG_KEY = 8; // u32
 export const CONFIG_TTL = 12; // u32
 export const CONFIG_MAPPINGS = 16; // u32, mappings in use
@@ -57,6 +61,7 @@ export const CONFIG_OFFLOADS = 24; // u32, OFFLOAD_ bits
 export const CONFIG_PORTS = 28; // u32, source ports in use
 export const CONFIG_BASE = 32; // u64, address of this memory in the host's process
 export const CONFIG_MTU = 40; // i32, bytes of the longest inner packet that fits the underlay
+export const CONFIG_DSCP = 44; // u32
 
 /** One mapping, derived once so that a packet needs only masks and one shift. */
 export const MAPPING_SIZE = 64;
@@ -74,24 +79,35 @@ export const COUNTERS_RECEIVED = 0; // f64, packets
 export const COUNTERS_FORWARDED = 8; // f64, packets
 export const COUNTERS_BYTES = 16; // f64, bytes of the forwarded inner packets
 /** The counter of drop reason r is at COUNTERS_DROPS + 8 * -r. */
-export const COUNTERS_DROPS = 24; // 60 x f64
+export const COUNTERS_DROPS = 24; // 53 x f64
+export const COUNTERS_REPLIES = 448; // f64, ICMP messages made
+export const COUNTERS_SUPPRESSED = 456; // f64, ICMP messages not made because there were too many
+export const COUNTERS_ANOMALIES = 464; // f64, forwarded packets with a combination of ECN fields that should not occur
 
-/** Which tunnels the last call opened and closed. */
+/** Which tunnels the last call opened, closed, and learnt something about. */
 export const CHANGES_TUNNELS = 0; // u32, tunnels open now
 export const CHANGES_OPENED = 4; // u32, entries in the list of opened tunnels
 export const CHANGES_CLOSED = 8; // u32, entries in the list of closed tunnels
+export const CHANGES_LEARNT = 12; // u32, entries in the list of tunnels whose path MTU or reachability has changed
 export const CHANGES_OPENED_LIST = 16; // BATCH_SIZE x u32, underlay addresses
 export const CHANGES_CLOSED_LIST = 16 + 4 * BATCH_SIZE; // BATCH_SIZE x u32
-export const CHANGES_SIZE = 16 + 8 * BATCH_SIZE;
+export const CHANGES_LEARNT_LIST = 16 + 8 * BATCH_SIZE; // BATCH_SIZE x { u32 underlay address, u16 path MTU, u16 unreachable }
+export const CHANGES_SIZE = 16 + 16 * BATCH_SIZE;
 
 /** One tunnel. Its key, the remote VM's underlay address, is in the array of keys; 0 there means free. */
 export const TUNNEL_SIZE = 64;
-export const TUNNEL_FIRST_USE = 0; // f64, ms
+export const TUNNEL_PATH_MTU_UNTIL = 0; // u32, s
+export const TUNNEL_UNREACHABLE_UNTIL = 4; // u32, s
 export const TUNNEL_LAST_USE = 8; // f64, ms
 export const TUNNEL_OUTBOUND_PACKETS = 16; // f64
 export const TUNNEL_OUTBOUND_BYTES = 24; // f64
 export const TUNNEL_INBOUND_PACKETS = 32; // f64
 export const TUNNEL_INBOUND_BYTES = 40; // f64
+export const TUNNEL_PATH_MTU = 48; // u16, bytes that an outer packet may have; 0: as many as the underlay
+export const TUNNEL_UNREACHABLE = 50; // u16, 1 + the code of the ICMP message that said so; 0: nothing is known against it
+export const TUNNEL_IDENTIFICATION = 52; // u16, that of the last outer packet, where packets may be fragmented
+export const TUNNEL_SEQUENCE_OUT = 56; // u32, that of the next packet
+export const TUNNEL_SEQUENCE_IN = 60; // u32, the lowest that the next packet may have; 0: any
 
 /**
  * One message: `struct mmsghdr` of 64-bit Linux (<linux/socket.h>, sendmmsg(2)). Its pointers are CONFIG_BASE plus a place in this memory, and stay the same:
@@ -117,12 +133,18 @@ export const NAME_FAMILY = 0; // u16, AF_INET
 export const NAME_PORT = 2; // u16, network order
 export const NAME_ADDRESS = 4; // u32, network order
 
-/** One control message, UDP_SEGMENT (<linux/udp.h>): `struct cmsghdr` and the bytes of each datagram. */
-export const CONTROL_SIZE = 32;
+/**
+ * Three control messages, each a `struct cmsghdr` (<linux/socket.h>), its value and padding: UDP_SEGMENT (<linux/udp.h>), IP_TOS and IP_TTL
+ * (<linux/in.h>). A message takes the first, the first two, or all.
+ */
+export const CONTROL_SIZE = 80;
+export const CONTROL_ITEM_SIZE = 24;
 export const CONTROL_LENGTH = 0; // u64
-export const CONTROL_LEVEL = 8; // i32, SOL_UDP
-export const CONTROL_TYPE = 12; // i32, UDP_SEGMENT
-export const CONTROL_SEGMENT = 16; // u16
+export const CONTROL_LEVEL = 8; // i32
+export const CONTROL_TYPE = 12; // i32
+export const CONTROL_SEGMENT = 16; // u16, bytes of each datagram; 0 if there is one
+export const CONTROL_TOS = 40; // i32
+export const CONTROL_TTL = 64; // i32
 
 /** What a message carries, for the counters if it cannot be sent, and where it goes. */
 export const CARGO_SIZE = 16;
@@ -139,8 +161,27 @@ export const VIRTIO_GSO_SIZE = 4; // u16
 export const VIRTIO_CHECKSUM_START = 6; // u16
 export const VIRTIO_CHECKSUM_OFFSET = 8; // u16
 
-/** Room for the outer headers and the inner IPv4 and TCP headers of one packet: 20 + 8 + 60 + 60 bytes, in whole cache lines. */
+/** Room for the outer headers and the inner IPv4 and TCP headers of one packet: 20 + 16 + 60 + 60 bytes, in whole cache lines. */
 export const HEADER_BLOCK_SIZE = 192;
+
+/** One reply but for what it quotes: virtio header, IPv4 header and ICMP header. */
+export const REPLY_SIZE = 64;
+export const REPLY_VIRTIO = 6;
+export const REPLY_IPV4 = 16;
+export const REPLY_ICMP = 36;
+
+// How many replies are made: a token bucket for all, and one for each source, or rather for those that share its hash.
+
+export const REPLY_INTERVAL = 1; // ms
+export const REPLY_BURST = 50;
+export const REPLY_SOURCE_INTERVAL = 100; // ms
+export const REPLY_SOURCE_BURST = 10;
+export const REPLY_BUCKETS_LOG2 = 10;
+
+/** s; "MUST NOT be done less than 10 minutes after" (RFC 1191 §3), and one more, since seconds are cut off. */
+export const PATH_MTU_LIFETIME = 601;
+/** s that an ICMP message which says that a VM is unreachable is believed. */
+export const UNREACHABLE_LIFETIME = 30;
 
 // What packets look like on the underlay.
 
@@ -148,6 +189,25 @@ export const ENCAPSULATION_GRE = 0;
 export const ENCAPSULATION_GRE_UDP = 1;
 /** Destination port of GRE-in-UDP (RFC 8086 §5; IANA: gre-in-udp). */
 export const GRE_UDP_PORT = 4754;
+
+// What `configure` is told.
+
+/** Packets carry a GRE key (RFC 2890 §2.1). */
+export const OPTION_KEY = 1;
+/** Outbound packets carry a GRE checksum (RFC 2784 §2.5). */
+export const OPTION_CHECKSUM = 2;
+/** Packets carry sequence numbers; those that do not, or come out of order, are dropped (RFC 2890 §2.2). */
+export const OPTION_SEQUENCE = 4;
+/** The outer time to live is the inner one. */
+export const OPTION_TTL_INHERIT = 8;
+/** The outer ECN field is Not-ECT (RFC 6040 §4.1, compatibility mode), not the inner one. */
+export const OPTION_ECN_COMPATIBILITY = 16;
+/** The inner DSCP is copied to the outer header and back (RFC 2983 §3.1, uniform model). */
+export const OPTION_DSCP_UNIFORM = 32;
+/** Routers may fragment outer packets: don't-fragment is not set. */
+export const OPTION_MAY_FRAGMENT = 64;
+/** The maximum segment size that TCP announces is lowered to what fits the tunnel. */
+export const OPTION_CLAMP_MSS = 128;
 
 // What the host's devices can do.
 
@@ -166,24 +226,30 @@ export const CONFIG = 1024;
 export const MAPPINGS = CONFIG + CONFIG_SIZE;
 export const OUTBOUND_COUNTERS = MAPPINGS + MAPPING_SIZE * MAX_MAPPINGS;
 export const INBOUND_COUNTERS = OUTBOUND_COUNTERS + COUNTERS_SIZE;
-export const CHANGES = INBOUND_COUNTERS + COUNTERS_SIZE;
-/** MAX_PORTS x u32: how many messages the last call made, by port. */
+/** Counters of ICMP messages from the underlay. */
+export const ICMP_COUNTERS = INBOUND_COUNTERS + COUNTERS_SIZE;
+export const CHANGES = ICMP_COUNTERS + COUNTERS_SIZE;
+/** One u32 for each port and one for replies: how many messages the last call made. */
 export const MESSAGE_COUNTS = CHANGES + CHANGES_SIZE;
-/** What the inbound core knows of the flows it merges, during one call: of no use to a host. */
+/** What the core notes during one call: of no use to a host. */
 export const SCRATCH = 8192;
 export const SCRATCH_SIZE = 8192;
-export const DESCRIPTORS = SCRATCH + SCRATCH_SIZE;
+/** f64, ms: when the bucket is full again. One for each hash of a source, and the last for all. */
+export const REPLY_BUCKETS = SCRATCH + SCRATCH_SIZE;
+export const REPLY_BUCKET_OF_ALL = REPLY_BUCKETS + 8 * (1 << REPLY_BUCKETS_LOG2);
+export const REPLIES = REPLY_BUCKET_OF_ALL + 64;
+export const DESCRIPTORS = REPLIES + REPLY_SIZE * MESSAGES_PER_PORT;
 export const CARGOS = DESCRIPTORS + DESCRIPTOR_SIZE * BATCH_SIZE;
-export const NAMES = CARGOS + CARGO_SIZE * MESSAGES;
-export const CONTROLS = NAMES + NAME_SIZE * MESSAGES;
-export const MESSAGE_TABLE = CONTROLS + CONTROL_SIZE * MESSAGES;
-export const IOVS = MESSAGE_TABLE + MESSAGE_SIZE * MESSAGES;
-export const HEADERS = IOVS + IOV_SIZE * IOVS_PER_MESSAGE * MESSAGES;
+export const NAMES = CARGOS + CARGO_SIZE * ALL_MESSAGES;
+export const CONTROLS = NAMES + NAME_SIZE * ALL_MESSAGES;
+export const MESSAGE_TABLE = CONTROLS + CONTROL_SIZE * ALL_MESSAGES;
+export const IOVS = MESSAGE_TABLE + MESSAGE_SIZE * ALL_MESSAGES;
+export const HEADERS = IOVS + IOV_SIZE * IOVS_PER_MESSAGE * ALL_MESSAGES;
 export const TUNNEL_KEYS = HEADERS + HEADER_BLOCK_SIZE * HEADER_BLOCKS;
 export const TUNNELS = TUNNEL_KEYS + 4 * TUNNEL_CAPACITY;
 export const SLOTS = TUNNELS + TUNNEL_SIZE * TUNNEL_CAPACITY;
 /** 64 KiB pages; the memory never grows, so views of it stay valid. */
-export const MEMORY_PAGES = 303;
+export const MEMORY_PAGES = 308;
 export const MEMORY_SIZE = MEMORY_PAGES << 16;
 
 // Verdicts: 0 forwards, a negative number is the drop reason. src/core/verdict.ts names and explains them.
@@ -214,5 +280,11 @@ export const DROP_FOREIGN_DESTINATION = -22;
 /** Given by the host, not by the core: the device or socket did not take the packet. */
 export const DROP_NOT_WRITTEN = -23;
 export const DROP_BAD_OFFLOAD = -24;
+export const DROP_TOO_BIG = -25;
+export const DROP_NESTED_GRE = -26;
+export const DROP_GRE_SEQUENCE = -27;
+export const DROP_ECN = -28;
+export const DROP_ICMP_CHECKSUM = -29;
+export const DROP_FOREIGN_ICMP = -30;
 /** One more than the number of drop reasons. */
-export const VERDICTS = 25;
+export const VERDICTS = 31;

@@ -1,15 +1,24 @@
 /** The packet core as a host sees it: a twin's functions over one memory, and typed views of that memory. */
 import * as abi from './abi.ts';
-import { TUNNEL_FIELDS } from './tunnels.ts';
+import { TUNNEL_FIELDS, type TunnelState, tunnelState } from './tunnels.ts';
 
 /** What both twins provide. docs/abi.md says what each function does; addresses are u32, times f64 milliseconds. */
 export interface CoreFunctions {
-  configure(local: number, keyed: number, key: number, ttl: number, encapsulation: number, mtu: number): void;
+  configure(
+    local: number,
+    options: number,
+    key: number,
+    ttl: number,
+    dscp: number,
+    encapsulation: number,
+    mtu: number,
+  ): void;
   attach(base: number, offloads: number, ports: number): void;
   addMapping(overlay: number, overlayLength: number, underlay: number, underlayLength: number): number;
   vmOf(address: number): number;
   encapsulate(first: number, count: number, now: number): number;
   decapsulate(first: number, count: number, now: number): number;
+  learn(first: number, count: number, now: number): number;
   expire(before: number): number;
 }
 
@@ -21,22 +30,45 @@ export interface DirectionCounters {
   bytes: number;
   /** Packets by drop reason: index r holds those with verdict -r. */
   drops: number[];
+  /** ICMP messages to containers that were made, and those that were not because there were too many (outbound). */
+  replies: number;
+  suppressed: number;
+  /** Forwarded packets with a combination of ECN fields that should not occur (inbound; RFC 6040 §4.2). */
+  anomalies: number;
 }
 
 export type CoreName = 'wasm' | 'typescript';
-export type Direction = 'outbound' | 'inbound';
+/** What has counters of its own; `icmp` are ICMP messages from the underlay. */
+export type Direction = 'outbound' | 'inbound' | 'icmp';
 /** What packets look like on the underlay: IP protocol 47 (RFC 2784), or UDP port 4754 (RFC 8086). */
 export type Encapsulation = 'gre' | 'gre-udp';
 
 /** Outer time to live, unless a core is told another. */
 export const DEFAULT_TTL = 64;
 
-/** What a VM tells its core. Addresses are u32 numbers. */
-export interface CoreConfig {
-  local: number;
+/** What adds to the outer headers. */
+export interface GreOptions {
+  /** GRE key of all packets, out and in. */
   key?: number | undefined;
+  /** Whether outbound packets carry a GRE checksum. */
+  checksum?: boolean;
+  /** Whether packets carry sequence numbers, and those that do not or come out of order are dropped. */
+  sequence?: boolean;
+}
+
+/** What a VM tells its core. Addresses are u32 numbers. */
+export interface CoreConfig extends GreOptions {
+  local: number;
   /** Outer time to live; DEFAULT_TTL unless given. */
-  ttl?: number;
+  ttl?: number | 'inherit';
+  /** Outer ECN field: the inner one ('normal') unless given, or Not-ECT ('compatibility'; RFC 6040 §4.1). */
+  ecn?: 'normal' | 'compatibility';
+  /** Outer DSCP; 0 unless given. With 'uniform' it is the inner one, and back (RFC 2983 §3.1). */
+  dscp?: number | 'uniform';
+  /** Whether routers may fragment outer packets; false unless given. */
+  mayFragment?: boolean;
+  /** Whether TCP's maximum segment size is lowered to what fits the tunnel; false unless given. */
+  clampMss?: boolean;
   /** Bytes of the longest inner packet that fits the underlay; 1,476 unless given. */
   mtu?: number;
   /** 'gre' unless given. */
@@ -82,13 +114,13 @@ export class PacketCore {
 
   /** Sets addresses, key, format and mappings anew. Counters and tunnels stay. */
   configure(config: CoreConfig): void {
-    const keyed = config.key === undefined ? 0 : 1;
     const encapsulation = config.encapsulation === 'gre-udp' ? abi.ENCAPSULATION_GRE_UDP : abi.ENCAPSULATION_GRE;
     this.#functions.configure(
       config.local,
-      keyed,
+      optionsOf(config),
       config.key ?? 0,
-      config.ttl ?? DEFAULT_TTL,
+      typeof config.ttl === 'number' ? config.ttl : DEFAULT_TTL,
+      typeof config.dscp === 'number' ? config.dscp : 0,
       encapsulation,
       config.mtu ?? 1476,
     );
@@ -121,6 +153,12 @@ export class PacketCore {
     return this.#functions.decapsulate(first, count, now);
   }
 
+  /** Reads ICMP messages from the underlay, `first` to `count` - 1, for what they say of tunnels; returns `count`. */
+  learn(first: number, count: number, now: number): number {
+    this.#direction = 'icmp';
+    return this.#functions.learn(first, count, now);
+  }
+
   /** Closes up to BATCH_SIZE tunnels last used before `before`; returns how many. */
   expire(before: number): number {
     return this.#functions.expire(before);
@@ -141,12 +179,16 @@ export class PacketCore {
     this.#words[d + 4] = 0;
   }
 
-  /** Describes `length` bytes at `slot(index)` as GRE-in-UDP datagrams of `segment` bytes each that came from `peer` (as in `peer`). */
-  describeDatagrams(index: number, length: number, segment: number, peer: number): void {
+  /**
+   * Describes `length` bytes at `slot(index)` as GRE-in-UDP datagrams of `segment` bytes each that came from `peer` (as in `peer`) in IPv4 packets with this
+   * type of service.
+   */
+  describeDatagrams(index: number, length: number, segment: number, peer: number, tos = 0): void {
     this.describe(index, length);
     const d = abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS;
     this.#words[d + 3] = peer;
     this.#words[d + 4] = Math.max(segment, 1);
+    this.#words[d + 5] = tos;
   }
 
   /** Puts a copy of `packet` into slot `index` and describes it. */
@@ -166,13 +208,18 @@ export class PacketCore {
 
   // Messages: what the last call made of them, for the host to write.
 
-  /** All messages of the last call, port by port; allocates, so it is not for the fast path. */
+  /** All messages of the last call but replies, port by port; allocates, so it is not for the fast path. */
   messages(): number[] {
-    const all: number[] = [];
-    for (let port = 0; port < abi.MAX_PORTS; port++) {
-      for (let i = 0; i < this.messageCount(port); i++) all.push(port * abi.MESSAGES_PER_PORT + i);
-    }
-    return all;
+    return Array.from({ length: abi.MAX_PORTS }, (_, port) => this.#messagesOf(port)).flat();
+  }
+
+  /** The last call's ICMP messages to containers: to be written to the overlay device, after `messages`. */
+  replies(): number[] {
+    return this.#messagesOf(abi.REPLY_PORT);
+  }
+
+  #messagesOf(port: number): number[] {
+    return Array.from({ length: this.messageCount(port) }, (_, i) => port * abi.MESSAGES_PER_PORT + i);
   }
 
   /** How many messages the last call made for `port`; they begin with message `port * MESSAGES_PER_PORT`. */
@@ -209,8 +256,23 @@ export class PacketCore {
   /** Bytes of each datagram in a message of GRE-in-UDP, but the last. */
   messageSegment(message: number): number {
     if (this.#message(message, abi.MESSAGE_CONTROL_LENGTH) === 0) return this.messageLength(message);
-    const word = this.#words[(abi.CONTROLS + message * abi.CONTROL_SIZE + abi.CONTROL_SEGMENT) / 4] as number;
-    return word & 0xffff;
+    const segment = (this.#control(message, abi.CONTROL_SEGMENT) as number) & 0xffff;
+    return segment === 0 ? this.messageLength(message) : segment;
+  }
+
+  /** Type of service and time to live of a message of GRE-in-UDP, for its outer IPv4 header; undefined where that is as usual. */
+  messageTos(message: number): number | undefined {
+    const length = this.#message(message, abi.MESSAGE_CONTROL_LENGTH);
+    return length > abi.CONTROL_ITEM_SIZE ? this.#control(message, abi.CONTROL_TOS) : undefined;
+  }
+
+  messageTtl(message: number): number | undefined {
+    const length = this.#message(message, abi.MESSAGE_CONTROL_LENGTH);
+    return length > 2 * abi.CONTROL_ITEM_SIZE ? this.#control(message, abi.CONTROL_TTL) : undefined;
+  }
+
+  #control(message: number, field: number): number {
+    return this.#words[(abi.CONTROLS + message * abi.CONTROL_SIZE + field) / 4] as number;
   }
 
   /** The VM that a message is for, as in `peer`. */
@@ -259,6 +321,9 @@ export class PacketCore {
       forwarded: this.#floats[f + abi.COUNTERS_FORWARDED / 8] as number,
       bytes: this.#floats[f + abi.COUNTERS_BYTES / 8] as number,
       drops: Array.from(this.#floats.subarray(drops, drops + abi.VERDICTS)),
+      replies: this.#floats[f + abi.COUNTERS_REPLIES / 8] as number,
+      suppressed: this.#floats[f + abi.COUNTERS_SUPPRESSED / 8] as number,
+      anomalies: this.#floats[f + abi.COUNTERS_ANOMALIES / 8] as number,
     };
   }
 
@@ -267,10 +332,12 @@ export class PacketCore {
     return this.#words[(abi.CHANGES + abi.CHANGES_TUNNELS) / 4] as number;
   }
 
-  /** Whether the last call opened or closed tunnels. */
+  /** Whether the last call opened or closed tunnels, or learnt something about one. */
   get tunnelsChanged(): boolean {
-    const opened = this.#words[(abi.CHANGES + abi.CHANGES_OPENED) / 4] as number;
-    return opened + (this.#words[(abi.CHANGES + abi.CHANGES_CLOSED) / 4] as number) > 0;
+    const c = abi.CHANGES / 4;
+    const opened = this.#words[c + abi.CHANGES_OPENED / 4] as number;
+    const closed = this.#words[c + abi.CHANGES_CLOSED / 4] as number;
+    return opened + closed + (this.#words[c + abi.CHANGES_LEARNT / 4] as number) > 0;
   }
 
   /** The remote VMs of the tunnels that the last call opened. */
@@ -283,32 +350,67 @@ export class PacketCore {
     return this.#list(abi.CHANGES_CLOSED, abi.CHANGES_CLOSED_LIST);
   }
 
+  /** What the last call learnt about tunnels. */
+  learnt(): TunnelState[] {
+    const n = this.#words[(abi.CHANGES + abi.CHANGES_LEARNT) / 4] as number;
+    return Array.from({ length: n }, (_, i) => {
+      const at = (abi.CHANGES + abi.CHANGES_LEARNT_LIST) / 4 + 2 * i;
+      return { vm: this.#words[at] as number, ...tunnelState(this.#words[at + 1] as number) };
+    });
+  }
+
   #list(count: number, list: number): number[] {
     const n = this.#words[(abi.CHANGES + count) / 4] as number;
     const start = (abi.CHANGES + list) / 4;
     return n === 0 ? [] : Array.from(this.#words.subarray(start, start + n));
   }
 
-  /** A copy of all open tunnels, TUNNEL_FIELDS numbers each, that can be handed to another thread. `tunnelsFrom` reads it. */
-  copyTunnels(): Float64Array<ArrayBuffer> {
+  /** A copy of all open tunnels at `now`, TUNNEL_FIELDS numbers each, that can be handed to another thread. `tunnelsFrom` reads it. */
+  copyTunnels(now: number): Float64Array<ArrayBuffer> {
     const rows = new Float64Array(this.tunnelCount * TUNNEL_FIELDS);
     for (let i = 0, row = 0; row < rows.length; i++) {
       const vm = this.#words[abi.TUNNEL_KEYS / 4 + i] as number;
       if (vm === 0) continue;
-      const record = (abi.TUNNELS + i * abi.TUNNEL_SIZE) / 8;
-      rows[row] = vm;
-      rows.set(this.#floats.subarray(record, record + TUNNEL_FIELDS - 1), row + 1);
+      const record = abi.TUNNELS + i * abi.TUNNEL_SIZE;
+      const times = this.#floats.subarray(record / 8, (record + abi.TUNNEL_PATH_MTU) / 8);
+      rows.set([vm, this.#stateAt(record, now)], row);
+      rows.set(times.subarray(abi.TUNNEL_LAST_USE / 8), row + 2);
       row += TUNNEL_FIELDS;
     }
     return rows;
   }
+
+  /** What is known about the tunnel's path at `now`, in the form in which the core keeps it: the word at TUNNEL_PATH_MTU. */
+  #stateAt(record: number, now: number): number {
+    const word = this.#words[(record + abi.TUNNEL_PATH_MTU) / 4] as number;
+    const isOver = (until: number) => Math.floor(now / 1000) >= (this.#words[(record + until) / 4] as number);
+    const pathMtu = isOver(abi.TUNNEL_PATH_MTU_UNTIL) ? 0 : word & 0xffff;
+    return isOver(abi.TUNNEL_UNREACHABLE_UNTIL) ? pathMtu : pathMtu + (word - (word & 0xffff));
+  }
 }
 
-/** Bytes that encapsulation adds to a packet: outer IPv4 header (20), UDP (8) for gre-udp, GRE (4), and the key if there is one (4). */
-export function overhead(encapsulation: Encapsulation, keyed: boolean): number {
-  return 24 + (encapsulation === 'gre-udp' ? 8 : 0) + (keyed ? 4 : 0);
+/** OPTION_ bits. */
+function optionsOf(config: CoreConfig): number {
+  return (
+    (config.key === undefined ? 0 : abi.OPTION_KEY) |
+    (config.checksum ? abi.OPTION_CHECKSUM : 0) |
+    (config.sequence ? abi.OPTION_SEQUENCE : 0) |
+    (config.ttl === 'inherit' ? abi.OPTION_TTL_INHERIT : 0) |
+    (config.ecn === 'compatibility' ? abi.OPTION_ECN_COMPATIBILITY : 0) |
+    (config.dscp === 'uniform' ? abi.OPTION_DSCP_UNIFORM : 0) |
+    (config.mayFragment ? abi.OPTION_MAY_FRAGMENT : 0) |
+    (config.clampMss ? abi.OPTION_CLAMP_MSS : 0)
+  );
 }
+
+/** Bytes that encapsulation adds to a packet: outer IPv4 header (20), UDP (8) for gre-udp, GRE (4), and 4 for each of its options. */
+export function overhead(encapsulation: Encapsulation, { key, checksum, sequence }: GreOptions): number {
+  const options = (key === undefined ? 0 : 1) + (checksum ? 1 : 0) + (sequence ? 1 : 0);
+  return 24 + (encapsulation === 'gre-udp' ? 8 : 0) + 4 * options;
+}
+
+const COUNTERS = { outbound: abi.OUTBOUND_COUNTERS, inbound: abi.INBOUND_COUNTERS, icmp: abi.ICMP_COUNTERS };
 
 function countersAddress(direction: Direction): number {
-  return direction === 'outbound' ? abi.OUTBOUND_COUNTERS : abi.INBOUND_COUNTERS;
+  return COUNTERS[direction];
 }

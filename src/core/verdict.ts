@@ -17,8 +17,12 @@ export const DROP_REASONS: readonly DropReason[] = [
   reason(abi.DROP_FOREIGN_SOURCE, 'foreign-source', "outbound: the source is not in this VM's slice"),
   reason(abi.DROP_NO_MAPPING, 'no-mapping', 'outbound: no mapping covers the destination'),
   reason(abi.DROP_OWN_SLICE, 'own-slice', "outbound: the destination is in this VM's own slice, so it would loop"),
-  reason(abi.DROP_RESERVED_ADDRESS, 'reserved-address', 'the destination is a slice itself or its all-ones address'),
-  reason(abi.DROP_TOO_LONG, 'too-long', 'outbound: with outer headers the packet would pass 65,535 bytes'),
+  reason(
+    abi.DROP_RESERVED_ADDRESS,
+    'reserved-address',
+    "the destination can be nobody's: a slice itself, its all-ones address, or the last slice of all",
+  ),
+  reason(abi.DROP_TOO_LONG, 'too-long', 'outbound: the packet would need more fragments than one call has room for'),
   reason(abi.DROP_NOT_GRE, 'not-gre', 'inbound: the outer protocol is not 47'),
   reason(abi.DROP_FRAGMENT, 'fragment', 'inbound: a fragment of an outer packet'),
   reason(abi.DROP_NOT_FOR_US, 'not-for-us', "inbound: the outer destination is not this VM's underlay address"),
@@ -36,6 +40,16 @@ export const DROP_REASONS: readonly DropReason[] = [
   ),
   reason(abi.DROP_NOT_WRITTEN, 'not-written', 'the device or socket did not take the packet: full, too big or refused'),
   reason(abi.DROP_BAD_OFFLOAD, 'bad-offload', 'outbound: the virtio header does not fit the packet'),
+  reason(abi.DROP_TOO_BIG, 'too-big', "outbound: the packet is larger than the tunnel's MTU and may not be fragmented"),
+  reason(abi.DROP_NESTED_GRE, 'nested-gre', 'the inner packet is GRE itself'),
+  reason(abi.DROP_GRE_SEQUENCE, 'gre-sequence', 'inbound: the GRE sequence number is missing or out of order'),
+  reason(abi.DROP_ECN, 'ecn', 'inbound: congestion was experienced by a packet that cannot tell (RFC 6040)'),
+  reason(abi.DROP_ICMP_CHECKSUM, 'icmp-checksum', 'the ICMP checksum is wrong'),
+  reason(
+    abi.DROP_FOREIGN_ICMP,
+    'foreign-icmp',
+    'the ICMP message is not about a packet of ours, or says nothing that is listened to',
+  ),
 ];
 
 function reason(verdict: number, name: string, meaning: string): DropReason {

@@ -15,6 +15,8 @@ export interface MeshPlan {
   containersPerVm: number;
   /** Further words for `inlay up`. */
   flags: readonly string[];
+  /** Of the underlay, in bytes; 1,500 unless given. */
+  mtu?: number;
 }
 
 export interface Container {
@@ -62,20 +64,20 @@ export class Mesh {
   static async start(lab: Lab, plan: MeshPlan): Promise<Mesh> {
     const mesh = new Mesh(lab, plan);
     await mesh.#buildUnderlay();
-    await Promise.all(mesh.vms.map((vm) => mesh.#startDaemon(vm)));
+    await Promise.all(mesh.vms.map((vm) => mesh.startDaemon(vm)));
     for (const vm of mesh.vms) await mesh.#attachContainers(vm);
     return mesh;
   }
 
   async #buildUnderlay(): Promise<void> {
-    const { mapping } = this.#plan;
+    const { mapping, mtu = 1500 } = this.#plan;
     const lines = [`link add ${BRIDGE} type bridge`, `link set ${BRIDGE} up`];
     for (const vm of this.vms) {
       const port = `port-${vm.name}`;
       lines.push(
         `netns add ${vm.name}`,
         `link add ${port} type veth peer name eth0 netns ${vm.name}`,
-        `link set ${port} master ${BRIDGE} up`,
+        `link set ${port} master ${BRIDGE} mtu ${mtu} up`,
       );
     }
     for (const container of this.containers) lines.push(`netns add ${container.name}`);
@@ -85,12 +87,13 @@ export class Mesh {
       await this.#lab.ip(vm.name, [
         'link set lo up',
         `address add ${vm.underlay}/${length} dev eth0`,
-        'link set eth0 up',
+        `link set eth0 mtu ${mtu} up`,
       ]);
     }
   }
 
-  async #startDaemon(vm: Vm): Promise<void> {
+  /** Starts the daemon of a VM that has none, and waits until it is ready. */
+  async startDaemon(vm: Vm): Promise<void> {
     const { overlay, underlay } = this.#plan.mapping;
     const prefixes = ['--overlay', formatPrefix(overlay), '--underlay', formatPrefix(underlay)];
     const words = [process.execPath, CLI, 'up', ...prefixes, '--run-dir', vm.runDir, ...this.#plan.flags];

@@ -1,7 +1,7 @@
 /** Two connected devices in memory: what is written to one is read from the other. For tests, simulations and benchmarks. */
 import { BATCH_SIZE } from '../core/abi.ts';
 import type { PacketCore } from '../core/core.ts';
-import type { PacketDevice } from './device.ts';
+import type { OverlayDevice } from './device.ts';
 
 /** Most messages that wait in one direction; more are refused, as a full socket buffer would. */
 const QUEUE_LENGTH = 1024;
@@ -12,7 +12,7 @@ interface Waiting {
   datagrams?: { segment: number; peer: number };
 }
 
-export class LoopbackDevice implements PacketDevice {
+export class LoopbackDevice implements OverlayDevice {
   /** Messages that wait to be read. */
   readonly queue: Waiting[] = [];
   readonly #address: number | undefined;
@@ -48,6 +48,10 @@ export class LoopbackDevice implements PacketDevice {
           : { datagrams: { segment: core.messageSegment(message), peer: this.#address } };
       if (!this.#take({ bytes, ...datagrams })) core.refuse(message);
     }
+  }
+
+  reply(core: PacketCore): void {
+    for (const message of core.replies()) this.#take({ bytes: core.messageBytes(message) });
   }
 
   /** Hands a copy of one packet to the other end; false if that is full or closed. */

@@ -7,9 +7,13 @@ import { Mapping } from '../../src/mapping.ts';
 
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
-/** Two VMs, 192.168.16.32 and .33, with one container each: 10.0.0.0/8 over 192.168.0.0/16. `flags` are for `inlay up`. */
-export function startMesh(lab: Lab, flags: readonly string[]): Promise<Mesh> {
+/** Two VMs, 192.168.16.32 and .33, with one container each: 10.0.0.0/8, or another overlay, over 192.168.0.0/16. `flags` are for `inlay up`. */
+export function startMesh(
+  lab: Lab,
+  flags: readonly string[],
+  { overlay = '10.0.0.0/8', mtu = 1500 } = {},
+): Promise<Mesh> {
   const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
-  const mapping = new Mapping(prefix('10.0.0.0/8'), prefix('192.168.0.0/16'));
-  return Mesh.start(lab, { mapping, vms: 2, containersPerVm: 1, flags });
+  const mapping = new Mapping(prefix(overlay), prefix('192.168.0.0/16'));
+  return Mesh.start(lab, { mapping, vms: 2, containersPerVm: 1, flags, mtu });
 }

@@ -39,6 +39,14 @@ export function completeSum(memory: Memory, start: number, end: number, field: n
   putU16(memory, field, checksum === 0 ? 0xffff : checksum);
 }
 
+/**
+ * The checksum of a header in which the 16 bits `from` become `to`, wherever they are: "HC' = ~(~HC + ~m + m')"
+ * (RFC 1624 §3).
+ */
+export function updated(checksum: number, from: number, to: number): number {
+  return ~fold((~checksum & 0xffff) + (~from & 0xffff) + to) & 0xffff;
+}
+
 /** Folds a sum of 16-bit words, an unsigned number of 32 bits, to 16 bits by adding the carries back (RFC 1071 §4.1). */
 export function fold(total: number): number {
   // The first addition may carry once more, the second cannot.

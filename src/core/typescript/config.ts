@@ -2,30 +2,40 @@
 import * as abi from '../abi.ts';
 import { clear, loadI32, type Memory, storeI32 } from './bytes.ts';
 
+/** All OPTION_ bits. */
+const OPTIONS =
+  abi.OPTION_KEY |
+  abi.OPTION_CHECKSUM |
+  abi.OPTION_SEQUENCE |
+  abi.OPTION_TTL_INHERIT |
+  abi.OPTION_ECN_COMPATIBILITY |
+  abi.OPTION_DSCP_UNIFORM |
+  abi.OPTION_MAY_FRAGMENT |
+  abi.OPTION_CLAMP_MSS;
 /** All OFFLOAD_ bits. */
 const OFFLOADS = abi.OFFLOAD_VIRTIO | abi.OFFLOAD_UDP_SEGMENT | abi.OFFLOAD_UDP_MERGE | abi.OFFLOAD_GRE_SEGMENT;
 const WORD = 2 ** 32;
 
-/** Sets everything but what `attach` was told anew; no mapping is left. */
+/** Sets everything but what `attach` was told and the MTU anew; no mapping is left. */
 export function configure(
   memory: Memory,
   local: number,
-  keyed: number,
+  options: number,
   key: number,
   ttl: number,
+  dscp: number,
   encapsulation: number,
-  mtu: number,
 ): void {
   // What `attach` was told lies between.
   clear(memory, abi.CONFIG, abi.CONFIG_OFFLOADS);
   clear(memory, abi.CONFIG + abi.CONFIG_MTU, abi.CONFIG_SIZE - abi.CONFIG_MTU);
   storeI32(memory, abi.CONFIG + abi.CONFIG_LOCAL, local);
-  storeI32(memory, abi.CONFIG + abi.CONFIG_KEYED, keyed === 0 ? 0 : 1);
-  storeI32(memory, abi.CONFIG + abi.CONFIG_KEY, keyed === 0 ? 0 : key);
+  storeI32(memory, abi.CONFIG + abi.CONFIG_OPTIONS, options & OPTIONS);
+  storeI32(memory, abi.CONFIG + abi.CONFIG_KEY, (options & abi.OPTION_KEY) === 0 ? 0 : key);
   storeI32(memory, abi.CONFIG + abi.CONFIG_TTL, ttl & 0xff);
   const isUdp = encapsulation === abi.ENCAPSULATION_GRE_UDP;
   storeI32(memory, abi.CONFIG + abi.CONFIG_ENCAPSULATION, isUdp ? abi.ENCAPSULATION_GRE_UDP : abi.ENCAPSULATION_GRE);
-  storeI32(memory, abi.CONFIG + abi.CONFIG_MTU, mtu);
+  storeI32(memory, abi.CONFIG + abi.CONFIG_DSCP, dscp & 0x3f);
 }
 
 /** Sets what the host's devices can do. `base` is an integer below 2^53; it is split here, once, into two words. */
@@ -41,22 +51,27 @@ export function localVm(memory: Memory): number {
   return loadI32(memory, abi.CONFIG + abi.CONFIG_LOCAL);
 }
 
-/** Whether packets carry the key: 0 or 1. */
-export function isKeyed(memory: Memory): number {
-  return loadI32(memory, abi.CONFIG + abi.CONFIG_KEYED);
+/** The OPTION_ bits. */
+export function configuredOptions(memory: Memory): number {
+  return loadI32(memory, abi.CONFIG + abi.CONFIG_OPTIONS);
 }
 
-/** The key, as a signed number. */
+/** The key, as a signed number; 0 without OPTION_KEY. */
 export function configuredKey(memory: Memory): number {
   return loadI32(memory, abi.CONFIG + abi.CONFIG_KEY);
 }
 
-/** The time to live of outer packets. */
+/** The time to live of outer packets, unless it is the inner one. */
 export function configuredTtl(memory: Memory): number {
   return loadI32(memory, abi.CONFIG + abi.CONFIG_TTL);
 }
 
-/** Bytes of the longest inner packet that fits the underlay, as it was told: any signed number. */
+/** The DSCP of outer packets, unless it is the inner one. */
+export function configuredDscp(memory: Memory): number {
+  return loadI32(memory, abi.CONFIG + abi.CONFIG_DSCP);
+}
+
+/** Bytes of the longest inner packet that fits the underlay. */
 export function configuredMtu(memory: Memory): number {
   return loadI32(memory, abi.CONFIG + abi.CONFIG_MTU);
 }

@@ -2,31 +2,10 @@
  * Cutting: a super-packet of TCP or UDP into segments, as Linux does it (inet_gso_segment, tcp_gso_segment,
  * __udp_gso_segment). Each segment's headers are made in a header block; the payload stays where it is.
  */
-import * as abi from '../abi.ts';
-import { getI32, loadI32, type Memory, putI32, putU16, storeI32 } from './bytes.ts';
+import { getI32, type Memory, putI32, putU16 } from './bytes.ts';
 import { fold, sum } from './checksum.ts';
 import * as ipv4 from './ipv4.ts';
 import * as transport from './transport.ts';
-
-/** How many header blocks this call has used. */
-const USED_BLOCKS = abi.SCRATCH;
-
-/** Frees all header blocks. */
-export function clearBlocks(memory: Memory): void {
-  storeI32(memory, USED_BLOCKS, 0);
-}
-
-/** How many header blocks are free. */
-export function freeBlocks(memory: Memory): number {
-  return abi.HEADER_BLOCKS - loadI32(memory, USED_BLOCKS);
-}
-
-/** The place of the next free header block, which is then used. */
-export function takeBlock(memory: Memory): number {
-  const used = loadI32(memory, USED_BLOCKS);
-  storeI32(memory, USED_BLOCKS, used + 1);
-  return abi.HEADERS + used * abi.HEADER_BLOCK_SIZE;
-}
 
 /**
  * Puts the headers of segment `n` at `h`: those of the super-packet at `p`, `headers` bytes, made to fit `length` bytes of

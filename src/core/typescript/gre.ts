@@ -1,7 +1,7 @@
 /** GRE header (RFC 2784, with the key and sequence number fields of RFC 2890). */
 import * as abi from '../abi.ts';
-import { getI32, getU16, type Memory, putI32 } from './bytes.ts';
-import { ALL_ONES, sum } from './checksum.ts';
+import { getI32, getU16, type Memory, putI32, putU16 } from './bytes.ts';
+import { ALL_ONES, fold, sum } from './checksum.ts';
 
 // From the specification. Offsets in bytes; checksum, key and sequence number are there if C, K and S say so:
 //
@@ -23,16 +23,39 @@ const VERSION_MASK = 0x0007;
 /** EtherType of IPv4. */
 const TYPE_IPV4 = 0x0800;
 
-/** Bytes in the header that `putGre` puts; `keyed` is 0 or 1. */
-export function greLength(keyed: number): number {
-  return BASE_LENGTH + FIELD_LENGTH * keyed;
+/** The OPTION_ bits that add a field. */
+const FIELDS = abi.OPTION_CHECKSUM | abi.OPTION_KEY | abi.OPTION_SEQUENCE;
+
+/** Bytes in the header that `putGre` puts. `options` here and below are those that are configured. */
+export function greLength(options: number): number {
+  if ((options & FIELDS) === 0) return BASE_LENGTH;
+  return keyOffset(options) + lengthOf(options, abi.OPTION_KEY) + lengthOf(options, abi.OPTION_SEQUENCE);
+}
+
+/** Where the key is, if there is one, in bytes from the start of the header that `putGre` puts. */
+export function keyOffset(options: number): number {
+  return BASE_LENGTH + lengthOf(options, abi.OPTION_CHECKSUM);
+}
+
+/** The first 32 bits of the header that `putGre` puts: flags and type. */
+export function firstWord(options: number): number {
+  const flags =
+    ((options & abi.OPTION_CHECKSUM) === 0 ? 0 : CHECKSUM_PRESENT) |
+    ((options & abi.OPTION_KEY) === 0 ? 0 : KEY_PRESENT) |
+    ((options & abi.OPTION_SEQUENCE) === 0 ? 0 : SEQUENCE_PRESENT);
+  return (flags << 16) | TYPE_IPV4;
+}
+
+/** Bytes in the field that the option, one bit, adds. */
+function lengthOf(options: number, option: number): number {
+  return (options & option) === 0 ? 0 : FIELD_LENGTH;
 }
 
 /**
- * Checks the header at `p`; `length` counts the bytes from `p` to the end of the packet. `keyed` is 0 or 1, `key` a
- * signed number. Returns the bytes in the header, or a drop reason.
+ * Checks the header at `p`; `length` counts the bytes from `p` to the end of the packet. `key` is a signed number.
+ * Returns the bytes in the header, or a drop reason.
  */
-export function checkGre(memory: Memory, p: number, length: number, keyed: number, key: number): number {
+export function checkGre(memory: Memory, p: number, length: number, options: number, key: number): number {
   if (length < BASE_LENGTH) return abi.DROP_TRUNCATED;
   const flags = getU16(memory, p);
   if ((flags & VERSION_MASK) !== 0) return abi.DROP_GRE_VERSION;
@@ -46,18 +69,42 @@ export function checkGre(memory: Memory, p: number, length: number, keyed: numbe
   if ((flags & CHECKSUM_PRESENT) !== 0 && sum(memory, p, length) !== ALL_ONES) return abi.DROP_GRE_CHECKSUM;
   if (getU16(memory, p + 2) !== TYPE_IPV4) return abi.DROP_GRE_PROTOCOL;
   // A key identifies "an individual traffic flow within a tunnel" (RFC 2890 §2.1); another's is not for this VM.
-  if ((flags & KEY_PRESENT) === 0 ? keyed !== 0 : keyed === 0 || getI32(memory, p + keyAt) !== key) {
+  const isKeyed = (options & abi.OPTION_KEY) !== 0;
+  if ((flags & KEY_PRESENT) === 0 ? isKeyed : !isKeyed || getI32(memory, p + keyAt) !== key) {
     return abi.DROP_GRE_KEY;
   }
   return header;
 }
 
-/** Puts a header of `greLength(keyed)` bytes for an IPv4 packet at `p`. */
-export function putGre(memory: Memory, p: number, keyed: number, key: number): void {
-  if (keyed === 0) {
-    putI32(memory, p, TYPE_IPV4);
-  } else {
-    putI32(memory, p, (KEY_PRESENT << 16) | TYPE_IPV4);
-    putI32(memory, p + BASE_LENGTH, key);
-  }
+/** Whether the header at `p` has a sequence number. */
+export function hasSequence(memory: Memory, p: number): boolean {
+  return (getU16(memory, p) & SEQUENCE_PRESENT) !== 0;
+}
+
+/** That number, as a signed one: the last field of the header that ends at `end`. */
+export function sequenceBefore(memory: Memory, end: number): number {
+  return getI32(memory, end - FIELD_LENGTH);
+}
+
+/**
+ * Puts a header of `greLength(options)` bytes at `p`. `innerSum` is the ones-complement sum over the IPv4 packet that
+ * follows; it counts, as does `sequence`, only if there is such a field.
+ */
+export function putGre(
+  memory: Memory,
+  p: number,
+  options: number,
+  key: number,
+  sequence: number,
+  innerSum: number,
+): void {
+  putI32(memory, p, firstWord(options));
+  if ((options & FIELDS) === 0) return;
+  const keyAt = p + keyOffset(options);
+  const isSummed = (options & abi.OPTION_CHECKSUM) !== 0;
+  if (isSummed) putI32(memory, p + BASE_LENGTH, 0);
+  if ((options & abi.OPTION_KEY) !== 0) putI32(memory, keyAt, key);
+  if ((options & abi.OPTION_SEQUENCE) !== 0) putI32(memory, keyAt + lengthOf(options, abi.OPTION_KEY), sequence);
+  // All else is there by now: the checksum covers "all the 16 bit words in the GRE header and the payload" (RFC 2784 §2.5).
+  if (isSummed) putU16(memory, p + BASE_LENGTH, ~fold(sum(memory, p, greLength(options)) + innerSum));
 }

@@ -3,15 +3,18 @@
  * source fixes the only legal outer source, so a spoofed packet is seen without any table (compare RFC 5969 §12).
  */
 import * as abi from '../abi.ts';
-import { addF64, getI32, loadI32, type Memory, putI32 } from './bytes.ts';
-import { configuredKey, configuredMtu, hasOffload, isKeyed, localVm } from './config.ts';
+import { addF64, getI32, loadI32, type Memory, putI32, storeI32 } from './bytes.ts';
+import { canClamp, clampMss } from './clamp.ts';
+import { configuredKey, configuredMtu, configuredOptions, hasOffload, localVm } from './config.ts';
 import { countDropped, countForwarded } from './counters.ts';
 import { isInside, NO_ROOM } from './descriptor.ts';
-import { checkGre } from './gre.ts';
+import { checkGre, hasSequence, sequenceBefore } from './gre.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping.ts';
 import { mergePacket } from './merge.ts';
 import { addCargo, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
+import { learnReachable, limitOf } from './paths.ts';
+import { applyService, isLostMark } from './service.ts';
 import { completeOpen, isOpen } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
 import { clearVirtio, putOpenVirtio } from './virtio.ts';
@@ -30,11 +33,12 @@ export function decapsulatePackets(memory: Memory, descriptor: number, now: numb
   if (segment === 0) return count(memory, passPacket(memory, descriptor, start, length, now));
 
   const vm = getI32(memory, descriptor + abi.DESCRIPTOR_PEER);
+  const tos = loadI32(memory, descriptor + abi.DESCRIPTOR_TOS) & 0xff;
   let verdict: number = abi.FORWARD;
   let isForwarded = false;
   for (let n = 0; n < datagrams; n++) {
     const end = start + Math.min((n + 1) * segment, length);
-    verdict = count(memory, passGre(memory, start + n * segment, end, vm, now));
+    verdict = count(memory, passGre(memory, start + n * segment, end, vm, tos, now));
     if (verdict === abi.FORWARD) isForwarded = true;
   }
   return isForwarded ? abi.FORWARD : verdict;
@@ -55,16 +59,18 @@ function passPacket(memory: Memory, descriptor: number, outer: number, available
 
   const vm = ipv4.source(memory, outer);
   const gre = outer + ipv4.headerLength(memory, outer);
-  const verdict = passGre(memory, gre, outer + ipv4.totalLength(memory, outer), vm, now);
+  const end = outer + ipv4.totalLength(memory, outer);
+  const verdict = passGre(memory, gre, end, vm, ipv4.service(memory, outer), now);
   if (verdict === abi.FORWARD) putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
   return verdict;
 }
 
-/** What happens to the bytes from the GRE header at `gre` to `end` that `vm` says it has sent, in order. */
-function passGre(memory: Memory, gre: number, end: number, vm: number, now: number): number {
+/** What happens to the bytes from the GRE header at `gre` to `end` that `vm` says it has sent, in a packet with type of service `tos`, in order. */
+function passGre(memory: Memory, gre: number, end: number, vm: number, tos: number, now: number): number {
   const local = localVm(memory);
   if (vm === 0 || vm === local || !isUnderlay(memory, vm)) return abi.DROP_FOREIGN_UNDERLAY;
-  const header = checkGre(memory, gre, end - gre, isKeyed(memory), configuredKey(memory));
+  const options = configuredOptions(memory);
+  const header = checkGre(memory, gre, end - gre, options, configuredKey(memory));
   if (header < 0) return header;
   const inner = gre + header;
   const check = ipv4.checkIpv4(memory, inner, end - inner);
@@ -76,8 +82,19 @@ function passGre(memory: Memory, gre: number, end: number, vm: number, now: numb
   if (mapping === 0 || vmIn(memory, mapping, destination) !== local) return abi.DROP_FOREIGN_DESTINATION;
   if (isReserved(memory, mapping, destination)) return abi.DROP_RESERVED_ADDRESS;
 
-  const length = ipv4.totalLength(memory, inner);
+  if (ipv4.protocol(memory, inner) === ipv4.PROTOCOL_GRE) return abi.DROP_NESTED_GRE;
+  if (isLostMark(memory, inner, tos)) return abi.DROP_ECN;
+
   const tunnel = useTunnel(memory, vm, now);
+  if ((options & abi.OPTION_SEQUENCE) !== 0 && !isInOrder(memory, tunnel, gre, inner)) return abi.DROP_GRE_SEQUENCE;
+  learnReachable(memory, tunnel);
+  applyService(memory, inner, tos, options);
+  if ((options & abi.OPTION_CLAMP_MSS) !== 0) {
+    const limit = limitOf(memory, tunnel, now);
+    if (canClamp(memory, inner)) clampMss(memory, inner, limit, isOpen(memory, inner));
+  }
+
+  const length = ipv4.totalLength(memory, inner);
   addF64(memory, tunnel + abi.TUNNEL_INBOUND_PACKETS, 1);
   addF64(memory, tunnel + abi.TUNNEL_INBOUND_BYTES, length);
   countForwarded(memory, abi.INBOUND_COUNTERS, 1, length);
@@ -87,6 +104,19 @@ function passGre(memory: Memory, gre: number, end: number, vm: number, now: numb
     deliver(memory, inner, length);
   }
   return abi.FORWARD;
+}
+
+/**
+ * Whether the sequence number in the GRE header from `gre` to `end` is none before those that have come. If so, the lowest
+ * that may follow is that behind it; numbers wrap (RFC 2890 §2.2). 0 is where a VM begins anew that was restarted.
+ */
+function isInOrder(memory: Memory, tunnel: number, gre: number, end: number): boolean {
+  if (!hasSequence(memory, gre)) return false;
+  const number = sequenceBefore(memory, end);
+  const lowest = loadI32(memory, tunnel + abi.TUNNEL_SEQUENCE_IN);
+  if (number !== 0 && lowest !== 0 && ((number - lowest) | 0) < 0) return false;
+  storeI32(memory, tunnel + abi.TUNNEL_SEQUENCE_IN, number + 1);
+  return true;
 }
 
 /** Makes the inner packet a message; its checksum is there from now on. */

@@ -4,15 +4,17 @@
  */
 import * as abi from '../abi.ts';
 import { PacketCore } from '../core.ts';
+import { clearBlocks } from './blocks.ts';
 import type { Memory } from './bytes.ts';
 import { configure, configureDevices, hasOffload } from './config.ts';
-import { clearBlocks } from './cut.ts';
 import { decide, NO_ROOM } from './descriptor.ts';
 import { decapsulatePackets } from './inbound.ts';
+import { learnFrom } from './learn.ts';
 import { addMapping, vmOf } from './mapping.ts';
 import { clearFlows, closeFlows } from './merge.ts';
 import { clearMessages, writeMessages } from './messages.ts';
 import { encapsulatePacket } from './outbound.ts';
+import { configureMtu } from './paths.ts';
 import { clearChanges, expireTunnels } from './tunnels.ts';
 
 /** A core with its own memory. */
@@ -21,8 +23,10 @@ export function typescriptCore(): PacketCore {
   const memory: Memory = new DataView(buffer);
   // `| 0` converts arguments as a call into the Wasm core would.
   return new PacketCore('typescript', buffer, {
-    configure: (local, keyed, key, ttl, encapsulation, mtu) =>
-      configure(memory, local, keyed | 0, key, ttl, encapsulation | 0, mtu | 0),
+    configure: (local, options, key, ttl, dscp, encapsulation, mtu) => {
+      configure(memory, local, options, key, ttl, dscp, encapsulation | 0);
+      configureMtu(memory, mtu | 0);
+    },
     attach: (base, offloads, ports) => {
       configureDevices(memory, base, offloads, ports | 0);
       writeMessages(memory);
@@ -32,6 +36,7 @@ export function typescriptCore(): PacketCore {
     vmOf: (address) => vmOf(memory, address | 0),
     encapsulate: (first, count, now) => encapsulate(memory, first | 0, clampCount(count | 0), now),
     decapsulate: (first, count, now) => decapsulate(memory, first | 0, clampCount(count | 0), now),
+    learn: (first, count, now) => learn(memory, first | 0, clampCount(count | 0), now),
     expire: (before) => {
       clearChanges(memory);
       return expireTunnels(memory, before);
@@ -71,6 +76,17 @@ function decapsulate(memory: Memory, first: number, count: number, now: number):
   }
   if (merges) closeFlows(memory);
   return next;
+}
+
+/** As `encapsulate`, but makes no messages: there is room for everything. */
+function learn(memory: Memory, first: number, count: number, now: number): number {
+  clearChanges(memory);
+  clearMessages(memory);
+  for (let i = clampFirst(first, count); i < count; i++) {
+    const descriptor = abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE;
+    decide(memory, descriptor, learnFrom(memory, descriptor, now));
+  }
+  return count;
 }
 
 function clampCount(count: number): number {

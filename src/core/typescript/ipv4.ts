@@ -1,7 +1,7 @@
 /** IPv4 header (RFC 791 §3.1): check, fields, and the outer header of RFC 2003 §3.1. */
 import * as abi from '../abi.ts';
 import { getI32, getU8, getU16, type Memory, putI32, putU16 } from './bytes.ts';
-import { ALL_ONES, fold, sum } from './checksum.ts';
+import { ALL_ONES, fold, sum, updated } from './checksum.ts';
 
 // From the specification. Offsets in bytes:
 //
@@ -9,22 +9,29 @@ import { ALL_ONES, fold, sum } from './checksum.ts';
 //     | version| TOS  | total length | identification | flags, offset  | TTL | protocol | checksum | source | destination
 //     | length |
 
+export const VERSION = 4;
 /** Bytes in a header without options. */
 export const IPV4_LENGTH = 20;
 /** IANA protocol number of GRE. */
 export const PROTOCOL_GRE = 47;
 /** The largest total length, in bytes. */
 export const MAX_TOTAL_LENGTH = 0xffff;
+/** "Every internet module must be able to forward a datagram of 68 octets without further fragmentation" (RFC 791 §3.2). */
+export const MIN_MTU = 68;
+/** Flags, and the offset of a fragment in units of 8 bytes. */
+export const RESERVED_FLAG = 0x8000;
 export const DONT_FRAGMENT = 0x4000;
-/** More-fragments and the fragment offset: either is set in every fragment. */
-const FRAGMENT_MASK = 0x3fff;
+export const MORE_FRAGMENTS = 0x2000;
+export const OFFSET_MASK = 0x1fff;
+/** Either is set in every fragment. */
+const FRAGMENT_MASK = MORE_FRAGMENTS | OFFSET_MASK;
 /** Version 4 and a header of 5 words. */
 const NO_OPTIONS = 0x45;
 
 /** Checks the header at `p`; `available` counts the bytes from `p`. Returns FORWARD or a drop reason. */
 export function checkIpv4(memory: Memory, p: number, available: number): number {
   if (available < IPV4_LENGTH) return abi.DROP_TRUNCATED;
-  if (getU8(memory, p) >> 4 !== 4) return abi.DROP_NOT_IPV4;
+  if (getU8(memory, p) >> 4 !== VERSION) return abi.DROP_NOT_IPV4;
   const header = headerLength(memory, p);
   if (header < IPV4_LENGTH) return abi.DROP_BAD_HEADER_LENGTH;
   const total = totalLength(memory, p);
@@ -54,6 +61,11 @@ export function versionToService(memory: Memory, p: number): number {
   return getU16(memory, p);
 }
 
+/** The type of service of the packet at `p`. */
+export function service(memory: Memory, p: number): number {
+  return getU8(memory, p + 1);
+}
+
 /** The identification of the packet at `p`. */
 export function identification(memory: Memory, p: number): number {
   return getU16(memory, p + 4);
@@ -67,6 +79,11 @@ export function flagsAndOffset(memory: Memory, p: number): number {
 /** Whether the packet at `p` is a fragment of a larger one. */
 export function isFragment(memory: Memory, p: number): boolean {
   return (flagsAndOffset(memory, p) & FRAGMENT_MASK) !== 0;
+}
+
+/** Where in the larger packet the fragment at `p` belongs, in units of 8 bytes; 0 if it is none. */
+export function fragmentOffset(memory: Memory, p: number): number {
+  return flagsAndOffset(memory, p) & OFFSET_MASK;
 }
 
 /** The time to live of the packet at `p`. */
@@ -94,35 +111,66 @@ export function destination(memory: Memory, p: number): number {
   return getI32(memory, p + 16);
 }
 
+/** Gives the header at `p` another type of service, and the checksum that follows, right if it was (RFC 1624 §3). */
+export function changeService(memory: Memory, p: number, tos: number): void {
+  const from = versionToService(memory, p);
+  const to = (from & 0xff00) | tos;
+  putU16(memory, p, to);
+  putU16(memory, p + 10, updated(headerChecksum(memory, p), from, to));
+}
+
 /** Gives the header at `p` another total length, in bytes, and identification, and the checksum that follows. */
 export function resize(memory: Memory, p: number, total: number, id: number): void {
   putU16(memory, p + 2, total);
   putU16(memory, p + 4, id);
+  putChecksum(memory, p);
+}
+
+/** Gives the header at `p` another total length, in bytes, flags and fragment offset, and the checksum that follows. */
+export function divide(memory: Memory, p: number, total: number, flags: number): void {
+  putU16(memory, p + 2, total);
+  putU16(memory, p + 6, flags);
+  putChecksum(memory, p);
+}
+
+/** Puts the checksum of the header at `p` right. */
+function putChecksum(memory: Memory, p: number): void {
   putU16(memory, p + 10, 0);
   putU16(memory, p + 10, ~sum(memory, p, headerLength(memory, p)));
 }
 
 /**
- * Puts a header of `IPV4_LENGTH` bytes for GRE at `p`: TOS 0, identification 0, don't fragment (RFC 6864 §4.1 lets
- * the identification of such packets be any). `total` is in bytes, addresses in either sign.
+ * Puts a header of `IPV4_LENGTH` bytes at `p`. `total` is in bytes, `idAndFlags` are the 32 bits from the identification
+ * to the fragment offset, addresses are in either sign.
  */
-export function putIpv4(memory: Memory, p: number, total: number, ttl: number, from: number, to: number): void {
-  const versionAndTotal = 0x45000000 | total;
-  const ttlAndProtocol = (ttl << 8) | PROTOCOL_GRE;
+export function putIpv4(
+  memory: Memory,
+  p: number,
+  tos: number,
+  total: number,
+  idAndFlags: number,
+  ttl: number,
+  carried: number,
+  from: number,
+  to: number,
+): void {
+  const versionAndService = (NO_OPTIONS << 8) | tos;
+  const ttlAndProtocol = (ttl << 8) | carried;
   // The words are at hand, so the checksum need not read them back.
   const checksum =
     ~fold(
-      (versionAndTotal >>> 16) +
+      versionAndService +
         total +
-        DONT_FRAGMENT +
+        (idAndFlags >>> 16) +
+        (idAndFlags & 0xffff) +
         ttlAndProtocol +
         (from >>> 16) +
         (from & 0xffff) +
         (to >>> 16) +
         (to & 0xffff),
     ) & 0xffff;
-  putI32(memory, p, versionAndTotal);
-  putI32(memory, p + 4, DONT_FRAGMENT);
+  putI32(memory, p, (versionAndService << 16) | total);
+  putI32(memory, p + 4, idAndFlags);
   putI32(memory, p + 8, (ttlAndProtocol << 16) | checksum);
   putI32(memory, p + 12, from);
   putI32(memory, p + 16, to);

@@ -13,10 +13,12 @@ import { clear, loadI32, type Memory, storeI32 } from './bytes.ts';
 const WIDTH = 32;
 /** An index of fewer bits has no room for a container: 0 is the slice, 1 the VM, all ones is kept free. */
 const MIN_CONTAINER_BITS = 2;
+/** The VM's own index in its slice. */
+const OWN_INDEX = 1;
 
 /**
  * Adds a mapping and derives its masks. Addresses in either sign, lengths in bits. Returns the number of mappings, or -1
- * and changes nothing if the table is full or the lengths do not fit each other.
+ * and changes nothing if the table is full, the lengths do not fit each other, or some of the addresses are no host's.
  */
 export function addMapping(
   memory: Memory,
@@ -33,6 +35,7 @@ export function addMapping(
 
   const overlayMask = -1 << (WIDTH - overlayLength);
   const underlayMask = -1 << (WIDTH - underlayLength);
+  if (touchesSpecial(overlay, overlayMask)) return -1;
   const mapping = abi.MAPPINGS + count * abi.MAPPING_SIZE;
   clear(memory, mapping, abi.MAPPING_SIZE);
   storeI32(memory, mapping + abi.MAPPING_OVERLAY, overlay & overlayMask);
@@ -44,6 +47,21 @@ export function addMapping(
   storeI32(memory, mapping + abi.MAPPING_INDEX_MASK, -1 >>> (WIDTH - containerBits));
   storeI32(memory, abi.CONFIG + abi.CONFIG_MAPPINGS, count + 1);
   return count + 1;
+}
+
+/** Whether the overlay prefix has addresses in common with those that are no host's. */
+function touchesSpecial(overlay: number, overlayMask: number): boolean {
+  // "This network", loopback (RFC 1122 §3.2.1.3), multicast (RFC 1112 §4).
+  return (
+    overlaps(overlay, overlayMask, 0x00000000, 0xff000000) ||
+    overlaps(overlay, overlayMask, 0x7f000000, 0xff000000) ||
+    overlaps(overlay, overlayMask, 0xe0000000, 0xf0000000)
+  );
+}
+
+/** Whether one of two prefixes holds the other: they agree in the bits that both have. */
+function overlaps(a: number, maskOfA: number, b: number, maskOfB: number): boolean {
+  return ((a ^ b) & maskOfA & maskOfB) === 0;
 }
 
 /** The first mapping that covers the overlay address, as the record's place in memory; 0 if none does. */
@@ -63,11 +81,11 @@ export function vmIn(memory: Memory, mapping: number, address: number): number {
   return loadI32(memory, mapping + abi.MAPPING_UNDERLAY) | ((address >>> containerBits) & vmMask);
 }
 
-/** Whether the index of the overlay address, which `mapping` covers, is 0 or all ones: nobody's. */
+/** Whether the overlay address, which `mapping` covers, is nobody's: its index is 0 or all ones, or its slice holds the limited broadcast address. */
 export function isReserved(memory: Memory, mapping: number, address: number): boolean {
   const indexMask = loadI32(memory, mapping + abi.MAPPING_INDEX_MASK);
   const index = address & indexMask;
-  return index === 0 || index === indexMask;
+  return index === 0 || index === indexMask || (address | indexMask) === -1;
 }
 
 /** The underlay address of the VM whose slice holds the overlay address, a signed number; 0 if no mapping covers it. */
@@ -76,7 +94,13 @@ export function vmOf(memory: Memory, address: number): number {
   return mapping === 0 ? 0 : vmIn(memory, mapping, address);
 }
 
-/** As `vmOf`, but 0 also for an index that is nobody's: the VM that alone may send from the overlay address. */
+/** The overlay address of the VM itself that the slice of `address`, which a mapping covers, belongs to. */
+export function ownAddress(memory: Memory, address: number): number {
+  const indexMask = loadI32(memory, findMapping(memory, address) + abi.MAPPING_INDEX_MASK);
+  return (address & ~indexMask) | OWN_INDEX;
+}
+
+/** As `vmOf`, but 0 also for an address that is nobody's: the VM that alone may send from the overlay address. */
 export function senderOf(memory: Memory, address: number): number {
   const mapping = findMapping(memory, address);
   return mapping === 0 || isReserved(memory, mapping, address) ? 0 : vmIn(memory, mapping, address);

@@ -4,7 +4,7 @@
  */
 import * as abi from '../abi.ts';
 import { clear, getI32, loadI32, loadU16, type Memory, putI32, putU16, storeI32, storeU16, storeU64 } from './bytes.ts';
-import { hasOffload, isGreUdp } from './config.ts';
+import { configuredOptions, hasOffload, isGreUdp } from './config.ts';
 
 // From the kernel's headers.
 
@@ -12,26 +12,36 @@ import { hasOffload, isGreUdp } from './config.ts';
 const AF_INET = 2;
 /** <linux/socket.h> */
 const SOL_UDP = 17;
+/** <linux/in.h> */
+const IPPROTO_IP = 0;
 /** <linux/udp.h> */
 const UDP_SEGMENT = 103;
-/** Bytes in UDP_SEGMENT's control message: a header of 16 and a u16; CMSG_LEN and CMSG_SPACE (cmsg(3)). */
-const CONTROL_BYTES = 18;
-const CONTROL_SPACE = 24;
+/** <linux/in.h> */
+const IP_TOS = 1;
+const IP_TTL = 2;
+/** Bytes in a control message that carries a u16, and in one that carries an i32: a header of 16 and the number (CMSG_LEN, cmsg(3)). */
+const U16_BYTES = 18;
+const I32_BYTES = 20;
 /** The most that one sendmsg(2) can take for UDP over IPv4: 65,535 less 20 and 8. */
 const MAX_UDP_PAYLOAD = 65507;
+
+// From this implementation.
+
+/** u32, in SCRATCH behind what blocks.ts has there: bit p is set if the last message of port p is a fragment, to which nothing is added. */
+const FRAGMENTS = abi.SCRATCH + 4;
 
 // Once: what stays the same.
 
 /** Writes names, controls and messages anew. The base address must be in the configuration by now. */
 export function writeMessages(memory: Memory): void {
-  clear(memory, abi.NAMES, abi.NAME_SIZE * abi.MESSAGES);
-  clear(memory, abi.CONTROLS, abi.CONTROL_SIZE * abi.MESSAGES);
-  clear(memory, abi.MESSAGE_TABLE, abi.MESSAGE_SIZE * abi.MESSAGES);
-  for (let i = 0; i < abi.MESSAGES; i++) {
+  clear(memory, abi.NAMES, abi.NAME_SIZE * abi.ALL_MESSAGES);
+  clear(memory, abi.CONTROLS, abi.CONTROL_SIZE * abi.ALL_MESSAGES);
+  clear(memory, abi.MESSAGE_TABLE, abi.MESSAGE_SIZE * abi.ALL_MESSAGES);
+  for (let i = 0; i < abi.ALL_MESSAGES; i++) {
     storeU16(memory, nameOf(i) + abi.NAME_FAMILY, AF_INET);
-    storeU64(memory, controlOf(i) + abi.CONTROL_LENGTH, CONTROL_BYTES);
-    storeI32(memory, controlOf(i) + abi.CONTROL_LEVEL, SOL_UDP);
-    storeI32(memory, controlOf(i) + abi.CONTROL_TYPE, UDP_SEGMENT);
+    putControl(memory, controlOf(i), U16_BYTES, SOL_UDP, UDP_SEGMENT);
+    putControl(memory, controlOf(i) + abi.CONTROL_ITEM_SIZE, I32_BYTES, IPPROTO_IP, IP_TOS);
+    putControl(memory, controlOf(i) + 2 * abi.CONTROL_ITEM_SIZE, I32_BYTES, IPPROTO_IP, IP_TTL);
     storePointer(memory, recordOf(i) + abi.MESSAGE_NAME, nameOf(i));
     storeI32(memory, recordOf(i) + abi.MESSAGE_NAME_LENGTH, abi.NAME_SIZE);
     storePointer(memory, recordOf(i) + abi.MESSAGE_IOV, iovsOf(i));
@@ -39,11 +49,19 @@ export function writeMessages(memory: Memory): void {
   }
 }
 
+/** Puts the header of a control message at `p`. */
+function putControl(memory: Memory, p: number, length: number, level: number, type: number): void {
+  storeU64(memory, p + abi.CONTROL_LENGTH, length);
+  storeI32(memory, p + abi.CONTROL_LEVEL, level);
+  storeI32(memory, p + abi.CONTROL_TYPE, type);
+}
+
 // Each call begins with no messages.
 
 /** Forgets the messages of the last call. */
 export function clearMessages(memory: Memory): void {
-  clear(memory, abi.MESSAGE_COUNTS, 4 * abi.MAX_PORTS);
+  clear(memory, abi.MESSAGE_COUNTS, 4 * (abi.MAX_PORTS + 1));
+  storeI32(memory, FRAGMENTS, 0);
 }
 
 /** How many messages can still be opened for the port. `isShared` says whether the table is shared between ports. */
@@ -71,14 +89,42 @@ export function openMessage(memory: Memory, port: number): number {
  * The message for a datagram of `length` bytes to `vm`: the last of the port if UDP_SEGMENT divides that into the same
  * datagrams again, else a new one. The datagram's pieces and cargo are to be added next.
  */
-export function messageFor(memory: Memory, port: number, vm: number, length: number): number {
-  const isUdp = isGreUdp(memory);
-  if (isUdp && messageCount(memory, port) !== 0 && hasOffload(memory, abi.OFFLOAD_UDP_SEGMENT)) {
+export function messageFor(memory: Memory, port: number, vm: number, tos: number, ttl: number, length: number): number {
+  if (!isGreUdp(memory)) return openNamed(memory, port, vm, 0);
+  if (messageCount(memory, port) !== 0 && hasOffload(memory, abi.OFFLOAD_UDP_SEGMENT)) {
     const last = nextMessage(memory, port) - 1;
-    if (joins(memory, last, vm, length)) return last;
+    if (!endsWithFragment(memory, port) && joins(memory, last, vm, tos, ttl, length)) return last;
   }
+  return openDatagram(memory, port, vm, tos, ttl);
+}
+
+/** The message for a fragment to `vm`, which it alone is in. */
+export function messageForFragment(memory: Memory, port: number, vm: number, tos: number, ttl: number): number {
+  if (!isGreUdp(memory)) return openNamed(memory, port, vm, 0);
+  const message = openDatagram(memory, port, vm, tos, ttl);
+  storeI32(memory, FRAGMENTS, loadI32(memory, FRAGMENTS) | (1 << port));
+  return message;
+}
+
+/** Opens the port's next message for a datagram of GRE-in-UDP. Its outer headers are the kernel's: TOS and TTL go with it. */
+function openDatagram(memory: Memory, port: number, vm: number, tos: number, ttl: number): number {
+  const message = openNamed(memory, port, vm, abi.GRE_UDP_PORT);
+  storeI32(memory, FRAGMENTS, loadI32(memory, FRAGMENTS) & ~(1 << port));
+  const control = controlOf(message);
+  storeU16(memory, control + abi.CONTROL_SEGMENT, 0);
+  storeI32(memory, control + abi.CONTROL_TOS, tos);
+  storeI32(memory, control + abi.CONTROL_TTL, ttl);
+  // What is as the socket has it need not be said.
+  const isInherited = (configuredOptions(memory) & abi.OPTION_TTL_INHERIT) !== 0;
+  const items = isInherited ? 3 : tos !== 0 ? 2 : 0;
+  storeI32(memory, recordOf(message) + abi.MESSAGE_CONTROL_LENGTH, items * abi.CONTROL_ITEM_SIZE);
+  return message;
+}
+
+/** Opens the port's next message for what goes to a UDP port of `vm`, or 0 where there are no such ports. */
+function openNamed(memory: Memory, port: number, vm: number, udpPort: number): number {
   const message = openMessage(memory, port);
-  putU16(memory, nameOf(message) + abi.NAME_PORT, isUdp ? abi.GRE_UDP_PORT : 0);
+  putU16(memory, nameOf(message) + abi.NAME_PORT, udpPort);
   putI32(memory, nameOf(message) + abi.NAME_ADDRESS, vm);
   return message;
 }
@@ -110,19 +156,28 @@ export function markWhole(memory: Memory, message: number): void {
  * Whether a datagram can follow those in the message, and if so, notes that it has several. The kernel cuts at multiples
  * of the first one's length, so only the last may be shorter (udp(7), UDP_SEGMENT).
  */
-function joins(memory: Memory, message: number, vm: number, length: number): boolean {
+function joins(memory: Memory, message: number, vm: number, tos: number, ttl: number, length: number): boolean {
   const record = recordOf(message);
   const packets = loadI32(memory, cargoOf(message) + abi.CARGO_PACKETS);
   const sent = loadI32(memory, record + abi.MESSAGE_LENGTH);
-  const segment = packets === 1 ? sent : loadU16(memory, controlOf(message) + abi.CONTROL_SEGMENT);
+  const control = controlOf(message);
+  const segment = packets === 1 ? sent : loadU16(memory, control + abi.CONTROL_SEGMENT);
   if (packets >= abi.PACKETS_PER_MESSAGE || sent !== packets * segment) return false;
   if (length > segment || sent + length > MAX_UDP_PAYLOAD) return false;
   if (getI32(memory, nameOf(message) + abi.NAME_ADDRESS) !== vm) return false;
+  if (loadI32(memory, control + abi.CONTROL_TOS) !== tos || loadI32(memory, control + abi.CONTROL_TTL) !== ttl)
+    return false;
   if (packets === 1) {
-    storeU16(memory, controlOf(message) + abi.CONTROL_SEGMENT, segment);
-    storeI32(memory, record + abi.MESSAGE_CONTROL_LENGTH, CONTROL_SPACE);
+    storeU16(memory, control + abi.CONTROL_SEGMENT, segment);
+    const length = record + abi.MESSAGE_CONTROL_LENGTH;
+    if (loadI32(memory, length) === 0) storeI32(memory, length, abi.CONTROL_ITEM_SIZE);
   }
   return true;
+}
+
+/** Whether the port's last message is a fragment. */
+function endsWithFragment(memory: Memory, port: number): boolean {
+  return (loadI32(memory, FRAGMENTS) & (1 << port)) !== 0;
 }
 
 function messageCount(memory: Memory, port: number): number {

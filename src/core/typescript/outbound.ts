@@ -1,25 +1,28 @@
 /**
  * Container to underlay: a packet is checked and gets its outer headers (RFC 2003 §3.1, RFC 2784, RFC 8086); a
- * super-packet is cut on the way, or goes back to the kernel for that.
+ * super-packet is cut on the way, and what is too large fragmented. If it cannot arrive, its sender is told.
  */
 import * as abi from '../abi.ts';
+import { freeBlocks } from './blocks.ts';
 import { addF64, loadI32, type Memory, putI32 } from './bytes.ts';
-import { configuredTtl, hasOffload, isGreUdp, localVm } from './config.ts';
+import { canClamp, clampMss } from './clamp.ts';
+import { configuredOptions, hasOffload, isGreUdp, localVm } from './config.ts';
 import { countDropped, countForwarded } from './counters.ts';
-import { freeBlocks, putSegment, takeBlock } from './cut.ts';
 import { isInside, NO_ROOM } from './descriptor.ts';
-import { outerLength, overhead, putOuter } from './encapsulation.ts';
+import { fragmentsOf, fragmentsOfCut, sendCutFragments, sendFragments } from './fragment.ts';
+import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE } from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
-import { addCargo, addPiece, freeMessages, markWhole, messageFor } from './messages.ts';
-import { outerPort, PROTOCOL_TCP } from './transport.ts';
+import { freeMessages } from './messages.ts';
+import { limitOf } from './paths.ts';
+import { reply } from './replies.ts';
+import { sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
+import { outerPort } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
-import { checkVirtio, completeChecksum, gsoSize, headersLength, isChecksumOpen, putOuterVirtio } from './virtio.ts';
+import { checkVirtio, completeChecksum, gsoSize, headersLength, needsChecksum } from './virtio.ts';
 
 /** All messages of the format GRE are those of one port. */
 const PORT = 0;
-/** The largest time to live. */
-const MAX_TTL = 0xff;
 
 /** Encapsulates one packet into messages and counts it. Returns the verdict, or NO_ROOM. */
 export function encapsulatePacket(memory: Memory, descriptor: number, now: number): number {
@@ -44,94 +47,84 @@ function pass(memory: Memory, descriptor: number, now: number): number {
   const destination = ipv4.destination(memory, inner);
   const mapping = findMapping(memory, destination);
   const vm = mapping === 0 ? 0 : vmIn(memory, mapping, destination);
-  if (vm === 0) return abi.DROP_NO_MAPPING;
-  if (vm === local) return abi.DROP_OWN_SLICE;
-  if (isReserved(memory, mapping, destination)) return abi.DROP_RESERVED_ADDRESS;
+  if (vm === 0) return refuse(memory, inner, abi.DROP_NO_MAPPING, now);
+  if (vm === local) return refuse(memory, inner, abi.DROP_OWN_SLICE, now);
+  if (isReserved(memory, mapping, destination)) return refuse(memory, inner, abi.DROP_RESERVED_ADDRESS, now);
+  if (ipv4.protocol(memory, inner) === ipv4.PROTOCOL_GRE) return abi.DROP_NESTED_GRE;
+  if (virtioLength === 0) return forward(memory, descriptor, 0, inner, 0, vm, now);
+  const segments = checkVirtio(memory, address, inner);
+  return segments < 0 ? segments : forward(memory, descriptor, address, inner, segments, vm, now);
+}
 
-  const segments = virtioLength === 0 ? 0 : checkVirtio(memory, address, inner);
-  if (segments < 0) return segments;
-  const isCut = segments !== 0;
-  const headers = isCut ? headersLength(memory, inner) : 0;
-  const total = ipv4.totalLength(memory, inner);
-  const first = isCut ? Math.min(total, headers + gsoSize(memory, address)) : total;
-  if (overhead(memory) + first > ipv4.MAX_TOTAL_LENGTH) return abi.DROP_TOO_LONG;
+/** Answers a packet for nobody. Returns the reason. */
+function refuse(memory: Memory, inner: number, reason: number, now: number): number {
+  reply(memory, inner, ipv4.totalLength(memory, inner), HOST_UNREACHABLE, 0, now);
+  return reason;
+}
 
-  const packets = isCut ? segments : 1;
-  const isUdp = isGreUdp(memory);
-  const port = isUdp ? outerPort(memory, inner, loadI32(memory, abi.CONFIG + abi.CONFIG_PORTS)) : PORT;
-  if (packets > freeMessages(memory, port, isUdp) || segments > freeBlocks(memory)) return NO_ROOM;
-
-  // Each segment but the first has headers of its own.
-  const bytes = total + (packets - 1) * headers;
-  countForwarded(memory, abi.OUTBOUND_COUNTERS, packets, bytes);
+/**
+ * What happens to the packet at `inner` for `vm`, in order. It is to be cut into `segments` segments, 0 if not at all;
+ * `virtio` is where its virtio header is, 0 if there is none.
+ */
+function forward(
+  memory: Memory,
+  descriptor: number,
+  virtio: number,
+  inner: number,
+  segments: number,
+  vm: number,
+  now: number,
+): number {
   const tunnel = useTunnel(memory, vm, now);
+  const limit = limitOf(memory, tunnel, now);
+  const isCut = segments !== 0;
+  const total = ipv4.totalLength(memory, inner);
+  const headers = isCut ? headersLength(memory, inner) : 0;
+  const size = isCut ? gsoSize(memory, virtio) : total;
+  const isFragmented = Math.min(total, headers + size) > limit;
+  if (isFragmented && (ipv4.flagsAndOffset(memory, inner) & ipv4.DONT_FRAGMENT) !== 0) {
+    reply(memory, inner, total, FRAGMENTATION_NEEDED, limit, now);
+    return abi.DROP_TOO_BIG;
+  }
+  const header = ipv4.headerLength(memory, inner);
+  const fragments = isFragmented ? countFragments(memory, inner, segments, size, limit) : 0;
+  const isUdp = isGreUdp(memory);
+  const most = isUdp ? abi.MESSAGES_PER_PORT : abi.MESSAGES;
+  if (isFragmented && (fragments > most || segments + fragments > abi.HEADER_BLOCKS)) return abi.DROP_TOO_LONG;
+
+  const parts = isCut ? segments : 1;
+  const packets = isFragmented ? fragments : parts;
+  const port = isUdp ? outerPort(memory, inner, loadI32(memory, abi.CONFIG + abi.CONFIG_PORTS)) : PORT;
+  if (packets > freeMessages(memory, port, isUdp) || segments + fragments > freeBlocks(memory)) return NO_ROOM;
+
+  // Each segment but the first has headers of its own, and each fragment but the first of a segment an IPv4 header.
+  const bytes = total + (parts - 1) * headers + (packets - parts) * header;
+  countForwarded(memory, abi.OUTBOUND_COUNTERS, packets, bytes);
   addF64(memory, tunnel + abi.TUNNEL_OUTBOUND_PACKETS, packets);
   addF64(memory, tunnel + abi.TUNNEL_OUTBOUND_BYTES, bytes);
   putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
-  if (segments > 1 && staysWhole(memory, address, inner)) {
-    const message = sendWhole(memory, address, inner, vm);
-    addCargo(memory, message, packets, bytes);
-  } else if (isCut) {
-    sendCut(memory, inner, headers, gsoSize(memory, address), port, vm);
+
+  const options = configuredOptions(memory);
+  if ((options & abi.OPTION_CLAMP_MSS) !== 0 && canClamp(memory, inner)) {
+    clampMss(memory, inner, limit, virtio !== 0 && needsChecksum(memory, virtio));
+  }
+  // Before the outer headers are: they take the virtio header's place.
+  if (virtio !== 0 && !isCut) completeChecksum(memory, virtio, inner);
+  if (isFragmented) {
+    if (isCut) sendCutFragments(memory, inner, headers, size, limit, options, tunnel, port);
+    else sendFragments(memory, inner, total, 0, limit, options, tunnel, port);
+  } else if (!isCut) {
+    sendSingle(memory, inner, options, tunnel, port);
+  } else if (segments > 1 && staysWhole(memory, virtio, inner, options)) {
+    sendWhole(memory, virtio, inner, segments, bytes, options, tunnel, port);
   } else {
-    // Before the outer headers are: they take the virtio header's place.
-    if (virtioLength !== 0) completeChecksum(memory, address, inner);
-    sendSingle(memory, inner, port, vm);
+    sendCut(memory, inner, headers, size, options, tunnel, port);
   }
   return abi.FORWARD;
 }
 
-/** Makes the packet a message, or a part of one: outer headers in place before it. */
-function sendSingle(memory: Memory, inner: number, port: number, vm: number): void {
-  const length = ipv4.totalLength(memory, inner);
-  const outer = outerLength(memory);
-  const message = messageFor(memory, port, vm, outer + length);
-  putOuter(memory, inner - outer, length, vm, configuredTtl(memory));
-  addPiece(memory, message, inner - outer, outer + length);
-  addCargo(memory, message, 1, length);
-}
-
-/** Whether the super-packet, whose virtio header is at `virtio`, goes back to the kernel, which can cut it. TCP only: of UDP the receiver could not tell the datagrams. */
-function staysWhole(memory: Memory, virtio: number, inner: number): boolean {
-  return (
-    hasOffload(memory, abi.OFFLOAD_GRE_SEGMENT) &&
-    !isGreUdp(memory) &&
-    ipv4.protocol(memory, inner) === PROTOCOL_TCP &&
-    overhead(memory) + ipv4.totalLength(memory, inner) <= ipv4.MAX_TOTAL_LENGTH &&
-    isChecksumOpen(memory, virtio, inner)
-  );
-}
-
-/**
- * Makes the super-packet a message for the overlay device: a virtio header and outer headers in place before it, over that
- * at `virtio`. Returns the message, whose cargo is to be added.
- */
-function sendWhole(memory: Memory, virtio: number, inner: number, vm: number): number {
-  const length = ipv4.totalLength(memory, inner);
-  const outer = outerLength(memory);
-  const start = inner - outer - abi.VIRTIO_SIZE;
-  const message = messageFor(memory, PORT, vm, outer + length);
-  // Before the outer headers are: they take the other virtio header's place.
-  putOuterVirtio(memory, start, virtio, inner, outer);
-  // The kernel forwards it, which takes one off.
-  putOuter(memory, inner - outer, length, vm, Math.min(configuredTtl(memory) + 1, MAX_TTL));
-  addPiece(memory, message, start, abi.VIRTIO_SIZE + outer + length);
-  markWhole(memory, message);
-  return message;
-}
-
-/** Makes each segment of `size` bytes of payload a message, or a part of one: headers in a block, payload in place. */
-function sendCut(memory: Memory, inner: number, headers: number, size: number, port: number, vm: number): void {
-  const outer = outerLength(memory);
-  const payload = ipv4.totalLength(memory, inner) - headers;
-  for (let n = 0, offset = 0; offset < payload; n++, offset += size) {
-    const length = Math.min(size, payload - offset);
-    const message = messageFor(memory, port, vm, outer + headers + length);
-    const block = takeBlock(memory);
-    putOuter(memory, block, headers + length, vm, configuredTtl(memory));
-    putSegment(memory, block + outer, inner, headers, n, offset, length);
-    addPiece(memory, message, block, outer + headers);
-    addPiece(memory, message, inner + headers + offset, length);
-    addCargo(memory, message, 1, headers + length);
-  }
+/** How many fragments are made of the packet at `inner`, or of its segments. */
+function countFragments(memory: Memory, inner: number, segments: number, size: number, limit: number): number {
+  if (segments !== 0) return fragmentsOfCut(memory, inner, size, limit);
+  return fragmentsOf(ipv4.totalLength(memory, inner), ipv4.headerLength(memory, inner), limit);
 }

@@ -29,6 +29,7 @@ export const TCP_CHECKSUM = 16;
 export const UDP_CHECKSUM = 6;
 
 export const FIN = 0x01;
+export const SYN = 0x02;
 export const PSH = 0x08;
 export const ACK = 0x10;
 export const ECE = 0x40;
@@ -138,7 +139,7 @@ export function completeOpen(memory: Memory, p: number): void {
 }
 
 /** Whether the packet is TCP or UDP, no fragment, and its headers end within it. */
-function hasHeaders(memory: Memory, p: number): boolean {
+export function hasHeaders(memory: Memory, p: number): boolean {
   if (ipv4.isFragment(memory, p)) return false;
   const header = ipv4.headerLength(memory, p);
   const behind = ipv4.totalLength(memory, p) - header;

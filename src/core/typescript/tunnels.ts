@@ -12,10 +12,11 @@ const KEY_SIZE = 4;
 const SET_SIZE = KEY_SIZE * abi.TUNNEL_WAYS;
 const KEYS_END = abi.TUNNEL_KEYS + KEY_SIZE * abi.TUNNEL_CAPACITY;
 
-/** Empties the lists of opened and closed tunnels. Entries beyond the counts keep their values. */
+/** Empties the lists of opened and closed tunnels and of what was learnt. Entries beyond the counts keep their values. */
 export function clearChanges(memory: Memory): void {
   storeI32(memory, abi.CHANGES + abi.CHANGES_OPENED, 0);
   storeI32(memory, abi.CHANGES + abi.CHANGES_CLOSED, 0);
+  storeI32(memory, abi.CHANGES + abi.CHANGES_LEARNT, 0);
 }
 
 /**
@@ -23,16 +24,25 @@ export function clearChanges(memory: Memory): void {
  * in memory.
  */
 export function useTunnel(memory: Memory, vm: number, now: number): number {
-  const set = abi.TUNNEL_KEYS + (Math.imul(vm, HASH_MULTIPLIER) >>> HASH_SHIFT) * SET_SIZE;
+  const tunnel = findTunnel(memory, vm);
+  if (tunnel === 0) return openTunnel(memory, setOf(vm), vm, now);
+  storeF64(memory, tunnel + abi.TUNNEL_LAST_USE, now);
+  return tunnel;
+}
+
+/** The place of the record of the tunnel of `vm`, which is not 0; 0 if there is none. */
+export function findTunnel(memory: Memory, vm: number): number {
+  const set = setOf(vm);
   // All ways are compared before one is taken: closing may have left a free way before the vm's own.
   for (let key = set; key < set + SET_SIZE; key += KEY_SIZE) {
-    if (loadI32(memory, key) === vm) {
-      const tunnel = recordOf(key);
-      storeF64(memory, tunnel + abi.TUNNEL_LAST_USE, now);
-      return tunnel;
-    }
+    if (loadI32(memory, key) === vm) return recordOf(key);
   }
-  return openTunnel(memory, set, vm, now);
+  return 0;
+}
+
+/** The remote VM of the tunnel whose record is at `tunnel`, a signed number. */
+export function remoteVm(memory: Memory, tunnel: number): number {
+  return loadI32(memory, abi.TUNNEL_KEYS + (tunnel - abi.TUNNELS) / (abi.TUNNEL_SIZE / KEY_SIZE));
 }
 
 /** Closes up to BATCH_SIZE tunnels last used before `before` (ms), in the order of the table. Returns how many. */
@@ -58,7 +68,6 @@ function openTunnel(memory: Memory, set: number, vm: number, now: number): numbe
   const tunnel = recordOf(way);
   storeI32(memory, way, vm);
   clear(memory, tunnel, abi.TUNNEL_SIZE);
-  storeF64(memory, tunnel + abi.TUNNEL_FIRST_USE, now);
   storeF64(memory, tunnel + abi.TUNNEL_LAST_USE, now);
   countTunnels(memory, 1);
   append(memory, abi.CHANGES_OPENED, abi.CHANGES_OPENED_LIST, vm);
@@ -93,6 +102,11 @@ function longestUnused(memory: Memory, set: number): number {
     }
   }
   return oldest;
+}
+
+/** The place of the first key in the set of `vm`. */
+function setOf(vm: number): number {
+  return abi.TUNNEL_KEYS + (Math.imul(vm, HASH_MULTIPLIER) >>> HASH_SHIFT) * SET_SIZE;
 }
 
 /** The record that belongs to the key at `key`. */

@@ -50,9 +50,14 @@ export function gsoSize(memory: Memory, v: number): number {
   return loadU16(memory, v + abi.VIRTIO_GSO_SIZE);
 }
 
+/** Whether the header at `v` asks for a checksum to be completed. */
+export function needsChecksum(memory: Memory, v: number): boolean {
+  return (getU8(memory, v + abi.VIRTIO_FLAGS) & NEEDS_CSUM) !== 0;
+}
+
 /** Completes the checksum of the packet at `p` if the header at `v` asks for it. */
 export function completeChecksum(memory: Memory, v: number, p: number): void {
-  if ((getU8(memory, v + abi.VIRTIO_FLAGS) & NEEDS_CSUM) === 0) return;
+  if (!needsChecksum(memory, v)) return;
   const start = loadU16(memory, v + abi.VIRTIO_CHECKSUM_START);
   const field = p + start + loadU16(memory, v + abi.VIRTIO_CHECKSUM_OFFSET);
   completeSum(memory, p + start, p + ipv4.totalLength(memory, p), field);
@@ -101,7 +106,7 @@ export function putOuterVirtio(memory: Memory, v: number, from: number, p: numbe
 /** Whether the header at `v` says that the checksum of the TCP or UDP packet at `p` is open, and where it is. */
 export function isChecksumOpen(memory: Memory, v: number, p: number): boolean {
   return (
-    (getU8(memory, v + abi.VIRTIO_FLAGS) & NEEDS_CSUM) !== 0 &&
+    needsChecksum(memory, v) &&
     loadU16(memory, v + abi.VIRTIO_CHECKSUM_START) === ipv4.headerLength(memory, p) &&
     loadU16(memory, v + abi.VIRTIO_CHECKSUM_OFFSET) === checksumOffset(memory, p)
   );
@@ -132,7 +137,7 @@ function checksumOffset(memory: Memory, p: number): number {
 
 /** Whether the checksum that is to be completed, if any, lies behind the IPv4 header and within the packet. */
 function isChecksumPlaced(memory: Memory, v: number, p: number): boolean {
-  if ((getU8(memory, v + abi.VIRTIO_FLAGS) & NEEDS_CSUM) === 0) return true;
+  if (!needsChecksum(memory, v)) return true;
   const start = loadU16(memory, v + abi.VIRTIO_CHECKSUM_START);
   const end = start + loadU16(memory, v + abi.VIRTIO_CHECKSUM_OFFSET) + 2;
   return ipv4.headerLength(memory, p) <= start && end <= ipv4.totalLength(memory, p);

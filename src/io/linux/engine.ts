@@ -1,10 +1,12 @@
 /** The linux engine, as the main thread sees it: opens device and sockets, and hands them to one forwarding worker for each queue. */
+import { overhead } from '../../core/core.ts';
 import { mergeTunnels } from '../../core/tunnels.ts';
 import { addCounters, type Counters, type DataPlane, type DataPlaneOptions, type Segmenter } from '../../dataplane.ts';
 import { InlayError } from '../../errors.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { openGreSocket } from './gre-socket.ts';
 import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
+import { openIcmpSocket } from './icmp-socket.ts';
 import * as native from './native.ts';
 import { Queue, type QueueListeners } from './queue.ts';
 import { Segmentation } from './segmentation.ts';
@@ -40,6 +42,7 @@ class LinuxEngine implements DataPlane {
     const offloads = enableOffloads(tuns[0] as number) | this.#segmentation.offload;
     const listeners: QueueListeners = {
       onTunnels: (change, vms) => options.onTunnels(change, this.#countTunnels(change, vms)),
+      onLearnt: options.onLearnt,
       onNoSegmentation: () => {
         if (this.#segments)
           log.warn('the underlay takes no UDP_SEGMENT, as through IPsec: packets are sent one by one');
@@ -54,9 +57,10 @@ class LinuxEngine implements DataPlane {
     this.#queues = tuns.map((tun, i) => {
       const fds = {
         tun,
-        gre: openGreSocket(local, { index: i, count: queues, keyed: coreConfig.key !== undefined }),
+        gre: openGreSocket(local, { index: i, count: queues, header: overhead('gre', coreConfig) }),
         greUdp: receiverOf(local, queues > 1, greUdp, log),
-        sources: greUdp ? openSourceSockets(local) : [],
+        sources: greUdp ? openSourceSockets(coreConfig) : [],
+        icmp: openIcmpSocket(local),
       };
       return new Queue(fds, { ...options, offloads }, listeners);
     });
@@ -78,6 +82,7 @@ class LinuxEngine implements DataPlane {
     return {
       outbound: addCounters(all.map((counters) => counters.outbound)),
       inbound: addCounters(all.map((counters) => counters.inbound)),
+      icmp: addCounters(all.map((counters) => counters.icmp)),
       // A VM that two queues talk to is one tunnel.
       tunnels: this.#tunnels.size,
     };

@@ -1,27 +1,15 @@
 /** Raw socket (raw(7)) for IP protocol 47: whole packets, outer IPv4 header included. */
-import { rawSocketError } from '../../capabilities.ts';
 import { BATCH_SIZE } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
 import * as native from './native.ts';
 import { attachFilter, type Share } from './share-filter.ts';
-import { enlargeBuffers, Receiver, sendMessages, setOption, socketAddress } from './socket.ts';
+import { enlargeBuffers, openRawSocket, Receiver, sendMessages, setOption } from './socket.ts';
 import type { TunDevice } from './tun.ts';
 
 /** Opens a socket for GRE packets to and from `local`, a u32 number; returns the descriptor. */
 export function openGreSocket(local: number, share: Share): number {
-  let fd: number;
-  try {
-    fd = native.must(
-      native.socket(native.AF_INET, native.SOCK_RAW | native.SOCK_CLOEXEC, native.IPPROTO_GRE),
-      'socket',
-      'for IP protocol 47',
-    );
-  } catch (cause) {
-    throw rawSocketError(cause);
-  }
-  const address = socketAddress(local, 0);
-  native.must(native.bind(fd, address, address.length), 'bind', 'to the underlay address');
+  const fd = openRawSocket(local, native.IPPROTO_GRE);
   setOption(fd, native.IPPROTO_IP, native.IP_HDRINCL, 1, 'IP_HDRINCL');
   if (share.count > 1) attachFilter(fd, share);
   enlargeBuffers(fd);
@@ -44,7 +32,10 @@ export class GreSocket implements PacketDevice {
 
   read(core: PacketCore): number {
     const count = this.#receiver.receive();
-    for (let i = 0; i < count; i++) core.describe(i, this.#receiver.takeSegment(i));
+    for (let i = 0; i < count; i++) {
+      core.describe(i, this.#receiver.length(i));
+      this.#receiver.rearm(i);
+    }
     return count;
   }
 

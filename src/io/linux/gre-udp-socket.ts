@@ -1,7 +1,7 @@
 /** UDP sockets (udp(7)) for GRE-in-UDP (RFC 8086): the kernel cuts long messages into datagrams, and puts datagrams together. */
 
 import { GRE_UDP_PORT, MAX_PORTS, MESSAGES_PER_PORT } from '../../core/abi.ts';
-import { DEFAULT_TTL, type PacketCore } from '../../core/core.ts';
+import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
 import { portError, sourcePorts } from '../gre-udp.ts';
 import * as native from './native.ts';
@@ -21,16 +21,21 @@ export function openGreUdpSocket(local: number, shared: boolean): number {
     native.close(fd);
     throw portError(cause);
   }
+  setOption(fd, native.IPPROTO_IP, native.IP_RECVTOS, 1, 'IP_RECVTOS');
   // A kernel before 5.0 delivers datagrams one by one.
   native.setsockopt(fd, native.SOL_UDP, native.UDP_GRO, native.int(1), 4);
   return fd;
 }
 
 /** Opens the sockets that datagrams are sent from: the underlay spreads flows by their ports. */
-export function openSourceSockets(local: number): number[] {
+export function openSourceSockets({ local, ttl, mayFragment }: CoreConfig): number[] {
   const fds: number[] = [];
   for (const port of sourcePorts()) {
     const fd = openUdpSocket();
+    // The core knows each path's MTU: what the kernel remembers of it does not count, or would outlive what the core knows (ip(7)).
+    const discovery = mayFragment ? native.IP_PMTUDISC_DONT : native.IP_PMTUDISC_PROBE;
+    setOption(fd, native.IPPROTO_IP, native.IP_MTU_DISCOVER, discovery, 'IP_MTU_DISCOVER');
+    setOption(fd, native.IPPROTO_IP, native.IP_TTL, typeof ttl === 'number' ? ttl : DEFAULT_TTL, 'IP_TTL');
     const address = socketAddress(local, port);
     if (native.bind(fd, address, address.length) === 0) {
       fds.push(fd);
@@ -50,8 +55,6 @@ function openUdpSocket(): number {
     'socket',
     'for UDP',
   );
-  setOption(fd, native.IPPROTO_IP, native.IP_MTU_DISCOVER, native.IP_PMTUDISC_DO, 'IP_MTU_DISCOVER');
-  setOption(fd, native.IPPROTO_IP, native.IP_TTL, DEFAULT_TTL, 'IP_TTL');
   enlargeBuffers(fd);
   return fd;
 }
@@ -75,8 +78,9 @@ export class GreUdpSocket implements PacketDevice {
   read(core: PacketCore): number {
     const count = this.#receiver.receive();
     for (let i = 0; i < count; i++) {
-      const length = this.#receiver.length(i);
-      core.describeDatagrams(i, length, this.#receiver.takeSegment(i), this.#receiver.peer(i));
+      const receiver = this.#receiver;
+      core.describeDatagrams(i, receiver.length(i), receiver.segment(i), receiver.peer(i), receiver.tos(i));
+      receiver.rearm(i);
     }
     return count;
   }

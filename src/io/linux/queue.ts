@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { type Tunnel, tunnelsFrom } from '../../core/tunnels.ts';
 import type { Counters, DataPlaneOptions } from '../../dataplane.ts';
-import type { TunnelListener } from '../../forwarder.ts';
+import type { TunnelListeners } from '../../forwarder.ts';
 import * as native from './native.ts';
 import type { QueueFds, WorkerMessage, WorkerOptions, WorkerRequest } from './worker.ts';
 
@@ -10,8 +10,7 @@ import type { QueueFds, WorkerMessage, WorkerOptions, WorkerRequest } from './wo
 const WAKE = BigUint64Array.of(1n);
 const WAKE_POINTER = native.pointer(WAKE);
 
-export interface QueueListeners {
-  onTunnels: TunnelListener;
+export interface QueueListeners extends TunnelListeners {
   /** Called when the kernel refuses UDP_SEGMENT. */
   onNoSegmentation: () => void;
   /** Called when the worker ends, whether it was told to or not. */
@@ -52,6 +51,7 @@ export class Queue {
     this.ready = new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
     this.#worker.on('message', (message: WorkerMessage) => {
       if (message.kind === 'tunnels-changed') listeners.onTunnels(message.change, message.vms);
+      else if (message.kind === 'learnt') listeners.onLearnt(message.tunnels);
       else if (message.kind === 'no-segmentation') listeners.onNoSegmentation();
       else this.#waiting.shift()?.resolve(message.answer as never);
     });
@@ -66,7 +66,7 @@ export class Queue {
     const { now, rows } = await this.#request<{ now: number; rows: Float64Array }>('tunnels');
     // A thread's clock begins when it does.
     const shift = performance.now() - now;
-    return tunnelsFrom(rows).map((t) => ({ ...t, firstUse: t.firstUse + shift, lastUse: t.lastUse + shift }));
+    return tunnelsFrom(rows).map((t) => ({ ...t, lastUse: t.lastUse + shift }));
   }
 
   /** `offload` is OFFLOAD_GRE_SEGMENT if the kernel cuts from now on, or 0. */

@@ -24,9 +24,13 @@ export class Segmentation {
     this.#log = log;
     this.#isAuto = false;
     if (greSegmentation === 'core' || coreConfig.encapsulation === 'gre-udp') return;
+    if (coreConfig.checksum || coreConfig.sequence) {
+      this.#set({ by: 'core', obstacle: 'the kernel does not make GRE checksums and sequence numbers for us' });
+      return;
+    }
     try {
       allowReinjection(device);
-      attachGreSegmentation(device, overhead('gre', coreConfig.key !== undefined));
+      attachGreSegmentation(device, overhead('gre', coreConfig));
     } catch (cause) {
       const error = errorCode(cause) ?? (cause as Error).message;
       if (greSegmentation === 'kernel') throw cannotCut(error, cause);

@@ -8,8 +8,8 @@ import * as native from './native.ts';
 export interface Share {
   index: number;
   count: number;
-  /** Whether packets carry a GRE key, behind which the inner packet begins. */
-  keyed: boolean;
+  /** Bytes in the outer headers, as this VM writes them. */
+  header: number;
 }
 
 // <linux/bpf_common.h>, <linux/filter.h>
@@ -31,8 +31,8 @@ const ALL = 0x40000;
 const GOLDEN_RATIO = 0x9e3779b1;
 
 /** Lets the socket take only its share of the GRE packets; those too short to have inner addresses go to the first. */
-export function attachFilter(fd: number, { index, count, keyed }: Share): void {
-  const inner = keyed ? 8 : 4; // behind the outer IPv4 header
+export function attachFilter(fd: number, { index, count, header }: Share): void {
+  const inner = header - 20; // behind the outer IPv4 header
   const instructions: [code: number, k: number, ifTrue?: number, ifFalse?: number][] = [
     [LDX_HEADER_LENGTH, 0],
     [LD_LENGTH, 0],

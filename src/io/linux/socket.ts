@@ -1,4 +1,5 @@
 /** What the underlay sockets have in common: batches of messages by sendmmsg(2) and recvmmsg(2), in arrays that are filled once. */
+import { rawSocketError } from '../../capabilities.ts';
 import * as abi from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import * as native from './native.ts';
@@ -7,8 +8,10 @@ import * as native from './native.ts';
 const MESSAGE_WORDS = abi.MESSAGE_SIZE / 4;
 const IOV_WORDS = abi.IOV_SIZE / 4;
 const NAME_WORDS = abi.NAME_SIZE / 4;
-/** Room for one control message with an int: CMSG_SPACE(4). */
-const CONTROL_BYTES = 24;
+/** Room for two control messages with an int each: UDP_GRO and IP_TOS. CMSG_SPACE(4), CMSG_LEN(1) and so on (cmsg(3)) are rounded up to 24. */
+const ITEM_BYTES = 24;
+const ITEM_WORDS = ITEM_BYTES / 4;
+const CONTROL_BYTES = 2 * ITEM_BYTES;
 const CONTROL_WORDS = CONTROL_BYTES / 4;
 
 /** Bytes each socket buffer may hold: bursts of many VMs at once. */
@@ -22,6 +25,20 @@ export function socketAddress(address: number, port: number): Uint8Array {
   view.setUint16(abi.NAME_PORT, port);
   view.setUint32(abi.NAME_ADDRESS, address);
   return bytes;
+}
+
+/** Opens a raw socket (raw(7)) for what comes to `local`, a u32 number, in this IP protocol; returns the descriptor. */
+export function openRawSocket(local: number, protocol: number): number {
+  let fd: number;
+  try {
+    const type = native.SOCK_RAW | native.SOCK_CLOEXEC;
+    fd = native.must(native.socket(native.AF_INET, type, protocol), 'socket', `for IP protocol ${protocol}`);
+  } catch (cause) {
+    throw rawSocketError(cause);
+  }
+  const address = socketAddress(local, 0);
+  native.must(native.bind(fd, address, address.length), 'bind', 'to the underlay address');
+  return fd;
 }
 
 /** Sets an int option; throws if the kernel refuses it. */
@@ -89,7 +106,7 @@ export class Receiver {
       putPointer(this.#messages, m + abi.MESSAGE_CONTROL / 4, controls + i * CONTROL_BYTES);
       putPointer(this.#iovs, i * IOV_WORDS, base + core.slot(i));
       this.#iovs[i * IOV_WORDS + abi.IOV_LENGTH / 4] = abi.SLOT_SIZE - abi.HEADROOM;
-      this.#rearm(i);
+      this.rearm(i);
     }
   }
 
@@ -112,17 +129,28 @@ export class Receiver {
     return this.#names[i * NAME_WORDS + abi.NAME_ADDRESS / 4] as number;
   }
 
-  /** Bytes of each datagram in message `i`, if UDP_GRO put several together; else its length. Message `i` is free for the next `receive` then. */
-  takeSegment(i: number): number {
-    const c = i * CONTROL_WORDS;
-    const filled = (this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_CONTROL_LENGTH / 4] as number) >= CONTROL_BYTES;
-    const merged = filled && this.#controls[c + 2] === native.SOL_UDP && this.#controls[c + 3] === native.UDP_GRO;
-    this.#rearm(i);
-    return merged ? (this.#controls[c + 4] as number) : this.length(i);
+  /** Bytes of each datagram in message `i`, if UDP_GRO put several together; else its length. */
+  segment(i: number): number {
+    return this.#control(i, native.SOL_UDP, native.UDP_GRO) ?? this.length(i);
   }
 
-  /** recvmmsg(2) overwrites both lengths. */
-  #rearm(i: number): void {
+  /** Type of service of message `i`, if the socket was asked for it; else 0. */
+  tos(i: number): number {
+    return (this.#control(i, native.IPPROTO_IP, native.IP_TOS) ?? 0) & 0xff; // A byte: what lies behind it is older.
+  }
+
+  /** The value of a control message of message `i`, if there is one; the kernel writes them one after the other. */
+  #control(i: number, level: number, type: number): number | undefined {
+    const filled = this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_CONTROL_LENGTH / 4] as number;
+    for (let n = 0; (n + 1) * ITEM_BYTES <= filled; n++) {
+      const c = i * CONTROL_WORDS + n * ITEM_WORDS;
+      if (this.#controls[c + 2] === level && this.#controls[c + 3] === type) return this.#controls[c + 4];
+    }
+    return undefined;
+  }
+
+  /** Makes message `i` ready for the next `receive`: recvmmsg(2) overwrites both lengths. */
+  rearm(i: number): void {
     this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_NAME_LENGTH / 4] = abi.NAME_SIZE;
     this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_CONTROL_LENGTH / 4] = CONTROL_BYTES;
   }

@@ -2,7 +2,7 @@
 import * as abi from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import { errorCode, InlayError } from '../../errors.ts';
-import type { PacketDevice } from '../device.ts';
+import type { OverlayDevice } from '../device.ts';
 import * as native from './native.ts';
 
 const PATH = '/dev/net/tun';
@@ -78,7 +78,7 @@ export function enableOffloads(fd: number): number {
 }
 
 /** Packets to and from the kernel, with virtio headers, straight in the core's memory: one read(2) or writev(2) each. */
-export class TunDevice implements PacketDevice {
+export class TunDevice implements OverlayDevice {
   readonly #fd: number;
   readonly #base: native.Pointer;
 
@@ -110,8 +110,18 @@ export class TunDevice implements PacketDevice {
   }
 
   writeMessage(core: PacketCore, message: number): void {
+    if (!this.#take(core, message)) core.refuse(message);
+  }
+
+  reply(core: PacketCore): void {
+    const first = abi.REPLY_PORT * abi.MESSAGES_PER_PORT;
+    const count = core.messageCount(abi.REPLY_PORT);
+    for (let i = first; i < first + count; i++) this.#take(core, i);
+  }
+
+  #take(core: PacketCore, message: number): boolean {
     const iovs = this.#base + abi.IOVS + message * abi.IOVS_PER_MESSAGE * abi.IOV_SIZE;
-    if (native.writev(this.#fd, iovs, core.messagePieces(message)) < 0) core.refuse(message);
+    return native.writev(this.#fd, iovs, core.messagePieces(message)) >= 0;
   }
 
   close(): void {

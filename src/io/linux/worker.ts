@@ -2,11 +2,13 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../core/abi.ts';
 import type { CoreConfig, CoreName } from '../../core/core.ts';
+import type { TunnelState } from '../../core/tunnels.ts';
 import { countersOf, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
 import { GreSocket } from './gre-socket.ts';
 import { GreUdpSocket } from './gre-udp-socket.ts';
+import { IcmpSocket } from './icmp-socket.ts';
 import * as native from './native.ts';
 import { TunDevice } from './tun.ts';
 
@@ -18,6 +20,8 @@ export interface QueueFds {
   greUdp: number;
   /** Sockets of the source ports; none unless packets go out as GRE-in-UDP. */
   sources: number[];
+  /** ICMP messages from the underlay. */
+  icmp: number;
   /** eventfd that ends the wait. */
   wake: number;
 }
@@ -44,6 +48,7 @@ export type WorkerRequest =
 export type WorkerMessage =
   | { kind: 'answer'; answer: unknown }
   | { kind: 'tunnels-changed'; change: 'opened' | 'closed'; vms: number[] }
+  | { kind: 'learnt'; tunnels: TunnelState[] }
   | { kind: 'no-segmentation' };
 
 if (!parentPort) throw new Error('this file is a worker');
@@ -62,13 +67,19 @@ const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, (errno) => {
   segmentsRefused ||= errno === native.EIO;
 });
 const underlay = coreConfig.encapsulation === 'gre-udp' ? greUdp : gre;
-const forwarder = new Forwarder(core, tun, underlay, (change, vms) => post({ kind: 'tunnels-changed', change, vms }));
+const icmp = new IcmpSocket(fds.icmp, core);
+const forwarder = new Forwarder(core, tun, underlay, {
+  onTunnels: (change, vms) => post({ kind: 'tunnels-changed', change, vms }),
+  onLearnt: (tunnels) => post({ kind: 'learnt', tunnels }),
+});
 
 // struct pollfd { int fd; short events; short revents; }, <poll.h>: the kernel ignores negative descriptors.
 const POLLFD_WORDS = 2;
-const waitFor = Int32Array.of(...[fds.tun, fds.gre, fds.greUdp, fds.wake].flatMap((fd) => [fd, native.POLLIN]));
+const waitFor = Int32Array.of(
+  ...[fds.tun, fds.gre, fds.greUdp, fds.icmp, fds.wake].flatMap((fd) => [fd, native.POLLIN]),
+);
 const waitPointer = native.pointer(waitFor);
-const [TUN, GRE, GRE_UDP, WAKE] = [0, 1, 2, 3];
+const [TUN, GRE, GRE_UDP, ICMP, WAKE] = [0, 1, 2, 3, 4];
 const drain = new Uint8Array(8);
 
 post({ kind: 'answer', answer: undefined });
@@ -76,6 +87,7 @@ run();
 tun.close();
 gre.close();
 greUdp.close();
+icmp.close();
 
 function run(): void {
   const sweep = sweepInterval(idleTimeout);
@@ -94,6 +106,7 @@ function run(): void {
     if (isReady(TUN)) forwarder.outbound(now);
     if (isReady(GRE)) forwarder.inbound(gre, now);
     if (isReady(GRE_UDP)) forwarder.inbound(greUdp, now);
+    if (isReady(ICMP)) forwarder.learn(icmp, now);
     if (segmentsRefused) giveUpSegments();
     if (now >= nextSweep) {
       forwarder.expire(now - idleTimeout);
@@ -130,8 +143,9 @@ function answerRequests(): 'close' | undefined {
     } else if (request === 'counters') {
       post({ kind: 'answer', answer: countersOf(core) });
     } else {
-      const rows = core.copyTunnels();
-      post({ kind: 'answer', answer: { now: performance.now(), rows } }, [rows.buffer]);
+      const now = performance.now();
+      const rows = core.copyTunnels(now);
+      post({ kind: 'answer', answer: { now, rows } }, [rows.buffer]);
     }
   }
   return undefined;

@@ -1,6 +1,6 @@
 /** A device that gets its packets from events, one at a time. */
 import type { PacketCore } from '../../core/core.ts';
-import type { PacketDevice } from '../device.ts';
+import type { OverlayDevice } from '../device.ts';
 
 export interface DeviceListeners {
   /** Called for each packet; has to read it before it returns. */
@@ -13,7 +13,7 @@ export interface DeviceListeners {
 /** Most messages that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
 const MAX_UNSENT = 256;
 
-export abstract class EventDevice implements PacketDevice {
+export abstract class EventDevice implements OverlayDevice {
   readonly #listeners: DeviceListeners;
   #received: Uint8Array | undefined;
   #peer: number | undefined;
@@ -62,6 +62,10 @@ export abstract class EventDevice implements PacketDevice {
 
   write(core: PacketCore): void {
     for (const message of core.messages()) if (!this.send(core, message)) core.refuse(message);
+  }
+
+  reply(core: PacketCore): void {
+    for (const message of core.replies()) this.send(core, message);
   }
 
   /** Writes one message, whose bytes last only for this call; false if it was not taken. */

@@ -6,11 +6,12 @@ import { tunnelsFrom } from '../../core/tunnels.ts';
 import { type Counters, countersOf, type DataPlane, type DataPlaneOptions, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
-import type { PacketDevice } from '../device.ts';
+import type { PacketDevice, PacketSource } from '../device.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import type { DeviceListeners } from './device.ts';
 import { RawGreSocket } from './gre-socket.ts';
 import { PortableGreUdpSocket } from './gre-udp-socket.ts';
+import { RawIcmpSocket } from './icmp-socket.ts';
 import { openPortableTun } from './tun.ts';
 
 export async function startPortableEngine(options: DataPlaneOptions): Promise<DataPlane> {
@@ -21,14 +22,16 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
   let engine: PortableEngine | undefined;
   const onError = (error: Error) => engine?.fail(error);
   const onLost = (cargo: { packets: number; bytes: number }) => core.countLost('outbound', cargo.packets, cargo.bytes);
-  const devices: PacketDevice[] = [];
+  const devices: PacketSource[] = [];
   try {
     const gre = await RawGreSocket.open({ onReadable: () => engine?.inbound(gre), onLost, onError });
     devices.push(gre);
+    const icmp = await RawIcmpSocket.open({ onReadable: () => engine?.learn(icmp), onError });
+    devices.push(icmp);
     const local = formatAddress(ipv4(options.coreConfig.local));
     const sources = isGreUdp ? MAX_PORTS : 0;
     const listeners: DeviceListeners = { onReadable: () => greUdp && engine?.inbound(greUdp), onLost, onError };
-    const greUdp = await PortableGreUdpSocket.open(local, sources, listeners).catch((error) => {
+    const greUdp = await PortableGreUdpSocket.open(local, sources, options.coreConfig, listeners).catch((error) => {
       // Needed only where this VM sends it, too.
       if (isGreUdp) throw error;
       options.log.warn(`${error.message}: ${WITHOUT_PORT}`);
@@ -37,7 +40,7 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
     // The device last: it is the one that has to be taken away again if something fails.
     const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError });
     devices.push(tun);
-    const forwarder = new Forwarder(core, tun, isGreUdp && greUdp ? greUdp : gre, options.onTunnels);
+    const forwarder = new Forwarder(core, tun, isGreUdp && greUdp ? greUdp : gre, options);
     engine = new PortableEngine(core, devices, forwarder, options);
   } catch (error) {
     for (const device of devices) device.close();
@@ -49,12 +52,12 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
 class PortableEngine implements DataPlane {
   readonly segmenter = { by: 'kernel' } as const; // Before we read.
   readonly #core: PacketCore;
-  readonly #devices: PacketDevice[];
+  readonly #devices: PacketSource[];
   readonly #forwarder: Forwarder;
   readonly #onFailure: (error: Error) => void;
   readonly #sweep: NodeJS.Timeout;
 
-  constructor(core: PacketCore, devices: PacketDevice[], forwarder: Forwarder, options: DataPlaneOptions) {
+  constructor(core: PacketCore, devices: PacketSource[], forwarder: Forwarder, options: DataPlaneOptions) {
     this.#core = core;
     this.#devices = devices;
     this.#forwarder = forwarder;
@@ -73,6 +76,10 @@ class PortableEngine implements DataPlane {
     this.#forwarder.inbound(from, performance.now());
   }
 
+  learn(from: PacketSource): void {
+    this.#forwarder.learn(from, performance.now());
+  }
+
   fail(error: Error): void {
     this.#onFailure(error);
   }
@@ -84,7 +91,8 @@ class PortableEngine implements DataPlane {
   }
 
   async tunnels(): ReturnType<DataPlane['tunnels']> {
-    return { now: performance.now(), tunnels: tunnelsFrom(this.#core.copyTunnels()) };
+    const now = performance.now();
+    return { now, tunnels: tunnelsFrom(this.#core.copyTunnels(now)) };
   }
 
   async close(): Promise<void> {

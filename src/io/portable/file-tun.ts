@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import type { PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
-import type { PacketDevice } from '../device.ts';
+import type { OverlayDevice } from '../device.ts';
 import * as native from '../linux/native.ts';
 import { openTun } from '../linux/tun.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
@@ -11,7 +11,7 @@ const MAX_PACKET = 65535;
 /** Packets that are read in one go. */
 const MAX_BURST = 64;
 
-export function openFileTun(name: string, listeners: DeviceListeners): PacketDevice {
+export function openFileTun(name: string, listeners: DeviceListeners): OverlayDevice {
   return new FileTun(openTun(name)[0] as number, listeners);
 }
 

@@ -1,8 +1,8 @@
 /** GRE packets through the package raw-socket. */
 import { rawSocketError } from '../../capabilities.ts';
 import type { PacketCore } from '../../core/core.ts';
-import { InlayError } from '../../errors.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
+import { loadRawSocket } from './load-raw-socket.ts';
 
 const IPPROTO_GRE = 47;
 /** Sends whole packets, header included, and receives none (raw(7)). */
@@ -18,15 +18,7 @@ export class RawGreSocket extends EventDevice {
   readonly #sender: import('raw-socket').Socket;
 
   static async open(listeners: DeviceListeners): Promise<RawGreSocket> {
-    let raw: typeof import('raw-socket');
-    try {
-      raw = await import('raw-socket');
-    } catch (cause) {
-      throw new InlayError('ERR_FAILED', 'the portable engine needs the package raw-socket, which did not build here', {
-        hint: 'apt-get install g++ make python3, then npm rebuild raw-socket; or --engine linux',
-        cause,
-      });
-    }
+    const raw = await loadRawSocket();
     try {
       return new RawGreSocket(raw, listeners);
     } catch (cause) {

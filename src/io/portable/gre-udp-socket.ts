@@ -2,7 +2,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { GRE_UDP_PORT, MESSAGES_PER_PORT } from '../../core/abi.ts';
-import type { PacketCore } from '../../core/core.ts';
+import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
 import { portError, sourcePorts } from '../gre-udp.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
@@ -13,7 +13,12 @@ export class PortableGreUdpSocket extends EventDevice {
   readonly #sources: readonly Socket[];
 
   /** `local` is this VM's underlay address as text. Throws ERR_FAILED if the port is taken. */
-  static async open(local: string, sources: number, listeners: DeviceListeners): Promise<PortableGreUdpSocket> {
+  static async open(
+    local: string,
+    sources: number,
+    { ttl }: CoreConfig,
+    listeners: DeviceListeners,
+  ): Promise<PortableGreUdpSocket> {
     const receiver = await openSocket(local, GRE_UDP_PORT).catch((cause) => {
       throw portError(cause);
     });
@@ -23,7 +28,9 @@ export class PortableGreUdpSocket extends EventDevice {
       const socket = await openSocket(local, port).catch((error) => {
         if (errorCode(error) !== 'EADDRINUSE') throw error;
       });
-      if (socket) opened.push(socket);
+      if (!socket) continue;
+      socket.setTTL(typeof ttl === 'number' ? ttl : DEFAULT_TTL);
+      opened.push(socket);
     }
     return new PortableGreUdpSocket(receiver, opened, listeners);
   }

@@ -2,11 +2,11 @@
 import type { PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
 import { ip } from '../../iproute.ts';
-import type { PacketDevice } from '../device.ts';
+import type { OverlayDevice } from '../device.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 
 /** Creates the TUN device `name`. */
-export async function openPortableTun(name: string, listeners: DeviceListeners): Promise<PacketDevice> {
+export async function openPortableTun(name: string, listeners: DeviceListeners): Promise<OverlayDevice> {
   let tuntap: typeof import('tuntap2');
   try {
     tuntap = await import('tuntap2');

@@ -1,0 +1,75 @@
+/** What is known about the way to a remote VM: how large packets may be (RFC 1191, RFC 7588), and whether it can be reached. */
+import {
+  BATCH_SIZE,
+  CHANGES,
+  CHANGES_LEARNT,
+  CHANGES_LEARNT_LIST,
+  PATH_MTU_LIFETIME,
+  TUNNEL_PATH_MTU,
+  TUNNEL_PATH_MTU_UNTIL,
+  TUNNEL_UNREACHABLE,
+  TUNNEL_UNREACHABLE_UNTIL,
+  UNREACHABLE_LIFETIME,
+} from '../src/core/abi';
+import { mtu } from './config';
+import { overhead } from './encapsulation';
+
+/** "Every internet module must be able to forward a datagram of 68 octets without further fragmentation" (RFC 791 §3.2). */
+export const MIN_MTU: i32 = 68;
+/** Past it, in ms, seconds would not fit 32 bits. */
+const CLOCK_END: f64 = 4e12;
+
+/** Bytes of the longest inner packet that the tunnel to `vm` carries. */
+export function limitOf(tunnel: usize, vm: u32, now: f64): i32 {
+  const path = pathMtu(tunnel);
+  if (path === 0) return mtu();
+  // It may have been learnt when the overhead was less.
+  if (seconds(now) < load<u32>(tunnel + TUNNEL_PATH_MTU_UNTIL)) return min(mtu(), max(path - overhead(), MIN_MTU));
+  store<u16>(tunnel + TUNNEL_PATH_MTU, 0);
+  noteLearnt(tunnel, vm);
+  return mtu();
+}
+
+/** Believes that outer packets to `vm` of more than `most` bytes do not arrive; a path MTU never grows by that. */
+export function lowerPathMtu(tunnel: usize, vm: u32, most: i32, now: f64): void {
+  const before = pathMtu(tunnel) === 0 ? mtu() + overhead() : pathMtu(tunnel);
+  const next = max(most, MIN_MTU + overhead());
+  if (next >= before) return;
+  store<u16>(tunnel + TUNNEL_PATH_MTU, <u16>next);
+  store<u32>(tunnel + TUNNEL_PATH_MTU_UNTIL, seconds(now) + PATH_MTU_LIFETIME);
+  noteLearnt(tunnel, vm);
+}
+
+/** Believes for a while that `vm` cannot be reached, for the reason with this ICMP code. */
+export function markUnreachable(tunnel: usize, vm: u32, code: u32, now: f64): void {
+  const before = <u32>load<u16>(tunnel + TUNNEL_UNREACHABLE);
+  store<u16>(tunnel + TUNNEL_UNREACHABLE, <u16>(code + 1));
+  store<u32>(tunnel + TUNNEL_UNREACHABLE_UNTIL, seconds(now) + UNREACHABLE_LIFETIME);
+  if (before !== code + 1) noteLearnt(tunnel, vm);
+}
+
+/** A packet has come from `vm`. */
+export function markReachable(tunnel: usize, vm: u32): void {
+  if (load<u16>(tunnel + TUNNEL_UNREACHABLE) === 0) return;
+  store<u16>(tunnel + TUNNEL_UNREACHABLE, 0);
+  store<u32>(tunnel + TUNNEL_UNREACHABLE_UNTIL, 0);
+  noteLearnt(tunnel, vm);
+}
+
+function pathMtu(tunnel: usize): i32 {
+  return <i32>load<u16>(tunnel + TUNNEL_PATH_MTU);
+}
+
+function noteLearnt(tunnel: usize, vm: u32): void {
+  const n = load<i32>(CHANGES + CHANGES_LEARNT);
+  if (n >= BATCH_SIZE) return;
+  const entry = <usize>(CHANGES + CHANGES_LEARNT_LIST + 8 * n);
+  store<u32>(entry, vm);
+  store<u16>(entry + 4, load<u16>(tunnel + TUNNEL_PATH_MTU));
+  store<u16>(entry + 6, load<u16>(tunnel + TUNNEL_UNREACHABLE));
+  store<i32>(CHANGES + CHANGES_LEARNT, n + 1);
+}
+
+function seconds(now: f64): u32 {
+  return now >= 0 && now < CLOCK_END ? <u32>(now / 1000) : 0;
+}

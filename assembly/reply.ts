@@ -1,0 +1,120 @@
+/** ICMP messages to containers whose packets do not get through (RFC 792; RFC 1122 §3.2.2, RFC 1812 §4.3). */
+import {
+  COUNTERS_REPLIES,
+  COUNTERS_SUPPRESSED,
+  MESSAGES,
+  OFFLOAD_VIRTIO,
+  OUTBOUND_COUNTERS,
+  REPLIES,
+  REPLY_BUCKET_OF_ALL,
+  REPLY_BUCKETS,
+  REPLY_BUCKETS_LOG2,
+  REPLY_BURST,
+  REPLY_ICMP,
+  REPLY_INTERVAL,
+  REPLY_IPV4,
+  REPLY_PORT,
+  REPLY_SIZE,
+  REPLY_SOURCE_BURST,
+  REPLY_SOURCE_INTERVAL,
+  REPLY_VIRTIO,
+  VIRTIO_SIZE,
+} from '../src/core/abi';
+import { addF64, putU16, putU32 } from './bytes';
+import { fold, sum } from './checksum';
+import { hasOffload } from './config';
+import {
+  DONT_FRAGMENT,
+  destination,
+  headerLength,
+  IPV4_LENGTH,
+  isLaterFragment,
+  PROTOCOL_ICMP,
+  protocol,
+  putIpv4,
+  source,
+  totalLength,
+} from './ipv4';
+import { vmAddress } from './mapping';
+import { addPiece, openMessage } from './messages';
+import { clearVirtio } from './virtio';
+
+// From the specifications.
+export const ICMP_LENGTH: i32 = 8;
+export const DESTINATION_UNREACHABLE: u32 = 3;
+export const HOST_UNREACHABLE: u32 = 1;
+export const FRAGMENTATION_NEEDED: u32 = 4;
+/** Types 3, 4, 5, 11 and 12, as bits: "an ICMP error message MUST NOT be sent as the result of receiving an ICMP error message" (RFC 1122 §3.2.2). */
+const ERRORS: u32 = (1 << 3) | (1 << 4) | (1 << 5) | (1 << 11) | (1 << 12);
+const LAST_ERROR: u32 = 12;
+/** "SHOULD contain as much of the original datagram as possible without the length of the ICMP datagram exceeding 576 bytes" (RFC 1812 §4.3.2.3). */
+const MAX_QUOTE: i32 = 576 - IPV4_LENGTH - ICMP_LENGTH;
+/** Internetwork control (RFC 1812 §4.3.2.5). */
+const PRECEDENCE: u32 = 0xc0;
+const TIME_TO_LIVE: u32 = 64;
+
+/** 2^32 divided by the golden ratio, as in tunnels.ts. */
+const GOLDEN_RATIO: u32 = 0x9e3779b1;
+
+/** Answers the container's packet at `p`, of which `length` bytes are there, with this code; `mtu` goes with FRAGMENTATION_NEEDED. */
+export function reply(p: usize, length: i32, code: u32, mtu: i32, now: f64): void {
+  if (!mayBeAnswered(p)) return;
+  if (!takeToken(source(p), now)) {
+    addF64(OUTBOUND_COUNTERS + COUNTERS_SUPPRESSED, 1);
+    return;
+  }
+  addF64(OUTBOUND_COUNTERS + COUNTERS_REPLIES, 1);
+  const message = openMessage(REPLY_PORT);
+  const block = <usize>(REPLIES + (message - MESSAGES) * REPLY_SIZE);
+  const quote = min(length, MAX_QUOTE);
+  const to = source(p);
+  const ip = block + REPLY_IPV4;
+  const icmp = block + REPLY_ICMP;
+  putIpv4(
+    ip,
+    PRECEDENCE,
+    IPV4_LENGTH + ICMP_LENGTH + quote,
+    DONT_FRAGMENT,
+    TIME_TO_LIVE,
+    PROTOCOL_ICMP,
+    vmAddress(to),
+    to,
+  );
+  putU16(icmp, (DESTINATION_UNREACHABLE << 8) | code);
+  putU16(icmp + 2, 0);
+  putU32(icmp + 4, <u32>mtu);
+  store<u16>(icmp + 2, <u16>~fold(sum(p, quote, sum(icmp, ICMP_LENGTH, 0))));
+  if (hasOffload(OFFLOAD_VIRTIO)) {
+    clearVirtio(block + REPLY_VIRTIO);
+    addPiece(message, block + REPLY_VIRTIO, VIRTIO_SIZE + IPV4_LENGTH + ICMP_LENGTH);
+  } else {
+    addPiece(message, ip, IPV4_LENGTH + ICMP_LENGTH);
+  }
+  addPiece(message, p, quote);
+}
+
+/** RFC 1122 §3.2.2: not about ICMP errors, multicast, broadcast, and fragments other than the first. That the source is one host, it has been seen. */
+function mayBeAnswered(p: usize): bool {
+  if (isLaterFragment(p)) return false;
+  const to = destination(p);
+  if (to >> 28 === 14 || to === 0xffffffff) return false;
+  if (protocol(p) !== PROTOCOL_ICMP) return true;
+  if (totalLength(p) === headerLength(p)) return false;
+  const type = <u32>load<u8>(p + <usize>headerLength(p));
+  return type > LAST_ERROR || ((1 << type) & ERRORS) === 0;
+}
+
+/** Takes a token from the bucket of the source and from that of all, if both have one (RFC 1812 §4.3.2.8). */
+function takeToken(from: u32, now: f64): bool {
+  const bucket = <usize>(REPLY_BUCKETS + 8 * <i32>((from * GOLDEN_RATIO) >> (32 - REPLY_BUCKETS_LOG2)));
+  if (!hasToken(bucket, REPLY_SOURCE_INTERVAL, REPLY_SOURCE_BURST, now)) return false;
+  if (!hasToken(REPLY_BUCKET_OF_ALL, REPLY_INTERVAL, REPLY_BURST, now)) return false;
+  store<f64>(bucket, max(load<f64>(bucket), now) + REPLY_SOURCE_INTERVAL);
+  store<f64>(REPLY_BUCKET_OF_ALL, max(load<f64>(REPLY_BUCKET_OF_ALL), now) + REPLY_INTERVAL);
+  return true;
+}
+
+/** A bucket is the time at which it is full again: the generic cell rate algorithm (ITU-T I.371). */
+function hasToken(bucket: usize, interval: f64, burst: f64, now: f64): bool {
+  return load<f64>(bucket) - now <= (burst - 1) * interval;
+}

@@ -1,0 +1,33 @@
+/** Type of service: DSCP (RFC 2474, RFC 2983) and ECN (RFC 3168) across the tunnel, as RFC 6040 has it. */
+import { DROP_ECN, OPTION_DSCP_UNIFORM, OPTION_ECN_COMPATIBILITY } from '../src/core/abi';
+import { dscp, hasOption } from './config';
+
+// From the specification.
+const ECN_MASK: u32 = 3;
+const NOT_ECT: u32 = 0;
+const ECT_1: u32 = 1;
+const ECT_0: u32 = 2;
+const CE: u32 = 3;
+
+/** The outer type of service for a packet with `inner`. */
+export function serviceOut(inner: u32): u32 {
+  const code = hasOption(OPTION_DSCP_UNIFORM) ? inner & ~ECN_MASK : dscp() << 2;
+  return hasOption(OPTION_ECN_COMPATIBILITY) ? code : code | (inner & ECN_MASK);
+}
+
+/** The type of service of a packet with `inner` that came with `outer`, or the drop reason (RFC 6040 §4.2, figure 4). */
+export function serviceIn(inner: u32, outer: u32): i32 {
+  const code = (hasOption(OPTION_DSCP_UNIFORM) ? outer : inner) & ~ECN_MASK;
+  const before = inner & ECN_MASK;
+  const met = outer & ECN_MASK;
+  if (met === CE) return before === NOT_ECT ? DROP_ECN : <i32>(code | CE);
+  return <i32>(code | (before === ECT_0 && met === ECT_1 ? ECT_1 : before));
+}
+
+/** Whether no tunnel that does its work gives this combination. */
+export function isAnomaly(inner: u32, outer: u32): bool {
+  const met = outer & ECN_MASK;
+  if (met !== ECT_0 && met !== ECT_1) return false;
+  const before = inner & ECN_MASK;
+  return before === NOT_ECT || (before === ECT_1 && met === ECT_0) || (before === CE && met === ECT_1);
+}

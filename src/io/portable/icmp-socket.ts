@@ -1,0 +1,36 @@
+/** ICMP messages from the underlay, through the package raw-socket. */
+import { rawSocketError } from '../../capabilities.ts';
+import { type DeviceListeners, EventDevice } from './device.ts';
+import { loadRawSocket } from './load-raw-socket.ts';
+
+const IPPROTO_ICMP = 1;
+/** What routers quote need not be more (RFC 1812 §4.3.2.3). */
+const MAX_MESSAGE = 1500;
+
+export class RawIcmpSocket extends EventDevice {
+  readonly #socket: import('raw-socket').Socket;
+
+  static async open(listeners: DeviceListeners): Promise<RawIcmpSocket> {
+    const raw = await loadRawSocket();
+    try {
+      return new RawIcmpSocket(raw, listeners);
+    } catch (cause) {
+      throw rawSocketError(cause);
+    }
+  }
+
+  private constructor(raw: typeof import('raw-socket'), listeners: DeviceListeners) {
+    super(listeners);
+    this.#socket = raw.createSocket({ protocol: IPPROTO_ICMP, bufferSize: MAX_MESSAGE });
+    this.#socket.on('message', (packet) => this.receive(packet));
+    this.#socket.on('error', (error) => this.fail(error));
+  }
+
+  protected send(): boolean {
+    return false; // It only listens.
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}

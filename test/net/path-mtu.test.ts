@@ -1,0 +1,138 @@
+/** Large packets meet narrow paths: TCP streams complete, containers are told, and `tunnels` shows what each path takes. */
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
+import { startMesh } from './mesh.ts';
+import { missing, rawSocketMissing, skip } from './require.ts';
+
+const TCP = fileURLToPath(new URL('../uml/tcp.mjs', import.meta.url));
+const BYTES = 10_000_000;
+/** s */
+const TIMEOUT = '40';
+
+const noRawSocket = skip('path MTU, engine portable', rawSocketMissing());
+
+describe.skipIf(skip('path MTU', await missing('ping', 'tc')))('path MTU', () => {
+  let lab: Lab;
+  let mesh: Mesh;
+  beforeEach(async () => {
+    lab = await Lab.open();
+  });
+  afterEach(() => lab.close());
+
+  const vm = (i: number) => mesh.vms[i] as Vm;
+  const container = (i: number) => vm(i).containers[0] as Container;
+
+  /** Makes a router of the bridge between the VMs; each VM finds it by proxy ARP. */
+  async function routeUnderlay(): Promise<void> {
+    await lab.ip(undefined, [
+      'address add 192.168.66.6/32 dev lo',
+      ...mesh.vms.map(({ name }) => `link set port-${name} nomaster`),
+      ...mesh.vms.map(({ name, underlay }) => `route add ${underlay}/32 dev port-${name}`),
+    ]);
+    const ports = mesh.vms.map(({ name }) => `port-${name}`).join(' ');
+    const script = `for port in ${ports}; do for key in forwarding proxy_arp; do echo 1 >/proc/sys/net/ipv4/conf/$port/$key; done; echo 0 >/proc/sys/net/ipv4/neigh/$port/proxy_delay; done
+      echo 0 >/proc/sys/net/ipv4/icmp_ratelimit`;
+    await lab.must(undefined, ['sh', '-c', script]);
+    for (const { name } of mesh.vms) await lab.ip(name, ['neigh flush dev eth0']);
+  }
+
+  /** What the router lets through to either VM from now on. */
+  const narrow = (mtu: number) =>
+    lab.ip(
+      undefined,
+      mesh.vms.map(({ name, underlay }) => `route replace ${underlay}/32 dev port-${name} mtu ${mtu}`),
+    );
+
+  /** One TCP connection that carries BYTES both ways at once; `during` is done while it does. */
+  async function transfer(during: () => Promise<void> = async () => {}): Promise<void> {
+    const [a, b] = [container(0), container(1)];
+    const stdio = ['ignore', 'pipe', 'pipe'] as ['ignore', 'pipe', 'pipe'];
+    const run = (where: string, ...words: string[]) => {
+      const child = lab.start(where, ['timeout', TIMEOUT, process.execPath, TCP, ...words, b.address, String(BYTES)], {
+        stdio,
+      });
+      let text = '';
+      child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+      });
+      const done = once(child, 'close').then(() => (text === '' ? null : JSON.parse(text)));
+      return { child, done };
+    };
+    const server = run(b.name, 'listen');
+    if (server.child.stderr) await once(server.child.stderr, 'data');
+    const client = run(a.name, 'connect');
+    await during();
+    const [sent, got] = await Promise.all([client.done, server.done]);
+    expect(sent?.sent.bytes).toBe(BYTES);
+    expect(got?.received).toEqual(sent?.sent);
+    expect(sent?.received).toEqual(got?.sent);
+  }
+
+  const mtuOfTunnel = async (from: number) => (await mesh.tunnels(vm(from)))[0]?.mtu;
+
+  const kinds: { name: string; flags: string[]; overhead: number; overlay?: string; skipped?: boolean }[] = [
+    { name: 'gre', flags: [], overhead: 24 },
+    { name: 'gre, cut by the core', flags: ['--gre-segmentation', 'core'], overhead: 24 },
+    { name: 'gre, core typescript', flags: ['--core', 'typescript'], overhead: 24 },
+    { name: 'gre with key and checksum', flags: ['--key', '7', '--gre-checksum', 'on'], overhead: 32 },
+    { name: 'gre with sequence numbers', flags: ['--gre-sequence', 'on'], overhead: 28 },
+    { name: 'gre-udp', flags: ['--encapsulation', 'gre-udp'], overhead: 32 },
+    { name: 'gre, overlay 240.0.0.0/4', flags: [], overhead: 24, overlay: '240.0.0.0/4' },
+    {
+      name: 'gre-udp, overlay 240.0.0.0/4',
+      flags: ['--encapsulation', 'gre-udp'],
+      overhead: 32,
+      overlay: '240.0.0.0/4',
+    },
+    { name: 'gre, engine portable', flags: ['--engine', 'portable'], overhead: 24, skipped: noRawSocket },
+    {
+      name: 'gre-udp, engine portable',
+      flags: ['--engine', 'portable', '--encapsulation', 'gre-udp'],
+      overhead: 32,
+      skipped: noRawSocket,
+    },
+  ];
+
+  describe.each(kinds)('$name', ({ flags, overhead, overlay = '10.0.0.0/8', skipped = false }) => {
+    test.skipIf(skipped).each([1500, 1400])('M1 a stream completes over an underlay with MTU %i', async (mtu) => {
+      mesh = await startMesh(lab, flags, { overlay, mtu });
+      expect((await mesh.status(vm(0))).mtu).toBe(mtu - overhead);
+      await transfer();
+      expect(await mtuOfTunnel(0)).toBe(mtu - overhead);
+    });
+
+    test.skipIf(skipped)('M2, M6 a stream completes through a router with MTU 1300', async () => {
+      mesh = await startMesh(lab, flags, { overlay });
+      await routeUnderlay();
+      await narrow(1300);
+      await transfer();
+      expect([await mtuOfTunnel(0), await mtuOfTunnel(1)]).toEqual([1300 - overhead, 1300 - overhead]);
+      const { replies, icmp } = await mesh.status(vm(0));
+      expect(replies.sent).toBeGreaterThan(0);
+      expect(icmp.packets).toBeGreaterThan(0);
+    });
+
+    test.skipIf(skipped)('M6 a stream completes through a path that becomes narrower under it', async () => {
+      mesh = await startMesh(lab, flags, { overlay });
+      await routeUnderlay();
+      // Slow enough for the change to come in between.
+      for (const { name } of mesh.vms) {
+        const rate = `qdisc add dev port-${name} root tbf rate 60mbit burst 64kb latency 100ms`;
+        await lab.must(undefined, ['tc', ...rate.split(' ')]);
+      }
+      await transfer(async () => {
+        await sleep(500);
+        const { bytes } = (await mesh.status(vm(0))).outbound;
+        expect(await mtuOfTunnel(0)).toBe(1500 - overhead);
+        await narrow(1280);
+        expect(bytes).toBeGreaterThan(0);
+        expect(bytes).toBeLessThan(BYTES);
+      });
+      expect([await mtuOfTunnel(0), await mtuOfTunnel(1)]).toEqual([1280 - overhead, 1280 - overhead]);
+    });
+  });
+});

@@ -1,0 +1,93 @@
+/** A million packets that claim to be what they are not, and loops made on purpose: nothing is delivered, nothing is emitted, nothing goes round. */
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
+import { startMesh } from './mesh.ts';
+import { missing, skip } from './require.ts';
+
+const FLOOD = fileURLToPath(new URL('flood.mjs', import.meta.url));
+const COUNT = 1_000_000;
+const SEED = 20200510;
+
+describe.skipIf(skip('spoof', await missing('ping')))('spoof', () => {
+  let lab: Lab;
+  let mesh: Mesh;
+  beforeAll(async () => {
+    lab = await Lab.open();
+    mesh = await startMesh(lab, []);
+    // The attacker: the bridge's own port on the underlay, which is no VM. The kernel's own filters are out of its way.
+    const [address] = JSON.parse(await lab.must(victim().name, ['ip', '-j', 'link', 'show', 'eth0']));
+    await lab.ip(undefined, [
+      'address add 192.168.66.6/16 dev underlay',
+      `neigh replace ${victim().underlay} lladdr ${address.address} dev underlay nud permanent`,
+    ]);
+    const quiet = `for f in all eth0; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done
+      [ ! -e /proc/net/if_inet6 ] || echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6`;
+    for (const { name } of [victim(), container(0)]) await lab.must(name, ['sh', '-c', quiet]);
+  });
+  afterAll(() => lab?.close());
+
+  const victim = () => mesh.vms[0] as Vm;
+  const container = (i: number) => mesh.vms[i]?.containers[0] as Container;
+  const counter = async (where: string, device: string, name: string) =>
+    Number(await lab.must(where, ['cat', `/sys/class/net/${device}/statistics/${name}`]));
+  const ping = async (to: string, count: number) =>
+    (await lab.run(container(1).name, ['ping', '-n', '-c', String(count), '-i', '0.02', '-W', '1', to])).stdout;
+  const received = async () => (await mesh.status(victim())).outbound.received;
+
+  test(`S1, S2, S3, S4, S7, G9 ${COUNT.toLocaleString('en')} spoofed packets: none delivered, none emitted`, {
+    timeout: 300_000,
+  }, async () => {
+    const traffic = () =>
+      Promise.all([
+        counter(victim().name, 'eth0', 'tx_packets'),
+        counter(victim().name, 'inlay0', 'rx_packets'),
+        counter(victim().name, 'inlay0', 'tx_packets'),
+        counter(container(0).name, 'eth0', 'rx_packets'),
+      ]);
+    const before = await mesh.status(victim());
+    const trafficBefore = await traffic();
+    const words = [
+      process.execPath,
+      FLOOD,
+      victim().underlay,
+      `${victim().runDir}/control.sock`,
+      String(COUNT),
+      String(SEED),
+    ];
+    const expected: Record<string, number> = JSON.parse(await lab.must(undefined, words));
+    expect(Object.values(expected).reduce((a, b) => a + b, 0)).toBe(COUNT);
+    const { inbound, tunnels, outbound } = await mesh.status(victim());
+    expect(inbound).toEqual({ ...before.inbound, received: before.inbound.received + COUNT, drops: expected });
+    expect({ tunnels, outbound }).toEqual({ tunnels: before.tunnels, outbound: before.outbound });
+    expect(await traffic()).toEqual(trafficBefore);
+  });
+
+  test('the mesh works afterwards', async () => {
+    expect(await ping(container(0).address, 3)).toContain('3 received');
+  });
+
+  test('G9 a route that leads packets for nobody in our slice back to us: each is dropped at once', async () => {
+    await lab.ip(victim().name, [`route del unreachable ${victim().slice}`]);
+    const before = await received();
+    expect(await ping('10.16.32.77', 5)).toContain('0 received');
+    const { outbound } = await mesh.status(victim());
+    expect(outbound.drops).toEqual({ 'foreign-source': 5 });
+    // The kernel would redirect the sender to a better way, up to once a packet.
+    expect(outbound.received - before).toBeLessThanOrEqual(10);
+    await lab.ip(victim().name, [`route add unreachable ${victim().slice} proto 73`]);
+  });
+
+  test('S6, G9 a route that leads the underlay into the overlay: what we send comes back once, and is dropped', async () => {
+    const before = (await mesh.status(victim())).outbound.drops['foreign-source'] ?? 0;
+    await lab.ip(victim().name, ['route add 192.168.16.33/32 dev inlay0']);
+    expect(await ping(container(0).address, 5)).toContain('0 received'); // Their requests arrive, our answers do not get out.
+    const dropped = ((await mesh.status(victim())).outbound.drops['foreign-source'] ?? 0) - before;
+    expect(dropped).toBeGreaterThanOrEqual(5);
+    // A few are the kernel's own, such as ICMP.
+    expect(dropped).toBeLessThan(20);
+    await lab.ip(victim().name, ['route del 192.168.16.33/32 dev inlay0']);
+    expect(await ping(container(0).address, 3)).toContain('3 received');
+  });
+});

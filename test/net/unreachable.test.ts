@@ -1,0 +1,97 @@
+/** Who sends to nobody gets an answer: no such index, no such VM, a VM without a daemon; and the tunnel says what is wrong until the VM speaks again. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
+import { startMesh } from './mesh.ts';
+import { missing, rawSocketMissing, skip } from './require.ts';
+
+const noRawSocket = skip('unreachable, engine portable', rawSocketMissing());
+const NOBODY = '192.168.16.99';
+
+describe.skipIf(skip('unreachable', await missing('ping')))('unreachable', () => {
+  describe.each([
+    { name: 'gre', flags: [], code: 'protocol unreachable', skipped: false },
+    { name: 'gre-udp', flags: ['--encapsulation', 'gre-udp'], code: 'port unreachable', skipped: false },
+    { name: 'gre, core typescript', flags: ['--core', 'typescript'], code: 'protocol unreachable', skipped: false },
+    {
+      name: 'gre, engine portable',
+      flags: ['--engine', 'portable'],
+      code: 'protocol unreachable',
+      skipped: noRawSocket,
+    },
+    {
+      name: 'gre-udp, engine portable',
+      flags: ['--engine', 'portable', '--encapsulation', 'gre-udp'],
+      code: 'port unreachable',
+      skipped: noRawSocket,
+    },
+  ])('$name', ({ flags, code, skipped }) => {
+    let lab: Lab;
+    let mesh: Mesh;
+    beforeAll(async () => {
+      if (skipped) return;
+      lab = await Lab.open();
+      mesh = await startMesh(lab, flags);
+    });
+    afterAll(() => lab?.close());
+
+    const vm = (i: number) => mesh.vms[i] as Vm;
+    const container = (i: number) => vm(i).containers[0] as Container;
+    const ping = async (to: string, count = 1, from = container(0).name) =>
+      (await lab.run(from, ['ping', '-n', '-c', String(count), '-i', '0.3', '-W', '1', to])).stdout;
+    const tunnelTo = async (underlay: string) => (await mesh.tunnels(vm(0))).find((tunnel) => tunnel.vm === underlay);
+
+    test.skipIf(skipped).each([
+      ['the all-ones address of a slice', '10.16.33.255', 'From 10.16.32.1 '],
+      ['a slice itself', '10.16.33.0', 'From 10.16.32.1 '],
+      // Those two are the kernel's: it has a route that says so. Its own address towards the container is what it finds.
+      ["nobody in one's own slice", '10.16.32.77', ''],
+      ["nobody in another's slice", '10.16.33.77', 'From 10.16.33.1 '],
+    ])('I5 %s: host unreachable', async (_, to, from) => {
+      const answer = await ping(to);
+      expect(answer).toContain(`${from}icmp_seq=1 Destination Host Unreachable`);
+      expect(answer).toContain('0 received');
+    });
+
+    test.skipIf(skipped)('I1 a container does not get an answer to multicast', async () => {
+      const before = (await mesh.status(vm(0))).replies;
+      expect(await ping('224.1.2.3')).not.toContain('Unreachable');
+      expect((await mesh.status(vm(0))).replies).toEqual(before);
+    });
+
+    test.skipIf(skipped)('I5 a VM that does not exist: the tunnel says so, and the container is told', async () => {
+      const [first, second] = NOBODY.split('.').slice(2);
+      let answers = '';
+      // The kernel asks for the neighbour three times before it gives up.
+      await expect
+        .poll(
+          async () => {
+            answers += await ping(`10.${first}.${second}.7`, 3);
+            return answers;
+          },
+          { timeout: 30_000 },
+        )
+        .toContain('From 10.16.32.1 icmp_seq=1 Destination Host Unreachable');
+      expect(await tunnelTo(NOBODY)).toMatchObject({ unreachable: 'host unreachable' });
+      expect(await mesh.log(vm(0))).toContain('"vm":"192.168.16.99","mtu":');
+      expect(await mesh.log(vm(0))).toContain('"why":"host unreachable","msg":"VM unreachable"');
+    });
+
+    test.skipIf(skipped)('I5 a VM whose daemon is gone, and is back again', async () => {
+      const { pid } = await mesh.status(vm(1));
+      expect(await ping(container(1).address)).toContain('1 received');
+      expect(await tunnelTo(vm(1).underlay)).not.toHaveProperty('unreachable');
+
+      await lab.must(undefined, ['kill', String(pid)]);
+      await expect.poll(() => mesh.status(vm(1)).catch(() => 'gone'), { timeout: 20_000 }).toBe('gone');
+      await expect
+        .poll(() => ping(container(1).address, 3), { timeout: 20_000 })
+        .toContain('Destination Host Unreachable');
+      expect(await tunnelTo(vm(1).underlay)).toMatchObject({ unreachable: code });
+
+      await mesh.startDaemon(vm(1));
+      expect(await ping(container(1).address, 3)).toContain('3 received');
+      expect(await tunnelTo(vm(1).underlay)).not.toHaveProperty('unreachable');
+    });
+  });
+});
