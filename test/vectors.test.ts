@@ -1,44 +1,8 @@
 /** Golden packets, made by an implementation that is not ours (test/vectors/make.py), through both twins. */
-import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { parseAddress, parsePrefix } from '../src/address.ts';
-import { type CoreConfig, type Direction, type PacketCore, verdictName } from '../src/core/index.ts';
+import { type PacketCore, verdictName } from '../src/core/index.ts';
 import { cores, hex, messages, networkOrder } from './core.ts';
-
-interface Vector {
-  name: string;
-  source: string;
-  direction: Direction;
-  input: string;
-  verdict: string;
-  output?: string;
-  peer?: string;
-}
-
-interface VectorFile {
-  config: { local: string; key?: number; mappings: { overlay: string; underlay: string }[] };
-  vectors: Vector[];
-}
-
-const folder = new URL('./vectors/', import.meta.url);
-const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
-
-function configOf({ local, key, mappings }: VectorFile['config']): CoreConfig {
-  return {
-    local: Number(parseAddress(local)?.bits),
-    key,
-    mappings: mappings.map((m) => {
-      const [overlay, underlay] = [parsePrefix(m.overlay), parsePrefix(m.underlay)];
-      if (!overlay || !underlay) throw new Error(`bad mapping ${JSON.stringify(m)}`);
-      return {
-        overlay: Number(overlay.bits),
-        overlayLength: overlay.length,
-        underlay: Number(underlay.bits),
-        underlayLength: underlay.length,
-      };
-    }),
-  };
-}
+import { address, coreConfig, type Vector, vectorFiles } from './golden.ts';
 
 function run(core: PacketCore, { direction, input }: Vector) {
   const packet = Buffer.from(input, 'hex');
@@ -54,18 +18,17 @@ function run(core: PacketCore, { direction, input }: Vector) {
 }
 
 describe.each(cores)('$name', ({ make }) => {
-  describe.each(files)('%s', (file) => {
-    const { config, vectors } = JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as VectorFile;
+  describe.each(vectorFiles)('$file', ({ config, vectors }) => {
     test.each(vectors)('$direction: $name ($source)', (vector) => {
       const core = make();
       core.attach({});
-      core.configure(configOf(config));
+      core.configure(coreConfig(config));
       const got = run(core, vector);
       expect(got).toMatchObject({ handled: 1, verdict: vector.verdict });
       const counters = core.counters(vector.direction);
       const drops = counters.drops.reduce((sum, n) => sum + n, 0);
       if (vector.verdict === 'forward') {
-        const peer = Number(parseAddress(vector.peer as string)?.bits);
+        const peer = Number(address(vector.peer as string).bits);
         expect(got.messages.map((message) => hex(message.bytes))).toEqual([vector.output]);
         expect(got.messages[0]).toMatchObject({ port: 0, cargo: { packets: 1, bytes: counters.bytes } });
         if (vector.direction === 'outbound') expect(got.messages[0]?.peer).toBe(peer);
@@ -82,7 +45,7 @@ describe.each(cores)('$name', ({ make }) => {
       'every truncation of $direction: $name is dropped',
       (vector) => {
         const core = make();
-        core.configure(configOf(config));
+        core.configure(coreConfig(config));
         const whole = Buffer.from(vector.input, 'hex');
         const inner = Buffer.from(vector.output as string, 'hex');
         // Bytes behind the stated total length may go.

@@ -1,5 +1,4 @@
 /** What travels on the underlay, as an independent decoder (tshark) sees it. */
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, openSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -8,6 +7,7 @@ import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh } from '../../src/demo/mesh.ts';
 import { startMesh } from './mesh.ts';
 import { missing, skip } from './require.ts';
+import { decode } from './tshark.ts';
 
 const FIELDS = [
   ...[
@@ -87,7 +87,7 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
       // The capture begins some time after its start: ping until it has what it wants.
       while (!captured) await lab.run(from.name, ['ping', '-n', '-c', '1', '-W', '1', '-s', '100', to.address]);
       // The capture may have begun between a request and its reply.
-      const packets = decode(file);
+      const packets = decodeBoth(file);
       const [request, reply] =
         last(packets[0])['icmp.type'] === '8' ? packets : (packets.toReversed() as [Fields, Fields]);
       const outer = {
@@ -106,7 +106,7 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
       };
       expect(first(request)).toMatchObject({ ...outer, ...flat, 'ip.src': from.vm.underlay, 'ip.dst': to.vm.underlay });
       expect(first(reply)).toMatchObject({ ...outer, ...flat, 'ip.src': to.vm.underlay, 'ip.dst': from.vm.underlay });
-      for (const packet of [request, reply]) {
+      for (const packet of [request, reply].map(last)) {
         expect(packet).toMatchObject({
           'gre.flags_and_version': flagsAndVersion,
           'gre.proto': '0x0800',
@@ -133,35 +133,16 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
   });
 });
 
-type Fields = Record<string, string>;
+type Fields = Record<string, string[]>;
 
-/** The fields of each packet; those of both IPv4 headers stand in one text, separated by commas. */
-function decode(file: string): [Fields, Fields] {
-  const words = [
-    '-r',
-    file,
-    '-o',
-    'ip.check_checksum:TRUE',
-    '-d',
-    'udp.port==4754,gre',
-    '-T',
-    'fields',
-    ...FIELDS.flatMap((name) => ['-e', name]),
-  ];
-  const lines = execFileSync('tshark', words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
-    .trimEnd()
-    .split('\n');
-  // Newer versions print flags as True and False, older ones as 1 and 0.
-  const plain = (value: string) => value.replaceAll('True', '1').replaceAll('False', '0');
-  const packets = lines.map(
-    (line) => Object.fromEntries(line.split('\t').map((value, i) => [FIELDS[i], plain(value)])) as Fields,
-  );
+function decodeBoth(file: string): [Fields, Fields] {
+  const packets = decode(file, FIELDS);
   if (packets.length !== 2) throw new Error(`captured ${packets.length} packets`);
   return packets as [Fields, Fields];
 }
 
 const pick = (packet: Fields, index: number) =>
-  Object.fromEntries(Object.entries(packet).map(([name, value]) => [name, value.split(',').at(index) ?? '']));
+  Object.fromEntries(Object.entries(packet).map(([name, values]) => [name, values.at(index) ?? '']));
 /** The outer header's fields, and the inner's. */
 const first = (packet: Fields) => pick(packet, 0);
 const last = (packet: Fields) => pick(packet, -1);

@@ -1,0 +1,47 @@
+/** The golden packets of test/vectors, made by an implementation that is not ours (test/vectors/make.py). */
+import { readdirSync, readFileSync } from 'node:fs';
+import { type Address, type Prefix, parseAddress, parsePrefix } from '../src/address.ts';
+import type { CoreConfig, Direction } from '../src/core/index.ts';
+
+export interface Vector {
+  name: string;
+  source: string;
+  direction: Direction;
+  input: string;
+  verdict: string;
+  /** Of forwarded packets: what they become, and the other VM. */
+  output?: string;
+  peer?: string;
+}
+
+interface VectorFile {
+  file: string;
+  config: { local: string; key?: number; mappings: { overlay: string; underlay: string }[] };
+  vectors: Vector[];
+}
+
+const folder = new URL('./vectors/', import.meta.url);
+
+export const vectorFiles: VectorFile[] = readdirSync(folder)
+  .filter((name) => name.endsWith('.json'))
+  .map((file) => ({ file, ...JSON.parse(readFileSync(new URL(file, folder), 'utf8')) }));
+
+export const address = (text: string) => parseAddress(text) as Address;
+export const prefix = (text: string) => parsePrefix(text) as Prefix;
+
+/** The same for a core. */
+export function coreConfig({ local, key, mappings }: VectorFile['config']): CoreConfig {
+  return {
+    local: Number(address(local).bits),
+    key,
+    mappings: mappings.map((mapping) => {
+      const [overlay, underlay] = [prefix(mapping.overlay), prefix(mapping.underlay)];
+      return {
+        overlay: Number(overlay.bits),
+        overlayLength: overlay.length,
+        underlay: Number(underlay.bits),
+        underlayLength: underlay.length,
+      };
+    }),
+  };
+}
