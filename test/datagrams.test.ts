@@ -27,7 +27,7 @@ describe.each(cores)('$name', ({ make }) => {
     }
   });
 
-  test('the peer is checked as an outer source is', () => {
+  test('S1, S4 the peer is checked as an outer source is', () => {
     const core = coreOf(make, { local: B });
     for (const [peer, verdict] of [
       [A, abi.FORWARD],
@@ -42,7 +42,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect(core.counters('inbound')).toMatchObject({ received: 10, forwarded: 2 });
   });
 
-  test('a peer of 0 is nobody, even where the underlay prefix has it', () => {
+  test('S4 a peer of 0 is nobody, even where the underlay prefix has it', () => {
     const core = coreOf(make, { local: B });
     const [mapping] = config.mappings as [(typeof config.mappings)[number]];
     core.configure({ local: 0x1021, mappings: [{ ...mapping, underlay: 0 }] });

@@ -330,7 +330,7 @@ const runs = Number(process.env['INLAY_FUZZ_RUNS'] ?? 500);
 test.each([
   ['wasm', 'typescript'],
   ['wasm, scalar', 'typescript'],
-])('%s and %s leave the same memory', { timeout: 600_000 }, (left, right) => {
+])('R2 %s and %s leave the same memory', { timeout: 600_000 }, (left, right) => {
   const made = [left, right].map((name) => cores.find((c) => c.name === name)?.make() as PacketCore);
   const [a, b] = made as [PacketCore, PacketCore];
   /** What the property has met, so that it is about something. */

@@ -5,6 +5,8 @@ import type { CoreConfig, Direction } from '../src/core/index.ts';
 
 export interface Vector {
   name: string;
+  /** What it shows of test/conformance/items.json. */
+  item?: string;
   source: string;
   direction: Direction;
   input: string;
@@ -25,6 +27,10 @@ const folder = new URL('./vectors/', import.meta.url);
 export const vectorFiles: VectorFile[] = readdirSync(folder)
   .filter((name) => name.endsWith('.json'))
   .map((file) => ({ file, ...JSON.parse(readFileSync(new URL(file, folder), 'utf8')) }));
+
+/** Of the vector's tests: what it shows stands first. */
+export const titleOf = ({ item, direction, name }: Vector, says = '') =>
+  `${item === undefined ? '' : `${item} `}${says}${direction}: ${name}`;
 
 export const address = (text: string) => parseAddress(text) as Address;
 export const prefix = (text: string) => parsePrefix(text) as Prefix;

@@ -152,7 +152,7 @@ describe.skipIf(skip('tshark', missingCommands('tshark')))('tshark', () => {
     });
 
     test.each(forwarded.filter(({ direction }) => direction === 'outbound'))(
-      'outer headers and the inner packet: outbound: $name',
+      'G1, O1 outer headers and the inner packet: outbound: $name',
       ({ input, output, peer }) => {
         const [inner, sent] = [header(read(input), 0), read(output)];
         expect(header(sent, 1)).toEqual(inner);

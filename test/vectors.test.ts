@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { type PacketCore, verdictName } from '../src/core/index.ts';
 import { cores, hex, messages, networkOrder } from './core.ts';
-import { address, coreConfig, type Vector, vectorFiles } from './golden.ts';
+import { address, coreConfig, titleOf, type Vector, vectorFiles } from './golden.ts';
 
 function run(core: PacketCore, { direction, input }: Vector) {
   const packet = Buffer.from(input, 'hex');
@@ -19,7 +19,7 @@ function run(core: PacketCore, { direction, input }: Vector) {
 
 describe.each(cores)('$name', ({ make }) => {
   describe.each(vectorFiles)('$file', ({ config, vectors }) => {
-    test.each(vectors)('$direction: $name ($source)', (vector) => {
+    test.each(vectors.map((vector) => [titleOf(vector), vector] as const))('%s', (_, vector) => {
       const core = make();
       core.attach({});
       core.configure(coreConfig(config));
@@ -42,7 +42,7 @@ describe.each(cores)('$name', ({ make }) => {
     });
 
     test.each(vectors.filter((v) => v.verdict === 'forward' && v.input.length < 2000))(
-      'every truncation of $direction: $name is dropped',
+      'G6, R1 every truncation of $direction: $name is dropped',
       (vector) => {
         const core = make();
         core.configure(coreConfig(config));

@@ -109,7 +109,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect(send(core, [wire.superFrame(long(), 2499)]).map(({ whole }) => whole)).toEqual([true]);
   });
 
-  test('the TTL is one more, for the kernel takes one; 255 stays', () => {
+  test('O1 the TTL is one more, for the kernel takes one; 255 stays', () => {
     for (const [ttl, expected] of [
       [1, 2],
       [254, 255],

@@ -189,7 +189,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
     expect(await ended).toBe(0);
   });
 
-  test('the MTU is that of the device which the underlay is reached by', async () => {
+  test('M1 the MTU is that of the device which the underlay is reached by', async () => {
     await lab.ip(undefined, ['netns add c', 'link add eth0 mtu 1400 netns c type veth peer name port-c']);
     await lab.ip('c', [
       'link set lo up',
@@ -203,7 +203,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
     expect(await ended).toBe(0);
   });
 
-  test('an address of our slice that no container has is unreachable, not a loop', async () => {
+  test('G9 an address of our slice that no container has is unreachable, not a loop', async () => {
     const { pid, ended } = await up('a');
     const { stdout } = await lab.run('a', ['ping', '-n', '-c', '1', '-W', '1', '10.16.32.77']);
     expect(stdout).not.toMatch(/1 received/);

@@ -30,7 +30,7 @@ const FIELDS = [
     'gre.key',
     'udp.srcport',
     'udp.dstport',
-    'udp.checksum.status',
+    'udp.checksum',
     'icmp.type',
     'icmp.checksum.status',
   ],
@@ -69,7 +69,7 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
     });
     afterAll(() => lab?.close());
 
-    test('tshark decodes the GRE that was meant', async () => {
+    test('G1, O1, U1, U2, U3 tshark decodes the GRE that was meant', async () => {
       const [from, to] = mesh.containers as [Container, Container];
       const file = path.join(folder, `${flags.join('')}.pcap`);
       const capture = lab.start(
@@ -113,6 +113,8 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
           'gre.key': key,
         });
         expect(packet).toMatchObject({ 'icmp.checksum.status': '1', 'udp.dstport': port });
+        // None would be zero. This one is made by whoever carries the packet away from here: what it is says nothing.
+        if (port !== '') expect(packet['udp.checksum']).not.toBe('0x0000');
         // The dynamic range, but for the one port that Azure drops.
         if (port !== '') expect(Number(packet['udp.srcport'])).toBeGreaterThanOrEqual(49152);
         expect(packet['udp.srcport']).not.toBe('65330');

@@ -127,7 +127,7 @@ describe.skipIf(skip('kernel GRE', needed))('kernel GRE', () => {
 
       test('drops nothing', () => expect(daemon().drops).toEqual({}));
 
-      test(`nothing passes with key ${otherKey ?? 'none'}, and the drops are counted as gre-key`, () => {
+      test(`G7 nothing passes with key ${otherKey ?? 'none'}, and the drops are counted as gre-key`, () => {
         const { pings, drops } = daemon().lost;
         expect(pings.map(({ sent, received }) => ({ sent, received }))).toEqual([
           { sent: 5, received: 0 },

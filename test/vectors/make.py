@@ -2,6 +2,7 @@
 """Writes the golden vectors with scapy, an implementation that is not ours: python3 test/vectors/make.py (Debian: python3-scapy).
 
 A vector is input bytes, a direction and the verdict; forwarded packets also have output bytes and the peer (the remote VM).
+`item` is what of test/conformance/items.json it shows.
 The VM is 192.168.16.32, the mesh 10.0.0.0/8 over 192.168.0.0/16 unless the file's config says otherwise.
 """
 import json, pathlib
@@ -44,8 +45,8 @@ def fix_checksum(packet, header=20):
     return bytes(b)
 
 
-def vector(name, source, direction, packet, verdict='forward', output=None, peer=None):
-    v = {'name': name, 'source': source, 'direction': direction, 'input': bytes(packet).hex(), 'verdict': verdict}
+def vector(name, source, direction, packet, verdict='forward', item=None, output=None, peer=None):
+    v = {'name': name, **({} if item is None else {'item': item}), 'source': source, 'direction': direction, 'input': bytes(packet).hex(), 'verdict': verdict}
     if output is not None:
         v['output'], v['peer'] = bytes(output).hex(), peer
     return v
@@ -69,31 +70,31 @@ tcp = IP(src=OURS, dst=THEIRS, id=1) / TCP(sport=40000, dport=80, flags='PA', se
 options = IP(src=OURS, dst=THEIRS, id=2, options=[b'\x94\x04\x00\x00']) / UDP(sport=1, dport=2) / Raw(b'abc')
 fragment = IP(src=OURS, dst=THEIRS, id=3, frag=185, flags='MF') / Raw(b'f' * 64)
 write('outbound', CONFIG, [
-    outbound('echo request', 'RFC 2784 2', p, output=outer(p), peer=REMOTE),
-    outbound('tcp, odd length', 'RFC 2784 2', tcp, output=outer(tcp), peer=REMOTE),
-    outbound('ip options', 'RFC 791 3.1', options, output=outer(options), peer=REMOTE),
-    outbound('fragment other than the first passes', 'RFC 7588 3', fragment, output=outer(fragment), peer=REMOTE),
-    outbound('header only', 'RFC 791 3.1', IP(src=OURS, dst=THEIRS, proto=59), output=outer(IP(src=OURS, dst=THEIRS, proto=59)), peer=REMOTE),
-    outbound('bytes behind the total length do not travel', 'RFC 791 3.1', bytes(p) + b'\xff' * 9, output=outer(p), peer=REMOTE),
+    outbound('echo request', 'RFC 2784 2', p, item='G1, O1', output=outer(p), peer=REMOTE),
+    outbound('tcp, odd length', 'RFC 2784 2', tcp, item='G1', output=outer(tcp), peer=REMOTE),
+    outbound('ip options', 'RFC 791 3.1', options, item='G1', output=outer(options), peer=REMOTE),
+    outbound('fragment other than the first passes', 'RFC 7588 3', fragment, item='M5', output=outer(fragment), peer=REMOTE),
+    outbound('header only', 'RFC 791 3.1', IP(src=OURS, dst=THEIRS, proto=59), item='R1', output=outer(IP(src=OURS, dst=THEIRS, proto=59)), peer=REMOTE),
+    outbound('bytes behind the total length do not travel', 'RFC 791 3.1', bytes(p) + b'\xff' * 9, item='R1', output=outer(p), peer=REMOTE),
     outbound('to a VM itself', 'index 1', ping(dst='10.16.33.1'), output=outer(ping(dst='10.16.33.1')), peer=REMOTE),
     outbound('from the VM itself', 'index 1', ping(src='10.16.32.1'), output=outer(ping(src='10.16.32.1')), peer=REMOTE),
-    outbound('empty', 'robustness', b'', 'truncated'),
-    outbound('19 bytes', 'RFC 791 3.1', bytes(p)[:19], 'truncated'),
-    outbound('shorter than its total length', 'RFC 791 3.1', bytes(p)[:-1], 'truncated'),
-    outbound('ipv6', 'RFC 8200 3', edit(p, 0, b'\x65'), 'not-ipv4'),
-    outbound('header length 16', 'RFC 791 3.1', edit(p, 0, b'\x44'), 'bad-header-length'),
-    outbound('total length below header length', 'RFC 791 3.1', fix_checksum(edit(p, 2, b'\x00\x13')), 'bad-total-length'),
-    outbound('total length zero', 'RFC 791 3.1', fix_checksum(edit(p, 2, b'\x00\x00')), 'bad-total-length'),
-    outbound('header checksum', 'RFC 1812 5.2.2', edit(p, 10, b'\xde\xad'), 'bad-header-checksum'),
-    outbound("another VM's source", 'RFC 5969 12', ping(src='10.16.31.91'), 'foreign-source'),
-    outbound('underlay source', 'RFC 5969 12', ping(src=LOCAL), 'foreign-source'),
-    outbound('our slice itself as source', 'index 0', ping(src='10.16.32.0'), 'foreign-source'),
-    outbound('our all-ones address as source', 'index all ones', ping(src='10.16.32.255'), 'foreign-source'),
-    outbound('loopback source', 'RFC 1122 3.2.1.3', ping(src='127.0.0.1'), 'foreign-source'),
+    outbound('empty', 'robustness', b'', 'truncated', item='R1'),
+    outbound('19 bytes', 'RFC 791 3.1', bytes(p)[:19], 'truncated', item='R1'),
+    outbound('shorter than its total length', 'RFC 791 3.1', bytes(p)[:-1], 'truncated', item='R1'),
+    outbound('ipv6', 'RFC 8200 3', edit(p, 0, b'\x65'), 'not-ipv4', item='R1'),
+    outbound('header length 16', 'RFC 791 3.1', edit(p, 0, b'\x44'), 'bad-header-length', item='R1'),
+    outbound('total length below header length', 'RFC 791 3.1', fix_checksum(edit(p, 2, b'\x00\x13')), 'bad-total-length', item='R1'),
+    outbound('total length zero', 'RFC 791 3.1', fix_checksum(edit(p, 2, b'\x00\x00')), 'bad-total-length', item='R1'),
+    outbound('header checksum', 'RFC 1812 5.2.2', edit(p, 10, b'\xde\xad'), 'bad-header-checksum', item='R1'),
+    outbound("another VM's source", 'RFC 5969 12', ping(src='10.16.31.91'), 'foreign-source', item='S5'),
+    outbound('underlay source', 'RFC 5969 12', ping(src=LOCAL), 'foreign-source', item='S5'),
+    outbound('our slice itself as source', 'index 0', ping(src='10.16.32.0'), 'foreign-source', item='S5'),
+    outbound('our all-ones address as source', 'index all ones', ping(src='10.16.32.255'), 'foreign-source', item='S5'),
+    outbound('loopback source', 'RFC 1122 3.2.1.3', ping(src='127.0.0.1'), 'foreign-source', item='S5, S7'),
     outbound('destination outside the overlay', 'RFC 5969 8', ping(dst='172.16.0.1'), 'no-mapping'),
-    outbound('multicast destination', 'RFC 1122 3.2.1.3', ping(dst='224.0.0.1'), 'no-mapping'),
-    outbound('limited broadcast', 'RFC 1122 3.2.1.3', ping(dst='255.255.255.255'), 'no-mapping'),
-    outbound('our own slice', 'no loops', ping(dst='10.16.32.92'), 'own-slice'),
+    outbound('multicast destination', 'RFC 1122 3.2.1.3', ping(dst='224.0.0.1'), 'no-mapping', item='S7'),
+    outbound('limited broadcast', 'RFC 1122 3.2.1.3', ping(dst='255.255.255.255'), 'no-mapping', item='S7'),
+    outbound('our own slice', 'no loops', ping(dst='10.16.32.92'), 'own-slice', item='G9'),
     outbound('a slice itself', 'index 0', ping(dst='10.16.33.0'), 'reserved-address'),
     outbound('all-ones address', 'index all ones', ping(dst='10.16.33.255'), 'reserved-address'),
 ])
@@ -101,66 +102,66 @@ write('outbound', CONFIG, [
 q = ping(THEIRS, OURS)
 g = gre_in(q)
 write('inbound', CONFIG, [
-    inbound('echo request', 'RFC 2784 2', g, output=q, peer=REMOTE),
-    inbound('checksum present', 'RFC 2784 2.5', gre_in(q, chksum_present=1), output=q, peer=REMOTE),
-    inbound('checksum present, odd length', 'RFC 2784 2.5', gre_in(ping(THEIRS, OURS, 55), chksum_present=1), output=ping(THEIRS, OURS, 55), peer=REMOTE),
-    inbound('sequence number present', 'RFC 2890 2.2', gre_in(q, seqnum_present=1, sequence_number=5), output=q, peer=REMOTE),
-    inbound('checksum and sequence number', 'RFC 2890 2', gre_in(q, chksum_present=1, seqnum_present=1, sequence_number=5), output=q, peer=REMOTE),
-    inbound('reserved bits 6 to 12 are ignored', 'RFC 2784 2.3', edit(g, 20, b'\x03\xf8'), output=q, peer=REMOTE),
+    inbound('echo request', 'RFC 2784 2', g, item='G6', output=q, peer=REMOTE),
+    inbound('checksum present', 'RFC 2784 2.5', gre_in(q, chksum_present=1), item='G4, G6', output=q, peer=REMOTE),
+    inbound('checksum present, odd length', 'RFC 2784 2.5', gre_in(ping(THEIRS, OURS, 55), chksum_present=1), item='G4', output=ping(THEIRS, OURS, 55), peer=REMOTE),
+    inbound('sequence number present', 'RFC 2890 2.2', gre_in(q, seqnum_present=1, sequence_number=5), item='G6', output=q, peer=REMOTE),
+    inbound('checksum and sequence number', 'RFC 2890 2', gre_in(q, chksum_present=1, seqnum_present=1, sequence_number=5), item='G4, G6', output=q, peer=REMOTE),
+    inbound('reserved bits 6 to 12 are ignored', 'RFC 2784 2.3', edit(g, 20, b'\x03\xf8'), item='G3', output=q, peer=REMOTE),
     inbound('outer ip options', 'RFC 791 3.1', gre_in(q, ip={'options': [b'\x94\x04\x00\x00']}), output=q, peer=REMOTE),
-    inbound('bytes behind the outer total length', 'RFC 791 3.1', bytes(g) + b'\xff' * 9, output=q, peer=REMOTE),
-    inbound('bytes behind the inner total length', 'RFC 791 3.1', gre_in(bytes(q) + b'\xff' * 9), output=q, peer=REMOTE),
+    inbound('bytes behind the outer total length', 'RFC 791 3.1', bytes(g) + b'\xff' * 9, item='R1', output=q, peer=REMOTE),
+    inbound('bytes behind the inner total length', 'RFC 791 3.1', gre_in(bytes(q) + b'\xff' * 9), item='R1', output=q, peer=REMOTE),
     inbound('to the VM itself', 'index 1', gre_in(ping(THEIRS, '10.16.32.1')), output=ping(THEIRS, '10.16.32.1'), peer=REMOTE),
-    inbound('empty', 'robustness', b'', 'truncated'),
-    inbound('no room for GRE', 'RFC 2784 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\0\0\x08'), 'truncated'),
-    inbound('no room for the key', 'RFC 2890 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\x20\0\x08\0\0\0\0'), 'truncated'),
-    inbound('no inner packet', 'RFC 2784 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\0\0\x08\0'), 'truncated'),
-    inbound('inner packet cut off', 'RFC 791 3.1', gre_in(bytes(q)[:-1]), 'truncated'),
-    inbound('outer checksum', 'RFC 1122 3.2.1.2', edit(g, 10, b'\xde\xad'), 'bad-header-checksum'),
+    inbound('empty', 'robustness', b'', 'truncated', item='R1'),
+    inbound('no room for GRE', 'RFC 2784 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\0\0\x08'), 'truncated', item='G6, R1'),
+    inbound('no room for the key', 'RFC 2890 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\x20\0\x08\0\0\0\0'), 'truncated', item='G6, R1'),
+    inbound('no inner packet', 'RFC 2784 2', IP(src=REMOTE, dst=LOCAL, proto=47) / Raw(b'\0\0\x08\0'), 'truncated', item='R1'),
+    inbound('inner packet cut off', 'RFC 791 3.1', gre_in(bytes(q)[:-1]), 'truncated', item='R1'),
+    inbound('outer checksum', 'RFC 1122 3.2.1.2', edit(g, 10, b'\xde\xad'), 'bad-header-checksum', item='R1'),
     inbound('another protocol', 'RFC 2784 3', IP(src=REMOTE, dst=LOCAL, proto=4) / q, 'not-gre'),
     inbound('outer fragment, first', 'RFC 791 3.2', gre_in(q, ip={'flags': 'MF'}), 'fragment'),
     inbound('outer fragment, later', 'RFC 791 3.2', gre_in(q, ip={'frag': 9}), 'fragment'),
     inbound("another VM's packet", 'scope', gre_in(q, dst='192.168.16.40'), 'not-for-us'),
-    inbound('outer source outside the underlay', 'CVE-2020-10136', gre_in(q, src='172.16.16.33'), 'foreign-underlay'),
-    inbound('outer source is ourselves', 'CVE-2024-7595', gre_in(q, src=LOCAL), 'foreign-underlay'),
-    inbound('outer source 0.0.0.0', 'RFC 1122 3.2.1.3', gre_in(q, src='0.0.0.0'), 'foreign-underlay'),
-    inbound('version 1', 'RFC 2784 2.4', gre_in(q, version=1), 'gre-version'),
-    inbound('version 7', 'RFC 2784 2.4', gre_in(q, version=7), 'gre-version'),
-    inbound('routing present', 'RFC 2784 2.3', gre_in(q, routing_present=1), 'gre-flags'),
-    inbound('strict source route', 'RFC 2784 2.3', edit(g, 20, b'\x08'), 'gre-flags'),
-    inbound('bit 5', 'RFC 2784 2.3', edit(g, 20, b'\x04'), 'gre-flags'),
-    inbound('checksum wrong', 'RFC 2784 2.5', edit(gre_in(q, chksum_present=1), 24, b'\xde\xad'), 'gre-checksum'),
-    inbound('ipv6 inside', 'RFC 2784 2.4', gre_in(q, proto=0x86DD), 'gre-protocol'),
-    inbound('arp inside', 'RFC 2784 2.4', gre_in(q, proto=0x0806), 'gre-protocol'),
-    inbound('unexpected key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=7), 'gre-key'),
-    inbound('inner is ipv6', 'RFC 8200 3', gre_in(edit(q, 0, b'\x65')), 'not-ipv4'),
-    inbound('inner header length', 'RFC 791 3.1', gre_in(edit(q, 0, b'\x44')), 'bad-header-length'),
-    inbound('inner total length', 'RFC 791 3.1', gre_in(fix_checksum(edit(q, 2, b'\x00\x13'))), 'bad-total-length'),
-    inbound('inner checksum', 'RFC 1812 5.2.2', gre_in(edit(q, 10, b'\xde\xad')), 'bad-header-checksum'),
-    inbound('inner source of a third VM', 'RFC 5969 12', gre_in(ping('10.16.34.7', OURS)), 'spoofed-source'),
-    inbound('inner source in our own slice', 'RFC 5969 12', gre_in(ping('10.16.32.92', OURS)), 'spoofed-source'),
-    inbound('inner source outside the overlay', 'RFC 5969 12', gre_in(ping('8.8.8.8', OURS)), 'spoofed-source'),
-    inbound('inner source is the slice itself', 'index 0', gre_in(ping('10.16.33.0', OURS)), 'spoofed-source'),
-    inbound('inner source is all ones', 'index all ones', gre_in(ping('10.16.33.255', OURS)), 'spoofed-source'),
-    inbound('inner source is an underlay address', 'CVE-2024-7596', gre_in(ping(REMOTE, OURS)), 'spoofed-source'),
-    inbound('inner destination on a third VM', 'no transit', gre_in(ping(THEIRS, '10.16.34.7')), 'foreign-destination'),
-    inbound("inner destination back on the sender's VM", 'CVE-2024-7595', gre_in(ping(THEIRS, '10.16.33.8')), 'foreign-destination'),
-    inbound('inner destination outside the overlay', 'CVE-2020-10136', gre_in(ping(THEIRS, '8.8.8.8')), 'foreign-destination'),
-    inbound('inner destination is an underlay address', 'CVE-2020-10136', gre_in(ping(THEIRS, LOCAL)), 'foreign-destination'),
-    inbound('inner multicast', 'RFC 1122 3.2.1.3', gre_in(ping(THEIRS, '224.0.0.5')), 'foreign-destination'),
-    inbound('our slice itself', 'index 0', gre_in(ping(THEIRS, '10.16.32.0')), 'reserved-address'),
-    inbound('our all-ones address', 'index all ones', gre_in(ping(THEIRS, '10.16.32.255')), 'reserved-address'),
+    inbound('outer source outside the underlay', 'CVE-2020-10136', gre_in(q, src='172.16.16.33'), 'foreign-underlay', item='S4'),
+    inbound('outer source is ourselves', 'CVE-2024-7595', gre_in(q, src=LOCAL), 'foreign-underlay', item='S4'),
+    inbound('outer source 0.0.0.0', 'RFC 1122 3.2.1.3', gre_in(q, src='0.0.0.0'), 'foreign-underlay', item='S4'),
+    inbound('version 1', 'RFC 2784 2.4', gre_in(q, version=1), 'gre-version', item='G2'),
+    inbound('version 7', 'RFC 2784 2.4', gre_in(q, version=7), 'gre-version', item='G2'),
+    inbound('routing present', 'RFC 2784 2.3', gre_in(q, routing_present=1), 'gre-flags', item='G3'),
+    inbound('strict source route', 'RFC 2784 2.3', edit(g, 20, b'\x08'), 'gre-flags', item='G3'),
+    inbound('bit 5', 'RFC 2784 2.3', edit(g, 20, b'\x04'), 'gre-flags', item='G3'),
+    inbound('checksum wrong', 'RFC 2784 2.5', edit(gre_in(q, chksum_present=1), 24, b'\xde\xad'), 'gre-checksum', item='G4'),
+    inbound('ipv6 inside', 'RFC 2784 2.4', gre_in(q, proto=0x86DD), 'gre-protocol', item='G5'),
+    inbound('arp inside', 'RFC 2784 2.4', gre_in(q, proto=0x0806), 'gre-protocol', item='G5'),
+    inbound('unexpected key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=7), 'gre-key', item='G7'),
+    inbound('inner is ipv6', 'RFC 8200 3', gre_in(edit(q, 0, b'\x65')), 'not-ipv4', item='R1'),
+    inbound('inner header length', 'RFC 791 3.1', gre_in(edit(q, 0, b'\x44')), 'bad-header-length', item='R1'),
+    inbound('inner total length', 'RFC 791 3.1', gre_in(fix_checksum(edit(q, 2, b'\x00\x13'))), 'bad-total-length', item='R1'),
+    inbound('inner checksum', 'RFC 1812 5.2.2', gre_in(edit(q, 10, b'\xde\xad')), 'bad-header-checksum', item='R1'),
+    inbound('inner source of a third VM', 'RFC 5969 12', gre_in(ping('10.16.34.7', OURS)), 'spoofed-source', item='S1'),
+    inbound('inner source in our own slice', 'RFC 5969 12', gre_in(ping('10.16.32.92', OURS)), 'spoofed-source', item='S2'),
+    inbound('inner source outside the overlay', 'RFC 5969 12', gre_in(ping('8.8.8.8', OURS)), 'spoofed-source', item='S1'),
+    inbound('inner source is the slice itself', 'index 0', gre_in(ping('10.16.33.0', OURS)), 'spoofed-source', item='S1'),
+    inbound('inner source is all ones', 'index all ones', gre_in(ping('10.16.33.255', OURS)), 'spoofed-source', item='S1'),
+    inbound('inner source is an underlay address', 'CVE-2024-7596', gre_in(ping(REMOTE, OURS)), 'spoofed-source', item='S1'),
+    inbound('inner destination on a third VM', 'no transit', gre_in(ping(THEIRS, '10.16.34.7')), 'foreign-destination', item='G9, S3'),
+    inbound("inner destination back on the sender's VM", 'CVE-2024-7595', gre_in(ping(THEIRS, '10.16.33.8')), 'foreign-destination', item='G9, S3'),
+    inbound('inner destination outside the overlay', 'CVE-2020-10136', gre_in(ping(THEIRS, '8.8.8.8')), 'foreign-destination', item='S3'),
+    inbound('inner destination is an underlay address', 'CVE-2020-10136', gre_in(ping(THEIRS, LOCAL)), 'foreign-destination', item='S3'),
+    inbound('inner multicast', 'RFC 1122 3.2.1.3', gre_in(ping(THEIRS, '224.0.0.5')), 'foreign-destination', item='S3, S7'),
+    inbound('our slice itself', 'index 0', gre_in(ping(THEIRS, '10.16.32.0')), 'reserved-address', item='S7'),
+    inbound('our all-ones address', 'index all ones', gre_in(ping(THEIRS, '10.16.32.255')), 'reserved-address', item='S7'),
 ])
 
 KEY = 0xdecafbad
 write('keyed', {**CONFIG, 'key': KEY}, [
-    outbound('echo request', 'RFC 2890 2', p, output=outer(p, KEY), peer=REMOTE),
-    inbound('our key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=KEY), output=q, peer=REMOTE),
-    inbound('checksum, key and sequence number', 'RFC 2890 2', gre_in(q, chksum_present=1, key_present=1, key=KEY, seqnum_present=1, sequence_number=0), output=q, peer=REMOTE),
-    inbound('key and sequence number', 'RFC 2890 2', gre_in(q, key_present=1, key=KEY, seqnum_present=1, sequence_number=1), output=q, peer=REMOTE),
-    inbound('checksum and key', 'RFC 2890 2', gre_in(q, chksum_present=1, key_present=1, key=KEY), output=q, peer=REMOTE),
-    inbound('another key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=KEY ^ 1), 'gre-key'),
-    inbound('no key', 'RFC 2890 2.1', gre_in(q), 'gre-key'),
+    outbound('echo request', 'RFC 2890 2', p, item='G1, G7', output=outer(p, KEY), peer=REMOTE),
+    inbound('our key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=KEY), item='G6, G7', output=q, peer=REMOTE),
+    inbound('checksum, key and sequence number', 'RFC 2890 2', gre_in(q, chksum_present=1, key_present=1, key=KEY, seqnum_present=1, sequence_number=0), item='G4, G6', output=q, peer=REMOTE),
+    inbound('key and sequence number', 'RFC 2890 2', gre_in(q, key_present=1, key=KEY, seqnum_present=1, sequence_number=1), item='G6', output=q, peer=REMOTE),
+    inbound('checksum and key', 'RFC 2890 2', gre_in(q, chksum_present=1, key_present=1, key=KEY), item='G4, G6', output=q, peer=REMOTE),
+    inbound('another key', 'RFC 2890 2.1', gre_in(q, key_present=1, key=KEY ^ 1), 'gre-key', item='G7'),
+    inbound('no key', 'RFC 2890 2.1', gre_in(q), 'gre-key', item='G7'),
 ])
 
 e = ping('242.4.0.91', '242.4.32.7')
@@ -168,12 +169,12 @@ write('class-e', CLASS_E, [
     outbound('echo request', '240.0.0.0/4 over a /17', e, output=outer(e), peer='192.168.16.33'),
     outbound('no such VM bits', 'the last VM, all ones', ping('242.4.0.91', '255.255.255.255'), 'reserved-address'),
     inbound('echo reply', '240.0.0.0/4 over a /17', gre_in(ping('242.4.32.7', '242.4.0.91')), output=ping('242.4.32.7', '242.4.0.91'), peer='192.168.16.33'),
-    inbound('sender outside the /17', 'scope', gre_in(ping('242.4.32.7', '242.4.0.91'), src='192.168.200.1'), 'foreign-underlay'),
+    inbound('sender outside the /17', 'scope', gre_in(ping('242.4.32.7', '242.4.0.91'), src='192.168.200.1'), 'foreign-underlay', item='S4'),
 ])
 
 x = ping(OURS, '241.2.16.7')
 write('several-mappings', BOTH, [
     outbound('from one overlay to the other', 'two mappings, one underlay', x, output=outer(x), peer=REMOTE),
     inbound('from the other overlay', 'two mappings, one underlay', gre_in(ping('241.2.16.7', OURS)), output=ping('241.2.16.7', OURS), peer=REMOTE),
-    inbound('spoofed across overlays', 'RFC 5969 12', gre_in(ping('241.2.32.7', OURS)), 'spoofed-source'),
+    inbound('spoofed across overlays', 'RFC 5969 12', gre_in(ping('241.2.32.7', OURS)), 'spoofed-source', item='S1'),
 ])
