@@ -1,10 +1,7 @@
 /** `inlay up` and the kernel's own GRE, in User-mode Linux: they understand each other, and the kernel beside the daemon keeps quiet. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { missingCommands, skip } from '../net/require.ts';
+import { skip } from '../net/require.ts';
+import { MACHINE_TIMEOUT, machineMissing, runInMachine } from './machine.ts';
 
 /** `key` is the daemon's and that of the kernel's tunnel, `otherKey` is what the kernel sends with when nothing is to get through. */
 interface Run {
@@ -55,43 +52,11 @@ const RUNS: Run[] = [
 ];
 const TRANSFER = 4 << 20;
 
-const FOLDER = import.meta.dirname;
-/** Machines with one slow CPU boot and run this too. */
-const SECONDS = 900;
-
-// uml.sh compiles something for such a processor.
-const compiler = readFileSync('/proc/cpuinfo', 'utf8').includes('amx_tile') ? ['cc'] : [];
-const needed = missingCommands('linux.uml', 'modprobe', 'sysctl', 'ip', 'ping', ...compiler);
-
-/** Boots once, runs the scenario and returns what it saw. */
-async function runScenario(): Promise<Facts> {
-  const scenario = path.join(FOLDER, 'scenario.mjs');
-  const machine = spawn(
-    path.join(FOLDER, 'uml.sh'),
-    ['-t', String(SECONDS), 'node', scenario, JSON.stringify(RUNS), String(TRANSFER)],
-    // The machine has this PATH too, and is to find this Node.
-    { env: { ...process.env, PATH: `${path.dirname(process.execPath)}:${process.env['PATH']}` } },
-  );
-  let [stdout, stderr] = ['', ''];
-  machine.stdout.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text;
-  });
-  machine.stderr.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text;
-  });
-  const [status] = await once(machine, 'close');
-  if (status !== 0) throw new Error(`the scenario ended with exit status ${status}:\n${stderr}`);
-  return JSON.parse(stdout) as Facts;
-}
-
-describe.skipIf(skip('kernel GRE', needed))('kernel GRE', () => {
+describe.skipIf(skip('kernel GRE', machineMissing('ping')))('kernel GRE', () => {
   let facts: Facts;
-  beforeAll(
-    async () => {
-      facts = await runScenario();
-    },
-    (SECONDS + 60) * 1000,
-  );
+  beforeAll(async () => {
+    facts = await runInMachine('scenario.mjs', JSON.stringify(RUNS), String(TRANSFER));
+  }, MACHINE_TIMEOUT);
 
   test('without a daemon the kernel answers GRE with ICMP errors', () => {
     expect(facts.control.ping).toMatchObject({ sent: 5, received: 0 });
