@@ -1,6 +1,6 @@
 /**
  * Writes docs/conformance.md, or prints it (--print): the requirements of test/conformance/items.json with the tests that show them, and where
- * Linux does something else. A test shows those items whose numbers its title begins with, a vector those of its field `item`.
+ * Linux does something else (test/uml/differences.json). A test shows those items whose numbers its title begins with, a vector those of its field `item`.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -50,13 +50,24 @@ function area({ title, items }) {
   return `## ${title}\n\n${table(['Item', 'Requirement', 'Status', 'Tests'], rows)}\n`;
 }
 
+const differences = JSON.parse(read('test/uml/differences.json')).map(({ linux, why, packets }) => [
+  linux,
+  why,
+  packets.join('; '),
+]);
 const areas = JSON.parse(read('test/conformance/items.json'));
 const text = `# Conformance
 
 What is required of Inlay on the wire, in brackets the RFC that asks for it, and the tests that show it. What is for later is not done yet.
 This page is made by \`node scripts/conformance.mjs\`: requirements are in test/conformance/items.json, and a test names its items at the beginning of its title.
 
-${areas.map(area).join('\n')}`;
+${areas.map(area).join('\n')}
+## Differences from Linux
+
+The kernel's own GRE gets the same packets (test/uml/packets.test.ts): the inbound vectors, and the scripts of test/uml/scripts.py. It differs in these and in no others.
+
+${table(['Linux', 'Why we do not', 'Packets'], differences)}
+`;
 
 if (process.argv[2] === '--print') process.stdout.write(text);
 else writeFileSync(`${root}docs/conformance.md`, text);

@@ -29,7 +29,7 @@ export async function run(namespace, ...command) {
 }
 
 /** Runs `ip` on many lines at once: each process costs tens of milliseconds here. */
-async function ipBatch(namespace, lines) {
+export async function ipBatch(namespace, lines) {
   const command = namespace ? ['netns', 'exec', namespace, 'ip', '-batch', '-'] : ['-batch', '-'];
   const child = spawn('ip', command, { stdio: ['pipe', 2, 2] });
   child.stdin.end(`${lines.join('\n')}\n`);

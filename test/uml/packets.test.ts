@@ -1,0 +1,108 @@
+/** What the kernel's own GRE does with packets, in User-mode Linux: all that scripts.json says, and as our cores do but for what differences.json says. */
+import { readFileSync } from 'node:fs';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { cores } from '../core.ts';
+import { vectorFiles } from '../golden.ts';
+import { skip } from '../net/require.ts';
+import { MACHINE_TIMEOUT, machineMissing, runInMachine } from './machine.ts';
+import { configOf, pass, scripts } from './scripts.ts';
+
+/** What came of a packet: what left the tunnel device inwards, and what there was on the underlay and at the container. */
+interface Seen {
+  tunnel: string[];
+  wire: string[];
+  container: string[];
+}
+
+interface Difference {
+  linux: string;
+  why: string;
+  /** Whom Linux sends something. */
+  reaches: 'nobody' | 'container' | 'underlay';
+  packets: string[];
+}
+
+const differences = JSON.parse(
+  readFileSync(new URL('differences.json', import.meta.url), 'utf8'),
+) as readonly Difference[];
+const differing = differences.flatMap(({ packets }) => packets);
+
+/** The inbound vectors for which the machine has a device. */
+const vectors = vectorFiles
+  .filter(({ file }) => ['inbound.json', 'keyed.json'].includes(file))
+  .flatMap(({ file, vectors }) =>
+    vectors.map((vector) => ({ ...vector, key: `${file.split('.')[0]}: ${vector.name}` })),
+  )
+  .filter(({ direction }) => direction === 'inbound');
+
+/** The scripts about what the cores do: the test's title names the same. */
+const DONE = ['G1', 'G3', 'G6', 'O1', 'M4'];
+const ours = scripts.filter(({ item, device }) => DONE.includes(item) && configOf(device));
+
+const packetsOf = (some: typeof scripts) =>
+  some.flatMap((script) => script.packets.map((packet) => [`${script.name}: ${packet.name}`, script, packet] as const));
+
+/** A packet without what Linux chooses: the identification, and the header checksum that it is a part of. */
+function plain(text: string): string {
+  const packet = Buffer.from(text, 'hex');
+  packet.writeUInt16BE(0, 4);
+  packet.writeUInt16BE(0, 10);
+  return packet.toString('hex');
+}
+
+describe.skipIf(skip('kernel GRE, packets', machineMissing()))('kernel GRE, packets', () => {
+  let facts: Record<string, Seen>;
+  const seen = (key: string) => facts[key] as Seen;
+
+  beforeAll(async () => {
+    facts = await runInMachine('packets.mjs');
+  }, MACHINE_TIMEOUT);
+
+  /** ICMP errors of the kernel's: that no tunnel takes a packet. */
+  const answers = ({ wire }: Seen) => wire.filter((packet) => /^45c0.{14}01.{20}0303/.test(packet));
+
+  test.each(packetsOf(scripts))('Linux: %s', (key, { direction }, { output, answer = [] }) => {
+    const { tunnel, wire, container } = seen(key);
+    if (direction === 'inbound') expect(tunnel).toEqual(output);
+    else expect([wire.map(plain), container.map(plain)]).toEqual([output.map(plain), answer.map(plain)]);
+  });
+
+  /** Both make the same of it, and neither answers. */
+  function compare(key: string, output: string[]) {
+    const { tunnel, ...others } = seen(key);
+    const same = JSON.stringify([tunnel, answers({ tunnel, ...others })]) === JSON.stringify([output, []]);
+    expect(same ? 'as Linux' : 'other than Linux').toBe(differing.includes(key) ? 'other than Linux' : 'as Linux');
+  }
+
+  test.each(vectors)('the vector as Linux, or as differences.json says: $key', ({ key, output }) => {
+    compare(key, output === undefined ? [] : [output]);
+  });
+
+  describe.each(cores)('$name', ({ make }) => {
+    test.each(packetsOf(ours))(
+      'G1, G3, G6, O1, M4 as Linux, or as differences.json says: %s',
+      (key, { direction, device }, packet) => {
+        const core = make();
+        core.attach({});
+        core.configure(configOf(device) as NonNullable<ReturnType<typeof configOf>>);
+        const made = pass(core, direction, packet);
+        if (direction === 'inbound') compare(key, made);
+        else expect(made.map(plain)).toEqual(seen(key).wire.map(plain));
+      },
+    );
+  });
+
+  test('differences.json says nothing of other packets', () => {
+    const known = [...vectors.map(({ key }) => key), ...packetsOf(ours).map(([key]) => key)];
+    expect(differing.filter((key) => !known.includes(key))).toEqual([]);
+    expect(new Set(differing).size).toBe(differing.length);
+  });
+
+  test.each(differences)('Linux $linux: reaches $reaches', ({ packets, reaches }) => {
+    for (const key of packets) {
+      const { wire, container } = seen(key);
+      const reached = wire.length > 0 ? 'underlay' : container.length > 0 ? 'container' : 'nobody';
+      expect([key, reached]).toEqual([key, reaches]);
+    }
+  });
+});
