@@ -1,16 +1,16 @@
 /** The daemon: sets everything up, is ready, and takes everything down again when it is told to stop. */
 import { mkdirSync } from 'node:fs';
 import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
-import { requireCapabilities } from './capabilities.ts';
+import { explainPermission, requireCapabilities } from './capabilities.ts';
 import type { Config } from './config/config.ts';
 import { ControlServer } from './control.ts';
 import { type CoreConfig, overhead } from './core/core.ts';
 import type { TunnelState } from './core/tunnels.ts';
 import { addCounters, type Counters, type DataPlane } from './dataplane.ts';
-import { errorCode, InlayError } from './errors.ts';
+import { InlayError } from './errors.ts';
 import { startEngine } from './io/engines.ts';
 import { Journal } from './journal.ts';
-import { type Lock, lockRunDir } from './lock.ts';
+import { type Lock, lockRunDir, runDirError } from './lock.ts';
 import { createLog, type Log } from './log.ts';
 import { refuseExistingDevice, setUpNetwork } from './network.ts';
 import {
@@ -28,11 +28,17 @@ const MAX_MTU = 65535;
 /** Every IPv4 host takes 68 bytes (RFC 791 §3.2): an underlay that leaves less is none. */
 const MIN_MTU = 68;
 
+const CAPABILITIES = ['CAP_NET_ADMIN', 'CAP_NET_RAW'] as const;
+
 const NO_PACKETS = addCounters([]);
 
 /** Runs until SIGTERM or SIGINT, or until forwarding fails. */
-export async function runDaemon(config: Config): Promise<void> {
-  requireCapabilities();
+export function runDaemon(config: Config): Promise<void> {
+  return explainPermission({ capabilities: CAPABILITIES, runDir: config.runDir, tun: true }, () => run(config));
+}
+
+async function run(config: Config): Promise<void> {
+  requireCapabilities(CAPABILITIES);
   const daemon = new Daemon(config, createLog(config.logLevel));
   const stop = new Promise<void>((resolve) => {
     // They stay handled: a second signal, from a wrapper or an impatient user, must not end the clean-up.
@@ -225,10 +231,6 @@ function makeRunDir(runDir: string): boolean {
   try {
     return mkdirSync(runDir, { recursive: true, mode: 0o755 }) !== undefined;
   } catch (cause) {
-    const code = errorCode(cause);
-    throw new InlayError(code === 'EACCES' ? 'ERR_PERMISSION' : 'ERR_FAILED', `run directory ${runDir}: ${code}`, {
-      hint: 'choose another with --run-dir',
-      cause,
-    });
+    throw runDirError(runDir, cause);
   }
 }

@@ -1,17 +1,24 @@
 /** `down`: removes what a daemon that was killed left on this machine. */
 import { existsSync } from 'node:fs';
-import { requireCapabilities } from './capabilities.ts';
+import { explainPermission, requireCapabilities } from './capabilities.ts';
 import { removeDeadSocket } from './control.ts';
 import { type Change, Journal } from './journal.ts';
 import { lockRunDir } from './lock.ts';
 
+/** For routes and sysctls. */
+const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
+
 /** Resolves to what was removed, in words. Throws ERR_FAILED while the daemon runs. */
-export async function removeLeftovers(runDir: string): Promise<string[]> {
+export function removeLeftovers(runDir: string): Promise<string[]> {
+  return explainPermission({ capabilities: CAPABILITIES, runDir, tun: false }, () => remove(runDir));
+}
+
+async function remove(runDir: string): Promise<string[]> {
   if (!existsSync(runDir)) return [];
   const lock = await lockRunDir(runDir, 'stop it, and it removes everything itself: kill');
   try {
     const journal = new Journal(runDir);
-    if (!journal.isEmpty) requireCapabilities();
+    if (!journal.isEmpty) requireCapabilities(CAPABILITIES);
     removeDeadSocket(runDir);
     return (await journal.undo()).map(describe);
   } finally {

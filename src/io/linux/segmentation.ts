@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { OFFLOAD_GRE_SEGMENT } from '../../core/abi.ts';
 import { overhead } from '../../core/core.ts';
 import type { DataPlaneOptions, Segmenter } from '../../dataplane.ts';
-import { errorCode, InlayError } from '../../errors.ts';
+import { errorCode, InlayError, SystemError } from '../../errors.ts';
 import { forwardObstacle, type StrictSysctl, strictSysctl } from './forward-obstacle.ts';
 import { attachGreSegmentation } from './gre-segmentation.ts';
 
@@ -29,10 +29,11 @@ export class Segmentation {
       return;
     }
     try {
-      allowReinjection(device);
       attachGreSegmentation(device, overhead('gre', coreConfig));
+      // Second: the device of a daemon that may not do the first keeps its sysctls.
+      allowReinjection(device);
     } catch (cause) {
-      const error = errorCode(cause) ?? (cause as Error).message;
+      const error = reason(cause);
       if (greSegmentation === 'kernel') throw cannotCut(error, cause);
       this.#set({ by: 'core', obstacle: `this kernel does not let us have it do so: ${error}` });
       return;
@@ -89,6 +90,12 @@ function allowReinjection(device: string): void {
   const conf = `/proc/sys/net/ipv4/conf/${device}`;
   writeFileSync(`${conf}/accept_local`, '1');
   writeFileSync(`${conf}/rp_filter`, '0');
+}
+
+/** bpf(2) asks for CAP_BPF beside CAP_NET_ADMIN (bpf_prog_load in kernel/bpf/syscall.c). */
+function reason(cause: unknown): string {
+  if (cause instanceof SystemError && cause.syscall === 'bpf' && cause.code === 'EPERM') return 'CAP_BPF is missing';
+  return errorCode(cause) ?? (cause as Error).message;
 }
 
 function cannotCut(error: string, cause: unknown): InlayError {

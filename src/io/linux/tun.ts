@@ -35,13 +35,7 @@ function openQueue(name: string, flags: number): number {
   try {
     fd = native.must(native.open(PATH, native.O_RDWR | native.O_CLOEXEC | native.O_NONBLOCK), 'open', PATH);
   } catch (cause) {
-    const missing = ['ENOENT', 'ENODEV', 'ENXIO'].includes(errorCode(cause) ?? '');
-    throw new InlayError(missing ? 'ERR_FAILED' : 'ERR_PERMISSION', `${PATH} cannot be opened: ${errorCode(cause)}`, {
-      hint: missing
-        ? 'modprobe tun; in a container, also hand the device in (--device /dev/net/tun)'
-        : 'run as root, or let this user read and write /dev/net/tun',
-      cause,
-    });
+    throw openError(cause);
   }
   const request = new Uint8Array(IFREQ_SIZE);
   request.set(new TextEncoder().encode(name));
@@ -66,6 +60,25 @@ function openQueue(name: string, flags: number): number {
     });
   }
   return fd;
+}
+
+function openError(cause: unknown): InlayError {
+  const code = errorCode(cause);
+  const message = `${PATH} cannot be opened: ${code}`;
+  switch (code) {
+    case 'EACCES': // By its mode: the hint is up to whoever knows what else is needed.
+      return new InlayError('ERR_PERMISSION', message, { cause });
+    case 'EPERM': // By the device controller of a control group.
+      return new InlayError('ERR_PERMISSION', message, {
+        hint: `let it in: docker run --device ${PATH}, or in a systemd unit DeviceAllow=${PATH} rw`,
+        cause,
+      });
+    default:
+      return new InlayError('ERR_FAILED', message, {
+        hint: `modprobe tun; in a container, also hand the device in (--device ${PATH})`,
+        cause,
+      });
+  }
 }
 
 /** Lets the kernel hand over super-packets and partial checksums; returns the OFFLOAD_ bits for the core. UDP needs Linux 6.2. */
