@@ -36,6 +36,8 @@ export function openSourceSockets({ local, ttl, mayFragment }: CoreConfig): numb
     const discovery = mayFragment ? native.IP_PMTUDISC_DONT : native.IP_PMTUDISC_PROBE;
     setOption(fd, native.IPPROTO_IP, native.IP_MTU_DISCOVER, discovery, 'IP_MTU_DISCOVER');
     setOption(fd, native.IPPROTO_IP, native.IP_TTL, typeof ttl === 'number' ? ttl : DEFAULT_TTL, 'IP_TTL');
+    // Nobody reads what comes to it: the least there is room for, which is one datagram (socket(7)).
+    setOption(fd, native.SOL_SOCKET, native.SO_RCVBUF, 0, 'SO_RCVBUF');
     const address = socketAddress(local, port);
     if (native.bind(fd, address, address.length) === 0) {
       fds.push(fd);
