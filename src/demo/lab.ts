@@ -23,6 +23,7 @@ const PACKAGES: Record<string, string> = {
   nft: 'nftables',
   nsenter: 'util-linux',
   ping: 'iputils-ping',
+  setcap: 'libcap2-bin',
   setpriv: 'util-linux',
   ss: 'iproute2',
   sysctl: 'procps',

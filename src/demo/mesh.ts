@@ -15,6 +15,8 @@ export interface MeshPlan {
   containersPerVm: number;
   /** Further words for `inlay up`. */
   flags: readonly string[];
+  /** Words before it, as for another user. */
+  wrapper?: readonly string[];
   /** Of the underlay, in bytes; 1,500 unless given. */
   mtu?: number;
 }
@@ -96,7 +98,8 @@ export class Mesh {
   async startDaemon(vm: Vm): Promise<void> {
     const { overlay, underlay } = this.#plan.mapping;
     const prefixes = ['--overlay', formatPrefix(overlay), '--underlay', formatPrefix(underlay)];
-    const words = [process.execPath, CLI, 'up', ...prefixes, '--run-dir', vm.runDir, ...this.#plan.flags];
+    const { wrapper = [], flags } = this.#plan;
+    const words = [...wrapper, process.execPath, CLI, 'up', ...prefixes, '--run-dir', vm.runDir, ...flags];
     // The log goes to a file, so that the daemon does not depend on us.
     const shell = ['sh', '-c', `exec "$@" 2>${logOf(vm)}`, 'sh', ...words];
     const child = this.#lab.start(vm.name, shell, { stdio: 'ignore', detached: true });

@@ -109,20 +109,17 @@ const cases: Case[] = [
     code: 1,
     says: ['inlay: underlay MTU 90 leaves no room for packets'],
   },
-  {
-    name: 'neither capability',
+  ...[['net_admin', 'net_raw'], ['net_admin'], ['net_raw']].map((missing) => ({
+    name: `root without ${missing.join(' and ')}`,
     network: [ADDRESS],
-    wrapper: bounded('-net_admin,-net_raw'),
+    wrapper: bounded(missing.map((name) => `-${name}`).join(',')),
     code: 77,
-    says: ['inlay: missing CAP_NET_ADMIN and CAP_NET_RAW: ', '\nhint: run as root: sudo inlay up'],
-  },
-  {
-    name: 'no CAP_NET_RAW',
-    network: [ADDRESS],
-    wrapper: bounded('-net_raw'),
-    code: 77,
-    says: ['inlay: missing CAP_NET_RAW: ', '\nhint: run as root: sudo inlay up'],
-  },
+    says: [
+      `inlay: missing ${missing.map((name) => `CAP_${name.toUpperCase()}`).join(' and ')}: `,
+      `\nhint: sudo ${process.execPath} ${CLI} up ${PAIR.join(' ')} --run-dir /run/root-without-${missing.join('-and-').replaceAll('_', '-')}\n`,
+      '\noutside, as nothing that is started here can have them; in a container: docker run --cap-add=NET_ADMIN --cap-add=NET_RAW; ',
+    ],
+  })),
   {
     name: 'no /dev/net/tun',
     network: [ADDRESS],
@@ -270,6 +267,7 @@ describe.skipIf(skipped)('no daemon runs', () => {
     const left = JSON.stringify([{ kind: 'route', route: ['unreachable', '10.16.32.0/24', 'proto', '73'] }]);
     await lab.must(undefined, ['sh', '-c', 'mkdir /run/left && cat >/run/left/changes.json'], left);
     const words = [...bounded('-net_admin'), process.execPath, CLI, 'down', '--run-dir', '/run/left'];
-    expectError(await lab.run(undefined, words), 77, ['inlay: missing CAP_NET_ADMIN: ', '\nhint: run as root']);
+    const hint = `\nhint: sudo ${process.execPath} ${CLI} down --run-dir /run/left\n`;
+    expectError(await lab.run(undefined, words), 77, ['inlay: missing CAP_NET_ADMIN: ', hint]);
   });
 });

@@ -7,13 +7,16 @@ import { Mapping } from '../../src/mapping.ts';
 
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
-/** Two VMs, 192.168.16.32 and .33, with one container each: 10.0.0.0/8, or another overlay, over 192.168.0.0/16. `flags` are for `inlay up`. */
+/**
+ * Two VMs, 192.168.16.32 and .33, with one container each: 10.0.0.0/8, or another overlay, over 192.168.0.0/16. `flags` are for `inlay up`, `wrapper` are the
+ * words before it.
+ */
 export function startMesh(
   lab: Lab,
   flags: readonly string[],
-  { overlay = '10.0.0.0/8', mtu = 1500 } = {},
+  { overlay = '10.0.0.0/8', mtu = 1500, wrapper = [] as readonly string[] } = {},
 ): Promise<Mesh> {
   const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
   const mapping = new Mapping(prefix(overlay), prefix('192.168.0.0/16'));
-  return Mesh.start(lab, { mapping, vms: 2, containersPerVm: 1, flags, mtu });
+  return Mesh.start(lab, { mapping, vms: 2, containersPerVm: 1, flags, mtu, wrapper });
 }

@@ -1,0 +1,250 @@
+/** An ordinary user with two capabilities runs the daemon, and a user who lacks something is told the command that helps: it is run here, and does. */
+import { once } from 'node:events';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import type { Mesh, Vm } from '../../src/demo/mesh.ts';
+import type { Status } from '../../src/status.ts';
+import { CLI, startMesh } from './mesh.ts';
+import { missing, notRoot, rawSocketMissing, skip } from './require.ts';
+
+const USER = 65534;
+const AS_USER = ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups'];
+const CAPABILITIES = '+net_admin,+net_raw';
+/** With these and no others, whatever the program does. */
+const LEAST = [
+  ...AS_USER,
+  ...['--inh-caps', '--ambient-caps', '--bounding-set'].map((set) => `${set}=-all,${CAPABILITIES}`),
+];
+const UP = ['up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
+
+/** A lab whose file of the TUN driver has the mode that udev gives it. */
+async function openLab(): Promise<Lab> {
+  const lab = await Lab.open();
+  await lab.must(undefined, ['sh', '-c', 'mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200']);
+  return lab;
+}
+
+async function statusOf(lab: Lab, where: string, runDir: string): Promise<Status> {
+  const words = [process.execPath, CLI, 'status', '--wait', '20', '--json', '--run-dir', runDir];
+  return JSON.parse(await lab.must(where, words));
+}
+
+const needed = (await missing('ping', 'setpriv', 'setcap')) ?? notRoot;
+
+describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
+  const portableSkipped = skip('privileges, engine portable', rawSocketMissing());
+
+  describe.each(['linux', 'portable'])('engine %s', (engine) => {
+    const skipped = engine === 'portable' && portableSkipped;
+    let lab: Lab;
+    let mesh: Mesh;
+    let vm: Vm;
+
+    beforeAll(async () => {
+      if (skipped) return;
+      lab = await openLab();
+      await lab.must(undefined, ['install', '-d', '-o', String(USER), '-g', String(USER), '/run/vm1', '/run/vm2']);
+      mesh = await startMesh(lab, ['--engine', engine], LEAST);
+      vm = mesh.vms[0] as Vm;
+    });
+    afterAll(() => lab?.close());
+
+    const inlay = (...words: string[]) =>
+      lab.run(vm.name, [...LEAST, process.execPath, CLI, ...words, '--run-dir', vm.runDir]);
+
+    /** All that a daemon may change; and that nothing of its own is there. */
+    async function withoutTraces(): Promise<string> {
+      const script = `ip -j link; ip -4 -j address; ip -4 -j route show table all; ls -A ${vm.runDir}
+        grep . /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/ip_forward`;
+      const found = await lab.must(vm.name, ['sh', '-c', script]);
+      expect(found).not.toMatch(/inlay|"protocol":"73"|changes|control/);
+      return found;
+    }
+
+    async function end(signal: string): Promise<void> {
+      const { pid } = await mesh.status(vm);
+      await lab.must(undefined, ['kill', `-${signal}`, String(pid)]);
+      await lab.must(undefined, ['sh', '-c', `while kill -0 ${pid} 2>/dev/null; do sleep 0.02; done`]);
+    }
+
+    test.skipIf(skipped)('forwards packets with no other rights', async () => {
+      const { pid, segmentation, segmentationObstacle } = await mesh.status(vm);
+      const process = await lab.must(undefined, ['cat', `/proc/${pid}/status`]);
+      expect(process).toMatch(new RegExp(`^Uid:(\\s${USER}){4}$`, 'm'));
+      for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
+        expect(process).toMatch(new RegExp(`^Cap${set}:\\s0{12}3000$`, 'm'));
+      if (engine === 'linux') {
+        const why = 'this kernel does not let us have it do so: CAP_BPF is missing';
+        expect([segmentation, segmentationObstacle]).toEqual(['core', why]);
+      }
+      const [a, b] = mesh.containers;
+      for (const [from, to] of [
+        [a, b],
+        [b, a],
+      ])
+        expect(
+          await lab.must(from?.name, ['ping', '-n', '-c', '5', '-i', '0.02', '-W', '5', to?.address as string]),
+        ).toMatch(/ 5 received/);
+    });
+
+    test.skipIf(skipped)('leaves nothing when it is told to stop, and after kill -9 and down', async () => {
+      await end('TERM');
+      expect(await mesh.log(vm)).toMatch(/"stopped"}\n$/);
+      const calm = await withoutTraces();
+
+      const words = [...LEAST, process.execPath, CLI, ...UP, '--run-dir', vm.runDir, '--engine', engine];
+      lab.start(vm.name, words, { stdio: 'ignore' });
+      expect(await statusOf(lab, vm.name, vm.runDir)).toMatchObject({ state: 'running' });
+      await end('KILL');
+      const { code, stdout, stderr } = await inlay('down');
+      expect([code, stderr]).toEqual([0, '']);
+      expect(stdout).toMatch(/^removed +route unreachable 10\.16\.32\.0\/24/m);
+      expect(await withoutTraces()).toBe(calm);
+    });
+  });
+});
+
+describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
+  let lab: Lab;
+  beforeAll(async () => {
+    lab = await openLab();
+    await lab.ip(undefined, [
+      ...['link add eth0 type veth peer name cable', 'link set eth0 up', 'link set cable up'],
+      'address add 192.168.16.32/16 dev eth0',
+    ]);
+    await lab.must(undefined, [
+      'sh',
+      '-c',
+      'mkdir /run/node && cp "$0" /run/node && setcap cap_net_admin,cap_net_raw+ep /run/node/node',
+      process.execPath,
+    ]);
+  });
+  afterAll(() => lab?.close());
+
+  const setpriv = (capabilities = CAPABILITIES) =>
+    `sudo setpriv --reuid=${USER} --regid=${USER} --init-groups --inh-caps=${capabilities} --ambient-caps=${capabilities}`;
+  const withCapabilities = (names: string) => [...AS_USER, `--inh-caps=${names}`, `--ambient-caps=${names}`];
+  const unit = 'or in a systemd unit, beside User=: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\n';
+
+  /** Runs a command line that lacks something; answers what it says and, without its `sudo`, the command that is to help. */
+  async function refused(words: readonly string[]): Promise<{ message: string; hint: string; helps: string }> {
+    const { code, stdout, stderr } = await lab.run(undefined, words);
+    const [, message = '', hint = '', second = ''] = /^(?:{.*}\n)*inlay: (.*)\nhint: (.*)\n(.*\n)$/.exec(stderr) ?? [];
+    expect([code, stdout, second === '' ? stderr : second]).toEqual([77, '', words.includes('down') ? second : unit]);
+    return { message, hint, helps: hint.replaceAll(/\bsudo /g, '') };
+  }
+
+  interface Case {
+    name: string;
+    before?: string;
+    wrapper: string[];
+    node?: string;
+    runDir: string;
+    message: string;
+    hint: string;
+  }
+  const missingAre = (names: string) => `missing ${names}: devices, routes and raw sockets need them`;
+  const cases: Case[] = [
+    {
+      name: 'neither capability',
+      wrapper: AS_USER,
+      runDir: '/run/neither',
+      message: missingAre('CAP_NET_ADMIN and CAP_NET_RAW'),
+      hint: setpriv(),
+    },
+    {
+      name: 'no CAP_NET_ADMIN',
+      wrapper: withCapabilities('+net_raw'),
+      runDir: "/run/it's raw",
+      message: missingAre('CAP_NET_ADMIN'),
+      hint: setpriv(),
+    },
+    {
+      name: "no CAP_NET_RAW, and a folder that is root's",
+      before: 'mkdir /run/ours',
+      wrapper: withCapabilities('+net_admin'),
+      runDir: '/run/ours/admin',
+      message: missingAre('CAP_NET_RAW'),
+      hint: `sudo install -d -o ${USER} -g ${USER} /run/ours/admin && ${setpriv()}`,
+    },
+    {
+      name: "the run directory is root's",
+      before: 'mkdir /run/root',
+      wrapper: withCapabilities(CAPABILITIES),
+      runDir: '/run/root',
+      message: 'run directory /run/root: EACCES',
+      hint: 'sudo',
+    },
+    {
+      name: 'the run directory cannot be made',
+      wrapper: withCapabilities(CAPABILITIES),
+      runDir: '/run/ours/new',
+      message: 'run directory /run/ours/new: EACCES',
+      hint: `sudo install -d -o ${USER} -g ${USER} /run/ours/new && ${setpriv()}`,
+    },
+    {
+      name: "the file of the TUN driver is root's",
+      before: 'chmod 600 /dev/net/tun',
+      wrapper: withCapabilities(CAPABILITIES),
+      runDir: '/run/tun',
+      message: '/dev/net/tun cannot be opened: EACCES',
+      hint: `sudo chmod 666 /dev/net/tun && ${setpriv()}`,
+    },
+    {
+      name: 'capabilities of a file, which the command ip would not have',
+      wrapper: AS_USER,
+      node: '/run/node/node',
+      runDir: '/run/file',
+      message: 'not ambient: CAP_NET_ADMIN and CAP_NET_RAW: the command ip would not have them',
+      hint: `sudo setcap -r /run/node/node && ${setpriv()}`,
+    },
+  ];
+
+  test.each(cases)('up: $name', async ({ before = 'true', wrapper, node = process.execPath, runDir, ...expected }) => {
+    await lab.must(undefined, ['sh', '-c', before]);
+    const { message, hint, helps } = await refused([...wrapper, node, CLI, ...UP, '--run-dir', runDir]);
+    const quoted = runDir.includes(' ') ? `'${runDir.replace("'", "'\\''")}'` : runDir;
+    const command = `${node} ${CLI} ${UP.join(' ')} --run-dir ${quoted}`;
+    expect({ message, hint }).toEqual({ message: expected.message, hint: `${expected.hint} ${command}` });
+
+    const daemon = lab.start(undefined, ['sh', '-c', helps], { stdio: 'ignore' });
+    const ended = once(daemon, 'exit');
+    const { pid, state } = await statusOf(lab, '', runDir);
+    expect(state).toBe('running');
+    await lab.must(undefined, ['kill', String(pid)]);
+    expect(await ended).toEqual([0, null]);
+  });
+
+  test("down: what root's daemon left", async () => {
+    const left = '[{"kind":"sysctl","file":"/proc/sys/net/ipv4/conf/eth0/forwarding","before":"0"}]';
+    await lab.must(undefined, ['sh', '-c', 'mkdir /run/left && cat >/run/left/changes.json'], left);
+    await lab.must(undefined, ['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding']);
+    const down = [process.execPath, CLI, 'down', '--run-dir', '/run/left'];
+    const { message, hint, helps } = await refused([...withCapabilities(CAPABILITIES), ...down]);
+    expect([message, hint]).toEqual(['run directory /run/left: EACCES', `sudo ${down.join(' ')}`]);
+    expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/eth0\/forwarding: back to 0/);
+  });
+
+  test('down: CAP_NET_ADMIN is missing, and is enough', async () => {
+    await lab.must(undefined, ['install', '-d', '-o', String(USER), '/run/own']);
+    const left = '[{"kind":"sysctl","file":"/proc/sys/net/ipv4/conf/eth0/forwarding","before":"0"}]';
+    await lab.must(undefined, ['sh', '-c', 'cat >/run/own/changes.json'], left);
+    await lab.must(undefined, ['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding']);
+    const down = [process.execPath, CLI, 'down', '--run-dir', '/run/own'];
+    const { message, hint, helps } = await refused([...AS_USER, ...down]);
+    expect([message, hint]).toEqual([missingAre('CAP_NET_ADMIN'), `${setpriv('+net_admin')} ${down.join(' ')}`]);
+    expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/eth0\/forwarding: back to 0/);
+  });
+
+  test('status: the socket of another user', async () => {
+    await lab.must(undefined, ['sh', '-c', 'mkdir /run/other']);
+    const words = [process.execPath, CLI, ...UP, '--run-dir', '/run/other'];
+    const ended = once(lab.start(undefined, words, { stdio: 'ignore' }), 'exit');
+    const { pid } = await statusOf(lab, '', '/run/other');
+    const status = [process.execPath, CLI, 'status', '--run-dir', '/run/other'];
+    const says = `inlay: no permission for /run/other/control.sock\nhint: sudo ${status.join(' ')}, or join the group of the socket\n`;
+    expect(await lab.run(undefined, [...AS_USER, ...status])).toEqual({ code: 77, stdout: '', stderr: says });
+    await lab.must(undefined, ['kill', String(pid)]);
+    expect(await ended).toEqual([0, null]);
+  });
+});
