@@ -5,7 +5,7 @@ import type { Address, Prefix } from '../address.ts';
 import { InlayError } from '../errors.ts';
 import { checkMappings, Mapping } from '../mapping.ts';
 import { type Setting, type SettingName, settings } from './settings.ts';
-import { fileSource, flagSource, type Path, type Source } from './source.ts';
+import { fileSource, flagSource, type Path, printable, type Source } from './source.ts';
 
 export interface Config {
   mappings: Mapping[];
@@ -170,9 +170,16 @@ function check(source: Source): Values {
   // A missing key is an error of the pair that lacks it. The issue's own input may be transformed already.
   if (valueAt(source, path) === undefined) path.pop();
   const value = valueAt(source, path);
-  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
-  const short = text.length > MAX_VALUE ? `${text.slice(0, MAX_VALUE)}...` : text;
-  throw new InlayError('ERR_CONFIG', `${source.where(path, 'value')} ${short}: ${issue.message}`);
+  const text = typeof value === 'number' ? String(value) : json(value);
+  throw new InlayError('ERR_CONFIG', `${source.where(path, 'value')} ${printable(text, MAX_VALUE)}: ${issue.message}`);
+}
+
+function json(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return 'a value that holds itself'; // By an alias of YAML.
+  }
 }
 
 function valueAt(source: Source, path: Path): unknown {
@@ -183,5 +190,8 @@ function unknownKey(source: Source, path: Path): InlayError {
   const key = String(path.at(-1));
   const known = path.length === 1 ? Object.keys(settings) : ['overlay', 'underlay'];
   const nearest = known.reduce((a, b) => (distance(key, b) < distance(key, a) ? b : a));
-  return new InlayError('ERR_CONFIG', `${source.where(path, 'key')} unknown key "${key}": did you mean "${nearest}"?`);
+  return new InlayError(
+    'ERR_CONFIG',
+    `${source.where(path, 'key')} unknown key "${printable(key, MAX_VALUE)}": did you mean "${nearest}"?`,
+  );
 }

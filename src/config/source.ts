@@ -1,7 +1,14 @@
 /** Where configuration values come from, so that an error can name the place: file:line:column, or the flag. */
-import { readFileSync } from 'node:fs';
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
+import { closeSync, openSync, readSync } from 'node:fs';
+import { type Document, isMap, isNode, isScalar, Lexer, LineCounter, Parser, parseDocument } from 'yaml';
 import { errorCode, InlayError } from '../errors.ts';
+
+/** Bytes of a file at most: by far more than all settings take, and little enough for any file to be judged at once. */
+const MAX_SIZE = 64 << 10;
+/** Lists and maps within each other, at most, in a file. */
+const MAX_DEPTH = 50;
+/** Characters of the parser's own words. */
+const MAX_WORDS = 200;
 
 export type Path = readonly (string | number)[];
 
@@ -17,16 +24,15 @@ export function flagSource(flags: object): Source {
 
 /** Reads a YAML (or JSON) file. Throws ERR_CONFIG if it cannot be read or is not YAML. */
 export function fileSource(file: string): Source {
+  const text = read(file);
+  checkDepth(text, file);
   const lines = new LineCounter();
-  const document = parseDocument(read(file), { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
-  const at = (offset: number) => {
-    const { line, col } = lines.linePos(offset);
-    return `${file}:${line}:${col}`;
-  };
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
+  const at = (offset: number) => place(file, lines, offset);
   const [error] = document.errors;
   if (error) {
     const why = error.code === 'MULTIPLE_DOCS' ? 'expected one YAML document' : error.message;
-    throw new InlayError('ERR_CONFIG', `${at(error.pos[0])}: ${why}`);
+    throw new InlayError('ERR_CONFIG', `${at(error.pos[0])}: ${printable(why, MAX_WORDS)}`);
   }
 
   return {
@@ -44,20 +50,54 @@ export function fileSource(file: string): Source {
   };
 }
 
+function place(file: string, lines: LineCounter, offset: number): string {
+  const { line, col } = lines.linePos(offset);
+  return `${file}:${line}:${col}`;
+}
+
+/** Composing a document is recursive, and V8 may end the whole process where the stack does: what is nested too deeply is refused before. */
+function checkDepth(text: string, file: string): void {
+  const lines = new LineCounter();
+  lines.addNewLine(0);
+  const parser = new Parser(lines.addNewLine);
+  for (const lexeme of new Lexer().lex(text)) {
+    for (const _ of parser.next(lexeme)); // It is driven by whoever takes its tokens.
+    if (parser.stack.length > MAX_DEPTH) {
+      throw new InlayError('ERR_CONFIG', `${place(file, lines, parser.offset)}: lists and maps are nested too deeply`);
+    }
+  }
+}
+
 /** The plain value of a document; null is an empty file. */
 function toValue(document: Document, file: string): unknown {
   try {
     return document.toJS() ?? {};
   } catch (cause) {
     // An alias without its anchor, or too many of them.
-    throw new InlayError('ERR_CONFIG', `${file}: ${(cause as Error).message}`, { cause });
+    throw new InlayError('ERR_CONFIG', `${file}: ${printable((cause as Error).message, MAX_WORDS)}`, { cause });
   }
 }
 
+/** A text on one line of at most about `max` characters, without what could do things to a terminal. */
+export function printable(text: string, max: number): string {
+  const short = text.length > max ? `${text.slice(0, max)}...` : text;
+  return short.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u${c.codePointAt(0)?.toString(16).padStart(4, '0')}`);
+}
+
 function read(file: string): string {
+  const buffer = Buffer.alloc(MAX_SIZE + 1);
+  let length = 0;
   try {
-    return readFileSync(file, 'utf8');
+    const fd = openSync(file, 'r');
+    try {
+      // A pipe brings it in pieces, and a device such as /dev/zero without end.
+      for (let n = -1; n !== 0 && length < buffer.length; length += n) n = readSync(fd, buffer, { offset: length });
+    } finally {
+      closeSync(fd);
+    }
   } catch (cause) {
     throw new InlayError('ERR_CONFIG', `${file}: cannot be read (${errorCode(cause)})`, { cause });
   }
+  if (length > MAX_SIZE) throw new InlayError('ERR_CONFIG', `${file}: expected at most ${MAX_SIZE} bytes`);
+  return buffer.toString('utf8', 0, length);
 }
