@@ -36,10 +36,17 @@ const status: Status = {
   mappings: [{ overlay: '10.0.0.0/8', underlay: '192.168.0.0/16', slice: '10.16.32.0/24' }],
   outbound: { received: 4, packets: 3, bytes: 252, drops: { 'no-mapping': 1 } },
   inbound: nothing,
+  replies: { sent: 2, suppressed: 1 },
+  ecnAnomalies: 0,
+  icmp: { received: 1, packets: 0, bytes: 0, drops: { 'foreign-icmp': 1 } },
 };
 const traffic = { packets: 3, bytes: 252 };
 const tunnels: TunnelStatus[] = [
-  { vm: '192.168.16.33', slice: '10.16.33.0/24', outbound: traffic, inbound: traffic, idleSeconds: 1.5 },
+  { vm: '192.168.16.33', slice: '10.16.33.0/24', mtu: 1476, outbound: traffic, inbound: traffic, idleSeconds: 1.5 },
+  {
+    ...{ vm: '192.168.16.34', slice: '10.16.34.0/24', mtu: 1276, unreachable: 'host unreachable' },
+    ...{ outbound: traffic, inbound: { packets: 0, bytes: 0 }, idleSeconds: 0 },
+  },
 ];
 const lock = await lockRunDir(folder, '');
 const daemon = await ControlServer.listen(folder, { status: async () => status, tunnels: async () => tunnels });
@@ -91,7 +98,10 @@ describe.concurrent('right use', () => {
     [`plan ${PAIR}`, /^warning: 256 addresses per VM/m],
     [`explain 10.16.32.91 ${PAIR}`, /^vm +192\.168\.16\.32$/m],
     [`status --run-dir FOLDER`, /^outbound +3 packets, 252 bytes, dropped 1 no-mapping$/m],
-    [`tunnels --run-dir FOLDER`, /^192\.168\.16\.33 {2}10\.16\.33\.0\/24 +3 +252 +3 +252 +1\.5$/m],
+    [`tunnels --run-dir FOLDER`, /^192\.168\.16\.33 {2}10\.16\.33\.0\/24 +1476 +3 +252 +3 +252 +1\.5 +up$/m],
+    [`tunnels --run-dir FOLDER`, /^192\.168\.16\.34 .* 1276 .* host unreachable$/m],
+    [`status --run-dir FOLDER`, /^ICMP to containers +2 packets, 1 suppressed$/m],
+    [`status --run-dir FOLDER`, /^ICMP from the underlay +0 packets, 0 bytes, dropped 1 foreign-icmp$/m],
     [`down --run-dir FOLDER/nowhere`, /^nothing to remove$/],
   ])('%s: %s', async (words, line) => {
     const { code, stdout, stderr } = await inlay(words);

@@ -44,7 +44,7 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
       if (skipped) return;
       lab = await openLab();
       await lab.must(undefined, ['install', '-d', '-o', String(USER), '-g', String(USER), '/run/vm1', '/run/vm2']);
-      mesh = await startMesh(lab, ['--engine', engine], LEAST);
+      mesh = await startMesh(lab, ['--engine', engine], { wrapper: LEAST });
       vm = mesh.vms[0] as Vm;
     });
     afterAll(() => lab?.close());

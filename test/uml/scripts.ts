@@ -1,6 +1,6 @@
 /** Packet scripts for a GRE tunnel, and what Linux makes of them: see scripts.py, which makes them. */
 import { readFileSync } from 'node:fs';
-import type { CoreConfig, Direction, PacketCore } from '../../src/core/index.ts';
+import { type CoreConfig, type Direction, overhead, type PacketCore } from '../../src/core/index.ts';
 import { config, hex, messages } from '../core.ts';
 
 /** The tunnel device, in the words of ip-tunnel(8). */
@@ -32,16 +32,18 @@ interface Script {
 
 export const scripts = JSON.parse(readFileSync(new URL('scripts.json', import.meta.url), 'utf8')) as Script[];
 
-/** What a core is told where `ip` is told this; undefined if the core has no such option. */
-export function configOf({ key, ttl = 64, ...others }: Device): CoreConfig | undefined {
-  if (ttl === 'inherit' || Object.keys(others).length > 0) return undefined;
-  return { ...config, key, ttl };
+/** What a core is told where `ip` is told this. Checksums are verified in any case (icsum), and sequence numbers are for both directions. */
+export function configOf({ key, ttl = 64, tos = 0, ocsum = false, iseq, oseq, pmtudisc = true }: Device): CoreConfig {
+  const dscp = tos === 'inherit' ? 'uniform' : tos >> 2;
+  const sequence = (iseq ?? oseq) !== undefined;
+  const options = { key, ttl, dscp, checksum: ocsum, sequence, mayFragment: !pmtudisc } as const;
+  return { ...config, ...options, mtu: 1500 - overhead('gre', options) };
 }
 
-/** What a core makes of a packet. */
-export function pass(core: PacketCore, direction: Direction, { input }: Packet): string[] {
+/** What a core makes of a packet, and what it answers. */
+export function pass(core: PacketCore, direction: Direction, { input }: Packet): [made: string[], answers: string[]] {
   core.put(0, Buffer.from(input, 'hex'));
   if (direction === 'outbound') core.encapsulate(0, 1, 0);
   else core.decapsulate(0, 1, 0);
-  return messages(core).map(({ bytes }) => hex(bytes));
+  return [messages(core).map(({ bytes }) => hex(bytes)), core.replies().map((reply) => hex(core.messageBytes(reply)))];
 }
