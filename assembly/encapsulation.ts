@@ -14,7 +14,7 @@ import {
 } from '../src/core/abi';
 import { sum } from './checksum';
 import { hasOffload, hasOption, isGreUdp, local, ports, ttl } from './config';
-import { greLength, putGre } from './gre';
+import { GRE_MIN_LENGTH, greLength, putGre } from './gre';
 import { DONT_FRAGMENT, IPV4_LENGTH, MAX_TOTAL_LENGTH, PROTOCOL_GRE, putIpv4, timeToLive, typeOfService } from './ipv4';
 import {
   addCargo,
@@ -37,6 +37,10 @@ import { flowHash, portOf, UDP_LENGTH } from './transport';
 
 const MAX_DATAGRAM: i32 = MAX_TOTAL_LENGTH - IPV4_LENGTH - UDP_LENGTH;
 const MAX_TTL: u32 = 255;
+
+// Until something is configured, no option is.
+let greBytes: i32 = GRE_MIN_LENGTH;
+let outerBytes: i32 = IPV4_LENGTH + GRE_MIN_LENGTH;
 
 // What all have in common that the packet at hand becomes.
 let remote: u32 = 0;
@@ -65,14 +69,20 @@ export function freeMessages(): i32 {
   return capacity() - messageCount(port);
 }
 
+/** Works out how long headers are, for what is configured now. */
+export function measureHeaders(): void {
+  greBytes = greLength();
+  outerBytes = isGreUdp() ? greBytes : IPV4_LENGTH + greBytes;
+}
+
 /** Bytes that the outer headers add to a packet, those of the kernel's among them. */
 export function overhead(): i32 {
-  return IPV4_LENGTH + (isGreUdp() ? UDP_LENGTH : 0) + greLength();
+  return IPV4_LENGTH + (isGreUdp() ? UDP_LENGTH : 0) + greBytes;
 }
 
 /** Bytes of the outer headers that `putOuter` writes: with UDP, it and IPv4 are the kernel's. */
 export function outerLength(): i32 {
-  return isGreUdp() ? greLength() : IPV4_LENGTH + greLength();
+  return outerBytes;
 }
 
 /** The sum of the `length` bytes at `p` and of `before`, if outer headers need such a thing. */
@@ -93,7 +103,7 @@ export function putWholeOuter(h: usize, length: i32, packets: i32): void {
 function putHeaders(h: usize, length: i32, body: u64, packets: i32, ttl: u32): void {
   let gre = h;
   if (!isGreUdp()) {
-    const total = IPV4_LENGTH + greLength() + length;
+    const total = outerBytes + length;
     // "originating sources MAY set the IPv4 ID field of atomic datagrams to any value" (RFC 6864 §4.1).
     const fragment = hasOption(OPTION_MAY_FRAGMENT) ? nextIdentification(packets) << 16 : DONT_FRAGMENT;
     putIpv4(h, tos, total, fragment, ttl, PROTOCOL_GRE, local(), remote);
@@ -118,11 +128,7 @@ function nextIdentification(packets: i32): u32 {
 
 /** The message that takes the next packet, `length` bytes with its outer headers, of which `inner` are the packet's own. */
 export function messageFor(length: i32, inner: i32): i32 {
-  if (!isGreUdp() || !joins(length)) {
-    const message = openFor(inner);
-    setClosed(port, false);
-    return message;
-  }
+  if (!isGreUdp() || !joins(length)) return openFor(inner);
   const message = lastMessage(port);
   if (packetsIn(message) === 1) setSegment(message, messageLength(message));
   addCargo(message, 1, inner);
@@ -139,7 +145,10 @@ export function loneMessage(inner: i32): i32 {
 function openFor(inner: i32): i32 {
   const message = openMessage(port);
   nameMessage(message, remote, isGreUdp() ? GRE_UDP_PORT : 0);
-  if (isGreUdp()) setService(message, tos, hops, hasOption(OPTION_TTL_INHERIT));
+  if (isGreUdp()) {
+    setService(message, tos, hops, hasOption(OPTION_TTL_INHERIT));
+    setClosed(port, false);
+  }
   addCargo(message, 1, inner);
   return message;
 }

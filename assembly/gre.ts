@@ -24,7 +24,7 @@ import { fold, sum, verifies } from './checksum';
 import { hasOption, key, options } from './config';
 
 // From the specification.
-const GRE_MIN_LENGTH: i32 = 4;
+export const GRE_MIN_LENGTH: i32 = 4;
 const OPTION_LENGTH: i32 = 4;
 const CHECKSUM_PRESENT: u32 = 0x8000;
 const KEY_PRESENT: u32 = 0x2000;

@@ -6,6 +6,7 @@
 import {
   COUNTERS_ANOMALIES,
   DROP_BAD_DESCRIPTOR,
+  DROP_ECN,
   DROP_FOREIGN_DESTINATION,
   DROP_FOREIGN_UNDERLAY,
   DROP_FRAGMENT,
@@ -26,7 +27,7 @@ import {
 } from '../src/core/abi';
 import { addF64 } from './bytes';
 import { clampMss } from './clamp';
-import { hasOption, local } from './config';
+import { local, options } from './config';
 import { countDropped, countForwarded } from './counters';
 import { address, bytes, isInside, outerTos, peer, segment, setPeer } from './descriptor';
 import { checkGre, isInSequence, sequenceOf } from './gre';
@@ -47,7 +48,7 @@ import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping';
 import { deliver, openChecksum } from './merge';
 import { messageCount, NO_ROOM } from './messages';
 import { limitOf, markReachable } from './path';
-import { isAnomaly, serviceIn } from './service';
+import { isAnomaly, isLost, isPlain, serviceIn } from './service';
 import { useTunnel } from './tunnels';
 
 /** Decapsulates the packet or the datagrams of descriptor `d` into messages, and counts them; answers the verdict, or NO_ROOM. */
@@ -112,25 +113,31 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, now: f64): i3
   if (mapping === 0 || vmIn(mapping, dst) !== local()) return drop(DROP_FOREIGN_DESTINATION);
   if (isReserved(mapping, dst)) return drop(DROP_RESERVED_ADDRESS);
   if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
-  const inner = typeOfService(p);
-  const tos = serviceIn(inner, outer);
-  if (tos < 0) return drop(tos);
+  if (isLost(typeOfService(p), outer)) return drop(DROP_ECN);
   const tunnel = useTunnel(vm, now);
-  if (hasOption(OPTION_SEQUENCE)) {
+  const known = options();
+  if ((known & OPTION_SEQUENCE) !== 0) {
     if (!isInSequence(gre, header, load<u32>(tunnel + TUNNEL_SEQUENCE_IN))) return drop(DROP_GRE_SEQUENCE);
     store<u32>(tunnel + TUNNEL_SEQUENCE_IN, sequenceOf(gre, header) + 1);
   }
 
   markReachable(tunnel, vm);
-  if (isAnomaly(inner, outer)) addF64(INBOUND_COUNTERS + COUNTERS_ANOMALIES, 1);
-  if (<u32>tos !== inner) putTypeOfService(p, <u32>tos);
-  if (hasOption(OPTION_CLAMP_MSS)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);
+  if (!isPlain(outer, known)) receiveService(p, outer);
+  if ((known & OPTION_CLAMP_MSS) !== 0) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);
   const total = totalLength(p);
   addF64(tunnel + TUNNEL_INBOUND_PACKETS, 1);
   addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>total);
   countForwarded(INBOUND_COUNTERS, 1, total);
   deliver(p);
   return FORWARD;
+}
+
+/** What the outer type of service tells goes into the packet at `p`. */
+function receiveService(p: usize, outer: u32): void {
+  const inner = typeOfService(p);
+  if (isAnomaly(inner, outer)) addF64(INBOUND_COUNTERS + COUNTERS_ANOMALIES, 1);
+  const tos = serviceIn(inner, outer);
+  if (tos !== inner) putTypeOfService(p, tos);
 }
 
 function drop(reason: i32): i32 {

@@ -2,7 +2,7 @@
 import { BATCH_SIZE, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
 import { setConfig, setMtu } from './config';
 import { descriptor, setVerdict } from './descriptor';
-import { overhead } from './encapsulation';
+import { measureHeaders, overhead } from './encapsulation';
 import { decapsulatePackets, likelySender } from './inbound';
 import { MAX_TOTAL_LENGTH } from './ipv4';
 import { learnFrom } from './learn';
@@ -60,6 +60,7 @@ const VMS: usize = SCRATCH + SCRATCH_SIZE - 4 * BATCH_SIZE;
 
 export function configure(local: u32, options: i32, key: u32, ttl: u32, dscp: u32, encapsulation: i32, mtu: i32): void {
   setConfig(local, options, key, ttl, dscp, encapsulation);
+  measureHeaders();
   setMtu(min(max(mtu, MIN_MTU), MAX_TOTAL_LENGTH - overhead()));
 }
 

@@ -70,8 +70,8 @@ export function vmOf(address: u32): u32 {
 /** True if `address` under mapping `m` is nobody's: the slice itself, all ones, or in the slice that 255.255.255.255 would be in. */
 export function isReserved(m: usize, address: u32): bool {
   const mask = load<u32>(m + MAPPING_INDEX_MASK);
-  const index = address & mask;
-  return index === 0 || index === mask || (address | mask) === 0xffffffff;
+  // An index of all ones is 0 when 1 is added, that of the slice itself is 1.
+  return ((address + 1) & mask) <= 1 || (address | mask) === 0xffffffff;
 }
 
 /** The overlay address of the VM in whose slice `address` is; only if a mapping covers it. */

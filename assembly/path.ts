@@ -21,13 +21,18 @@ const CLOCK_END: f64 = 4e12;
 
 /** Bytes of the longest inner packet that the tunnel to `vm` carries. */
 export function limitOf(tunnel: usize, vm: u32, now: f64): i32 {
-  const path = pathMtu(tunnel);
-  if (path === 0) return mtu();
+  return pathMtu(tunnel) === 0 ? mtu() : limitOfPath(tunnel, vm, now);
+}
+
+/** The same where the path is narrower than the underlay, or was. */
+function limitOfPath(tunnel: usize, vm: u32, now: f64): i32 {
+  if (seconds(now) >= load<u32>(tunnel + TUNNEL_PATH_MTU_UNTIL)) {
+    store<u16>(tunnel + TUNNEL_PATH_MTU, 0);
+    noteLearnt(tunnel, vm);
+    return mtu();
+  }
   // It may have been learnt when the overhead was less.
-  if (seconds(now) < load<u32>(tunnel + TUNNEL_PATH_MTU_UNTIL)) return min(mtu(), max(path - overhead(), MIN_MTU));
-  store<u16>(tunnel + TUNNEL_PATH_MTU, 0);
-  noteLearnt(tunnel, vm);
-  return mtu();
+  return min(mtu(), max(pathMtu(tunnel) - overhead(), MIN_MTU));
 }
 
 /** Believes that outer packets to `vm` of more than `most` bytes do not arrive; a path MTU never grows by that. */

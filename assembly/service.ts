@@ -1,6 +1,6 @@
 /** Type of service: DSCP (RFC 2474, RFC 2983) and ECN (RFC 3168) across the tunnel, as RFC 6040 has it. */
-import { DROP_ECN, OPTION_DSCP_UNIFORM, OPTION_ECN_COMPATIBILITY } from '../src/core/abi';
-import { dscp, hasOption } from './config';
+import { OPTION_DSCP_UNIFORM, OPTION_ECN_COMPATIBILITY } from '../src/core/abi';
+import { dscp, hasOption, options } from './config';
 
 // From the specification.
 const ECN_MASK: u32 = 3;
@@ -11,17 +11,28 @@ const CE: u32 = 3;
 
 /** The outer type of service for a packet with `inner`. */
 export function serviceOut(inner: u32): u32 {
-  const code = hasOption(OPTION_DSCP_UNIFORM) ? inner & ~ECN_MASK : dscp() << 2;
-  return hasOption(OPTION_ECN_COMPATIBILITY) ? code : code | (inner & ECN_MASK);
+  const known = options();
+  const code = (known & OPTION_DSCP_UNIFORM) !== 0 ? inner & ~ECN_MASK : dscp() << 2;
+  return (known & OPTION_ECN_COMPATIBILITY) !== 0 ? code : code | (inner & ECN_MASK);
 }
 
-/** The type of service of a packet with `inner` that came with `outer`, or the drop reason (RFC 6040 §4.2, figure 4). */
-export function serviceIn(inner: u32, outer: u32): i32 {
+/** Whether a packet has met congestion that it cannot tell: it is as good as lost then (RFC 6040 §4.2). */
+export function isLost(inner: u32, outer: u32): bool {
+  return (outer & ECN_MASK) === CE && (inner & ECN_MASK) === NOT_ECT;
+}
+
+/** Whether `outer` is of no consequence for the packet in it, with these options. */
+export function isPlain(outer: u32, known: i32): bool {
+  return (outer & ECN_MASK) === NOT_ECT && (known & OPTION_DSCP_UNIFORM) === 0;
+}
+
+/** The type of service of a packet with `inner` that came with `outer` and is not lost (RFC 6040 §4.2, figure 4). */
+export function serviceIn(inner: u32, outer: u32): u32 {
   const code = (hasOption(OPTION_DSCP_UNIFORM) ? outer : inner) & ~ECN_MASK;
   const before = inner & ECN_MASK;
   const met = outer & ECN_MASK;
-  if (met === CE) return before === NOT_ECT ? DROP_ECN : <i32>(code | CE);
-  return <i32>(code | (before === ECT_0 && met === ECT_1 ? ECT_1 : before));
+  if (met === CE) return code | CE;
+  return code | (before === ECT_0 && met === ECT_1 ? ECT_1 : before);
 }
 
 /** Whether no tunnel that does its work gives this combination. */

@@ -9,6 +9,8 @@ import { clear, loadF64, loadI32, type Memory, storeF64, storeI32 } from './byte
 const HASH_MULTIPLIER = 0x9e3779b1;
 const HASH_SHIFT = 32 - abi.TUNNEL_SETS_LOG2;
 const KEY_SIZE = 4;
+/** log2 of how much larger a record is than a key: 64 to 4 bytes. */
+const KEY_SHIFT = 4;
 const SET_SIZE = KEY_SIZE * abi.TUNNEL_WAYS;
 const KEYS_END = abi.TUNNEL_KEYS + KEY_SIZE * abi.TUNNEL_CAPACITY;
 
@@ -42,7 +44,7 @@ export function findTunnel(memory: Memory, vm: number): number {
 
 /** The remote VM of the tunnel whose record is at `tunnel`, a signed number. */
 export function remoteVm(memory: Memory, tunnel: number): number {
-  return loadI32(memory, abi.TUNNEL_KEYS + (tunnel - abi.TUNNELS) / (abi.TUNNEL_SIZE / KEY_SIZE));
+  return loadI32(memory, abi.TUNNEL_KEYS + ((tunnel - abi.TUNNELS) >> KEY_SHIFT));
 }
 
 /** Closes up to BATCH_SIZE tunnels last used before `before` (ms), in the order of the table. Returns how many. */
