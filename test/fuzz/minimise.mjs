@@ -1,0 +1,106 @@
+/** Makes a case that fails smaller, as long as it fails: fewer batches, fewer packets, fewer bytes, a plainer configuration. */
+
+/** Trials that may be spent on one case. */
+const TRIALS = 4000;
+/** A core that reads where it should not is seen only if what lies there makes a difference to it. */
+const SURROUNDINGS = 4;
+
+const PLAIN_CONFIG = { ttl: 64, mtu: 1476, key: undefined, encapsulation: 'gre' };
+const PLAIN_DEVICES = { base: 0, offloads: 0, ports: 1 };
+const PLAIN_STEP = { first: 0, now: 0, expire: -1, identical: false };
+const PLAIN_INPUT = { beyond: '', segment: 0, peer: 0 };
+
+/**
+ * `differs` runs a case and returns what is wrong with it, or null. Returns the least case, with its difference; null if `found` does
+ * not fail at all.
+ *
+ * @typedef {{ direction: string, inputs: { bytes?: string }[] }} Step as Batch.toStep makes it, perhaps with `config` and `devices`
+ * @param {{ steps: Step[] }} found
+ * @param {(candidate: { steps: Step[] }) => string | null} differs
+ * @returns {{ difference: string, steps: Step[] } | null}
+ */
+export function minimise(found, differs) {
+  let trials = 0;
+  let best = null;
+  /** Whether the case fails; it is the best one then. */
+  const fails = (candidate) => {
+    if (best !== null && trials++ > TRIALS) return false;
+    for (let n = 0; n < SURROUNDINGS; n++) {
+      const steps = candidate.steps.map((step) => ({ ...step, surroundings: (step.surroundings + n) >>> 0 }));
+      const difference = differs({ steps });
+      if (!difference) continue;
+      best = { difference, steps };
+      return true;
+    }
+    return false;
+  };
+  const last = found.steps.at(-1);
+  const setup = found.steps.findLast(({ config }) => config);
+  if (!fails({ steps: [{ config: setup.config, devices: setup.devices, ...last }] }) && !fails(found)) return null;
+
+  const stepsAre = (steps) => steps.length > 0 && steps[0].config !== undefined && fails({ steps });
+  shrinkList(best.steps, stepsAre);
+  for (let i = 0; i < best.steps.length; i++) shrinkStep(i);
+  return best;
+
+  function shrinkStep(i) {
+    const step = () => best.steps[i];
+    const becomes = (changes) => fails({ steps: best.steps.with(i, { ...step(), ...changes }) });
+    const inputsAre = (inputs) =>
+      becomes({ inputs, ...(step().count === step().inputs.length && { count: inputs.length }) });
+    becomes({ first: 0, count: step().inputs.length });
+    shrinkList(step().inputs, inputsAre);
+    for (const [key, value] of Object.entries(PLAIN_STEP)) if (step()[key] !== value) becomes({ [key]: value });
+    if (step().config) {
+      simplify(
+        () => step().config,
+        PLAIN_CONFIG,
+        (config) => becomes({ config }),
+      );
+      simplify(
+        () => step().devices,
+        PLAIN_DEVICES,
+        (devices) => becomes({ devices }),
+      );
+    }
+    for (let n = 0; n < step().inputs.length; n++) {
+      const inputIs = (input) => inputsAre(step().inputs.with(n, input));
+      simplify(() => step().inputs[n], PLAIN_INPUT, inputIs);
+      if (step().inputs[n].bytes !== undefined) shrinkBytes(() => step().inputs[n], inputIs);
+    }
+  }
+}
+
+/** Drops elements, at first half of them at a time, as long as `isStill` says that the rest is worth keeping. */
+function shrinkList(list, isStill) {
+  let kept = list;
+  for (let chunk = Math.ceil(kept.length / 2); chunk >= 1; chunk = chunk === 1 ? 0 : Math.ceil(chunk / 2)) {
+    for (let at = 0; at < kept.length; ) {
+      const rest = kept.toSpliced(at, chunk);
+      if (isStill(rest)) kept = rest;
+      else at += chunk;
+    }
+  }
+}
+
+/** Sets fields to what they usually are. */
+function simplify(current, plain, becomes) {
+  for (const [key, value] of Object.entries(plain)) {
+    if (current()[key] !== undefined && current()[key] !== value) becomes({ ...current(), [key]: value });
+  }
+}
+
+/** Cuts bytes off the end, then makes bytes 0. */
+function shrinkBytes(current, becomes) {
+  const bytes = () => Buffer.from(current().bytes, 'hex');
+  for (let chunk = bytes().length; chunk >= 1; chunk >>= 1) {
+    while (bytes().length >= chunk && becomes({ ...current(), bytes: bytes().subarray(0, -chunk).toString('hex') }));
+  }
+  for (let chunk = 64; chunk >= 1; chunk >>= 2) {
+    for (let at = 0; at < bytes().length; at += chunk) {
+      const zeroed = bytes();
+      zeroed.subarray(at, at + chunk).fill(0);
+      if (!zeroed.equals(bytes())) becomes({ ...current(), bytes: zeroed.toString('hex') });
+    }
+  }
+}
