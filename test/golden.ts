@@ -14,11 +14,18 @@ export interface Vector {
   /** Of forwarded packets: what they become, and the other VM. */
   output?: string;
   peer?: string;
+  /** Instead of output, if it becomes several. */
+  outputs?: string[];
+  /** What the container is answered. */
+  reply?: string;
 }
 
 interface VectorFile {
   file: string;
-  config: { local: string; key?: number; mappings: { overlay: string; underlay: string }[] };
+  config: Omit<CoreConfig, 'local' | 'mappings'> & {
+    local: string;
+    mappings: { overlay: string; underlay: string }[];
+  };
   vectors: Vector[];
 }
 
@@ -32,14 +39,17 @@ export const vectorFiles: VectorFile[] = readdirSync(folder)
 export const titleOf = ({ item, direction, name }: Vector, says = '') =>
   `${item === undefined ? '' : `${item} `}${says}${direction}: ${name}`;
 
+/** What a forwarded packet becomes. */
+export const outputsOf = ({ output, outputs }: Vector): string[] => outputs ?? (output === undefined ? [] : [output]);
+
 export const address = (text: string) => parseAddress(text) as Address;
 export const prefix = (text: string) => parsePrefix(text) as Prefix;
 
 /** The same for a core. */
-export function coreConfig({ local, key, mappings }: VectorFile['config']): CoreConfig {
+export function coreConfig({ local, mappings, ...options }: VectorFile['config']): CoreConfig {
   return {
+    ...options,
     local: Number(address(local).bits),
-    key,
     mappings: mappings.map((mapping) => {
       const [overlay, underlay] = [prefix(mapping.overlay), prefix(mapping.underlay)];
       return {

@@ -33,10 +33,10 @@ interface Script {
 export const scripts = JSON.parse(readFileSync(new URL('scripts.json', import.meta.url), 'utf8')) as Script[];
 
 /** What a core is told where `ip` is told this. Checksums are verified in any case (icsum), and sequence numbers are for both directions. */
-export function configOf({ key, ttl = 64, tos = 0, ocsum = false, iseq, oseq, pmtudisc = true }: Device): CoreConfig {
+export function configOf({ key, ttl = 64, tos = 0, ocsum, iseq, oseq, pmtudisc }: Device): CoreConfig {
   const dscp = tos === 'inherit' ? 'uniform' : tos >> 2;
   const sequence = (iseq ?? oseq) !== undefined;
-  const options = { key, ttl, dscp, checksum: ocsum, sequence, mayFragment: !pmtudisc } as const;
+  const options = { key, ttl, dscp, checksum: ocsum === true, sequence, mayFragment: pmtudisc === false } as const;
   return { ...config, ...options, mtu: 1500 - overhead('gre', options) };
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the golden vectors with scapy, an implementation that is not ours: python3 test/vectors/make.py (Debian: python3-scapy).
 
-A vector is input bytes, a direction and the verdict; forwarded packets also have output bytes and the peer (the remote VM).
+A vector is input bytes, a direction and the verdict; forwarded packets also have output bytes and the peer (the remote VM). A packet that is fragmented
+has outputs instead, and where the container is answered, there is a reply.
 `item` is what of test/conformance/items.json it shows.
 The VM is 192.168.16.32, the mesh 10.0.0.0/8 over 192.168.0.0/16 unless the file's config says otherwise.
 """
@@ -20,9 +21,16 @@ def ping(src=OURS, dst=THEIRS, size=56, **ip):
     return IP(src=src, dst=dst, id=0x1234, **ip) / ICMP(id=7, seq=1) / Raw(bytes(i & 255 for i in range(size)))
 
 
-def outer(payload, key=None, src=LOCAL, dst=REMOTE):
-    gre = GRE(proto=0x800) if key is None else GRE(proto=0x800, key_present=1, key=key)
-    return IP(src=src, dst=dst, id=0, flags='DF', ttl=64, proto=47) / gre / payload
+def outer(payload, key=None, src=LOCAL, dst=REMOTE, ip={}, **options):
+    gre = GRE(proto=0x800, **options) if key is None else GRE(proto=0x800, key_present=1, key=key, **options)
+    return IP(**{'src': src, 'dst': dst, 'id': 0, 'flags': 'DF', 'ttl': 64, 'proto': 47, **ip}) / gre / payload
+
+
+def reply(packet, code, mtu=0, src='10.16.32.1'):
+    """What the container is told (RFC 792, RFC 1191): at most 576 bytes (RFC 1812 4.3.2.3), precedence 6 (4.3.2.5)."""
+    quote = bytes(packet)
+    to = IP(quote).src
+    return IP(src=src, dst=to, id=0, flags='DF', tos=0xc0, ttl=64) / ICMP(type=3, code=code, nexthopmtu=mtu) / Raw(quote[:576 - 28])
 
 
 def gre_in(payload, src=REMOTE, dst=LOCAL, ip={}, **gre):
@@ -45,10 +53,14 @@ def fix_checksum(packet, header=20):
     return bytes(b)
 
 
-def vector(name, source, direction, packet, verdict='forward', item=None, output=None, peer=None):
+def vector(name, source, direction, packet, verdict='forward', item=None, output=None, outputs=None, peer=None, answer=None):
     v = {'name': name, **({} if item is None else {'item': item}), 'source': source, 'direction': direction, 'input': bytes(packet).hex(), 'verdict': verdict}
     if output is not None:
         v['output'], v['peer'] = bytes(output).hex(), peer
+    if outputs is not None:
+        v['outputs'], v['peer'] = [bytes(o).hex() for o in outputs], peer
+    if answer is not None:
+        v['reply'] = bytes(answer).hex()
     return v
 
 
@@ -91,12 +103,12 @@ write('outbound', CONFIG, [
     outbound('our slice itself as source', 'index 0', ping(src='10.16.32.0'), 'foreign-source', item='S5'),
     outbound('our all-ones address as source', 'index all ones', ping(src='10.16.32.255'), 'foreign-source', item='S5'),
     outbound('loopback source', 'RFC 1122 3.2.1.3', ping(src='127.0.0.1'), 'foreign-source', item='S5, S7'),
-    outbound('destination outside the overlay', 'RFC 5969 8', ping(dst='172.16.0.1'), 'no-mapping'),
+    outbound('destination outside the overlay', 'RFC 5969 8', ping(dst='172.16.0.1'), 'no-mapping', answer=reply(ping(dst='172.16.0.1'), 1)),
     outbound('multicast destination', 'RFC 1122 3.2.1.3', ping(dst='224.0.0.1'), 'no-mapping', item='S7'),
     outbound('limited broadcast', 'RFC 1122 3.2.1.3', ping(dst='255.255.255.255'), 'no-mapping', item='S7'),
-    outbound('our own slice', 'no loops', ping(dst='10.16.32.92'), 'own-slice', item='G9'),
-    outbound('a slice itself', 'index 0', ping(dst='10.16.33.0'), 'reserved-address'),
-    outbound('all-ones address', 'index all ones', ping(dst='10.16.33.255'), 'reserved-address'),
+    outbound('our own slice', 'no loops', ping(dst='10.16.32.92'), 'own-slice', answer=reply(ping(dst='10.16.32.92'), 1), item='G9'),
+    outbound('a slice itself', 'index 0', ping(dst='10.16.33.0'), 'reserved-address', answer=reply(ping(dst='10.16.33.0'), 1)),
+    outbound('all-ones address', 'index all ones', ping(dst='10.16.33.255'), 'reserved-address', answer=reply(ping(dst='10.16.33.255'), 1)),
 ])
 
 q = ping(THEIRS, OURS)
@@ -177,4 +189,109 @@ write('several-mappings', BOTH, [
     outbound('from one overlay to the other', 'two mappings, one underlay', x, output=outer(x), peer=REMOTE),
     inbound('from the other overlay', 'two mappings, one underlay', gre_in(ping('241.2.16.7', OURS)), output=ping('241.2.16.7', OURS), peer=REMOTE),
     inbound('spoofed across overlays', 'RFC 5969 12', gre_in(ping('241.2.32.7', OURS)), 'spoofed-source', item='S1'),
+])
+
+loopback, this = '127.0.0.1', '0.1.2.3'
+nested = IP(src=THEIRS, dst=OURS, proto=47) / GRE(proto=0x800) / ping(THEIRS, OURS)
+write('scope', CONFIG, [
+    *[inbound(f'inner source {a}', 'RFC 1122 3.2.1.3', gre_in(ping(a, OURS)), 'spoofed-source', item='S7') for a in (this, loopback, '224.0.0.5', '255.255.255.255')],
+    *[inbound(f'inner destination {a}', 'RFC 1122 3.2.1.3', gre_in(ping(THEIRS, a)), 'foreign-destination', item='S7') for a in (this, loopback, '239.1.2.3', '255.255.255.255')],
+    inbound('a tunnel in the tunnel', 'robustness', gre_in(nested), 'nested-gre', item='R1'),
+    outbound('a tunnel in the tunnel', 'robustness', IP(src=OURS, dst=THEIRS, proto=47) / GRE(proto=0x800) / p, 'nested-gre', item='R1'),
+    outbound("a container's tunnel to a VM", 'not ours to carry', IP(src=OURS, dst=REMOTE, proto=47) / GRE(proto=0x800) / p, 'no-mapping', item='S6', answer=reply(IP(src=OURS, dst=REMOTE, proto=47) / GRE(proto=0x800) / p, 1)),
+    outbound('an ICMP error to nobody', 'RFC 1122 3.2.2', IP(src=OURS, dst='10.16.33.0') / ICMP(type=3, code=1) / p, 'reserved-address', item='I1'),
+    outbound('a later fragment to nobody', 'RFC 1122 3.2.2', IP(src=OURS, dst='10.16.33.0', frag=9) / Raw(b'f' * 64), 'reserved-address', item='I1'),
+    outbound('a long packet to nobody', 'RFC 1812 4.3.2.3', ping(dst='10.16.33.0', size=1400), 'reserved-address', item='I2, I3', answer=reply(ping(dst='10.16.33.0', size=1400), 1)),
+])
+
+# RFC 6040 figure 4: what an inner field becomes when it comes with an outer one; None is dropped.
+NOT_ECT, ECT_1, ECT_0, CE = range(4)
+NAMES = {NOT_ECT: 'Not-ECT', ECT_1: 'ECT(1)', ECT_0: 'ECT(0)', CE: 'CE'}
+ECN = {
+    NOT_ECT: {NOT_ECT: NOT_ECT, ECT_0: NOT_ECT, ECT_1: NOT_ECT, CE: None},
+    ECT_0: {NOT_ECT: ECT_0, ECT_0: ECT_0, ECT_1: ECT_1, CE: CE},
+    ECT_1: {NOT_ECT: ECT_1, ECT_0: ECT_1, ECT_1: ECT_1, CE: CE},
+    CE: {NOT_ECT: CE, ECT_0: CE, ECT_1: CE, CE: CE},
+}
+DSCP = 46 << 2  # expedited forwarding
+
+
+def ecn_vectors():
+    for inner, row in ECN.items():
+        for met, becomes in row.items():
+            packet = gre_in(ping(THEIRS, OURS, tos=DSCP | inner), ip={'tos': met})
+            kept = {} if becomes is None else {'output': ping(THEIRS, OURS, tos=DSCP | becomes), 'peer': REMOTE}
+            yield inbound(f'{NAMES[inner]} in {NAMES[met]}', 'RFC 6040 4.2', packet, 'ecn' if becomes is None else 'forward', item='E2', **kept)
+
+
+write('ecn', CONFIG, [
+    *[outbound(f'{NAMES[e]}', 'RFC 6040 4.1, normal mode', ping(tos=DSCP | e), item='E1', output=outer(ping(tos=DSCP | e), ip={'tos': e}), peer=REMOTE) for e in NAMES],
+    *ecn_vectors(),
+])
+write('ecn-compatibility', {**CONFIG, 'ecn': 'compatibility'}, [
+    outbound(f'{NAMES[e]}', 'RFC 6040 4.1, compatibility mode', ping(tos=DSCP | e), item='E1', output=outer(ping(tos=DSCP | e)), peer=REMOTE) for e in NAMES
+])
+write('dscp-pipe', {**CONFIG, 'dscp': 10, 'ttl': 17}, [
+    outbound('configured, whatever the inner one is', 'RFC 2983 3.1', ping(tos=DSCP | CE), item='E3, O1', output=outer(ping(tos=DSCP | CE), ip={'tos': 10 << 2 | CE, 'ttl': 17}), peer=REMOTE),
+    inbound('the inner one stays', 'RFC 2983 3.1', gre_in(ping(THEIRS, OURS, tos=DSCP), ip={'tos': 8 << 2}), item='E3', output=ping(THEIRS, OURS, tos=DSCP), peer=REMOTE),
+])
+write('dscp-uniform', {**CONFIG, 'dscp': 'uniform', 'ttl': 'inherit'}, [
+    outbound('copied', 'RFC 2983 3.1', ping(tos=DSCP | ECT_0, ttl=9), item='E3, O1', output=outer(ping(tos=DSCP | ECT_0, ttl=9), ip={'tos': DSCP | ECT_0, 'ttl': 9}), peer=REMOTE),
+    inbound('and back', 'RFC 2983 3.1', gre_in(ping(THEIRS, OURS, tos=DSCP | ECT_0), ip={'tos': 8 << 2 | CE}), item='E3', output=ping(THEIRS, OURS, tos=8 << 2 | CE), peer=REMOTE),
+])
+
+ALL = {**CONFIG, 'key': KEY, 'checksum': True, 'sequence': True}
+write('all-options', ALL, [
+    outbound('the first packet', 'RFC 2890 2', p, item='G1, G6, G8', output=outer(p, KEY, chksum_present=1, seqnum_present=1, sequence_number=0), peer=REMOTE),
+    outbound('of odd length', 'RFC 2784 2.5', tcp, item='G1, G6', output=outer(tcp, KEY, chksum_present=1, seqnum_present=1, sequence_number=0), peer=REMOTE),
+    inbound('any number at first', 'RFC 2890 2.2', gre_in(q, chksum_present=1, key_present=1, key=KEY, seqnum_present=1, sequence_number=7), item='G6, G8', output=q, peer=REMOTE),
+    inbound('no checksum', 'RFC 2784 2.2', gre_in(q, key_present=1, key=KEY, seqnum_present=1, sequence_number=7), item='G4', output=q, peer=REMOTE),
+    inbound('no number', 'RFC 2890 2.2', gre_in(q, chksum_present=1, key_present=1, key=KEY), 'gre-sequence', item='G8'),
+])
+
+
+def fragments(packet, size, header=20):
+    """RFC 791 3.2: what scapy's fragment() does not see to, which is options by their copy flag, as Linux does it."""
+    whole = bytes(packet)
+    data, first = whole[header:], IP(whole[:header])
+    for at in range(0, len(data), size):
+        part = data[at:at + size]
+        ip = IP(bytes(first)[:20])
+        kept = b''.join(o if at == 0 or o[0] & 0x80 else b'\x01' * len(o) for o in OPTIONS) if header > 20 else b''
+        more = at + size < len(data) or int(first.flags.MF)
+        head = IP(src=ip.src, dst=ip.dst, id=ip.id, tos=ip.tos, ttl=ip.ttl, proto=ip.proto, flags='MF' if more else 0, frag=first.frag + at // 8,
+                  ihl=header // 4, len=header + len(part), chksum=0)
+        yield fix_checksum(bytes(head)[:20] + kept + part, header)
+
+
+# Router alert (copied), record route (not copied), and two more bytes.
+OPTIONS = [b'\x94\x04\x00\x00', b'\x07\x07\x04' + b'\x00' * 4, b'\x01']
+NARROW = {**CONFIG, 'mtu': 576}
+long = ping(size=1200)
+again = IP(src=OURS, dst=THEIRS, id=5, frag=100, flags='MF') / Raw(bytes(range(256)) * 3)
+with_options = IP(src=OURS, dst=THEIRS, id=6, proto=253, ihl=8) / Raw(b''.join(OPTIONS) + bytes(i & 255 for i in range(900)))
+with_options = fix_checksum(bytes(with_options), 32)
+fits, dont = ping(size=548), ping(size=549, flags='DF')
+write('narrow', NARROW, [
+    outbound('just fits', 'RFC 7588 3', fits, item='M1', output=outer(fits), peer=REMOTE),
+    outbound('too long, with DF', 'RFC 1191 4', dont, 'too-big', item='M2, I2, I3', answer=reply(dont, 4, 576)),
+    outbound('too long, without DF', 'RFC 791 3.2', long, item='M3', outputs=[outer(f) for f in fragments(long, 552)], peer=REMOTE),
+    outbound('a fragment that is too long', 'RFC 791 3.2', again, item='M3, M5', outputs=[outer(f) for f in fragments(again, 552)], peer=REMOTE),
+    outbound('options by their copy flag', 'RFC 791 3.1', with_options, item='M5', outputs=[outer(f) for f in fragments(with_options, 544, 32)], peer=REMOTE),
+    outbound('a later fragment with DF', 'RFC 1122 3.2.2', IP(src=OURS, dst=THEIRS, id=5, frag=100, flags='DF') / Raw(b'f' * 600), 'too-big', item='I1'),
+])
+
+
+def syn(mss, src=OURS, dst=THEIRS, options=None, flags='S'):
+    return IP(src=src, dst=dst, id=9, flags='DF') / TCP(sport=40000, dport=80, flags=flags, options=options or [('MSS', mss)])
+
+
+odd = [('NOP', None), ('MSS', 1460), ('WScale', 7)]
+odd_after = [('NOP', None), ('MSS', 1360), ('WScale', 7)]
+write('clamp', {**CONFIG, 'mtu': 1400, 'clampMss': True}, [
+    outbound('SYN', 'RFC 9293 3.7.1', syn(1460), item='M7', output=outer(syn(1360)), peer=REMOTE),
+    outbound('SYN, less already', 'RFC 9293 3.7.1', syn(536), item='M7', output=outer(syn(536)), peer=REMOTE),
+    outbound('at an odd place', 'RFC 1071 2 (B)', syn(0, options=odd), item='M7', output=outer(syn(0, options=odd_after)), peer=REMOTE),
+    outbound('no SYN', 'RFC 9293 3.7.1', syn(1460, flags='A'), item='M7', output=outer(syn(1460, flags='A')), peer=REMOTE),
+    inbound('SYN and ACK', 'RFC 9293 3.7.1', gre_in(syn(1460, THEIRS, OURS, flags='SA')), item='M7', output=syn(1360, THEIRS, OURS, flags='SA'), peer=REMOTE),
 ])
