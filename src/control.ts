@@ -15,7 +15,7 @@ const SOCKET = 'control.sock';
 const TIMEOUT = 5000;
 const MAX_CONNECTIONS = 256;
 /** Bytes of answers that their clients have not read yet, at most, of all connections. */
-const MAX_UNREAD = 32 << 20;
+const MAX_UNREAD = 64 << 20;
 /** What a client meets when there are too many of them: its connection was closed, or could not even wait (connect(2), EAGAIN). */
 const BUSY = ['ECONNRESET', 'EPIPE', 'EAGAIN'];
 /** ms until it tries again. */

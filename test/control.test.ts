@@ -103,7 +103,7 @@ test('answers that are not read do not pile up', async () => {
     expect(await ask(folder, 'status')).toBe(asked);
   }
   expect(await ask<string>(folder, 'big')).toHaveLength(BIG);
-  // 32 MiB may wait: of older ones the client gets what it had been sent by then.
+  // 64 MiB may wait: of older ones the client gets what it had been sent by then.
   const lengths = await Promise.all(open.map(async (socket) => (await read(socket)).length));
-  expect(lengths.filter((length) => length > BIG).length).toBeLessThanOrEqual(4);
+  expect(lengths.filter((length) => length > BIG).length).toBeLessThanOrEqual(8);
 });

@@ -43,9 +43,9 @@ export function fileSource(file: string): Source {
       const pair = isMap(parent) ? parent.items.find((p) => isScalar(p.key) && String(p.key.value) === key) : undefined;
       const value = document.getIn(path, true) ?? pair?.key ?? document.contents;
       const node = which === 'key' ? (pair?.key ?? value) : value;
-      const place = at(isNode(node) ? (node.range?.[0] ?? 0) : 0);
-      if (which === 'key' || key === undefined) return `${place}:`;
-      return `${place}: ${typeof key === 'number' ? `${path.at(-2)}[${key}]` : key}`;
+      const spot = at(isNode(node) ? (node.range?.[0] ?? 0) : 0);
+      if (which === 'key' || key === undefined) return `${spot}:`;
+      return `${spot}: ${typeof key === 'number' ? `${path.at(-2)}[${key}]` : key}`;
     },
   };
 }
