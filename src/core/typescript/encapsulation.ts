@@ -5,7 +5,6 @@ import { configuredKey, configuredOptions, configuredTtl, isGreUdp, localVm } fr
 import { greLength, putGre } from './gre.ts';
 import * as ipv4 from './ipv4.ts';
 import { UDP_LENGTH } from './transport.ts';
-import { remoteVm } from './tunnels.ts';
 
 /** Bytes that encapsulation adds on the wire. */
 export function overhead(memory: Memory): number {
@@ -31,6 +30,7 @@ export function putOuter(
   inner: number,
   options: number,
   tunnel: number,
+  vm: number,
   tos: number,
   ttl: number,
   innerSum: number,
@@ -41,7 +41,6 @@ export function putOuter(
     const total = inner - outer + ipv4.totalLength(memory, inner);
     const idAndFlags =
       (options & abi.OPTION_MAY_FRAGMENT) === 0 ? ipv4.DONT_FRAGMENT : nextIdentification(memory, tunnel) << 16;
-    const vm = remoteVm(memory, tunnel);
     ipv4.putIpv4(memory, outer, tos, total, idAndFlags, ttl, ipv4.PROTOCOL_GRE, localVm(memory), vm);
   }
   const sequence = (options & abi.OPTION_SEQUENCE) === 0 ? 0 : nextSequence(memory, tunnel);

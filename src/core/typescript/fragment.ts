@@ -12,7 +12,6 @@ import * as ipv4 from './ipv4.ts';
 import { addCargo, addPiece, messageForFragment } from './messages.ts';
 import { NO_OPERATION, optionLength } from './options.ts';
 import { outerService } from './service.ts';
-import { remoteVm } from './tunnels.ts';
 import { headersLength } from './virtio.ts';
 
 /** Set in the first byte of an option that is in all fragments; the others are in the first only (RFC 791 §3.1). */
@@ -45,6 +44,7 @@ export function sendFragments(
   limit: number,
   options: number,
   tunnel: number,
+  vm: number,
   port: number,
 ): void {
   const outer = outerLength(memory, options);
@@ -66,9 +66,9 @@ export function sendFragments(
       (options & abi.OPTION_CHECKSUM) === 0
         ? 0
         : fold(sum(memory, fragment, header) + sum(memory, p + start, nearLength) + sum(memory, farStart, farLength));
-    putOuter(memory, fragment, options, tunnel, tos, ttl, innerSum);
+    putOuter(memory, fragment, options, tunnel, vm, tos, ttl, innerSum);
 
-    const message = messageForFragment(memory, port, remoteVm(memory, tunnel), tos, ttl);
+    const message = messageForFragment(memory, port, vm, tos, ttl);
     addPiece(memory, message, block, outer + header);
     if (nearLength !== 0) addPiece(memory, message, p + start, nearLength);
     if (farLength !== 0) addPiece(memory, message, farStart, farLength);
@@ -85,6 +85,7 @@ export function sendCutFragments(
   limit: number,
   options: number,
   tunnel: number,
+  vm: number,
   port: number,
 ): void {
   const outer = outerLength(memory, options);
@@ -92,7 +93,7 @@ export function sendCutFragments(
   for (let n = 0, offset = 0; offset < payload; n++, offset += size) {
     const segment = takeBlock(memory) + outer;
     putSegment(memory, segment, p, headers, n, offset, Math.min(size, payload - offset));
-    sendFragments(memory, segment, headers, p + headers + offset, limit, options, tunnel, port);
+    sendFragments(memory, segment, headers, p + headers + offset, limit, options, tunnel, vm, port);
   }
 }
 

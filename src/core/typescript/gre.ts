@@ -98,8 +98,16 @@ export function putGre(
   sequence: number,
   innerSum: number,
 ): void {
+  if ((options & FIELDS) === 0) {
+    putI32(memory, p, TYPE_IPV4);
+  } else {
+    putFields(memory, p, options, key, sequence, innerSum);
+  }
+}
+
+/** As `putGre`, where there is at least one field. */
+function putFields(memory: Memory, p: number, options: number, key: number, sequence: number, innerSum: number): void {
   putI32(memory, p, firstWord(options));
-  if ((options & FIELDS) === 0) return;
   const keyAt = p + keyOffset(options);
   const isSummed = (options & abi.OPTION_CHECKSUM) !== 0;
   if (isSummed) putI32(memory, p + BASE_LENGTH, 0);

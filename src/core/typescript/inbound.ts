@@ -13,7 +13,7 @@ import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping.ts';
 import { mergePacket } from './merge.ts';
 import { addCargo, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
-import { learnReachable, limitOf } from './paths.ts';
+import { isPathKnown, learnReachable, limitOf } from './paths.ts';
 import { applyService, isLostMark } from './service.ts';
 import { completeOpen, isOpen } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
@@ -83,12 +83,13 @@ function passGre(memory: Memory, gre: number, end: number, vm: number, tos: numb
   if (isReserved(memory, mapping, destination)) return abi.DROP_RESERVED_ADDRESS;
 
   if (ipv4.protocol(memory, inner) === ipv4.PROTOCOL_GRE) return abi.DROP_NESTED_GRE;
-  if (isLostMark(memory, inner, tos)) return abi.DROP_ECN;
+  const innerTos = ipv4.service(memory, inner);
+  if (innerTos !== tos && isLostMark(innerTos, tos)) return abi.DROP_ECN;
 
   const tunnel = useTunnel(memory, vm, now);
   if ((options & abi.OPTION_SEQUENCE) !== 0 && !isInOrder(memory, tunnel, gre, inner)) return abi.DROP_GRE_SEQUENCE;
-  learnReachable(memory, tunnel);
-  applyService(memory, inner, tos, options);
+  if (isPathKnown(memory, tunnel)) learnReachable(memory, tunnel);
+  if (innerTos !== tos) applyService(memory, inner, tos, options);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) {
     const limit = limitOf(memory, tunnel, now);
     if (canClamp(memory, inner)) clampMss(memory, inner, limit, isOpen(memory, inner));

@@ -91,6 +91,18 @@ export function openMessage(memory: Memory, port: number): number {
  */
 export function messageFor(memory: Memory, port: number, vm: number, tos: number, ttl: number, length: number): number {
   if (!isGreUdp(memory)) return openNamed(memory, port, vm, 0);
+  return messageForDatagram(memory, port, vm, tos, ttl, length);
+}
+
+/** As `messageFor`, of GRE-in-UDP. */
+function messageForDatagram(
+  memory: Memory,
+  port: number,
+  vm: number,
+  tos: number,
+  ttl: number,
+  length: number,
+): number {
   if (messageCount(memory, port) !== 0 && hasOffload(memory, abi.OFFLOAD_UDP_SEGMENT)) {
     const last = nextMessage(memory, port) - 1;
     if (!endsWithFragment(memory, port) && joins(memory, last, vm, tos, ttl, length)) return last;

@@ -6,7 +6,7 @@ import * as abi from '../abi.ts';
 import { freeBlocks } from './blocks.ts';
 import { addF64, loadI32, type Memory, putI32 } from './bytes.ts';
 import { canClamp, clampMss } from './clamp.ts';
-import { configuredOptions, hasOffload, isGreUdp, localVm } from './config.ts';
+import { configuredMtu, configuredOptions, hasOffload, isGreUdp, localVm } from './config.ts';
 import { countDropped, countForwarded } from './counters.ts';
 import { isInside, NO_ROOM } from './descriptor.ts';
 import { fragmentsOf, fragmentsOfCut, sendCutFragments, sendFragments } from './fragment.ts';
@@ -14,7 +14,7 @@ import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE } from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
 import { freeMessages } from './messages.ts';
-import { limitOf } from './paths.ts';
+import { isPathKnown, limitOf } from './paths.ts';
 import { reply } from './replies.ts';
 import { sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
 import { outerPort } from './transport.ts';
@@ -51,9 +51,7 @@ function pass(memory: Memory, descriptor: number, now: number): number {
   if (vm === local) return refuse(memory, inner, abi.DROP_OWN_SLICE, now);
   if (isReserved(memory, mapping, destination)) return refuse(memory, inner, abi.DROP_RESERVED_ADDRESS, now);
   if (ipv4.protocol(memory, inner) === ipv4.PROTOCOL_GRE) return abi.DROP_NESTED_GRE;
-  if (virtioLength === 0) return forward(memory, descriptor, 0, inner, 0, vm, now);
-  const segments = checkVirtio(memory, address, inner);
-  return segments < 0 ? segments : forward(memory, descriptor, address, inner, segments, vm, now);
+  return forward(memory, descriptor, virtioLength === 0 ? 0 : address, inner, vm, now);
 }
 
 /** Answers a packet for nobody. Returns the reason. */
@@ -62,21 +60,44 @@ function refuse(memory: Memory, inner: number, reason: number, now: number): num
   return reason;
 }
 
+/** What happens to the packet at `inner`, which is for `vm`, in order; `virtio` is where its virtio header is, 0 if there is none. */
+function forward(memory: Memory, descriptor: number, virtio: number, inner: number, vm: number, now: number): number {
+  const segments = virtio === 0 ? 0 : checkVirtio(memory, virtio, inner);
+  if (segments < 0) return segments;
+  const tunnel = useTunnel(memory, vm, now);
+  const limit = isPathKnown(memory, tunnel) ? limitOf(memory, tunnel, now) : configuredMtu(memory);
+  if (segments !== 0 || ipv4.totalLength(memory, inner) > limit) {
+    const verdict = forwardParts(memory, virtio, inner, segments, tunnel, vm, limit, now);
+    if (verdict !== abi.FORWARD) return verdict;
+  } else {
+    const isUdp = isGreUdp(memory);
+    const port = isUdp ? portOf(memory, inner) : PORT;
+    if (freeMessages(memory, port, isUdp) === 0) return NO_ROOM;
+    count(memory, tunnel, 1, ipv4.totalLength(memory, inner));
+    const options = configuredOptions(memory);
+    if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
+    // Before the outer headers are: they take the virtio header's place.
+    if (virtio !== 0) completeChecksum(memory, virtio, inner);
+    sendSingle(memory, inner, options, tunnel, vm, port);
+  }
+  putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
+  return abi.FORWARD;
+}
+
 /**
- * What happens to the packet at `inner` for `vm`, in order. It is to be cut into `segments` segments, 0 if not at all;
- * `virtio` is where its virtio header is, 0 if there is none.
+ * Sends the packet, which is to be cut into `segments` segments, 0 if not at all: as segments, as fragments, or as fragments of
+ * segments; or as the super-packet that it is, if the kernel cuts it.
  */
-function forward(
+function forwardParts(
   memory: Memory,
-  descriptor: number,
   virtio: number,
   inner: number,
   segments: number,
+  tunnel: number,
   vm: number,
+  limit: number,
   now: number,
 ): number {
-  const tunnel = useTunnel(memory, vm, now);
-  const limit = limitOf(memory, tunnel, now);
   const isCut = segments !== 0;
   const total = ipv4.totalLength(memory, inner);
   const headers = isCut ? headersLength(memory, inner) : 0;
@@ -86,41 +107,50 @@ function forward(
     reply(memory, inner, total, FRAGMENTATION_NEEDED, limit, now);
     return abi.DROP_TOO_BIG;
   }
-  const header = ipv4.headerLength(memory, inner);
-  const fragments = isFragmented ? countFragments(memory, inner, segments, size, limit) : 0;
   const isUdp = isGreUdp(memory);
+  const fragments = isFragmented ? countFragments(memory, inner, segments, size, limit) : 0;
   const most = isUdp ? abi.MESSAGES_PER_PORT : abi.MESSAGES;
-  if (isFragmented && (fragments > most || segments + fragments > abi.HEADER_BLOCKS)) return abi.DROP_TOO_LONG;
-
+  if (fragments > most || segments + fragments > abi.HEADER_BLOCKS) return abi.DROP_TOO_LONG;
   const parts = isCut ? segments : 1;
   const packets = isFragmented ? fragments : parts;
-  const port = isUdp ? outerPort(memory, inner, loadI32(memory, abi.CONFIG + abi.CONFIG_PORTS)) : PORT;
+  const port = isUdp ? portOf(memory, inner) : PORT;
   if (packets > freeMessages(memory, port, isUdp) || segments + fragments > freeBlocks(memory)) return NO_ROOM;
 
   // Each segment but the first has headers of its own, and each fragment but the first of a segment an IPv4 header.
-  const bytes = total + (parts - 1) * headers + (packets - parts) * header;
+  const bytes = total + (parts - 1) * headers + (packets - parts) * ipv4.headerLength(memory, inner);
+  count(memory, tunnel, packets, bytes);
+  const options = configuredOptions(memory);
+  if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
+  if (!isFragmented) {
+    if (segments > 1 && staysWhole(memory, virtio, inner, options)) {
+      sendWhole(memory, virtio, inner, segments, bytes, options, tunnel, vm, port);
+    } else {
+      sendCut(memory, inner, headers, size, options, tunnel, vm, port);
+    }
+  } else if (isCut) {
+    sendCutFragments(memory, inner, headers, size, limit, options, tunnel, vm, port);
+  } else {
+    if (virtio !== 0) completeChecksum(memory, virtio, inner);
+    sendFragments(memory, inner, total, 0, limit, options, tunnel, vm, port);
+  }
+  return abi.FORWARD;
+}
+
+/** Counts what is sent of one packet, in all and in its tunnel. */
+function count(memory: Memory, tunnel: number, packets: number, bytes: number): void {
   countForwarded(memory, abi.OUTBOUND_COUNTERS, packets, bytes);
   addF64(memory, tunnel + abi.TUNNEL_OUTBOUND_PACKETS, packets);
   addF64(memory, tunnel + abi.TUNNEL_OUTBOUND_BYTES, bytes);
-  putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
+}
 
-  const options = configuredOptions(memory);
-  if ((options & abi.OPTION_CLAMP_MSS) !== 0 && canClamp(memory, inner)) {
-    clampMss(memory, inner, limit, virtio !== 0 && needsChecksum(memory, virtio));
-  }
-  // Before the outer headers are: they take the virtio header's place.
-  if (virtio !== 0 && !isCut) completeChecksum(memory, virtio, inner);
-  if (isFragmented) {
-    if (isCut) sendCutFragments(memory, inner, headers, size, limit, options, tunnel, port);
-    else sendFragments(memory, inner, total, 0, limit, options, tunnel, port);
-  } else if (!isCut) {
-    sendSingle(memory, inner, options, tunnel, port);
-  } else if (segments > 1 && staysWhole(memory, virtio, inner, options)) {
-    sendWhole(memory, virtio, inner, segments, bytes, options, tunnel, port);
-  } else {
-    sendCut(memory, inner, headers, size, options, tunnel, port);
-  }
-  return abi.FORWARD;
+/** Clamps the packet, if it is one that can be. */
+function clamp(memory: Memory, virtio: number, inner: number, limit: number): void {
+  if (canClamp(memory, inner)) clampMss(memory, inner, limit, virtio !== 0 && needsChecksum(memory, virtio));
+}
+
+/** The source port of GRE-in-UDP that the packet's flow uses. */
+function portOf(memory: Memory, inner: number): number {
+  return outerPort(memory, inner, loadI32(memory, abi.CONFIG + abi.CONFIG_PORTS));
 }
 
 /** How many fragments are made of the packet at `inner`, or of its segments. */

@@ -20,6 +20,11 @@ export function configureMtu(memory: Memory, mtu: number): void {
   storeI32(memory, abi.CONFIG + abi.CONFIG_MTU, Math.min(Math.max(mtu, ipv4.MIN_MTU), most));
 }
 
+/** Whether there may be anything to ask about here: most often there is not, and one look is enough. */
+export function isPathKnown(memory: Memory, tunnel: number): boolean {
+  return loadI32(memory, tunnel + abi.TUNNEL_PATH_MTU) !== 0;
+}
+
 /** Bytes that an inner packet may have in the tunnel. A path MTU that is too old is forgotten on the way. */
 export function limitOf(memory: Memory, tunnel: number, now: number): number {
   const mtu = configuredMtu(memory);

@@ -10,21 +10,27 @@ import * as ipv4 from './ipv4.ts';
 import { addCargo, addPiece, markWhole, messageFor } from './messages.ts';
 import { outerService } from './service.ts';
 import { PROTOCOL_TCP } from './transport.ts';
-import { remoteVm } from './tunnels.ts';
 import { isChecksumOpen, putOuterVirtio } from './virtio.ts';
 
 /** The largest time to live. */
 const MAX_TTL = 0xff;
 
 /** Makes the packet a message, or a part of one: outer headers in place before it. */
-export function sendSingle(memory: Memory, inner: number, options: number, tunnel: number, port: number): void {
+export function sendSingle(
+  memory: Memory,
+  inner: number,
+  options: number,
+  tunnel: number,
+  vm: number,
+  port: number,
+): void {
   const length = ipv4.totalLength(memory, inner);
   const outer = outerLength(memory, options);
   const tos = outerService(memory, inner, options);
   const ttl = outerTtl(memory, inner, options);
-  const message = messageFor(memory, port, remoteVm(memory, tunnel), tos, ttl, outer + length);
+  const message = messageFor(memory, port, vm, tos, ttl, outer + length);
   const innerSum = (options & abi.OPTION_CHECKSUM) === 0 ? 0 : sum(memory, inner, length);
-  putOuter(memory, inner, options, tunnel, tos, ttl, innerSum);
+  putOuter(memory, inner, options, tunnel, vm, tos, ttl, innerSum);
   addPiece(memory, message, inner - outer, outer + length);
   addCargo(memory, message, 1, length);
 }
@@ -40,6 +46,7 @@ export function sendCut(
   size: number,
   options: number,
   tunnel: number,
+  vm: number,
   port: number,
 ): void {
   const outer = outerLength(memory, options);
@@ -48,13 +55,13 @@ export function sendCut(
   const payload = ipv4.totalLength(memory, inner) - headers;
   for (let n = 0, offset = 0; offset < payload; n++, offset += size) {
     const length = Math.min(size, payload - offset);
-    const message = messageFor(memory, port, remoteVm(memory, tunnel), tos, ttl, outer + headers + length);
+    const message = messageFor(memory, port, vm, tos, ttl, outer + headers + length);
     const block = takeBlock(memory);
     const data = inner + headers + offset;
     putSegment(memory, block + outer, inner, headers, n, offset, length);
     const innerSum =
       (options & abi.OPTION_CHECKSUM) === 0 ? 0 : fold(sum(memory, block + outer, headers) + sum(memory, data, length));
-    putOuter(memory, block + outer, options, tunnel, tos, ttl, innerSum);
+    putOuter(memory, block + outer, options, tunnel, vm, tos, ttl, innerSum);
     addPiece(memory, message, block, outer + headers);
     addPiece(memory, message, data, length);
     addCargo(memory, message, 1, headers + length);
@@ -88,6 +95,7 @@ export function sendWhole(
   bytes: number,
   options: number,
   tunnel: number,
+  vm: number,
   port: number,
 ): void {
   const length = ipv4.totalLength(memory, inner);
@@ -96,10 +104,10 @@ export function sendWhole(
   const tos = outerService(memory, inner, options);
   // The kernel forwards it, which takes one off.
   const ttl = Math.min(outerTtl(memory, inner, options) + 1, MAX_TTL);
-  const message = messageFor(memory, port, remoteVm(memory, tunnel), tos, ttl, outer + length);
+  const message = messageFor(memory, port, vm, tos, ttl, outer + length);
   // Before the outer headers are: they take the other virtio header's place.
   putOuterVirtio(memory, start, virtio, inner, outer);
-  putOuter(memory, inner, options, tunnel, tos, ttl, 0);
+  putOuter(memory, inner, options, tunnel, vm, tos, ttl, 0);
   skipIdentifications(memory, tunnel, options, segments - 1);
   addPiece(memory, message, start, abi.VIRTIO_SIZE + outer + length);
   addCargo(memory, message, segments, bytes);

@@ -14,30 +14,37 @@ const ECT_1 = 1;
 const ECT_0 = 2;
 const CE = 3;
 
+/** What makes one of the two fields of the outer header another. */
+const OUTER_OPTIONS = abi.OPTION_DSCP_UNIFORM | abi.OPTION_ECN_COMPATIBILITY;
+
 /** The type of service of the outer header around the packet at `p`. `options` are those that are configured. */
 export function outerService(memory: Memory, p: number, options: number): number {
   const inner = ipv4.service(memory, p);
   // Pipe model: the way through the underlay is its own (RFC 2983 §3.1). Uniform: the tunnel does not show.
+  if ((options & OUTER_OPTIONS) === 0) return (configuredDscp(memory) << DSCP_SHIFT) | (inner & ECN_MASK);
+  return otherService(memory, inner, options);
+}
+
+/** As `outerService`, where one of the two fields is not as usual. */
+function otherService(memory: Memory, inner: number, options: number): number {
   const dscp = (options & abi.OPTION_DSCP_UNIFORM) === 0 ? configuredDscp(memory) << DSCP_SHIFT : inner & DSCP_MASK;
   return (options & abi.OPTION_ECN_COMPATIBILITY) === 0 ? dscp | (inner & ECN_MASK) : dscp;
 }
 
 /**
- * Whether the outer header says that congestion was experienced by a packet that cannot tell: "the decapsulator MUST drop
- * the packet" (RFC 6040 §4.2).
+ * Whether the outer type of service says that congestion was experienced by a packet that cannot tell, as its inner one
+ * says: "the decapsulator MUST drop the packet" (RFC 6040 §4.2).
  */
-export function isLostMark(memory: Memory, p: number, outer: number): boolean {
-  return (outer & ECN_MASK) === CE && (ipv4.service(memory, p) & ECN_MASK) === NOT_ECT;
+export function isLostMark(inner: number, outer: number): boolean {
+  return (outer & ECN_MASK) === CE && (inner & ECN_MASK) === NOT_ECT;
 }
 
 /**
- * Gives the inner packet at `p` what the outer type of service says of the way. There is no lost mark. Counts the
- * combinations of ECN fields that should not occur.
+ * Gives the inner packet at `p` what the outer type of service, which is another, says of the way. There is no lost mark.
+ * Counts the combinations of ECN fields that should not occur.
  */
 export function applyService(memory: Memory, p: number, outer: number, options: number): void {
   const inner = ipv4.service(memory, p);
-  // Most often both are the same, in ECN at least.
-  if (((inner ^ outer) & ECN_MASK) === 0 && (options & abi.OPTION_DSCP_UNIFORM) === 0) return;
   const from = inner & ECN_MASK;
   const way = outer & ECN_MASK;
   if (isAnomaly(from, way)) addF64(memory, abi.INBOUND_COUNTERS + abi.COUNTERS_ANOMALIES, 1);
