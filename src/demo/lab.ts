@@ -22,10 +22,12 @@ const PACKAGES: Record<string, string> = {
   modprobe: 'kmod',
   nft: 'nftables',
   nsenter: 'util-linux',
+  nstat: 'iproute2',
   ping: 'iputils-ping',
   setcap: 'libcap2-bin',
   setpriv: 'util-linux',
   ss: 'iproute2',
+  tc: 'iproute2',
   sysctl: 'procps',
   unshare: 'util-linux',
 };

@@ -3,14 +3,32 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
+import { ipv4Packet, sum } from '../packet.ts';
 import { startMesh } from './mesh.ts';
 import { missing, skip } from './require.ts';
 
+const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
 const FLOOD = fileURLToPath(new URL('flood.mjs', import.meta.url));
 const COUNT = 1_000_000;
 const SEED = 20200510;
 
-describe.skipIf(skip('spoof', await missing('ping')))('spoof', () => {
+/** The inner packet in GRE-in-UDP from the other VM to the victim; with a UDP checksum, and `spoil` added to that, or without. */
+function greInUdp(inner: Uint8Array, spoil: number | undefined): Uint8Array {
+  const packet = new Uint8Array(32 + inner.length);
+  const view = new DataView(packet.buffer);
+  packet.set(ipv4Packet(0xc0a81021, 0xc0a81020, packet.length - 28).subarray(0, 20));
+  view.setUint16(20, 50000);
+  view.setUint16(22, 4754);
+  view.setUint16(24, packet.length - 20);
+  view.setUint16(26, 0);
+  view.setUint32(28, 0x0800);
+  packet.set(inner, 32);
+  const pseudo = sum(Uint8Array.from([...packet.subarray(12, 20), 0, 17, ...packet.subarray(24, 26)]));
+  if (spoil !== undefined) view.setUint16(26, (~sum(packet.subarray(20), pseudo) & 0xffff) ^ spoil);
+  return packet;
+}
+
+describe.skipIf(skip('spoof', await missing('ping', 'nstat')))('spoof', () => {
   let lab: Lab;
   let mesh: Mesh;
   beforeAll(async () => {
@@ -62,6 +80,23 @@ describe.skipIf(skip('spoof', await missing('ping')))('spoof', () => {
     expect(inbound).toEqual({ ...before.inbound, received: before.inbound.received + COUNT, drops: expected });
     expect({ tunnels, outbound }).toEqual({ tunnels: before.tunnels, outbound: before.outbound });
     expect(await traffic()).toEqual(trafficBefore);
+  });
+
+  test.each([
+    { name: 'right', spoil: 0, delivered: 1 },
+    { name: 'none', delivered: 1 },
+    { name: 'wrong', spoil: 1, delivered: 0 },
+  ])('U3 a datagram whose UDP checksum is $name', async ({ spoil, delivered }) => {
+    const inner = ipv4Packet(0x0a102107, 0x0a10205b, 8);
+    const packet = greInUdp(inner, spoil);
+    const errors = async () =>
+      Number((await lab.must(victim().name, ['nstat', '-asz', 'UdpInCsumErrors'])).split(/\s+/).at(-3));
+    const [before, errorsBefore] = [(await mesh.status(victim())).inbound, await errors()];
+    const words = [process.execPath, INJECT, victim().underlay];
+    expect(await lab.must(undefined, words, Buffer.from(packet).toString('hex'))).toBe('1\n');
+    if (delivered === 0) await expect.poll(errors).toBe(errorsBefore + 1);
+    await expect.poll(async () => (await mesh.status(victim())).inbound.packets).toBe(before.packets + delivered);
+    expect((await mesh.status(victim())).inbound.drops).toEqual(before.drops);
   });
 
   test('the mesh works afterwards', async () => {
