@@ -24,7 +24,7 @@ describe.each(['core.wasm', 'core-scalar.wasm'])('%s', (file) => {
 
   test('exports the functions, the memory and nothing else but the layout', () => {
     const names = Object.keys(exports).filter((name) => !(exports[name] instanceof WebAssembly.Global));
-    const functions = ['addMapping', 'attach', 'configure', 'decapsulate', 'encapsulate', 'expire', 'vmOf'];
+    const functions = ['addMapping', 'attach', 'configure', 'decapsulate', 'encapsulate', 'expire', 'learn', 'vmOf'];
     expect(names.sort()).toEqual([...functions, 'memory'].sort());
     expect(functions.map((name) => typeof exports[name])).toEqual(functions.map(() => 'function'));
   });
@@ -60,15 +60,19 @@ test('the regions follow each other without overlap', () => {
     [abi.MAPPINGS, abi.MAPPING_SIZE * abi.MAX_MAPPINGS],
     [abi.OUTBOUND_COUNTERS, abi.COUNTERS_SIZE],
     [abi.INBOUND_COUNTERS, abi.COUNTERS_SIZE],
+    [abi.ICMP_COUNTERS, abi.COUNTERS_SIZE],
     [abi.CHANGES, abi.CHANGES_SIZE],
-    [abi.MESSAGE_COUNTS, 4 * abi.MAX_PORTS],
+    [abi.MESSAGE_COUNTS, 4 * (abi.MAX_PORTS + 1)],
     [abi.SCRATCH, abi.SCRATCH_SIZE],
+    [abi.REPLY_BUCKETS, 8 * 2 ** abi.REPLY_BUCKETS_LOG2],
+    [abi.REPLY_BUCKET_OF_ALL, 8],
+    [abi.REPLIES, abi.REPLY_SIZE * abi.MESSAGES_PER_PORT],
     [abi.DESCRIPTORS, abi.DESCRIPTOR_SIZE * abi.BATCH_SIZE],
-    [abi.CARGOS, abi.CARGO_SIZE * abi.MESSAGES],
-    [abi.NAMES, abi.NAME_SIZE * abi.MESSAGES],
-    [abi.CONTROLS, abi.CONTROL_SIZE * abi.MESSAGES],
-    [abi.MESSAGE_TABLE, abi.MESSAGE_SIZE * abi.MESSAGES],
-    [abi.IOVS, abi.IOV_SIZE * abi.IOVS_PER_MESSAGE * abi.MESSAGES],
+    [abi.CARGOS, abi.CARGO_SIZE * abi.ALL_MESSAGES],
+    [abi.NAMES, abi.NAME_SIZE * abi.ALL_MESSAGES],
+    [abi.CONTROLS, abi.CONTROL_SIZE * abi.ALL_MESSAGES],
+    [abi.MESSAGE_TABLE, abi.MESSAGE_SIZE * abi.ALL_MESSAGES],
+    [abi.IOVS, abi.IOV_SIZE * abi.IOVS_PER_MESSAGE * abi.ALL_MESSAGES],
     [abi.HEADERS, abi.HEADER_BLOCK_SIZE * abi.HEADER_BLOCKS],
     [abi.TUNNEL_KEYS, 4 * abi.TUNNEL_CAPACITY],
     [abi.TUNNELS, abi.TUNNEL_SIZE * abi.TUNNEL_CAPACITY],
@@ -102,21 +106,26 @@ test('the records for the kernel are those of 64-bit Linux', () => {
     virtio_net_hdr: [10, 0, 1, 2],
     virtio_numbers: [4, 6, 8],
   });
-  // CMSG_SPACE(sizeof(u16)).
-  expect(abi.CONTROL_SIZE).toBeGreaterThanOrEqual(24);
+  // CMSG_SPACE of a u16, and of an int: three of them one after the other.
+  expect([abi.CONTROL_ITEM_SIZE, abi.CONTROL_TOS, abi.CONTROL_TTL]).toEqual([24, 24 + 16, 48 + 16]);
+  expect(abi.CONTROL_SIZE).toBeGreaterThanOrEqual(3 * 24);
 });
 
 test('capacities fit each other', () => {
   // A packet of the largest size with its virtio header ends within its slot.
   expect(abi.SLOT_SIZE - abi.HEADROOM).toBeGreaterThanOrEqual(65535);
   // Outer headers, or a virtio header, go before a packet.
-  expect(abi.HEADROOM).toBeGreaterThanOrEqual(abi.VIRTIO_SIZE + 20 + 8 + 8);
-  expect(abi.HEADER_BLOCK_SIZE).toBeGreaterThanOrEqual(20 + 8 + 60 + 60);
+  expect(abi.HEADROOM).toBeGreaterThanOrEqual(abi.VIRTIO_SIZE + 20 + 16);
+  expect(abi.HEADER_BLOCK_SIZE).toBeGreaterThanOrEqual(20 + 16 + 60 + 60);
   expect(abi.IOVS_PER_MESSAGE).toBe(2 * abi.PACKETS_PER_MESSAGE);
   expect(abi.MESSAGES_PER_PORT * abi.MAX_PORTS).toBe(abi.MESSAGES);
   // One packet always has room in empty tables, or a host would call again for ever.
   expect(abi.MESSAGES_PER_PORT).toBeGreaterThanOrEqual(abi.MAX_SEGMENTS);
   expect(abi.HEADER_BLOCKS).toBeGreaterThanOrEqual(abi.MAX_SEGMENTS);
+  // Every packet of a call may be answered, and about every one something be learnt.
+  expect(abi.MESSAGES_PER_PORT).toBeGreaterThanOrEqual(abi.BATCH_SIZE);
+  expect(abi.REPLY_ICMP + 8).toBeLessThanOrEqual(abi.REPLY_SIZE);
+  expect([abi.REPLY_IPV4 - abi.REPLY_VIRTIO, abi.REPLY_ICMP - abi.REPLY_IPV4]).toEqual([abi.VIRTIO_SIZE, 20]);
   // Every inbound message may have a header block of its own.
   expect(abi.HEADER_BLOCKS).toBeGreaterThanOrEqual(abi.MESSAGES);
 });

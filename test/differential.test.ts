@@ -45,6 +45,8 @@ interface Item {
   inner: boolean;
   /** Bytes of each datagram, if there are several. */
   segment?: number;
+  /** Type of service of the outer header, inbound. */
+  tos?: number;
 }
 
 interface Edits {
@@ -116,6 +118,81 @@ const longest: fc.Arbitrary<Item> = fc.integer({ min: 65400, max: 65535 }).chain
   }),
 );
 
+/** The numbers of sequences, around those that matter. */
+const sequences = fc.constantFrom(0, 1, 5, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff);
+
+/** Packets of any length and options, with DF or without, fragments of packets, SYNs: what does not fit is fragmented, or answered. */
+const various: fc.Arbitrary<Item> = fc
+  .record({
+    protocol: fc.constantFrom<6 | 17>(6, 6, 17),
+    length: fc.oneof(fc.nat(100), fc.nat(3000), fc.integer({ min: 1400, max: 1500 }), fc.nat(65000)),
+    fragment: fc.constantFrom(0, 0, 0, wire.DONT_FRAGMENT, wire.MORE_FRAGMENTS, 100, 0x9fff, 0x8000),
+    ipOptions: fc.oneof(
+      { weight: 3, arbitrary: fc.constant([]) },
+      { weight: 1, arbitrary: fc.array(fc.constantFrom(0, 1, 1, 2, 3, 4, 7, 9, 0x82, 0x83, 0xff), { maxLength: 40 }) },
+    ),
+    tcpOptions: fc.oneof(
+      fc.constantFrom(
+        [],
+        [2, 4, 5, 0xb4],
+        [1, 2, 4, 0xff, 0xff, 0],
+        [4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4],
+      ),
+      fc.array(fc.constantFrom(0, 1, 1, 2, 2, 3, 4, 4, 5, 9, 0xff), { maxLength: 40 }),
+    ),
+    flags: fc.constantFrom(wire.ACK, wire.SYN, wire.SYN | wire.ACK),
+    tos: fc.nat(255),
+    ttl: fc.nat(255),
+    destination: usually(0x0a102107, 0x0b000001, 0x0a102107, 0x0a102007, 0x0a102100, 0xe0000001, 0xffffffff),
+    open: fc.boolean(),
+    outer: fc.nat(255),
+  })
+  .map(({ length, open, outer, ...parts }) => {
+    const packet = wire.packetOf({ ...parts, payload: wire.payloadOf(Math.min(length, 65535 - 120), length) });
+    const start = ((packet[0] as number) & 15) * 4;
+    const asked = open ? { flags: 1, start, offset: parts.protocol === 6 ? 16 : 6 } : {};
+    return { bytes: open ? wire.partial(packet) : packet, virtio: asked, inner: true, tos: outer };
+  });
+
+/** What ICMP messages from the underlay say, mostly such that are believed. */
+const icmp = fc.record({
+  type: usually(3, 3, 4, 11),
+  code: fc.oneof(fc.constant(4), fc.nat(16)),
+  mtu: fc.oneof(fc.constantFrom(0, 67, 68, 92, 100, 600, 1300, 1499, 1500), fc.nat(1600)),
+  total: fc.constantFrom(1500, 1500, 576, 69, 65535),
+  fromRouter: fc.boolean(),
+  /** Options that are not those which are configured. */
+  options: usually(0, 1, 2, 4, 7),
+  udp: usually(0, 1),
+  quoted: usually(48, 28, 27, 29, 36, 41),
+  change: seldom(edits),
+});
+
+/** Such a message about a packet that the core's VM sent, or nearly so. */
+function messageTo(
+  core: PacketCore,
+  { type, code, mtu, total, ...rest }: typeof icmp extends fc.Arbitrary<infer T> ? T : never,
+) {
+  const [self, options] = [word(core, abi.CONFIG), word(core, abi.CONFIG + abi.CONFIG_OPTIONS) ^ rest.options];
+  const udp = (word(core, abi.CONFIG + abi.CONFIG_ENCAPSULATION) ^ rest.udp) !== 0;
+  const peer = self === A ? B : A;
+  const gre = {
+    key: options & 1 ? word(core, abi.CONFIG + abi.CONFIG_KEY) : undefined,
+    checksum: (options & 2) > 0,
+    sequence: options & 4 ? 7 : undefined,
+  };
+  const header = [...(udp ? [0xc3, 0x50, 0x12, 0x92, 0, 0, 0, 0] : []), ...wire.greHeader(gre, new Uint8Array(0))];
+  const packet = wire.ipv4Around({ source: self, destination: peer, protocol: udp ? 17 : 47 }, [
+    ...header,
+    ...Array<number>(20).fill(0x45),
+  ]);
+  const told = wire.editedHeader(packet, 2, total >> 8, total & 255).subarray(0, rest.quoted);
+  const message = wire.icmpMessage(type, code, mtu, told);
+  const source = rest.fromRouter ? 0xc0a80001 : peer;
+  const bytes = wire.ipv4Around({ source, destination: self, protocol: 1 }, message);
+  return rest.change ? mutate(bytes, rest.change) : bytes;
+}
+
 const ofTraffic = traffic.map((packets): Item[] =>
   packets.slice(0, abi.BATCH_SIZE).map((bytes) => ({ bytes, virtio: {}, inner: true })),
 );
@@ -176,6 +253,8 @@ const packet = fc.oneof(
 
 const batch = fc.record({
   outbound: fc.boolean(),
+  /** Before that, these are heard of. */
+  heard: seldom(manyOf(icmp, 20)),
   items: fc.oneof(
     { weight: 3, arbitrary: manyOf(packet) },
     { weight: 2, arbitrary: manyOf(superPacket, 40) },
@@ -183,6 +262,8 @@ const batch = fc.record({
     { weight: 1, arbitrary: manyOf(fc.oneof(longest, superPacket), 4) },
     { weight: 3, arbitrary: ofTraffic },
     { weight: 3, arbitrary: datagrams },
+    { weight: 5, arbitrary: manyOf(various) },
+    { weight: 1, arbitrary: manyOf(fc.oneof(various, superPacket), 20) },
   ),
   /** These instead, where there is such a mesh. */
   crowd: manyOf(crowd),
@@ -191,7 +272,13 @@ const batch = fc.record({
   first: usually(0, 1, 5, -1, 200, -2147483648, 2147483647),
   /** Bytes that packets lie after where they usually do. */
   shift: usually(0, 1, 2, 7),
-  now: fc.nat(1000),
+  /** GRE headers inbound are as configured, or have nothing; with a checksum or without; their numbers go on from here. */
+  gre: fc.record({ configured: fc.nat(3).map((n) => n > 0), checksum: fc.boolean(), sequence: sequences }),
+  now: fc.oneof(
+    { weight: 8, arbitrary: fc.nat(1000) },
+    { weight: 2, arbitrary: fc.nat(1_000_000) },
+    { weight: 1, arbitrary: fc.constantFrom(NaN, Infinity, -Infinity, -1, -0, 0.5, 4e12, 4e12 - 0.5, 1e300, 2 ** 53) },
+  ),
   expire: seldom(fc.nat(1000)),
   /** A descriptor with nonsense in it. */
   descriptor: seldom(
@@ -227,8 +314,14 @@ const devices: fc.Arbitrary<CoreDevices> = fc.record({
 const setup = fc.record({
   base: fc.constantFrom(undefined, config, config, config, config, config, config, large, large),
   key: fc.constantFrom(undefined, undefined, undefined, undefined, 9, 0xffffffff, 0),
-  ttl: fc.constantFrom(64, 255, 0, 256, -1),
-  mtu: fc.constantFrom(1476, 1476, 576, 60, 41, 40, 0, -1, 65535),
+  ttl: fc.constantFrom<number | 'inherit'>(64, 255, 0, 256, -1, 'inherit'),
+  mtu: fc.constantFrom(1476, 1476, 576, 100, 68, 0, -1, 65535, 65535, 2147483647),
+  checksum: fc.nat(3).map((n) => n === 0),
+  sequence: fc.nat(3).map((n) => n === 0),
+  ecn: fc.constantFrom('normal', 'normal', 'compatibility'),
+  dscp: fc.constantFrom<number | 'uniform'>(0, 0, 46, -1, 'uniform', 'uniform'),
+  mayFragment: fc.boolean(),
+  clampMss: fc.boolean(),
   encapsulation: fc.constantFrom<Encapsulation>('gre', 'gre-udp'),
   local: fc.constantFrom(A, A, A, B, B, B, 0),
   mappings: fc.oneof(
@@ -246,9 +339,12 @@ function reversed(packet: Uint8Array): Uint8Array {
 }
 
 /** Puts what the VM `local` would read where it would. */
-function put(core: PacketCore, local: number, { outbound, items, shift }: Batch): void {
+function put(core: PacketCore, local: number, { outbound, items, shift, gre }: Batch): void {
+  const options = word(core, abi.CONFIG + abi.CONFIG_OPTIONS);
+  const isNumbered = gre.configured && (options & abi.OPTION_SEQUENCE) !== 0;
+  const key = gre.configured && options & abi.OPTION_KEY ? word(core, abi.CONFIG + abi.CONFIG_KEY) : undefined;
   const hasVirtio = (word(core, abi.CONFIG + abi.CONFIG_OFFLOADS) & abi.OFFLOAD_VIRTIO) !== 0;
-  for (const [i, { bytes, virtio, inner, segment }] of items.entries()) {
+  for (const [i, { bytes, virtio, inner, segment, tos = 0 }] of items.entries()) {
     const packet = inner && outbound !== (local === A) ? reversed(bytes) : bytes;
     const peer = local === A ? B : A;
     const address = core.slot(i) + shift;
@@ -257,9 +353,14 @@ function put(core: PacketCore, local: number, { outbound, items, shift }: Batch)
       core.describe(i, packet.length + abi.VIRTIO_SIZE, address - abi.VIRTIO_SIZE);
     } else if (!outbound && segment !== undefined) {
       core.bytes.set(packet, core.slot(i));
-      core.describeDatagrams(i, packet.length, segment, networkOrder(peer));
+      core.describeDatagrams(i, packet.length, segment, networkOrder(peer), gre.sequence);
     } else {
-      const whole = !outbound && inner ? wire.grePacket(peer, local, packet) : packet;
+      const sequence = isNumbered ? (gre.sequence + i) >>> 0 : undefined;
+      const header = wire.greHeader({ key, checksum: gre.checksum, sequence }, packet);
+      const whole =
+        !outbound && inner && packet.length < 65400
+          ? wire.ipv4Around({ source: peer, destination: local, tos }, [...header, ...packet])
+          : packet;
       core.bytes.set(whole.subarray(0, abi.SLOT_SIZE - abi.HEADROOM - shift), address);
       core.describe(i, Math.min(whole.length, abi.SLOT_SIZE - abi.HEADROOM - shift), address);
     }
@@ -270,10 +371,10 @@ function put(core: PacketCore, local: number, { outbound, items, shift }: Batch)
 const countOf = ({ items, extra }: Batch) => (items.length + extra) | 0;
 
 /** Mappings that do not fit make `configure` throw, in both twins alike; those before them stay. */
-function configure(core: PacketCore, { base, key, ttl, mtu, encapsulation, local, mappings, devices }: Setup): string {
+function configure(core: PacketCore, { base, local, mappings, devices, ...rest }: Setup): string {
   core.attach(devices);
   const options: CoreConfig = {
-    ...{ key, ttl, mtu, encapsulation },
+    ...rest,
     local: base === large ? large.local : local,
     mappings: [...(base?.mappings ?? []), ...mappings],
   };
@@ -345,12 +446,33 @@ test.each([
     badOffload: 0,
     open: 0,
     whole: 0,
+    learnt: 0,
+    forgotten: 0,
+    replies: 0,
+    suppressed: 0,
+    anomalies: 0,
+    tooBig: 0,
+    tooLong: 0,
+    fragments: 0,
+    sequence: 0,
+    ecn: 0,
   };
   fc.assert(
     fc.property(setup, fc.array(batch, { minLength: 1, maxLength: 5 }), (options, generated) => {
       const batches = generated.map((each) => ({ ...each, items: options.base === large ? each.crowd : each.items }));
       expect(configure(a, options)).toBe(configure(b, options));
+      // A time that is far ahead once takes all tokens for good.
+      for (const core of [a, b]) core.bytes.fill(0, abi.REPLY_BUCKETS, abi.REPLIES);
       for (const each of batches) {
+        if (each.heard !== null) {
+          const ends = [a, b].map((core) => {
+            for (const [i, said] of each.heard?.entries() ?? []) core.put(i, messageTo(core, said));
+            return core.learn(each.first, ((each.heard?.length ?? 0) + each.extra) | 0, each.now);
+          });
+          expect(ends).toEqual([ends[0], ends[0]]);
+          met.learnt += a.learnt().length;
+          same(a, b);
+        }
         for (const core of [a, b]) {
           put(core, options.local, each);
           const { descriptor } = each;
@@ -359,13 +481,16 @@ test.each([
           new Uint32Array(core.memory, record, 2).set([descriptor.address, descriptor.length]);
           new DataView(core.memory).setUint32(record + abi.DESCRIPTOR_SEGMENT, descriptor.segment, true);
         }
-        const before = a.counters('outbound');
+        const [before, inbound] = [a.counters('outbound'), a.counters('inbound')];
         const calls = run([a, b], each, countOf(each), () => {
           same(a, b);
           met.evictions += a.closed().length;
+          met.forgotten += a.learnt().length;
           for (const { port, index, bytes, cargo, whole } of messages(a)) {
             if (whole) met.whole++;
             if (port > 0) met.ports++;
+            if (each.outbound && a.messagePieces(index) === 3 && a.messageSegment(index) === bytes.length)
+              met.fragments++;
             if (each.outbound && a.messageSegment(index) < bytes.length) met.segments++;
             if (!each.outbound && cargo.packets === 1 && bytes[abi.VIRTIO_FLAGS] === 1) met.open++;
             if (!each.outbound && cargo.packets > 1) met[bytes[abi.VIRTIO_SIZE + 9] === 6 ? 'tcp' : 'udp']++;
@@ -373,11 +498,20 @@ test.each([
         });
         same(a, b);
         if (calls > 1) met.continued++;
-        const { forwarded, drops } = a.counters('outbound');
-        if (forwarded - before.forwarded > abi.BATCH_SIZE) met.cut++;
-        met.badOffload += (drops[-abi.DROP_BAD_OFFLOAD] as number) - (before.drops[-abi.DROP_BAD_OFFLOAD] as number);
+        const [after, arrived] = [a.counters('outbound'), a.counters('inbound')];
+        const more = (reason: number, now = after, then = before) =>
+          (now.drops[-reason] as number) - (then.drops[-reason] as number);
+        if (after.forwarded - before.forwarded > abi.BATCH_SIZE) met.cut++;
+        met.badOffload += more(abi.DROP_BAD_OFFLOAD);
+        met.tooBig += more(abi.DROP_TOO_BIG);
+        met.tooLong += more(abi.DROP_TOO_LONG);
+        met.replies += after.replies - before.replies;
+        met.suppressed += after.suppressed - before.suppressed;
+        met.sequence += more(abi.DROP_GRE_SEQUENCE, arrived, inbound);
+        met.ecn += more(abi.DROP_ECN, arrived, inbound);
+        met.anomalies += arrived.anomalies - inbound.anomalies;
       }
-      for (const direction of ['outbound', 'inbound'] as const) {
+      for (const direction of ['outbound', 'inbound', 'icmp'] as const) {
         const { received, forwarded, drops } = a.counters(direction);
         expect(received).toBe(forwarded + drops.reduce((sum, n) => sum + n, 0));
       }
@@ -397,7 +531,12 @@ describe.each(cores)('$name', ({ make }) => {
       const record = abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE;
       const start = word(core, record + abi.DESCRIPTOR_ADDRESS);
       const end = start + word(core, record + abi.DESCRIPTOR_LENGTH);
-      return [outbound ? start + virtio - overhead('gre', true) - abi.VIRTIO_SIZE : start, end];
+      return [
+        outbound
+          ? start + virtio - overhead('gre', { key: 0, checksum: true, sequence: true }) - abi.VIRTIO_SIZE
+          : start,
+        end,
+      ];
     });
   }
 
@@ -447,7 +586,7 @@ describe.each(cores)('$name', ({ make }) => {
             made.push(messages(core).map(({ bytes, ...rest }) => [hex(bytes), rest.port, rest.peer, rest.cargo]));
             made.push(each.items.map((_, i) => core.verdict(i)));
           });
-          return [made, core.counters('outbound'), core.counters('inbound'), core.copyTunnels()];
+          return [made, core.counters('outbound'), core.counters('inbound'), core.copyTunnels(0)];
         });
         expect(answers[1]).toEqual(answers[0]);
       }),

@@ -4,7 +4,7 @@ import { abi, type CoreConfig, type PacketCore } from '../src/core/index.ts';
 import { Forwarder } from '../src/forwarder.ts';
 import { LoopbackDevice } from '../src/io/loopback.ts';
 import { config, cores } from './core.ts';
-import { ipv4Packet } from './packet.ts';
+import { editedHeader, ipv4Packet } from './packet.ts';
 
 const [A, B] = [0xc0a81020, 0xc0a81021];
 const [CONTAINER_A, CONTAINER_B] = [0x0a10205b, 0x0a102107];
@@ -32,9 +32,13 @@ function vm(core: PacketCore, options: Partial<CoreConfig>, underlay: LoopbackDe
 /** An address as `PacketCore.peer` has it. */
 const peer = (address: number) => new DataView(Uint32Array.of(address).buffer).getUint32(0);
 
-function mesh(make: () => PacketCore, encapsulation: (typeof ENCAPSULATIONS)[number] = 'gre'): [TestVm, TestVm] {
+function mesh(
+  make: () => PacketCore,
+  encapsulation: (typeof ENCAPSULATIONS)[number] = 'gre',
+  mtu = 1476,
+): [TestVm, TestVm] {
   const [wireA, wireB] = LoopbackDevice.pair(encapsulation === 'gre' ? [] : [peer(A), peer(B)]);
-  return [vm(make(), { local: A, encapsulation }, wireA), vm(make(), { local: B, encapsulation }, wireB)];
+  return [vm(make(), { local: A, encapsulation, mtu }, wireA), vm(make(), { local: B, encapsulation, mtu }, wireB)];
 }
 
 /** Lets the containers of a VM send. */
@@ -113,15 +117,19 @@ describe.each(cores)('$name', ({ make }) => {
   test.each([
     ['gre', 24],
     ['gre-udp', 32],
-  ] as const)('%s: a packet of the largest size crosses, one byte more does not', (encapsulation, overhead) => {
-    const [a, b] = mesh(make, encapsulation);
-    const largest = 65535 - overhead;
-    send(a, [ipv4Packet(CONTAINER_A, CONTAINER_B, largest - 28), ipv4Packet(CONTAINER_A, CONTAINER_B, largest - 27)]);
-    a.forwarder.outbound(0);
-    receive(b, 0);
-    expect(delivered(b).map((p) => p.length)).toEqual([largest]);
-    expect(a.core.counters('outbound').drops[-abi.DROP_TOO_LONG]).toBe(1);
-  });
+  ] as const)(
+    '%s: a packet of the largest size crosses, one byte more does not, if it must not be fragmented',
+    (encapsulation, overhead) => {
+      const [a, b] = mesh(make, encapsulation, 65535);
+      const largest = 65535 - overhead;
+      const longer = editedHeader(ipv4Packet(CONTAINER_A, CONTAINER_B, largest - 27), 6, 0x40, 0);
+      send(a, [ipv4Packet(CONTAINER_A, CONTAINER_B, largest - 28), longer]);
+      a.forwarder.outbound(0);
+      receive(b, 0);
+      expect(delivered(b).map((p) => p.length)).toEqual([largest]);
+      expect(a.core.counters('outbound').drops[-abi.DROP_TOO_BIG]).toBe(1);
+    },
+  );
 
   test('65,536 VMs: all tunnels open, none evicted, all expire', () => {
     const [a] = mesh(make);

@@ -1,9 +1,10 @@
 /** The mapping, in the cores and in the host, against a formula of its own: the bits as text, cut and pasted. */
 import { describe, expect, test } from 'vitest';
 import { ipv4, parsePrefix } from '../src/address.ts';
-import type { PacketCore } from '../src/core/index.ts';
+import { abi, type PacketCore } from '../src/core/index.ts';
 import { Mapping } from '../src/mapping.ts';
-import { cores } from './core.ts';
+import { cores, word } from './core.ts';
+import { grePacket, ipv4Packet } from './packet.ts';
 
 const plans = [
   ['10.0.0.0/8', '192.168.0.0/16'],
@@ -113,12 +114,12 @@ test('the first mapping that covers an address counts', () => {
   }
 });
 
-test('a slice of half of all addresses', () => {
+test('a slice of a quarter of all addresses', () => {
   for (const { make } of cores) {
     const core = make();
-    const one = { overlay: 0x80000000, overlayLength: 1, underlay: 0x01020304, underlayLength: 32 };
+    const one = { overlay: 0x80000000, overlayLength: 2, underlay: 0x01020304, underlayLength: 32 };
     core.configure({ local: 1, mappings: [one] });
-    expect([0xff010203, 0x80000000, 0x7fffffff].map((address) => core.vmOf(address))).toEqual([
+    expect([0xbf010203, 0x80000000, 0x7fffffff].map((address) => core.vmOf(address))).toEqual([
       0x01020304, 0x01020304, 0,
     ]);
   }
@@ -143,4 +144,77 @@ test('lengths that do not fit are refused, and a seventeenth mapping', () => {
     expect(() => core.configure(many(16))).not.toThrow();
     expect(() => core.configure(many(17))).toThrow(RangeError);
   }
+});
+
+describe.each(cores)('$name', ({ make }) => {
+  test.each<[overlay: string, fits: boolean]>([
+    ['0.0.0.0/8', false],
+    ['0.0.0.0/1', false],
+    ['0.1.2.0/24', false],
+    ['1.0.0.0/8', true],
+    ['126.0.0.0/8', true],
+    ['126.0.0.0/7', false],
+    ['127.0.0.0/8', false],
+    ['127.255.255.0/24', false],
+    ['64.0.0.0/2', false],
+    ['64.0.0.0/3', true],
+    ['128.0.0.0/1', false],
+    ['128.0.0.0/2', true],
+    ['192.0.0.0/3', true],
+    ['192.0.0.0/2', false],
+    ['223.0.0.0/8', true],
+    ['224.0.0.0/4', false],
+    ['239.255.0.0/16', false],
+    ['240.0.0.0/4', true],
+    ['255.255.255.0/24', true],
+    // Bits beyond the length do not count.
+    ['127.0.0.1/8', false],
+    ['127.0.0.1/1', false],
+    ['129.255.255.255/2', true],
+  ])("S7 no mapping has addresses that are no host's: %s: %s", (text, fits) => {
+    const [address, length] = text.split('/') as [string, string];
+    const overlay = address.split('.').reduce((sum, byte) => sum * 256 + Number(byte), 0);
+    const mapping = { overlay, overlayLength: Number(length), underlay: 0xc0a81020, underlayLength: 32 };
+    const core = make();
+    const configure = () => core.configure({ local: 1, mappings: [mapping] });
+    if (fits) {
+      expect(configure).not.toThrow();
+      expect(core.vmOf(overlay)).toBe(0xc0a81020);
+    } else {
+      // What is refused leaves the table as it was.
+      const before = core.bytes.slice(abi.MAPPINGS, abi.OUTBOUND_COUNTERS);
+      expect(configure).toThrow(RangeError);
+      expect(core.bytes.slice(abi.MAPPINGS, abi.OUTBOUND_COUNTERS)).toEqual(before);
+      expect([core.vmOf(overlay), word(core, abi.CONFIG + abi.CONFIG_MAPPINGS)]).toEqual([0, 0]);
+    }
+  });
+
+  test('S7 all of the slice that holds the limited broadcast address is reserved', () => {
+    const core = make();
+    // Slices of 16 addresses; the last VM's is 255.255.255.240/28.
+    const mapping = { overlay: 0xff000000, overlayLength: 8, underlay: 0x0a000000, underlayLength: 12 };
+    const send = (source: number, destination: number) => {
+      core.put(0, ipv4Packet(source, destination, 0));
+      core.encapsulate(0, 1, 0);
+      return core.verdict(0);
+    };
+    core.configure({ local: 0x0a000001, mappings: [mapping] });
+    for (let index = 0; index < 16; index++) {
+      expect(send(0xff000012, 0xfffffff0 + index)).toBe(abi.DROP_RESERVED_ADDRESS);
+      const isHost = index !== 0 && index !== 15;
+      expect(send(0xff000012, 0xffffffe0 + index)).toBe(isHost ? abi.FORWARD : abi.DROP_RESERVED_ADDRESS);
+    }
+    // Nor does anybody send from there: not what would be the VM itself, nor another, to this one.
+    core.configure({ local: 0x0a0fffff, mappings: [mapping] });
+    for (let index = 0; index < 16; index++) {
+      expect(send(0xfffffff0 + index, 0xff000012)).toBe(abi.DROP_FOREIGN_SOURCE);
+      core.put(0, grePacket(0x0a000001, 0x0a0fffff, ipv4Packet(0xff000012, 0xfffffff0 + index, 0)));
+      core.decapsulate(0, 1, 0);
+      expect(core.verdict(0)).toBe(abi.DROP_RESERVED_ADDRESS);
+    }
+    core.configure({ local: 0x0a000001, mappings: [mapping] });
+    core.put(0, grePacket(0x0a0fffff, 0x0a000001, ipv4Packet(0xfffffff2, 0xff000012, 0)));
+    core.decapsulate(0, 1, 0);
+    expect(core.verdict(0)).toBe(abi.DROP_SPOOFED_SOURCE);
+  });
 });

@@ -1,6 +1,6 @@
 /** Messages as the kernel takes them: several datagrams in one, records with pointers, and what the configuration says. */
 import { describe, expect, test } from 'vitest';
-import { abi, type CoreDevices } from '../src/core/index.ts';
+import { abi, type CoreConfig, type CoreDevices } from '../src/core/index.ts';
 import { config, cores, hex, word } from './core.ts';
 import { portOf } from './flow.ts';
 import * as wire from './packet.ts';
@@ -62,17 +62,33 @@ describe.each(cores)('$name', ({ make }) => {
     expectSums(core, 'outbound', spread);
   });
 
+  /** Control messages as they lie in memory: UDP_SEGMENT, IP_TOS, IP_TTL, each in 24 bytes, and 8 that are free. */
+  const controls = (segment: number, tos: number, ttl: number) => {
+    const bytes = Buffer.alloc(80);
+    // struct cmsghdr: length, level, type; then the number.
+    for (const [at, length, level, type, value] of [
+      [0, 18, 17, 103, segment],
+      [24, 20, 0, 1, tos],
+      [48, 20, 0, 2, ttl],
+    ] as const) {
+      bytes.writeUInt32LE(length, at);
+      bytes.writeUInt32LE(level, at + 8);
+      bytes.writeUInt32LE(type, at + 12);
+      bytes.writeUInt32LE(value, at + 16);
+    }
+    return hex(bytes);
+  };
+
   test('the control message of several datagrams, and none for one', () => {
     const core = coreOf(make, udpVm({ ports: 1, offloads: abi.OFFLOAD_UDP_SEGMENT }));
     const one = wire.packetOf({});
     sendPackets(core, [one, one]);
-    const bytes = hex(core.bytes.subarray(abi.CONTROLS, abi.CONTROLS + abi.CONTROL_SIZE));
-    // struct cmsghdr: length 18, SOL_UDP, UDP_SEGMENT; then 144 bytes each.
-    expect(bytes).toBe(`1200000000000000${'11000000'}${'67000000'}9000`.padEnd(64, '0'));
+    const said = () => hex(core.bytes.subarray(abi.CONTROLS, abi.CONTROLS + abi.CONTROL_SIZE));
+    expect(said()).toBe(controls(144, 0, 64));
     expect(word(core, abi.MESSAGE_TABLE + abi.MESSAGE_CONTROL_LENGTH)).toBe(24);
     sendPackets(core, [one]);
     expect(word(core, abi.MESSAGE_TABLE + abi.MESSAGE_CONTROL_LENGTH)).toBe(0);
-    expect(hex(core.bytes.subarray(abi.CONTROLS, abi.CONTROLS + abi.CONTROL_SIZE))).toBe(bytes);
+    expect(said()).toBe(controls(0, 0, 64));
   });
 
   test('a message that could not be sent: all its packets are drops, and the sums stay exact', () => {
@@ -96,14 +112,14 @@ describe.each(cores)('$name', ({ make }) => {
       });
       const memory = new DataView(core.memory);
       const pointer = (at: number) => memory.getBigUint64(at, true) - BigInt(base);
-      const pointers = Array.from({ length: abi.MESSAGES }, (_, i) => {
+      const pointers = Array.from({ length: abi.ALL_MESSAGES }, (_, i) => {
         const message = abi.MESSAGE_TABLE + i * abi.MESSAGE_SIZE;
         return [abi.MESSAGE_NAME, abi.MESSAGE_IOV, abi.MESSAGE_CONTROL].map((field) =>
           Number(pointer(message + field)),
         );
       });
       expect(pointers).toEqual(
-        Array.from({ length: abi.MESSAGES }, (_, i) => [
+        Array.from({ length: abi.ALL_MESSAGES }, (_, i) => [
           abi.NAMES + i * abi.NAME_SIZE,
           abi.IOVS + i * abi.IOVS_PER_MESSAGE * abi.IOV_SIZE,
           abi.CONTROLS + i * abi.CONTROL_SIZE,
@@ -152,7 +168,7 @@ describe.each(cores)('$name', ({ make }) => {
   test('attach writes what stays the same in every message', () => {
     const core = coreOf(make, { encapsulation: 'gre-udp', ports: 8, offloads: VIRTIO | abi.OFFLOAD_UDP_SEGMENT });
     const said = () =>
-      Array.from({ length: abi.MESSAGES }, (_, i) => {
+      Array.from({ length: abi.ALL_MESSAGES }, (_, i) => {
         const [name, control] = [abi.NAMES + i * abi.NAME_SIZE, abi.CONTROLS + i * abi.CONTROL_SIZE];
         return [
           word(core, abi.MESSAGE_TABLE + i * abi.MESSAGE_SIZE + abi.MESSAGE_NAME_LENGTH),
@@ -160,12 +176,12 @@ describe.each(cores)('$name', ({ make }) => {
           hex(core.bytes.subarray(control, control + abi.CONTROL_SIZE)),
         ];
       });
-    const fresh = [abi.NAME_SIZE, '02'.padEnd(32, '0'), '12000000000000001100000067'.padEnd(64, '0')];
-    expect(said()).toEqual(Array(abi.MESSAGES).fill(fresh));
+    const fresh = [abi.NAME_SIZE, '02'.padEnd(32, '0'), controls(0, 0, 0)];
+    expect(said()).toEqual(Array(abi.ALL_MESSAGES).fill(fresh));
     send(core, [wire.superFrame({ payload: wire.payloadOf(1000) }, 100)]);
-    expect(said()).not.toEqual(Array(abi.MESSAGES).fill(fresh));
+    expect(said()).not.toEqual(Array(abi.ALL_MESSAGES).fill(fresh));
     core.attach({});
-    expect(said()).toEqual(Array(abi.MESSAGES).fill(fresh));
+    expect(said()).toEqual(Array(abi.ALL_MESSAGES).fill(fresh));
   });
 
   test('configure: what attach was told stays, all else is new', () => {
@@ -175,10 +191,33 @@ describe.each(cores)('$name', ({ make }) => {
     const told = [15, 3, 5, 1];
     core.configure({ ...config, local: B, key: 7, encapsulation: 'gre-udp' });
     expect([...words]).toEqual([B, 1, 7, 64, 1, 1, ...told, 1476, 0, 0, 0, 0, 0]);
-    core.configure({ local: A, ttl: 257, mtu: 9000, mappings: [] });
-    expect([...words]).toEqual([A, 0, 0, 1, 0, 0, ...told, 9000, 0, 0, 0, 0, 0]);
+    core.configure({ local: A, ttl: 257, dscp: 65, mtu: 9000, mappings: [] });
+    expect([...words]).toEqual([A, 0, 0, 1, 0, 0, ...told, 9000, 1, 0, 0, 0, 0]);
     core.configure({ local: 1, mtu: -2, mappings: [] });
     core.attach({});
-    expect([...words]).toEqual([1, 0, 0, 64, 0, 0, 0, 1, 0, 0, 0xfffffffe, 0, 0, 0, 0, 0]);
+    expect([...words]).toEqual([1, 0, 0, 64, 0, 0, 0, 1, 0, 0, 68, 0, 0, 0, 0, 0]);
+    const all: Partial<CoreConfig> = { checksum: true, sequence: true, mayFragment: true, clampMss: true };
+    core.configure({ ...config, ...all, key: 3, ttl: 'inherit', ecn: 'compatibility', dscp: 'uniform' });
+    expect([...words].slice(1, 4)).toEqual([255, 3, 64]);
+  });
+
+  test.each<[vm: Vm, most: number]>([
+    [{}, 65511],
+    [{ key: 1 }, 65507],
+    [{ key: 1, checksum: true, sequence: true }, 65499],
+    [{ encapsulation: 'gre-udp' }, 65503],
+    [{ encapsulation: 'gre-udp', key: 1, checksum: true, sequence: true }, 65491],
+  ])('M1 the mtu is at least 68 and leaves room for the overhead: %j', (vm, most) => {
+    for (const [mtu, expected] of [
+      [-2147483648, 68],
+      [67, 68],
+      [69, 69],
+      [most, most],
+      [most + 1, most],
+      [2147483647, most],
+    ] as const) {
+      const core = coreOf(make, { ...vm, mtu });
+      expect([mtu, word(core, abi.CONFIG + abi.CONFIG_MTU)]).toEqual([mtu, expected]);
+    }
   });
 });

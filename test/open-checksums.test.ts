@@ -32,7 +32,7 @@ describe.each(cores)('$name', ({ make }) => {
     ['UDP, no payload', { protocol: 17, payload: new Uint8Array(0) }, { start: 20, offset: 6 }],
     ['UDP, longer than the MTU', { protocol: 17, payload: wire.payloadOf(5000) }, { start: 20, offset: 6 }],
   ])('the virtio header says so: %s', (_, parts, virtio) => {
-    const core = coreOf(make, { local: B, offloads: VIRTIO });
+    const core = coreOf(make, { local: B, offloads: VIRTIO, mtu: 1476 });
     const made = receive(core, [open(parts)]);
     expect(hexes(made.map(({ bytes }) => bytes))).toEqual([
       hex(wire.frameOf(open(parts), { flags: NEEDS_CSUM, ...virtio })),
@@ -94,20 +94,24 @@ describe.each(cores)('$name', ({ make }) => {
     expect(hex(completed.bytes)).toBe(hex(wire.fixed(inner.slice())));
   });
 
-  test('the MTU is as configured; one that leaves no payload is none', () => {
+  test('the MTU is as configured, 68 at least; one that leaves no payload is none', () => {
     const core = coreOf(make, { local: B, offloads: VIRTIO });
-    const packet = open({ payload: wire.payloadOf(2000) });
-    for (const [mtu, size] of [
-      [576, 536],
-      [41, 1],
-      [40, 0],
-      [0, 0],
-      [-1, 0],
-      [2040, 0],
-      [2039, 1999],
+    const short = { payload: wire.payloadOf(2000) };
+    // Headers of 68 and of 72 bytes.
+    const [most, more] = [28, 32].map((n): wire.Parts => ({ ...short, ipOptions: Array<number>(n).fill(1) }));
+    for (const [mtu, size, parts] of [
+      [576, 536, short],
+      [69, 29, short],
+      [40, 28, short],
+      [-1, 28, short],
+      [2040, 0, short],
+      [2039, 1999, short],
+      [69, 1, most as wire.Parts],
+      [68, 0, most as wire.Parts],
+      [68, 0, more as wire.Parts],
     ] as const) {
       core.configure({ ...config, local: B, mtu });
-      const [{ bytes }] = receive(core, [packet]) as [Message];
+      const [{ bytes }] = receive(core, [open(parts)]) as [Message];
       expect([mtu, view(bytes).getUint16(abi.VIRTIO_GSO_SIZE, true), bytes[1]]).toEqual([mtu, size, size > 0 ? 1 : 0]);
     }
   });
@@ -162,7 +166,8 @@ describe.each(cores)('$name', ({ make }) => {
   });
 
   test('all that was open is on the wire as it was meant, when it is sent on', () => {
-    const [a, b] = [coreOf(make, { offloads: VIRTIO }), coreOf(make, { local: B, offloads: MERGE_ALL })];
+    const a = coreOf(make, { offloads: VIRTIO });
+    const b = coreOf(make, { local: B, offloads: MERGE_ALL, mtu: 1476 });
     for (const protocol of [6, 17] as const) {
       for (const length of [0, 1, 100, 1436, 1437, 9000]) {
         const parts = { protocol, payload: wire.payloadOf(length), flags: ACK | PSH };

@@ -241,3 +241,134 @@ export function edited(bytes: Uint8Array, at: number, ...values: number[]): Uint
 /** Edits what the IPv4 header's checksum covers and puts that right. */
 export const editedHeader = (packet: Uint8Array, at: number, ...values: number[]) =>
   forwarded(edited(packet, at, ...values), 0);
+
+// Fragments.
+
+/** The length of the option at `at` in a header that ends at `end`; 0 if the list ends there. */
+function optionLength(bytes: Uint8Array, at: number, end: number): number {
+  const kind = bytes[at] as number;
+  if (kind < 2) return kind;
+  const length = at + 1 < end ? (bytes[at + 1] as number) : 0;
+  return length >= 2 && at + length <= end ? length : 0;
+}
+
+/** The header of all fragments but the first: options that are not to be copied are no operations. */
+function withoutOptions(header: Uint8Array): Uint8Array {
+  const copy = header.slice();
+  for (let at = 20, length = 0; at < copy.length; at += length) {
+    length = optionLength(copy, at, copy.length);
+    if (length === 0) break;
+    if ((copy[at] as number) < 128) copy.fill(1, at, at + length);
+  }
+  return copy;
+}
+
+/** What a router makes of a packet without DF for a link of `mtu` bytes (RFC 791 §3.2, "an example fragmentation procedure"); itself, if it fits. */
+export function fragmented(packet: Uint8Array, mtu: number): Uint8Array[] {
+  const header = headerLength(packet);
+  const size = packet.length <= mtu ? packet.length : Math.floor((mtu - header) / 8) * 8;
+  const flags = viewOf(packet).getUint16(6);
+  const fragments: Uint8Array[] = [];
+  for (let at = header; at < packet.length; at += size) {
+    const own = at === header ? packet.subarray(0, header) : withoutOptions(packet.subarray(0, header));
+    const fragment = Uint8Array.from([...own, ...packet.subarray(at, at + size)]);
+    const more = at + size < packet.length ? MORE_FRAGMENTS : flags & MORE_FRAGMENTS;
+    const view = viewOf(fragment);
+    view.setUint16(2, fragment.length);
+    view.setUint16(6, (flags & 0x8000) | more | (((flags & 0x1fff) + (at - header) / 8) & 0x1fff));
+    fragments.push(forwarded(fragment, 0));
+  }
+  return fragments;
+}
+
+/** The packet that fragments are put together to, in any order (RFC 791 §3.2); undefined if something is missing, or twice there. */
+export function reassembled(fragments: readonly Uint8Array[]): Uint8Array<ArrayBuffer> | undefined {
+  const offset = (fragment: Uint8Array) => (viewOf(fragment).getUint16(6) & 0x1fff) * 8;
+  const sorted = [...fragments].sort((a, b) => offset(a) - offset(b));
+  const [first] = sorted;
+  if (!first) return undefined;
+  let data = 0;
+  for (const [i, fragment] of sorted.entries()) {
+    const isLast = (viewOf(fragment).getUint16(6) & MORE_FRAGMENTS) === 0;
+    if (offset(fragment) !== data || isLast !== (i === sorted.length - 1)) return undefined;
+    data += fragment.length - headerLength(fragment);
+  }
+  const packet = Uint8Array.from([
+    ...first.subarray(0, headerLength(first)),
+    ...sorted.flatMap((fragment) => [...fragment.subarray(headerLength(fragment))]),
+  ]);
+  viewOf(packet).setUint16(2, packet.length);
+  viewOf(packet).setUint16(6, viewOf(packet).getUint16(6) & 0x8000);
+  return forwarded(packet, 0) as Uint8Array<ArrayBuffer>;
+}
+
+// Outer headers and ICMP.
+
+export interface Gre {
+  key?: number | undefined;
+  checksum?: boolean;
+  sequence?: number | undefined;
+}
+
+const bytesOf = (number: number) => [number >>> 24, (number >>> 16) & 255, (number >>> 8) & 255, number & 255];
+
+/** A GRE header (RFC 2784 §2.1, RFC 2890 §2) for the inner packet, its checksum right. */
+export function greHeader({ key, checksum, sequence }: Gre, inner: Uint8Array): number[] {
+  const flags = (checksum ? 0x80 : 0) | (key === undefined ? 0 : 0x20) | (sequence === undefined ? 0 : 0x10);
+  const header = [flags, 0, 8, 0];
+  if (checksum) header.push(0, 0, 0, 0);
+  if (key !== undefined) header.push(...bytesOf(key));
+  if (sequence !== undefined) header.push(...bytesOf(sequence));
+  if (checksum) {
+    const sum16 = ~sum(Uint8Array.from([...header, ...inner])) & 0xffff;
+    header.splice(4, 2, sum16 >> 8, sum16 & 255);
+  }
+  return header;
+}
+
+/** What differs from an IPv4 header of 20 bytes with DF, TTL 64 and nothing else. */
+export interface Outer {
+  source: number;
+  destination: number;
+  tos?: number;
+  id?: number;
+  /** Flags and fragment offset. */
+  flags?: number;
+  ttl?: number;
+  protocol?: number;
+}
+
+/** An IPv4 packet that carries `payload`, its header checksum right. */
+export function ipv4Around(outer: Outer, payload: ArrayLike<number>): Uint8Array<ArrayBuffer> {
+  const packet = new Uint8Array(20 + payload.length);
+  const view = viewOf(packet);
+  packet.set([0x45, outer.tos ?? 0]);
+  view.setUint16(2, packet.length);
+  view.setUint16(4, outer.id ?? 0);
+  view.setUint16(6, outer.flags ?? DONT_FRAGMENT);
+  packet.set([outer.ttl ?? 64, outer.protocol ?? 47], 8);
+  view.setUint32(12, outer.source);
+  view.setUint32(16, outer.destination);
+  packet.set(payload, 20);
+  view.setUint16(10, ~sum(packet.subarray(0, 20)) & 0xffff);
+  return packet;
+}
+
+/** An ICMP message (RFC 792) of this type and code; `rest` are the 16 bits before what is quoted, the next hop's MTU. */
+export function icmpMessage(
+  type: number,
+  code: number,
+  rest: number,
+  quoted: ArrayLike<number>,
+): Uint8Array<ArrayBuffer> {
+  const message = new Uint8Array(8 + quoted.length);
+  message.set([type, code]);
+  viewOf(message).setUint16(6, rest);
+  message.set(quoted, 8);
+  viewOf(message).setUint16(2, ~sum(message) & 0xffff);
+  return message;
+}
+
+/** A packet of any protocol, from container 10.16.32.91 to 10.16.33.7, unless said otherwise; the payload is as it is given. */
+export const packetAround = (outer: Partial<Outer>, payload: ArrayLike<number>) =>
+  ipv4Around({ source: 0x0a10205b, destination: 0x0a102107, protocol: 17, ...outer }, payload);

@@ -105,11 +105,12 @@ describe.each(cores)('$name', ({ make }) => {
       return core.verdict(0);
     };
     const longest = 65535 - overhead - 40;
+    // With DF, as all of these.
     const uncut = (length: number) => wire.frameOf(wire.packetOf({ payload: new Uint8Array(length) }));
-    expect([verdict(uncut(longest)), verdict(uncut(longest + 1))]).toEqual([GOOD, abi.DROP_TOO_LONG]);
+    expect([verdict(uncut(longest)), verdict(uncut(longest + 1))]).toEqual([GOOD, abi.DROP_TOO_BIG]);
     // What counts is the first segment.
     const cut = (size: number) => wire.superFrame({ payload: new Uint8Array(65495) }, size);
-    expect([verdict(cut(longest)), verdict(cut(longest + 1))]).toEqual([GOOD, abi.DROP_TOO_LONG]);
-    expect(core.counters('outbound').drops[-abi.DROP_TOO_LONG]).toBe(2);
+    expect([verdict(cut(longest)), verdict(cut(longest + 1))]).toEqual([GOOD, abi.DROP_TOO_BIG]);
+    expect(core.counters('outbound').drops[-abi.DROP_TOO_BIG]).toBe(2);
   });
 });

@@ -1,6 +1,6 @@
 /** VMs in memory, for the suites that run on each core: what their containers send, what comes from another VM, what is made of it. */
 import { expect } from 'vitest';
-import { abi, type CoreDevices, type Encapsulation, type PacketCore } from '../src/core/index.ts';
+import { abi, type CoreConfig, type CoreDevices, type PacketCore } from '../src/core/index.ts';
 import { config, hex, type Message, messages, networkOrder, putFrame } from './core.ts';
 import * as wire from './packet.ts';
 
@@ -13,16 +13,17 @@ export const MERGE_ALL = VIRTIO | abi.OFFLOAD_UDP_MERGE;
 
 type Make = () => PacketCore;
 
-export interface Vm extends CoreDevices {
-  local?: number;
-  encapsulation?: Encapsulation;
-  key?: number | undefined;
-}
+/** Where nothing else is said, every packet fits: limits have suites of their own. */
+export type Vm = CoreDevices & Partial<CoreConfig>;
 
-export function coreOf(make: Make, { local = A, encapsulation = 'gre', key, ...devices }: Vm): PacketCore {
+export function coreOf(make: Make, { base, offloads, ports, ...rest }: Vm): PacketCore {
   const core = make();
-  core.configure({ ...config, local, encapsulation, key });
-  core.attach(devices);
+  core.configure({ ...config, mtu: 65535, ...rest });
+  core.attach({
+    ...(base === undefined ? {} : { base }),
+    ...(offloads === undefined ? {} : { offloads }),
+    ...(ports === undefined ? {} : { ports }),
+  });
   return core;
 }
 
