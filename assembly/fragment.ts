@@ -14,9 +14,15 @@ import { NO_OPERATION, optionLength } from './options';
 /** "The most significant bit of the option type: copied" (RFC 791 §3.1). */
 const COPIED: u32 = 0x80;
 
-/** Bytes of data in each fragment but the last, of packets with `header` bytes of header, where `limit` is the most of a packet. */
-export function fragmentSize(header: i32, limit: i32): i32 {
-  return (limit - header) & ~7;
+/** How many fragments of at most `limit` bytes a packet of `total` bytes with `header` bytes of header becomes. */
+export function fragmentsOf(total: i32, header: i32, limit: i32): i32 {
+  const whole = (limit - header) & ~7;
+  return total <= limit ? 1 : 1 + (total - limit + whole - 1) / whole;
+}
+
+/** Bytes of data in the next fragment, if `rest` are left and at most `most` fit: whole units of 8, but in the last. */
+export function nextLength(rest: i32, most: i32): i32 {
+  return rest <= most ? rest : most & ~7;
 }
 
 /** Writes the header of a fragment at `h`: that of the packet at `p`, for `length` bytes of its data from byte `offset` on. */

@@ -109,7 +109,7 @@ export function putTypeOfService(p: usize, tos: u32): void {
   store<u16>(p + CHECKSUM, update(load<u16>(p + CHECKSUM), old, load<u16>(p)));
 }
 
-export function putChecksum(p: usize): void {
+function putChecksum(p: usize): void {
   store<u16>(p + CHECKSUM, 0);
   store<u16>(p + CHECKSUM, <u16>~fold(sum(p, headerLength(p), 0)));
 }

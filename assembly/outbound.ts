@@ -46,7 +46,7 @@ import {
   putWholeOuter,
   wholeMessage,
 } from './encapsulation';
-import { fragmentSize, putFragment } from './fragment';
+import { fragmentsOf, nextLength, putFragment } from './fragment';
 import {
   checkIpv4,
   destination,
@@ -188,9 +188,9 @@ function sendCut(p: usize, headers: i32, size: i32, segments: i32, limit: i32): 
 function sendFragments(p: usize, near: i32, far: usize, limit: i32): void {
   const header = headerLength(p);
   const data = totalLength(p) - header;
-  const size = fragmentSize(header, limit);
-  for (let at = 0; at < data; at += size) {
-    const length = min(size, data - at);
+  let length = 0;
+  for (let at = 0; at < data; at += length) {
+    length = nextLength(data - at, limit - header);
     const here = min(max(near - at, 0), length);
     const outer = takeBlock();
     const h = outer + <usize>outerLength();
@@ -208,16 +208,11 @@ function sendFragments(p: usize, near: i32, far: usize, limit: i32): void {
 /** How many fragments of at most `limit` bytes the packet at `p` becomes, after it is cut into segments of `size` bytes if it has `headers` to repeat. */
 function countFragments(p: usize, headers: i32, size: i32, limit: i32): i32 {
   const header = headerLength(p);
-  const most = fragmentSize(header, limit);
-  if (headers === 0) return divideUp(totalLength(p) - header, most);
-  const behind = headers - header;
+  if (headers === 0) return fragmentsOf(totalLength(p), header, limit);
   const payload = totalLength(p) - headers;
-  const last = payload % size === 0 ? size : payload % size;
-  return ((payload - last) / size) * divideUp(behind + size, most) + divideUp(behind + last, most);
-}
-
-function divideUp(a: i32, b: i32): i32 {
-  return (a + b - 1) / b;
+  const full = (payload - 1) / size;
+  const last = headers + payload - full * size;
+  return full * fragmentsOf(headers + size, header, limit) + fragmentsOf(last, header, limit);
 }
 
 /** Drops a packet that is for nobody, and says so. */

@@ -37,6 +37,7 @@ function limitOfPath(tunnel: usize, vm: u32, now: f64): i32 {
 
 /** Believes that outer packets to `vm` of more than `most` bytes do not arrive; a path MTU never grows by that. */
 export function lowerPathMtu(tunnel: usize, vm: u32, most: i32, now: f64): void {
+  limitOf(tunnel, vm, now); // Forgets what is too old.
   const before = pathMtu(tunnel) === 0 ? mtu() + overhead() : pathMtu(tunnel);
   const next = max(most, MIN_MTU + overhead());
   if (next >= before) return;

@@ -23,9 +23,11 @@ function vm(core: PacketCore, options: Partial<CoreConfig>, underlay: LoopbackDe
   core.configure({ ...config, ...options });
   const [tun, containers] = LoopbackDevice.pair();
   const log: string[] = [];
-  const forwarder = new Forwarder(core, tun, underlay, (change, vms) =>
-    log.push(`${change} ${vms.map((v) => v.toString(16))}`),
-  );
+  const forwarder = new Forwarder(core, tun, underlay, {
+    onTunnels: (change, vms) => log.push(`${change} ${vms.map((v) => v.toString(16))}`),
+    onLearnt: (tunnels) =>
+      log.push(...tunnels.map(({ vm, ...known }) => `${vm.toString(16)} ${JSON.stringify(known)}`)),
+  });
   return { core, forwarder, underlay, containers, log };
 }
 

@@ -266,10 +266,11 @@ function withoutOptions(header: Uint8Array): Uint8Array {
 /** What a router makes of a packet without DF for a link of `mtu` bytes (RFC 791 §3.2, "an example fragmentation procedure"); itself, if it fits. */
 export function fragmented(packet: Uint8Array, mtu: number): Uint8Array[] {
   const header = headerLength(packet);
-  const size = packet.length <= mtu ? packet.length : Math.floor((mtu - header) / 8) * 8;
   const flags = viewOf(packet).getUint16(6);
   const fragments: Uint8Array[] = [];
-  for (let at = header; at < packet.length; at += size) {
+  for (let at = header, size = 0; at < packet.length; at += size) {
+    const rest = packet.length - at;
+    size = header + rest <= mtu ? rest : Math.floor((mtu - header) / 8) * 8;
     const own = at === header ? packet.subarray(0, header) : withoutOptions(packet.subarray(0, header));
     const fragment = Uint8Array.from([...own, ...packet.subarray(at, at + size)]);
     const more = at + size < packet.length ? MORE_FRAGMENTS : flags & MORE_FRAGMENTS;

@@ -60,7 +60,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect(Math.min(...used.values())).toBeGreaterThan(flows.length / ports / 2);
   });
 
-  test.each([0, 1, 6, 17, 33, 47, 50, 132, 136, 255])('U2 protocol %i: ports where it has some', (protocol) => {
+  test.each([0, 1, 6, 17, 33, 46, 50, 132, 136, 255])('U2 protocol %i: ports where it has some', (protocol) => {
     const core = coreOf(make, udpVm({ ports: 8 }));
     const packets = Array.from({ length: 64 }, (_, n) =>
       wire.editedHeader(wire.packetOf({ sourcePort: n * 999 }), 9, protocol),

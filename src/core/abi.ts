@@ -21,7 +21,7 @@ export const MESSAGES = 1024;
 export const MAX_PORTS = 8;
 export const MESSAGES_PER_PORT = MESSAGES / MAX_PORTS;
 /** Replies, the ICMP messages to containers, are the messages of a port of their own, behind all others. */
-export const REPLY_PORT = MAX_PORTS;
+export const REPLY_PORT = MESSAGES / MESSAGES_PER_PORT;
 export const ALL_MESSAGES = MESSAGES + MESSAGES_PER_PORT;
 /** Most packets that one message carries: what Linux takes for UDP_SEGMENT since it has it (UDP_MAX_SEGMENTS, <linux/udp.h>). */
 export const PACKETS_PER_MESSAGE = 64;

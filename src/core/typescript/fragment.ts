@@ -17,9 +17,13 @@ import { headersLength } from './virtio.ts';
 /** Set in the first byte of an option that is in all fragments; the others are in the first only (RFC 791 §3.1). */
 const COPIED = 0x80;
 
+/** Of a number of bytes, what is a number of units of 8: so much is in all fragments but the last, which holds what fits. */
+const WHOLE_UNITS = ~7;
+
 /** How many fragments of at most `limit` bytes a packet of `total` bytes makes, of which `header` are the IPv4 header. */
 export function fragmentsOf(total: number, header: number, limit: number): number {
-  return Math.ceil((total - header) / dataLength(total, header, limit));
+  const most = limit - header;
+  return 1 + Math.max(Math.ceil((total - limit) / (most & WHOLE_UNITS)), 0);
 }
 
 /** How many fragments the segments of the super-packet at `p` make, which has `size` bytes of payload in all but the last. */
@@ -52,9 +56,9 @@ export function sendFragments(
   const ttl = outerTtl(memory, p, options);
   const header = ipv4.headerLength(memory, p);
   const total = ipv4.totalLength(memory, p);
-  const size = dataLength(total, header, limit);
-  for (let start = header; start < total; start += size) {
-    const length = Math.min(size, total - start);
+  const most = limit - header;
+  for (let start = header, length = 0; start < total; start += length) {
+    length = total - start <= most ? total - start : most & WHOLE_UNITS;
     const block = takeBlock(memory);
     const fragment = block + outer;
     putFragment(memory, fragment, p, start - header, length);
@@ -95,11 +99,6 @@ export function sendCutFragments(
     putSegment(memory, segment, p, headers, n, offset, Math.min(size, payload - offset));
     sendFragments(memory, segment, headers, p + headers + offset, limit, options, tunnel, vm, port);
   }
-}
-
-/** Bytes of data in all fragments but the last: whole units of 8, unless one holds everything. */
-function dataLength(total: number, header: number, limit: number): number {
-  return total <= limit ? total - header : (limit - header) & ~7;
 }
 
 /** Puts at `f` the header of the fragment of the packet at `p` with `length` bytes of data, from `offset` on. */

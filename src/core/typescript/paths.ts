@@ -41,6 +41,7 @@ export function limitOf(memory: Memory, tunnel: number, now: number): number {
 
 /** Notes that outer packets of more than `mtu` bytes do not get through, if that is news. */
 export function learnPathMtu(memory: Memory, tunnel: number, mtu: number, now: number): void {
+  limitOf(memory, tunnel, now); // Forgets what is too old.
   const outer = overhead(memory);
   const pathMtu = loadU16(memory, tunnel + abi.TUNNEL_PATH_MTU);
   const learnt = Math.max(mtu, ipv4.MIN_MTU + outer);
