@@ -124,26 +124,26 @@ export const settings = {
     schema: wholeNumber(0, 0xffffffff),
   },
   'gre-checksum': {
-    placeholder: 'ON',
+    placeholder: 'SWITCH',
     description: 'whether packets carry a GRE checksum: on or off; those that have one are always checked',
     default: 'off',
     schema: onOff,
   },
   'gre-sequence': {
-    placeholder: 'ON',
+    placeholder: 'SWITCH',
     description:
       'whether packets carry sequence numbers, and those that come without or out of order are dropped: on or off, the same on all VMs',
     default: 'off',
     schema: onOff,
   },
   ttl: {
-    placeholder: 'NUMBER',
+    placeholder: 'TTL',
     description: "outer time to live, or inherit: the inner packet's",
     default: '64',
     schema: numberOr(1, 255, 'inherit'),
   },
   dscp: {
-    placeholder: 'NUMBER',
+    placeholder: 'DSCP',
     description: "outer DSCP, or uniform: the inner packet's, and back (RFC 2983)",
     default: '0',
     schema: numberOr(0, 63, 'uniform'),
@@ -155,14 +155,14 @@ export const settings = {
     schema: oneOf(['normal', 'compatibility']),
   },
   'path-mtu-discovery': {
-    placeholder: 'ON',
+    placeholder: 'SWITCH',
     description:
       "whether outer packets have don't-fragment set, so that routers report packets that are too large: on or off",
     default: 'on',
     schema: onOff,
   },
   'clamp-mss': {
-    placeholder: 'ON',
+    placeholder: 'SWITCH',
     description:
       'whether TCP connections are told to keep their segments within the tunnel MTU, in case ICMP is lost: on or off',
     default: 'off',
