@@ -101,6 +101,16 @@ describe('good', () => {
     ['idle-timeout, least', 'idle-timeout: 100ms', { idleTimeout: 100 }],
     ['idle-timeout, greatest', 'idle-timeout: 168h', { idleTimeout: 604_800_000 }],
     ['idle-timeout, seconds', 'idle-timeout: 90s', { idleTimeout: 90_000 }],
+    ['ttl, least', 'ttl: 1', { ttl: 1 }],
+    ['ttl, greatest', 'ttl: 255', { ttl: 255 }],
+    ['ttl, inherit', 'ttl: inherit', { ttl: 'inherit' }],
+    ['dscp, greatest', 'dscp: 63', { dscp: 63 }],
+    ['dscp, uniform', 'dscp: uniform', { dscp: 'uniform' }],
+    ['ecn', 'ecn: compatibility', { ecn: 'compatibility' }],
+    ['path-mtu-discovery', 'path-mtu-discovery: off', { pathMtuDiscovery: false }],
+    ['clamp-mss', 'clamp-mss: on', { clampMss: true }],
+    ['gre-checksum', 'gre-checksum: on', { checksum: true }],
+    ['gre-sequence', 'gre-sequence: on', { sequence: true }],
     ['busy-poll, least', 'busy-poll: 0ms', { busyPoll: 0 }],
     ['busy-poll, greatest', 'busy-poll: 1s', { busyPoll: 1000 }],
     ['busy-poll, microseconds', 'busy-poll: 50us', { busyPoll: 0.05 }],
@@ -152,6 +162,13 @@ describe('bad values', () => {
     ['idle-timeout: 1d', '3:15', `idle-timeout "1d": ${DURATION}`],
     ['busy-poll: 1001ms', '3:12', 'busy-poll "1001ms": expected at most 1s'],
     ['busy-poll: 50', '3:12', 'busy-poll 50: expected a duration such as 2ms or 500us'],
+    ['ttl: 0', '3:6', 'ttl 0: expected a number from 1 to 255 or inherit'],
+    ['ttl: outer', '3:6', 'ttl "outer": expected a number from 1 to 255 or inherit'],
+    ['dscp: 64', '3:7', 'dscp 64: expected a number from 0 to 63 or uniform'],
+    ['dscp: 1.5', '3:7', 'dscp 1.5: expected a number from 0 to 63 or uniform'],
+    ['ecn: off', '3:6', 'ecn "off": expected normal or compatibility'],
+    ['clamp-mss: yes', '3:12', 'clamp-mss "yes": expected on or off'],
+    ['gre-checksum: true', '3:15', 'gre-checksum true: expected on or off'],
     ['encapsulation: vxlan', '3:16', 'encapsulation "vxlan": expected gre or gre-udp'],
     ['queues: 0', '3:9', 'queues 0: expected a number from 1 to 64'],
     ['gre-segmentation: nic', '3:19', 'gre-segmentation "nic": expected auto, core or kernel'],
@@ -283,6 +300,22 @@ describe('bad flags', () => {
     [
       { ...PAIR, encapsulation: 'gre-udp', 'gre-segmentation': 'kernel' },
       'gre-segmentation kernel: expected engine linux and encapsulation gre with it',
+    ],
+    [
+      { ...PAIR, 'gre-checksum': 'on', 'gre-segmentation': 'kernel' },
+      'gre-segmentation kernel: expected neither gre-checksum nor gre-sequence with it',
+    ],
+    [
+      { ...PAIR, 'gre-sequence': 'on', queues: '2' },
+      'gre-sequence: expected 1 queue with it, not 2, so that packets stay in order',
+    ],
+    [
+      { ...PAIR, engine: 'portable', encapsulation: 'gre-udp', ttl: 'inherit' },
+      'ttl inherit: expected engine linux with it, or encapsulation gre',
+    ],
+    [
+      { ...PAIR, engine: 'portable', encapsulation: 'gre-udp', dscp: '8' },
+      'dscp 8: expected engine linux with it, or encapsulation gre',
     ],
   ])('%o', (flags, message, hint) => expect(errorOf(flags)).toEqual({ exitCode: 78, message, hint }));
 
