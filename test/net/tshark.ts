@@ -1,5 +1,29 @@
 /** tshark, a decoder that is not ours. */
 import { execFileSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import type { Lab } from '../../src/demo/lab.ts';
+
+export interface Capture {
+  /** Network namespace, or the lab's own. */
+  where: string | undefined;
+  device: string;
+  filter: string;
+  count: number;
+}
+
+/** Captures `count` packets to a file. A capture begins some time after its start: `send` is done again and again until there are enough. */
+export async function capture(lab: Lab, what: Capture, file: string, send: () => Promise<unknown>): Promise<void> {
+  const { where, device, filter, count } = what;
+  const output = openSync(file, 'w');
+  const words = ['tshark', '-Q', '-i', device, '-c', String(count), '-a', 'duration:20', '-f', filter, '-w', '-'];
+  const child = lab.start(where, words, { stdio: ['ignore', output, 'ignore'] });
+  closeSync(output);
+  let captured = false;
+  child.once('exit', () => {
+    captured = true;
+  });
+  while (!captured) await send();
+}
 
 /** The values of these fields in each packet of a capture file, one for each header that has the field. */
 export function decode(file: string, fields: readonly string[]): Record<string, string[]>[] {

@@ -1,5 +1,5 @@
 /** What travels on the underlay, as an independent decoder (tshark) sees it. */
-import { mkdtempSync, openSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -7,7 +7,7 @@ import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh } from '../../src/demo/mesh.ts';
 import { startMesh } from './mesh.ts';
 import { missing, skip } from './require.ts';
-import { decode } from './tshark.ts';
+import { capture, decode } from './tshark.ts';
 
 const FIELDS = [
   ...[
@@ -59,6 +59,12 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
       overhead: 32,
       port: '4754',
     },
+    {
+      flags: ['--gre-checksum', 'on', '--gre-sequence', 'on', '--key', '2'],
+      key: '0x00000002',
+      flagsAndVersion: '0xb000',
+      overhead: 36,
+    },
   ])('up $flags', ({ flags, key, flagsAndVersion, overhead, port = '' }) => {
     let lab: Lab;
     let mesh: Mesh;
@@ -72,20 +78,10 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
     test('G1, O1, U1, U2, U3 tshark decodes the GRE that was meant', async () => {
       const [from, to] = mesh.containers as [Container, Container];
       const file = path.join(folder, `${flags.join('')}.pcap`);
-      const capture = lab.start(
-        undefined,
-        ['tshark', '-Q', '-i', 'underlay', '-c', '2', '-a', 'duration:20', '-f', 'ip proto 47 or udp', '-w', '-'],
-        {
-          stdio: ['ignore', openSync(file, 'w'), 'ignore'],
-        },
+      const what = { where: undefined, device: 'underlay', filter: 'ip proto 47 or udp', count: 2 };
+      await capture(lab, what, file, () =>
+        lab.run(from.name, ['ping', '-n', '-c', '1', '-W', '1', '-s', '100', to.address]),
       );
-      const ended = new Promise((resolve) => capture.once('exit', resolve));
-      let captured = false;
-      void ended.then(() => {
-        captured = true;
-      });
-      // The capture begins some time after its start: ping until it has what it wants.
-      while (!captured) await lab.run(from.name, ['ping', '-n', '-c', '1', '-W', '1', '-s', '100', to.address]);
       // The capture may have begun between a request and its reply.
       const packets = decodeBoth(file);
       const [request, reply] =
