@@ -54,11 +54,12 @@ export function rawSocketError(cause: unknown): InlayError {
 function privilegeHint({ capabilities, runDir, tun }: Needs): string {
   const [uid, gid] = [process.geteuid?.(), process.getegid?.()];
   // A run directory that is somebody else's stays theirs.
-  const asRoot = isRoot() || (existsSync(runDir) && !isWritable(runDir));
+  const isTheirs = existsSync(runDir) && !isWritable(runDir);
+  const asRoot = isRoot() || isTheirs;
   const commands = [];
   if (!asRoot && !isWritable(runDir)) commands.push(`sudo install -d -o ${uid} -g ${gid} ${quote(runDir)}`);
   // As udev sets it: "There's no harm in allowing the device to be accessible by non-root users" (Documentation/networking/tuntap.rst).
-  if (!asRoot && tun && existsSync(TUN) && !isWritable(TUN)) commands.push(`sudo chmod 666 ${TUN}`);
+  if (!isTheirs && tun && existsSync(TUN) && !isWritable(TUN)) commands.push(`sudo chmod 666 ${TUN}`);
   // What starts with capabilities of its file's loses those that it was handed (capabilities(7), "ambient").
   const ofFile = lacking(capabilities, 'CapAmb').length > lacking(capabilities, 'CapEff').length;
   if (!asRoot && ofFile) commands.push(`sudo setcap -r ${quote(process.execPath)}`);

@@ -12,6 +12,8 @@ const ATTACK = fileURLToPath(new URL('./attack.mjs', import.meta.url));
 /** INLAY_SEED=number runs a failed attack again. */
 const SEED = process.env['INLAY_SEED'] ?? String(Math.floor(Math.random() * 2 ** 32));
 const PINGS = 100;
+/** Their numbers if none is lost. */
+const ALL = Array.from({ length: PINGS }, (_, i) => i + 1);
 const STATUSES = 5;
 /** kB that an attack may leave in the process at most: a heap that has grown is not given back at once. */
 const MORE_MEMORY = 150_000;
@@ -32,7 +34,7 @@ describe.skipIf(skip('control', await missing('ping')))('control', () => {
       mesh = await startMesh(lab, ['--engine', engine]);
       vm = mesh.vms[0] as Vm;
       ({ pid } = await mesh.status(vm));
-      expect(await pings()).toBe(String(PINGS)); // From now on there is a tunnel.
+      expect(await pings()).toEqual(ALL); // From now on there is a tunnel.
     });
     afterAll(() => lab?.close());
 
@@ -49,11 +51,15 @@ describe.skipIf(skip('control', await missing('ping')))('control', () => {
       return JSON.parse(stdout);
     }
 
-    /** How many of the pings from a container to one of the other VM come back. */
-    async function pings(): Promise<string | undefined> {
+    /**
+     * The numbers of the pings from a container to one of the other VM that came back, until PINGS did. (Without -w, ping waits for the last no longer than
+     * twice the time that others took, which is too little on a busy machine.)
+     */
+    async function pings(): Promise<number[]> {
       const [from, to] = mesh.containers;
-      const words = ['ping', '-n', '-q', '-c', String(PINGS), '-i', '0.02', '-W', '5', to?.address as string];
-      return /(\d+) received/.exec((await lab.run(from?.name, words)).stdout)?.[1];
+      const words = ['ping', '-n', '-c', String(PINGS), '-i', '0.02', '-w', '30', to?.address as string];
+      const { stdout } = await lab.run(from?.name, words);
+      return [...stdout.matchAll(/icmp_seq=(\d+)/g)].map((match) => Number(match[1]));
     }
 
     test.skipIf(skipped).each(['garbage', 'churn', 'idle', 'slow', 'deaf'])(`%s, INLAY_SEED=${SEED}`, async (kind) => {
@@ -69,7 +75,7 @@ describe.skipIf(skip('control', await missing('ping')))('control', () => {
       const statuses = async () => {
         for (let i = 0; i < STATUSES; i++) expect(await status()).toMatchObject({ state: 'running', pid });
       };
-      expect(await Promise.all([pings(), statuses()])).toEqual([String(PINGS), undefined]);
+      expect(await Promise.all([pings(), statuses()])).toEqual([ALL, undefined]);
       expect(attack.exitCode).toBeNull(); // It went on all the while.
       attack.stdin?.end();
       expect(await ended).toEqual([0, null]);
@@ -79,7 +85,7 @@ describe.skipIf(skip('control', await missing('ping')))('control', () => {
       const after = await status();
       expect(after).toEqual({ ...before, outbound: after.outbound, inbound: after.inbound });
       for (const direction of ['outbound', 'inbound'] as const) {
-        expect(after[direction].packets - before[direction].packets).toBe(PINGS);
+        expect(after[direction].packets - before[direction].packets).toBeGreaterThanOrEqual(PINGS);
         expect(after[direction].drops).toEqual(before[direction].drops);
       }
     });

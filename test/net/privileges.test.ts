@@ -83,7 +83,7 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
         [b, a],
       ])
         expect(
-          await lab.must(from?.name, ['ping', '-n', '-c', '5', '-i', '0.02', '-W', '5', to?.address as string]),
+          await lab.must(from?.name, ['ping', '-n', '-c', '5', '-l', '5', '-i', '5', to?.address as string]),
         ).toMatch(/ 5 received/);
     });
 
