@@ -152,7 +152,7 @@ class Daemon {
   }
 
   get #mtu(): number {
-    return Math.min(this.#underlay?.mtu ?? 0, MAX_MTU) - this.#overhead;
+    return Math.min(this.#underlay?.mtu ?? 0, this.#config.underlayMtu ?? MAX_MTU, MAX_MTU) - this.#overhead;
   }
 
   get #overhead(): number {

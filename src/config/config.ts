@@ -18,6 +18,8 @@ export interface Config {
   ttl: number | 'inherit';
   dscp: number | 'uniform';
   ecn: 'normal' | 'compatibility';
+  /** Bytes. */
+  underlayMtu: number | undefined;
   pathMtuDiscovery: boolean;
   clampMss: boolean;
   core: 'wasm' | 'typescript';
@@ -43,7 +45,9 @@ const schema = v.pipe(
   v.partial(v.strictObject(schemas, KEYS)),
 );
 type Values = v.InferOutput<typeof schema>;
-type WithDefaults = Values & { [N in Exclude<SettingName, 'local' | 'key' | 'mappings'>]-?: NonNullable<Values[N]> };
+type WithDefaults = Values & {
+  [N in Exclude<SettingName, 'local' | 'key' | 'mappings' | 'underlay-mtu'>]-?: NonNullable<Values[N]>;
+};
 
 const defaults = Object.fromEntries(
   Object.entries<Setting>(settings).flatMap(([name, s]) => (s.default === undefined ? [] : [[name, s.default]])),
@@ -72,6 +76,7 @@ export function loadConfig(flags: Flags, file?: string): Config {
     ttl: values.ttl,
     dscp: values.dscp,
     ecn: values.ecn,
+    underlayMtu: values['underlay-mtu'],
     pathMtuDiscovery: values['path-mtu-discovery'],
     clampMss: values['clamp-mss'],
     core: values.core,

@@ -154,6 +154,12 @@ export const settings = {
     default: 'normal',
     schema: oneOf(['normal', 'compatibility']),
   },
+  'underlay-mtu': {
+    placeholder: 'BYTES',
+    description:
+      'largest packet that the underlay carries, where that is less than the route says, as with IPsec (default: what the route says)',
+    schema: wholeNumber(120, 65535),
+  },
   'path-mtu-discovery': {
     placeholder: 'SWITCH',
     description:

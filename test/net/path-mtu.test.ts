@@ -116,6 +116,12 @@ describe.skipIf(skip('path MTU', await missing('ping', 'tc', 'nft')))('path MTU'
     expect(Number(values?.split(' ')[names?.split(' ').indexOf('FragCreates') ?? 0])).toBeGreaterThan(0);
   });
 
+  test('M1 what lies under the underlay can be said', async () => {
+    mesh = await startMesh(lab, ['--underlay-mtu', '1466']);
+    expect((await mesh.status(vm(0))).mtu).toBe(1442);
+    expect(await lab.must(vm(0).name, ['cat', '/sys/class/net/inlay0/mtu'])).toBe('1442\n');
+  });
+
   test('M2 a VM itself is told what fits, too', async () => {
     mesh = await startMesh(lab, []);
     await routeUnderlay();
