@@ -9,16 +9,21 @@ import { PROTOCOL_TCP, SYN, TCP_CHECKSUM, TCP_FLAGS, TCP_MIN_LENGTH, tcpLength }
 const MAXIMUM_SEGMENT_SIZE: u32 = 2;
 const MAXIMUM_SEGMENT_SIZE_LENGTH: usize = 4;
 
-/** Clamps the packet at `p`, if it is one that opens a connection, to packets of `limit` bytes; `open` if its checksum is still to be made. */
-export function clampMss(p: usize, limit: i32, open: bool): void {
-  if (protocol(p) !== PROTOCOL_TCP || isFragment(p)) return;
+/** Whether the packet at `p` is one that opens a connection, and all of its TCP header is there. */
+export function canClamp(p: usize): bool {
+  if (protocol(p) !== PROTOCOL_TCP || isFragment(p)) return false;
   const length = totalLength(p) - headerLength(p);
   const t = p + <usize>headerLength(p);
-  if (length < TCP_MIN_LENGTH || (<u32>load<u8>(t + TCP_FLAGS) & SYN) === 0) return;
+  if (length < TCP_MIN_LENGTH || (<u32>load<u8>(t + TCP_FLAGS) & SYN) === 0) return false;
   const header = tcpLength(t);
-  if (header < TCP_MIN_LENGTH || header > length) return;
+  return header >= TCP_MIN_LENGTH && header <= length;
+}
+
+/** Clamps such a packet to packets of `limit` bytes; `open` if its checksum is still to be made. */
+export function clampMss(p: usize, limit: i32, open: bool): void {
+  const t = p + <usize>headerLength(p);
   const most = <u32>(limit - IPV4_LENGTH - TCP_MIN_LENGTH);
-  const end = t + <usize>header;
+  const end = t + <usize>tcpLength(t);
   let option = t + TCP_MIN_LENGTH;
   for (let bytes = optionLength(option, end); bytes !== 0; bytes = optionLength(option, end)) {
     const kind = <u32>load<u8>(option);

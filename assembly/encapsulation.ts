@@ -53,8 +53,8 @@ let hops: u32 = 0;
 export function beginPacket(p: usize, vm: u32, t: usize): void {
   remote = vm;
   tunnel = t;
-  // The underlay spreads flows by the source port (RFC 8086 §3.1).
-  port = isGreUdp() ? portOf(flowHash(p), ports()) : 0;
+  // The underlay spreads flows by the source port (RFC 8086 §3.2.1); only what is numbered has to stay in order.
+  port = isGreUdp() && !hasOption(OPTION_SEQUENCE) ? portOf(flowHash(p), ports()) : 0;
   tos = serviceOut(typeOfService(p));
   hops = hasOption(OPTION_TTL_INHERIT) ? timeToLive(p) : ttl();
 }

@@ -26,7 +26,7 @@ import {
   TUNNEL_SEQUENCE_IN,
 } from '../src/core/abi';
 import { addF64 } from './bytes';
-import { clampMss } from './clamp';
+import { canClamp, clampMss } from './clamp';
 import { local, options } from './config';
 import { countDropped, countForwarded } from './counters';
 import { address, bytes, isInside, outerTos, peer, segment, setPeer } from './descriptor';
@@ -121,9 +121,9 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, now: f64): i3
     store<u32>(tunnel + TUNNEL_SEQUENCE_IN, sequenceOf(gre, header) + 1);
   }
 
-  markReachable(tunnel, vm);
+  markReachable(tunnel, vm, now);
   if (!isPlain(outer, known)) receiveService(p, outer);
-  if ((known & OPTION_CLAMP_MSS) !== 0) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);
+  if ((known & OPTION_CLAMP_MSS) !== 0 && canClamp(p)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);
   const total = totalLength(p);
   addF64(tunnel + TUNNEL_INBOUND_PACKETS, 1);
   addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>total);

@@ -5,7 +5,7 @@ import { descriptor, setVerdict } from './descriptor';
 import { measureHeaders, overhead } from './encapsulation';
 import { decapsulatePackets, likelySender } from './inbound';
 import { MAX_TOTAL_LENGTH } from './ipv4';
-import { learnFrom } from './learn';
+import { learnFrom, narrowTunnel } from './learn';
 import { closeFlows } from './merge';
 import { clearMessages, NO_ROOM } from './messages';
 import { encapsulatePacket, likelyReceiver } from './outbound';
@@ -106,6 +106,11 @@ export function learn(first: i32, count: i32, now: f64): i32 {
   const end = clamp(count, BATCH_SIZE);
   for (let i = clamp(first, end); i < end; i++) setVerdict(descriptor(i), learnFrom(descriptor(i), now));
   return end;
+}
+
+export function narrow(vm: u32, mtu: i32, now: f64): void {
+  clearChanges();
+  narrowTunnel(vm, mtu, now);
 }
 
 function clamp(value: i32, most: i32): i32 {

@@ -1,6 +1,6 @@
 /**
  * What ICMP messages from the underlay say of tunnels: that packets are too long for the path (RFC 1191), or that a VM cannot be reached. They are believed
- * only if the packet that they quote is one of ours (RFC 5927 §4, RFC 6040 and RFC 2003 §4 say what a tunnel does with them).
+ * only if the packet that they quote is one of ours (compare RFC 5927 §4), and passed on to the container whose packet it was (RFC 2003 §4).
  */
 import {
   DROP_BAD_DESCRIPTOR,
@@ -13,6 +13,7 @@ import {
   GRE_UDP_PORT,
   ICMP_COUNTERS,
   OPTION_KEY,
+  OPTION_MAY_FRAGMENT,
 } from '../src/core/abi';
 import { getU16 } from './bytes';
 import { verifies } from './checksum';
@@ -36,7 +37,7 @@ import {
 } from './ipv4';
 import { isUnderlay, senderOf } from './mapping';
 import { limitOf, lowerPathMtu, MIN_MTU, markUnreachable } from './path';
-import { DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED, HOST_UNREACHABLE, ICMP_LENGTH, reply } from './reply';
+import { DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED, HOST_UNREACHABLE, ICMP_LENGTH, relay } from './reply';
 import { PROTOCOL_UDP, UDP_LENGTH } from './transport';
 import { findTunnel } from './tunnels';
 
@@ -71,22 +72,29 @@ export function learnFrom(d: usize, now: f64): i32 {
   const tunnel = findTunnel(vm);
   if (tunnel === 0) return drop(DROP_FOREIGN_ICMP);
   if (code === FRAGMENTATION_NEEDED) {
+    if (hasOption(OPTION_MAY_FRAGMENT) || !isDontFragment(quote)) return drop(DROP_FOREIGN_ICMP);
     const sent = totalLength(quote);
     const told = <i32>getU16(icmp + 6);
     const mtu = told === 0 ? plateauBelow(sent) : told;
     if (mtu < MIN_MTU || mtu >= sent) return drop(DROP_FOREIGN_ICMP);
     lowerPathMtu(tunnel, vm, mtu, now);
-    relay(quote, length - ICMP_LENGTH, vm, FRAGMENTATION_NEEDED, limitOf(tunnel, vm, now), now);
+    tell(quote, length - ICMP_LENGTH, vm, FRAGMENTATION_NEEDED, limitOf(tunnel, vm, now), now);
   } else {
     // That a protocol or a port is not served, only the host itself can say.
     if ((code === PROTOCOL_UNREACHABLE || code === PORT_UNREACHABLE) && source(p) !== vm)
       return drop(DROP_FOREIGN_ICMP);
     markUnreachable(tunnel, vm, code, now);
-    relay(quote, length - ICMP_LENGTH, vm, HOST_UNREACHABLE, 0, now);
+    tell(quote, length - ICMP_LENGTH, vm, HOST_UNREACHABLE, 0, now);
   }
   countForwarded(ICMP_COUNTERS, 1, totalLength(p));
   setPeer(d, vm);
   return FORWARD;
+}
+
+/** Takes the host's word for it that outer packets to `vm` have at most `mtu` bytes. */
+export function narrowTunnel(vm: u32, mtu: i32, now: f64): void {
+  const tunnel = findTunnel(vm);
+  if (tunnel !== 0) lowerPathMtu(tunnel, vm, mtu, now);
 }
 
 /** Whether the beginning of a packet at `q`, of which `length` bytes are there, is one that this VM sends to another. */
@@ -103,7 +111,7 @@ function isOurs(q: usize, length: i32): bool {
 }
 
 /** Tells the container whose packet is inside ours at `q`, which went to `vm`, if so much of it is among the `length` bytes there (RFC 2003 §4). */
-function relay(q: usize, length: i32, vm: u32, code: u32, mtu: i32, now: f64): void {
+function tell(q: usize, length: i32, vm: u32, code: u32, mtu: i32, now: f64): void {
   const outer = headerLength(q) + (isGreUdp() ? UDP_LENGTH : 0) + greLength();
   const p = q + <usize>outer;
   const rest = length - outer;
@@ -111,7 +119,7 @@ function relay(q: usize, length: i32, vm: u32, code: u32, mtu: i32, now: f64): v
   if (headerLength(p) < IPV4_LENGTH || rest < headerLength(p) + MIN_QUOTE || totalLength(p) < headerLength(p)) return;
   if (senderOf(source(p)) !== local() || senderOf(destination(p)) !== vm) return;
   if (code === FRAGMENTATION_NEEDED && !isDontFragment(p)) return;
-  reply(p, min(rest, totalLength(p)), code, mtu, now);
+  relay(p, min(rest, totalLength(p)), code, mtu, now);
 }
 
 /** Whether the beginning of a GRE header at `p` is ours, as far as it is there: `length` bytes. */

@@ -28,7 +28,7 @@ import {
   VIRTIO_SIZE,
 } from '../src/core/abi';
 import { addF64 } from './bytes';
-import { clampMss } from './clamp';
+import { canClamp, clampMss } from './clamp';
 import { hasOffload, hasOption, isGreUdp, local } from './config';
 import { countDropped, countForwarded } from './counters';
 import { putSegment } from './cut';
@@ -99,7 +99,7 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   let fragments = 0;
   if (headers + size > limit) {
     if (isDontFragment(p)) {
-      reply(p, totalLength(p), FRAGMENTATION_NEEDED, limit, now);
+      reply(p, FRAGMENTATION_NEEDED, limit, now);
       return drop(DROP_TOO_BIG);
     }
     fragments = countFragments(p, headers, size, limit);
@@ -110,7 +110,7 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   const packets = max(fragments, uncut);
   if (packets > freeMessages() || segments + fragments > freeBlocks()) return NO_ROOM;
 
-  if (hasOption(OPTION_CLAMP_MSS)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
+  if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
   const length = totalLength(p) + (uncut - 1) * headers + (packets - uncut) * headerLength(p);
   addF64(tunnel + TUNNEL_OUTBOUND_PACKETS, <f64>packets);
   addF64(tunnel + TUNNEL_OUTBOUND_BYTES, <f64>length);
@@ -217,7 +217,7 @@ function countFragments(p: usize, headers: i32, size: i32, limit: i32): i32 {
 
 /** Drops a packet that is for nobody, and says so. */
 function refuse(p: usize, reason: i32, now: f64): i32 {
-  reply(p, totalLength(p), HOST_UNREACHABLE, 0, now);
+  reply(p, HOST_UNREACHABLE, 0, now);
   return drop(reason);
 }
 

@@ -1,12 +1,13 @@
 /** ICMP messages to containers whose packets do not get through (RFC 792; RFC 1122 §3.2.2, RFC 1812 §4.3). */
 import {
+  BUCKET_OF_ALL,
   COUNTERS_REPLIES,
   COUNTERS_SUPPRESSED,
   MESSAGES,
   OFFLOAD_VIRTIO,
   OUTBOUND_COUNTERS,
+  RELAY_BUCKETS,
   REPLIES,
-  REPLY_BUCKET_OF_ALL,
   REPLY_BUCKETS,
   REPLY_BUCKETS_LOG2,
   REPLY_BURST,
@@ -56,10 +57,19 @@ const TIME_TO_LIVE: u32 = 64;
 /** 2^32 divided by the golden ratio, as in tunnels.ts. */
 const GOLDEN_RATIO: u32 = 0x9e3779b1;
 
-/** Answers the container's packet at `p`, of which `length` bytes are there, with this code; `mtu` goes with FRAGMENTATION_NEEDED. */
-export function reply(p: usize, length: i32, code: u32, mtu: i32, now: f64): void {
+/** Answers the container's packet at `p` with this code; `mtu` goes with FRAGMENTATION_NEEDED. */
+export function reply(p: usize, code: u32, mtu: i32, now: f64): void {
+  answer(p, totalLength(p), code, mtu, REPLY_BUCKETS, now);
+}
+
+/** Passes on what the underlay says about the packet at `p`, of which `length` bytes are there. Whoever forges such messages takes nobody's replies by that. */
+export function relay(p: usize, length: i32, code: u32, mtu: i32, now: f64): void {
+  answer(p, length, code, mtu, RELAY_BUCKETS, now);
+}
+
+function answer(p: usize, length: i32, code: u32, mtu: i32, buckets: usize, now: f64): void {
   if (!mayBeAnswered(p)) return;
-  if (!takeToken(source(p), now)) {
+  if (!takeToken(buckets, source(p), now)) {
     addF64(OUTBOUND_COUNTERS + COUNTERS_SUPPRESSED, 1);
     return;
   }
@@ -105,12 +115,13 @@ function mayBeAnswered(p: usize): bool {
 }
 
 /** Takes a token from the bucket of the source and from that of all, if both have one (RFC 1812 §4.3.2.8). */
-function takeToken(from: u32, now: f64): bool {
-  const bucket = <usize>(REPLY_BUCKETS + 8 * <i32>((from * GOLDEN_RATIO) >> (32 - REPLY_BUCKETS_LOG2)));
+function takeToken(buckets: usize, from: u32, now: f64): bool {
+  const bucket = buckets + <usize>(8 * <i32>((from * GOLDEN_RATIO) >> (32 - REPLY_BUCKETS_LOG2)));
+  const ofAll = buckets + BUCKET_OF_ALL;
   if (!hasToken(bucket, REPLY_SOURCE_INTERVAL, REPLY_SOURCE_BURST, now)) return false;
-  if (!hasToken(REPLY_BUCKET_OF_ALL, REPLY_INTERVAL, REPLY_BURST, now)) return false;
+  if (!hasToken(ofAll, REPLY_INTERVAL, REPLY_BURST, now)) return false;
   store<f64>(bucket, max(load<f64>(bucket), now) + REPLY_SOURCE_INTERVAL);
-  store<f64>(REPLY_BUCKET_OF_ALL, max(load<f64>(REPLY_BUCKET_OF_ALL), now) + REPLY_INTERVAL);
+  store<f64>(ofAll, max(load<f64>(ofAll), now) + REPLY_INTERVAL);
   return true;
 }
 

@@ -21,6 +21,7 @@ import {
   TUNNEL_WAYS,
   TUNNELS,
 } from '../src/core/abi';
+import { isPathFresh } from './path';
 
 /** 2^32 divided by the golden ratio: spreads consecutive addresses evenly (Knuth, TAOCP vol. 3, §6.4). */
 const GOLDEN_RATIO: u32 = 0x9e3779b1;
@@ -77,7 +78,7 @@ export function isTableLarge(): bool {
 export function expireTunnels(before: f64): i32 {
   let closed = 0;
   for (let i = 0; i < TUNNEL_CAPACITY && closed < BATCH_SIZE; i++) {
-    if (keyOf(i) !== 0 && load<f64>(record(i) + TUNNEL_LAST_USE) < before) {
+    if (keyOf(i) !== 0 && load<f64>(record(i) + TUNNEL_LAST_USE) < before && !isPathFresh(record(i), before)) {
       closeTunnel(i);
       closed++;
     }

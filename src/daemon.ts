@@ -30,6 +30,10 @@ const MIN_MTU = 68;
 
 const CAPABILITIES = ['CAP_NET_ADMIN', 'CAP_NET_RAW'] as const;
 
+/** How often what was learnt about a tunnel is logged, in ms. */
+const LOG_INTERVAL = 10_000;
+const MAX_LOGGED = 10_000;
+
 const NO_PACKETS = addCounters([]);
 
 /** Runs until SIGTERM or SIGINT, or until forwarding fails. */
@@ -66,6 +70,8 @@ class Daemon {
   #control: ControlServer | undefined;
   #journal: Journal | undefined;
   #dataPlane: DataPlane | undefined;
+  /** When something about a VM's tunnel was last logged, in ms. */
+  readonly #logged = new Map<number, number>();
   #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, icmp: NO_PACKETS, tunnels: 0 };
 
   constructor(config: Config, log: Log) {
@@ -159,7 +165,12 @@ class Daemon {
     return overhead(this.#config.encapsulation, this.#config);
   }
 
+  /** What the underlay says may be forged, and said again and again: one line a VM and a while, and a bounded memory of that. */
   #logLearnt({ vm, pathMtu, unreachable }: TunnelState): void {
+    const now = performance.now();
+    if (now - (this.#logged.get(vm) ?? -Infinity) < LOG_INTERVAL) return;
+    if (this.#logged.size >= MAX_LOGGED) this.#logged.clear();
+    this.#logged.set(vm, now);
     const facts = { vm: formatAddress(ipv4(vm)), mtu: tunnelMtu(this.#mtu, pathMtu, this.#overhead) };
     if (unreachable === undefined) this.#log.info(facts, 'path of the tunnel changed');
     else this.#log.warn({ ...facts, why: unreachableReason(unreachable) }, 'VM unreachable');

@@ -46,6 +46,12 @@ export class Forwarder {
     }
   }
 
+  /** Outer packets to `vm` have at most `mtu` bytes. `now` is in ms. */
+  narrow(vm: number, mtu: number, now: number): void {
+    this.#core.narrow(vm, mtu, now);
+    this.#reportTunnels();
+  }
+
   #reply(): void {
     if (this.#core.messageCount(REPLY_PORT) > 0) this.#overlay.reply(this.#core);
   }

@@ -58,17 +58,21 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
   return { local: only.address, mtu: await routeMtu(mappings, only.address, links) };
 }
 
-/** The MTU of the route to another VM: its own metric, else that of the link it leaves by. The address next to ours stands for all of them. */
+/** The MTU of the route to other VMs. The address next to ours stands for all of them. */
 async function routeMtu(mappings: readonly Mapping[], local: Address, links: readonly LinkJson[]): Promise<number> {
   const own = links.find((link) => link.addr_info.some((info) => info.local === formatAddress(local)))?.mtu ?? 0;
   if (!mappings.some((m) => contains(m.underlay, local) && m.vmBits > 0)) return own; // There is no other VM.
   const neighbour = { width: local.width, bits: local.bits ^ 1n };
-  try {
-    const text = await ip(['-oneline', 'route', 'get', formatAddress(neighbour), 'from', formatAddress(local)]);
-    const device = /\bdev (\S+)/.exec(text)?.[1];
-    const link = links.find(({ ifname }) => ifname === device)?.mtu ?? own;
-    return Math.min(link, Number(/\bmtu (?:lock )?(\d+)/.exec(text)?.[1] ?? link));
-  } catch {
-    return own; // No route to that address: the others may have one.
-  }
+  // There may be no route to that address: the others may have one.
+  return mtuTowards(neighbour, local, links).catch(() => own);
+}
+
+/** The MTU of the route from our address to another: its own metric, else that of the link it leaves by. */
+export async function mtuTowards(to: Address, from: Address, known?: readonly LinkJson[]): Promise<number> {
+  const text = await ip(['-oneline', 'route', 'get', formatAddress(to), 'from', formatAddress(from)]);
+  const device = /\bdev (\S+)/.exec(text)?.[1];
+  const links = known ?? (await ipJson<LinkJson>(['address', 'show']));
+  const link = links.find(({ ifname }) => ifname === device)?.mtu;
+  const metric = /\bmtu (?:lock )?(\d+)/.exec(text)?.[1];
+  return Math.min(Number(link ?? metric), Number(metric ?? link));
 }

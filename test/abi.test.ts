@@ -24,7 +24,17 @@ describe.each(['core.wasm', 'core-scalar.wasm'])('%s', (file) => {
 
   test('exports the functions, the memory and nothing else but the layout', () => {
     const names = Object.keys(exports).filter((name) => !(exports[name] instanceof WebAssembly.Global));
-    const functions = ['addMapping', 'attach', 'configure', 'decapsulate', 'encapsulate', 'expire', 'learn', 'vmOf'];
+    const functions = [
+      'addMapping',
+      'attach',
+      'configure',
+      'decapsulate',
+      'encapsulate',
+      'expire',
+      'learn',
+      'narrow',
+      'vmOf',
+    ];
     expect(names.sort()).toEqual([...functions, 'memory'].sort());
     expect(functions.map((name) => typeof exports[name])).toEqual(functions.map(() => 'function'));
   });
@@ -65,7 +75,9 @@ test('the regions follow each other without overlap', () => {
     [abi.MESSAGE_COUNTS, 4 * (abi.MAX_PORTS + 1)],
     [abi.SCRATCH, abi.SCRATCH_SIZE],
     [abi.REPLY_BUCKETS, 8 * 2 ** abi.REPLY_BUCKETS_LOG2],
-    [abi.REPLY_BUCKET_OF_ALL, 8],
+    [abi.REPLY_BUCKETS + abi.BUCKET_OF_ALL, 8],
+    [abi.RELAY_BUCKETS, 8 * 2 ** abi.REPLY_BUCKETS_LOG2],
+    [abi.RELAY_BUCKETS + abi.BUCKET_OF_ALL, 8],
     [abi.REPLIES, abi.REPLY_SIZE * abi.MESSAGES_PER_PORT],
     [abi.DESCRIPTORS, abi.DESCRIPTOR_SIZE * abi.BATCH_SIZE],
     [abi.CARGOS, abi.CARGO_SIZE * abi.ALL_MESSAGES],

@@ -319,6 +319,18 @@ describe('bad flags', () => {
       { ...PAIR, engine: 'portable', encapsulation: 'gre-udp', dscp: '8' },
       'dscp 8: expected engine linux with it, or encapsulation gre',
     ],
+    [
+      { ...PAIR, engine: 'portable', encapsulation: 'gre-udp', 'path-mtu-discovery': 'off' },
+      'path-mtu-discovery off: expected engine linux with it, or encapsulation gre',
+    ],
+    [
+      { ...PAIR, engine: 'portable', dscp: 'uniform' },
+      'dscp uniform: expected engine linux with it, which sees the DSCP of gre-udp',
+    ],
+    [
+      { ...PAIR, queues: '2', 'path-mtu-discovery': 'off' },
+      'path-mtu-discovery off: expected 1 queue with it, not 2, so that identifications are unique',
+    ],
   ])('%o', (flags, message, hint) => expect(errorOf(flags)).toEqual({ exitCode: 78, message, hint }));
 
   test('a flag that takes half of a pair away from mappings', () => {

@@ -419,5 +419,9 @@ describe.each(cores)('$name', ({ make }) => {
     expect(core.counters('outbound')).toMatchObject({ replies: 10, suppressed: 2 });
     const [first] = repliesOf(core) as [Uint8Array];
     expect(hex(first)).toBe(hex(wire.frameOf(unreachable(wire.packetOf({}), HOST_UNREACHABLE))));
+    // Who forges such messages does not keep the core from saying what it knows itself.
+    putFrame(core, 0, wire.frameOf(wire.packetOf(away)));
+    core.encapsulate(0, 1, 0);
+    expect([core.replies().length, core.counters('outbound').suppressed]).toEqual([1, 2]);
   });
 });

@@ -107,6 +107,7 @@ function checkEngine(values: WithDefaults): void {
 /** Throws ERR_CONFIG for what does not go together on the wire. */
 function checkOptions(values: WithDefaults): void {
   const { engine, encapsulation, queues, ttl, dscp } = values;
+  const mayFragment = !values['path-mtu-discovery'];
   if (values['gre-sequence'] && queues > 1) {
     throw new InlayError(
       'ERR_CONFIG',
@@ -119,8 +120,18 @@ function checkOptions(values: WithDefaults): void {
       'gre-segmentation kernel: expected neither gre-checksum nor gre-sequence with it',
     );
   }
-  if (engine === 'portable' && encapsulation === 'gre-udp' && (ttl === 'inherit' || dscp !== 0)) {
-    const name = ttl === 'inherit' ? 'ttl inherit' : `dscp ${dscp}`;
+  if (mayFragment && encapsulation === 'gre' && queues > 1) {
+    throw new InlayError(
+      'ERR_CONFIG',
+      `path-mtu-discovery off: expected 1 queue with it, not ${queues}, so that identifications are unique`,
+    );
+  }
+  if (engine !== 'portable') return;
+  if (dscp === 'uniform') {
+    throw new InlayError('ERR_CONFIG', 'dscp uniform: expected engine linux with it, which sees the DSCP of gre-udp');
+  }
+  if (encapsulation === 'gre-udp' && (ttl === 'inherit' || dscp !== 0 || mayFragment)) {
+    const name = ttl === 'inherit' ? 'ttl inherit' : dscp !== 0 ? `dscp ${dscp}` : 'path-mtu-discovery off';
     throw new InlayError('ERR_CONFIG', `${name}: expected engine linux with it, or encapsulation gre`);
   }
 }

@@ -178,8 +178,10 @@ export const REPLY_SOURCE_INTERVAL = 100; // ms
 export const REPLY_SOURCE_BURST = 10;
 export const REPLY_BUCKETS_LOG2 = 10;
 
-/** s; "MUST NOT be done less than 10 minutes after" (RFC 1191 §3), and one more, since seconds are cut off. */
+/** s; to look for a larger one no sooner than after "10 minutes" is what RFC 1191 §6.3 recommends; and one more, since seconds are cut off. */
 export const PATH_MTU_LIFETIME = 601;
+/** Bytes; a path MTU is never taken for less. Anybody can forge what says so, so Linux has the same floor (net.ipv4.route.min_pmtu). */
+export const LEAST_PATH_MTU = 552;
 /** s that an ICMP message which says that a VM is unreachable is believed. */
 export const UNREACHABLE_LIFETIME = 30;
 
@@ -234,10 +236,11 @@ export const MESSAGE_COUNTS = CHANGES + CHANGES_SIZE;
 /** What the core notes during one call: of no use to a host. */
 export const SCRATCH = 8192;
 export const SCRATCH_SIZE = 8192;
-/** f64, ms: when the bucket is full again. One for each hash of a source, and the last for all. */
+/** f64, ms: when the bucket is full again. One for each hash of a source, and the last for all; once for what the core finds itself, once for what it passes on. */
 export const REPLY_BUCKETS = SCRATCH + SCRATCH_SIZE;
-export const REPLY_BUCKET_OF_ALL = REPLY_BUCKETS + 8 * (1 << REPLY_BUCKETS_LOG2);
-export const REPLIES = REPLY_BUCKET_OF_ALL + 64;
+export const BUCKET_OF_ALL = 8 * (1 << REPLY_BUCKETS_LOG2);
+export const RELAY_BUCKETS = REPLY_BUCKETS + BUCKET_OF_ALL + 64;
+export const REPLIES = RELAY_BUCKETS + BUCKET_OF_ALL + 64;
 export const DESCRIPTORS = REPLIES + REPLY_SIZE * MESSAGES_PER_PORT;
 export const CARGOS = DESCRIPTORS + DESCRIPTOR_SIZE * BATCH_SIZE;
 export const NAMES = CARGOS + CARGO_SIZE * ALL_MESSAGES;

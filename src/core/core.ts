@@ -19,6 +19,7 @@ export interface CoreFunctions {
   encapsulate(first: number, count: number, now: number): number;
   decapsulate(first: number, count: number, now: number): number;
   learn(first: number, count: number, now: number): number;
+  narrow(vm: number, mtu: number, now: number): void;
   expire(before: number): number;
 }
 
@@ -157,6 +158,11 @@ export class PacketCore {
   learn(first: number, count: number, now: number): number {
     this.#direction = 'icmp';
     return this.#functions.learn(first, count, now);
+  }
+
+  /** Takes it that outer packets to `vm` have at most `mtu` bytes, as the host has found out by itself. */
+  narrow(vm: number, mtu: number, now: number): void {
+    this.#functions.narrow(vm, mtu, now);
   }
 
   /** Closes up to BATCH_SIZE tunnels last used before `before`; returns how many. */

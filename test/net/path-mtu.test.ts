@@ -122,6 +122,17 @@ describe.skipIf(skip('path MTU', await missing('ping', 'tc', 'nft')))('path MTU'
     expect(await lab.must(vm(0).name, ['cat', '/sys/class/net/inlay0/mtu'])).toBe('1442\n');
   });
 
+  test.each([[[]], [['--gre-segmentation', 'core']], [['--encapsulation', 'gre-udp']]])(
+    "M6 the underlay's own MTU is lowered while the daemons run: %j",
+    async (flags) => {
+      mesh = await startMesh(lab, flags);
+      for (const { name } of mesh.vms) await lab.ip(name, ['link set eth0 mtu 1300']);
+      await transfer();
+      const overhead = flags.includes('gre-udp') ? 32 : 24;
+      expect([await mtuOfTunnel(0), await mtuOfTunnel(1)]).toEqual([1300 - overhead, 1300 - overhead]);
+    },
+  );
+
   test('M2 a VM itself is told what fits, too', async () => {
     mesh = await startMesh(lab, []);
     await routeUnderlay();

@@ -35,7 +35,7 @@ function afterRouting(frame: Uint8Array): Uint8Array {
 
 /** What the core puts on the wire for a frame, without the outer headers. */
 function cutBy(core: PacketCore, frame: Uint8Array): Uint8Array[] {
-  core.configure(config);
+  core.configure({ ...config, mtu: 65535 });
   core.attach({ offloads: abi.OFFLOAD_VIRTIO });
   putFrame(core, 0, frame);
   expect([core.encapsulate(0, 1, 0), core.verdict(0)]).toEqual([1, abi.FORWARD]);

@@ -88,11 +88,10 @@ function passGre(memory: Memory, gre: number, end: number, vm: number, tos: numb
 
   const tunnel = useTunnel(memory, vm, now);
   if ((options & abi.OPTION_SEQUENCE) !== 0 && !isInOrder(memory, tunnel, gre, inner)) return abi.DROP_GRE_SEQUENCE;
-  if (isPathKnown(memory, tunnel)) learnReachable(memory, tunnel);
+  if (isPathKnown(memory, tunnel)) learnReachable(memory, tunnel, now);
   if (innerTos !== tos) applyService(memory, inner, tos, options);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) {
-    const limit = limitOf(memory, tunnel, now);
-    if (canClamp(memory, inner)) clampMss(memory, inner, limit, isOpen(memory, inner));
+    if (canClamp(memory, inner)) clampMss(memory, inner, limitOf(memory, tunnel, now), isOpen(memory, inner));
   }
 
   const length = ipv4.totalLength(memory, inner);

@@ -9,7 +9,7 @@ import type { Memory } from './bytes.ts';
 import { configure, configureDevices, hasOffload } from './config.ts';
 import { decide, NO_ROOM } from './descriptor.ts';
 import { decapsulatePackets } from './inbound.ts';
-import { learnFrom } from './learn.ts';
+import { learnFrom, narrow } from './learn.ts';
 import { addMapping, vmOf } from './mapping.ts';
 import { clearFlows, closeFlows } from './merge.ts';
 import { clearMessages, writeMessages } from './messages.ts';
@@ -37,6 +37,10 @@ export function typescriptCore(): PacketCore {
     encapsulate: (first, count, now) => encapsulate(memory, first | 0, clampCount(count | 0), now),
     decapsulate: (first, count, now) => decapsulate(memory, first | 0, clampCount(count | 0), now),
     learn: (first, count, now) => learn(memory, first | 0, clampCount(count | 0), now),
+    narrow: (vm, mtu, now) => {
+      clearChanges(memory);
+      narrow(memory, vm | 0, mtu | 0, now);
+    },
     expire: (before) => {
       clearChanges(memory);
       return expireTunnels(memory, before);

@@ -13,7 +13,7 @@ import * as icmp from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
 import { isUnderlay, senderOf } from './mapping.ts';
 import { learnPathMtu, learnUnreachable, limitOf } from './paths.ts';
-import { reply } from './replies.ts';
+import { relay } from './replies.ts';
 import { PROTOCOL_UDP, UDP_LENGTH } from './transport.ts';
 import { findTunnel } from './tunnels.ts';
 
@@ -60,13 +60,17 @@ function listen(memory: Memory, descriptor: number, now: number): number {
   if (isOfHost && ipv4.source(memory, outer) !== vm) return abi.DROP_FOREIGN_ICMP;
 
   if (code === icmp.FRAGMENTATION_NEEDED) {
+    // Who said that, if we let packets be fragmented?
+    const isAsked = (configuredOptions(memory) & abi.OPTION_MAY_FRAGMENT) === 0;
+    const hasFlag = (ipv4.flagsAndOffset(memory, quote) & ipv4.DONT_FRAGMENT) !== 0;
+    if (!isAsked || !hasFlag) return abi.DROP_FOREIGN_ICMP;
     const mtu = mtuOf(memory, p, ipv4.totalLength(memory, quote));
     if (mtu === 0) return abi.DROP_FOREIGN_ICMP;
     learnPathMtu(memory, tunnel, mtu, now);
-    relay(memory, quote, end, vm, code, limitOf(memory, tunnel, now), now);
+    tell(memory, quote, end, vm, code, limitOf(memory, tunnel, now), now);
   } else {
     learnUnreachable(memory, tunnel, code, now);
-    relay(memory, quote, end, vm, icmp.HOST_UNREACHABLE, 0, now);
+    tell(memory, quote, end, vm, icmp.HOST_UNREACHABLE, 0, now);
   }
   putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
   return abi.FORWARD;
@@ -76,7 +80,7 @@ function listen(memory: Memory, descriptor: number, now: number): number {
  * Tells the container whose packet the outer packet at `quote` carried to `vm`, if enough of it is quoted before `end` (RFC
  * 2003 §4: the encapsulator relays what it is told).
  */
-function relay(memory: Memory, quote: number, end: number, vm: number, code: number, mtu: number, now: number): void {
+function tell(memory: Memory, quote: number, end: number, vm: number, code: number, mtu: number, now: number): void {
   const gre = quote + ipv4.headerLength(memory, quote) + (isGreUdp(memory) ? UDP_LENGTH : 0);
   const inner = gre + greLength(configuredOptions(memory));
   const quoted = end - inner;
@@ -88,7 +92,13 @@ function relay(memory: Memory, quote: number, end: number, vm: number, code: num
   if (senderOf(memory, ipv4.destination(memory, inner)) !== vm) return;
   const isFragmentable = (ipv4.flagsAndOffset(memory, inner) & ipv4.DONT_FRAGMENT) === 0;
   if (code === icmp.FRAGMENTATION_NEEDED && isFragmentable) return;
-  reply(memory, inner, Math.min(quoted, total), code, mtu, now);
+  relay(memory, inner, Math.min(quoted, total), code, mtu, now);
+}
+
+/** Takes it from the host that outer packets to `vm`, if there is a tunnel to it, have at most `mtu` bytes. */
+export function narrow(memory: Memory, vm: number, mtu: number, now: number): void {
+  const tunnel = vm === 0 ? 0 : findTunnel(memory, vm);
+  if (tunnel !== 0) learnPathMtu(memory, tunnel, mtu, now);
 }
 
 /** The tunnel of the packet of which the bytes from `quote` to `end` are the beginning; 0 if this VM has not sent it. */

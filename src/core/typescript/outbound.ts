@@ -21,7 +21,7 @@ import { outerPort } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
 import { checkVirtio, completeChecksum, gsoSize, headersLength, needsChecksum } from './virtio.ts';
 
-/** All messages of the format GRE are those of one port. */
+/** The first port; all messages of the format GRE are its. */
 const PORT = 0;
 
 /** Encapsulates one packet into messages and counts it. Returns the verdict, or NO_ROOM. */
@@ -56,7 +56,7 @@ function pass(memory: Memory, descriptor: number, now: number): number {
 
 /** Answers a packet for nobody. Returns the reason. */
 function refuse(memory: Memory, inner: number, reason: number, now: number): number {
-  reply(memory, inner, ipv4.totalLength(memory, inner), HOST_UNREACHABLE, 0, now);
+  reply(memory, inner, HOST_UNREACHABLE, 0, now);
   return reason;
 }
 
@@ -104,7 +104,7 @@ function forwardParts(
   const size = isCut ? gsoSize(memory, virtio) : total;
   const isFragmented = Math.min(total, headers + size) > limit;
   if (isFragmented && (ipv4.flagsAndOffset(memory, inner) & ipv4.DONT_FRAGMENT) !== 0) {
-    reply(memory, inner, total, FRAGMENTATION_NEEDED, limit, now);
+    reply(memory, inner, FRAGMENTATION_NEEDED, limit, now);
     return abi.DROP_TOO_BIG;
   }
   const isUdp = isGreUdp(memory);
@@ -148,8 +148,9 @@ function clamp(memory: Memory, virtio: number, inner: number, limit: number): vo
   if (canClamp(memory, inner)) clampMss(memory, inner, limit, virtio !== 0 && needsChecksum(memory, virtio));
 }
 
-/** The source port of GRE-in-UDP that the packet's flow uses. */
+/** The source port of GRE-in-UDP that the packet's flow uses: the first for all, if they have to stay in order. */
 function portOf(memory: Memory, inner: number): number {
+  if ((configuredOptions(memory) & abi.OPTION_SEQUENCE) !== 0) return PORT;
   return outerPort(memory, inner, loadI32(memory, abi.CONFIG + abi.CONFIG_PORTS));
 }
 

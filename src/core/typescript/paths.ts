@@ -4,13 +4,12 @@
  */
 import * as abi from '../abi.ts';
 import { loadI32, loadU16, type Memory, storeI32, storeU16 } from './bytes.ts';
+import { inSeconds, until } from './clock.ts';
 import { configuredMtu } from './config.ts';
 import { overhead } from './encapsulation.ts';
 import * as ipv4 from './ipv4.ts';
 import { remoteVm } from './tunnels.ts';
 
-/** Times from here on would not fit 32 bits as seconds, ms. */
-const TIME_END = 4e12;
 /** Bytes in an entry of the list of what was learnt. */
 const LEARNT_SIZE = 8;
 
@@ -32,11 +31,10 @@ export function limitOf(memory: Memory, tunnel: number, now: number): number {
   if (pathMtu === 0) return mtu;
   if (inSeconds(now) >= until(memory, tunnel + abi.TUNNEL_PATH_MTU_UNTIL)) {
     storeU16(memory, tunnel + abi.TUNNEL_PATH_MTU, 0);
-    note(memory, tunnel);
+    note(memory, tunnel, now);
     return mtu;
   }
-  // It may have been learnt with less overhead; but every packet may have that much (RFC 791 §3.2).
-  return Math.min(mtu, Math.max(pathMtu - overhead(memory), ipv4.MIN_MTU));
+  return Math.min(mtu, pathMtu - overhead(memory));
 }
 
 /** Notes that outer packets of more than `mtu` bytes do not get through, if that is news. */
@@ -44,47 +42,43 @@ export function learnPathMtu(memory: Memory, tunnel: number, mtu: number, now: n
   limitOf(memory, tunnel, now); // Forgets what is too old.
   const outer = overhead(memory);
   const pathMtu = loadU16(memory, tunnel + abi.TUNNEL_PATH_MTU);
-  const learnt = Math.max(mtu, ipv4.MIN_MTU + outer);
+  const learnt = Math.max(mtu, abi.LEAST_PATH_MTU);
   // It is never raised: that is what its end is for (RFC 1191 §3).
   if (learnt >= (pathMtu === 0 ? configuredMtu(memory) + outer : pathMtu)) return;
   storeU16(memory, tunnel + abi.TUNNEL_PATH_MTU, learnt);
   storeI32(memory, tunnel + abi.TUNNEL_PATH_MTU_UNTIL, inSeconds(now) + abi.PATH_MTU_LIFETIME);
-  note(memory, tunnel);
+  note(memory, tunnel, now);
 }
 
 /** Notes that the tunnel's VM cannot be reached, for the reason that the code of an ICMP message tells. */
 export function learnUnreachable(memory: Memory, tunnel: number, code: number, now: number): void {
-  const isNews = loadU16(memory, tunnel + abi.TUNNEL_UNREACHABLE) !== code + 1;
+  const isNews = reasonOf(memory, tunnel, now) === 0;
   storeU16(memory, tunnel + abi.TUNNEL_UNREACHABLE, code + 1);
   storeI32(memory, tunnel + abi.TUNNEL_UNREACHABLE_UNTIL, inSeconds(now) + abi.UNREACHABLE_LIFETIME);
-  if (isNews) note(memory, tunnel);
+  if (isNews) note(memory, tunnel, now);
 }
 
 /** Notes that a packet came from the tunnel's VM: it can be reached. */
-export function learnReachable(memory: Memory, tunnel: number): void {
+export function learnReachable(memory: Memory, tunnel: number, now: number): void {
   if (loadU16(memory, tunnel + abi.TUNNEL_UNREACHABLE) === 0) return;
   storeU16(memory, tunnel + abi.TUNNEL_UNREACHABLE, 0);
   storeI32(memory, tunnel + abi.TUNNEL_UNREACHABLE_UNTIL, 0);
-  note(memory, tunnel);
+  note(memory, tunnel, now);
 }
 
-/** A time in ms, which may be any number, in whole seconds. */
-function inSeconds(now: number): number {
-  return now >= 0 && now < TIME_END ? Math.floor(now / 1000) : 0;
-}
-
-/** The time at `p`, in seconds. */
-function until(memory: Memory, p: number): number {
-  return loadI32(memory, p) >>> 0;
+/** One more than the code that says why the tunnel's VM cannot be reached; 0 if nobody has said so of late. */
+function reasonOf(memory: Memory, tunnel: number, now: number): number {
+  if (inSeconds(now) >= until(memory, tunnel + abi.TUNNEL_UNREACHABLE_UNTIL)) return 0;
+  return loadU16(memory, tunnel + abi.TUNNEL_UNREACHABLE);
 }
 
 /** Appends what is known about the tunnel to the list of what was learnt, if that has room. */
-function note(memory: Memory, tunnel: number): void {
+function note(memory: Memory, tunnel: number, now: number): void {
   const length = loadI32(memory, abi.CHANGES + abi.CHANGES_LEARNT);
   if (length >= abi.BATCH_SIZE) return;
   const entry = abi.CHANGES + abi.CHANGES_LEARNT_LIST + LEARNT_SIZE * length;
   storeI32(memory, entry, remoteVm(memory, tunnel));
   storeU16(memory, entry + 4, loadU16(memory, tunnel + abi.TUNNEL_PATH_MTU));
-  storeU16(memory, entry + 6, loadU16(memory, tunnel + abi.TUNNEL_UNREACHABLE));
+  storeU16(memory, entry + 6, reasonOf(memory, tunnel, now));
   storeI32(memory, abi.CHANGES + abi.CHANGES_LEARNT, length + 1);
 }

@@ -30,13 +30,32 @@ const HASH_MULTIPLIER = 0x9e3779b1;
 const HASH_SHIFT = 32 - abi.REPLY_BUCKETS_LOG2;
 
 /**
- * Answers the packet at `p`, of which `length` bytes are there and whose source is right, with the code that says why its
- * destination cannot be reached, and `mtu`, where this is the reason, else 0; unless it is one that must not be answered,
- * or there are too many.
+ * Answers the packet at `p`, whose IPv4 header and source are right, with the code that says why its destination cannot be
+ * reached, and `mtu`, where this is the reason, else 0; unless it is one that must not be answered, or there are too many.
  */
-export function reply(memory: Memory, p: number, length: number, code: number, mtu: number, now: number): void {
+export function reply(memory: Memory, p: number, code: number, mtu: number, now: number): void {
+  answer(memory, p, ipv4.totalLength(memory, p), code, mtu, abi.REPLY_BUCKETS, now);
+}
+
+/**
+ * As `reply`, about a packet of which `length` bytes are quoted by a message from the underlay. Its tokens are others: who
+ * forges such messages is not to use up those of the true ones.
+ */
+export function relay(memory: Memory, p: number, length: number, code: number, mtu: number, now: number): void {
+  answer(memory, p, length, code, mtu, abi.RELAY_BUCKETS, now);
+}
+
+function answer(
+  memory: Memory,
+  p: number,
+  length: number,
+  code: number,
+  mtu: number,
+  buckets: number,
+  now: number,
+): void {
   if (!isAnswered(memory, p)) return;
-  if (!takeTokens(memory, ipv4.source(memory, p), now)) {
+  if (!takeTokens(memory, buckets, ipv4.source(memory, p), now)) {
     addF64(memory, abi.OUTBOUND_COUNTERS + abi.COUNTERS_SUPPRESSED, 1);
     return;
   }
@@ -77,15 +96,16 @@ function putHeaders(memory: Memory, block: number, p: number, code: number, mtu:
  * Takes a token from the bucket of all and one from that of the source, if both have one. A bucket is the time at which it
  * is full again: each token moves that by one interval, and nothing is to be done as time goes by.
  */
-function takeTokens(memory: Memory, source: number, now: number): boolean {
-  const own = abi.REPLY_BUCKETS + 8 * (Math.imul(source, HASH_MULTIPLIER) >>> HASH_SHIFT);
+function takeTokens(memory: Memory, buckets: number, source: number, now: number): boolean {
+  const all = buckets + abi.BUCKET_OF_ALL;
+  const own = buckets + 8 * (Math.imul(source, HASH_MULTIPLIER) >>> HASH_SHIFT);
   const ofSource = loadF64(memory, own);
-  const ofAll = loadF64(memory, abi.REPLY_BUCKET_OF_ALL);
+  const ofAll = loadF64(memory, all);
   const hasOne =
     ofAll - now <= (abi.REPLY_BURST - 1) * abi.REPLY_INTERVAL &&
     ofSource - now <= (abi.REPLY_SOURCE_BURST - 1) * abi.REPLY_SOURCE_INTERVAL;
   if (!hasOne) return false;
-  storeF64(memory, abi.REPLY_BUCKET_OF_ALL, Math.max(ofAll, now) + abi.REPLY_INTERVAL);
+  storeF64(memory, all, Math.max(ofAll, now) + abi.REPLY_INTERVAL);
   storeF64(memory, own, Math.max(ofSource, now) + abi.REPLY_SOURCE_INTERVAL);
   return true;
 }

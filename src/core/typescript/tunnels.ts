@@ -3,7 +3,8 @@
  * Knuth, The Art of Computer Programming 3, §6.4. Look-ups cost the same at any fill, closing leaves nothing to repair.
  */
 import * as abi from '../abi.ts';
-import { clear, loadF64, loadI32, type Memory, storeF64, storeI32 } from './bytes.ts';
+import { clear, loadF64, loadI32, loadU16, type Memory, storeF64, storeI32 } from './bytes.ts';
+import { inSeconds, until } from './clock.ts';
 
 /** 2^32 divided by the golden ratio, odd. */
 const HASH_MULTIPLIER = 0x9e3779b1;
@@ -47,17 +48,27 @@ export function remoteVm(memory: Memory, tunnel: number): number {
   return loadI32(memory, abi.TUNNEL_KEYS + ((tunnel - abi.TUNNELS) >> KEY_SHIFT));
 }
 
-/** Closes up to BATCH_SIZE tunnels last used before `before` (ms), in the order of the table. Returns how many. */
+/**
+ * Closes up to BATCH_SIZE tunnels last used before `before` (ms), in the order of the table. Returns how many. Those with a
+ * path MTU stay for its time: without it, a larger one would be tried again too soon.
+ */
 export function expireTunnels(memory: Memory, before: number): number {
   let closed = 0;
   for (let key = abi.TUNNEL_KEYS; key < KEYS_END && closed < abi.BATCH_SIZE; key += KEY_SIZE) {
     if (loadI32(memory, key) === 0) continue;
-    if (loadF64(memory, recordOf(key) + abi.TUNNEL_LAST_USE) < before) {
+    const tunnel = recordOf(key);
+    if (loadF64(memory, tunnel + abi.TUNNEL_LAST_USE) < before && !hasPathMtu(memory, tunnel, before)) {
       closeTunnel(memory, key);
       closed++;
     }
   }
   return closed;
+}
+
+/** Whether the tunnel has a path MTU whose time is not over at `time` (ms). */
+function hasPathMtu(memory: Memory, tunnel: number, time: number): boolean {
+  if (loadU16(memory, tunnel + abi.TUNNEL_PATH_MTU) === 0) return false;
+  return inSeconds(time) < until(memory, tunnel + abi.TUNNEL_PATH_MTU_UNTIL);
 }
 
 /** Opens a tunnel in the first free way of the set, or in the one used longest ago. Returns its record. */

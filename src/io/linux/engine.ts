@@ -1,16 +1,13 @@
 /** The linux engine, as the main thread sees it: opens device and sockets, and hands them to one forwarding worker for each queue. */
-import { overhead } from '../../core/core.ts';
+import { ipv4 } from '../../address.ts';
 import { mergeTunnels } from '../../core/tunnels.ts';
 import { addCounters, type Counters, type DataPlane, type DataPlaneOptions, type Segmenter } from '../../dataplane.ts';
-import { InlayError } from '../../errors.ts';
-import { WITHOUT_PORT } from '../gre-udp.ts';
-import { openGreSocket } from './gre-socket.ts';
-import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
-import { openIcmpSocket } from './icmp-socket.ts';
+import { mtuTowards } from '../../underlay.ts';
 import * as native from './native.ts';
+import { closeQueues, openQueues } from './open-queues.ts';
 import { Queue, type QueueListeners } from './queue.ts';
 import { Segmentation } from './segmentation.ts';
-import { enableOffloads, openTun } from './tun.ts';
+import { enableOffloads } from './tun.ts';
 
 export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataPlane> {
   native.requireLinux64();
@@ -35,14 +32,26 @@ class LinuxEngine implements DataPlane {
   #segments = true;
 
   constructor(options: DataPlaneOptions) {
-    const { device, queues, coreConfig, log } = options;
-    const { local } = coreConfig;
-    const tuns = openTun(device, { queues, virtio: true });
-    this.#segmentation = new Segmentation(options);
-    const offloads = enableOffloads(tuns[0] as number) | this.#segmentation.offload;
+    const { log } = options;
+    const opened = openQueues(options);
+    let offloads: number;
+    try {
+      this.#segmentation = new Segmentation(options);
+      offloads = enableOffloads(opened[0]?.tun ?? -1) | this.#segmentation.offload;
+    } catch (error) {
+      closeQueues(opened);
+      throw error;
+    }
     const listeners: QueueListeners = {
       onTunnels: (change, vms) => options.onTunnels(change, this.#countTunnels(change, vms)),
       onLearnt: options.onLearnt,
+      onTooLong: (vm) => {
+        const tell = (mtu: number) => {
+          for (const queue of this.#queues) queue.narrow(vm, mtu);
+        };
+        // Where that cannot be found out, packets get lost as before.
+        void mtuTowards(ipv4(vm), ipv4(options.coreConfig.local)).then(tell, () => {});
+      },
       onNoSegmentation: () => {
         if (this.#segments)
           log.warn('the underlay takes no UDP_SEGMENT, as through IPsec: packets are sent one by one');
@@ -53,17 +62,7 @@ class LinuxEngine implements DataPlane {
         this.#failed = true;
       },
     };
-    const greUdp = coreConfig.encapsulation === 'gre-udp';
-    this.#queues = tuns.map((tun, i) => {
-      const fds = {
-        tun,
-        gre: openGreSocket(local, { index: i, count: queues, header: overhead('gre', coreConfig) }),
-        greUdp: receiverOf(local, queues > 1, greUdp, log),
-        sources: greUdp ? openSourceSockets(coreConfig) : [],
-        icmp: openIcmpSocket(local),
-      };
-      return new Queue(fds, { ...options, offloads }, listeners);
-    });
+    this.#queues = opened.map((fds) => new Queue(fds, { ...options, offloads }, listeners));
     this.ready = Promise.all(this.#queues.map((queue) => queue.ready));
   }
 
@@ -109,16 +108,5 @@ class LinuxEngine implements DataPlane {
       else this.#tunnels.delete(vm);
       return before === 0 || after === 0;
     });
-  }
-}
-
-/** The socket for datagrams from VMs that send GRE-in-UDP; needed only where this one does, too. */
-function receiverOf(local: number, shared: boolean, needed: boolean, log: DataPlaneOptions['log']): number {
-  try {
-    return openGreUdpSocket(local, shared);
-  } catch (error) {
-    if (needed || !(error instanceof InlayError)) throw error;
-    log.warn({ hint: error.hint }, `${error.message}: ${WITHOUT_PORT}`);
-    return -1;
   }
 }

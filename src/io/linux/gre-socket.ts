@@ -4,16 +4,25 @@ import type { PacketCore } from '../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
 import * as native from './native.ts';
 import { attachFilter, type Share } from './share-filter.ts';
-import { enlargeBuffers, openRawSocket, Receiver, sendMessages, setOption } from './socket.ts';
+import {
+  enlargeBuffers,
+  openRawSocket,
+  prepared,
+  Receiver,
+  type RefusalListener,
+  sendMessages,
+  setOption,
+} from './socket.ts';
 import type { TunDevice } from './tun.ts';
 
 /** Opens a socket for GRE packets to and from `local`, a u32 number; returns the descriptor. */
 export function openGreSocket(local: number, share: Share): number {
   const fd = openRawSocket(local, native.IPPROTO_GRE);
-  setOption(fd, native.IPPROTO_IP, native.IP_HDRINCL, 1, 'IP_HDRINCL');
-  if (share.count > 1) attachFilter(fd, share);
-  enlargeBuffers(fd);
-  return fd;
+  return prepared(fd, () => {
+    setOption(fd, native.IPPROTO_IP, native.IP_HDRINCL, 1, 'IP_HDRINCL');
+    if (share.count > 1) attachFilter(fd, share);
+    enlargeBuffers(fd);
+  });
 }
 
 export class GreSocket implements PacketDevice {
@@ -21,10 +30,12 @@ export class GreSocket implements PacketDevice {
   readonly #base: native.Pointer;
   readonly #tun: TunDevice;
   readonly #receiver: Receiver;
+  readonly #onRefused: RefusalListener;
 
   /** `tun` takes the super-packets that the kernel is to cut. */
-  constructor(fd: number, core: PacketCore, tun: TunDevice) {
+  constructor(fd: number, core: PacketCore, tun: TunDevice, onRefused: RefusalListener) {
     this.#fd = fd;
+    this.#onRefused = onRefused;
     this.#tun = tun;
     this.#base = native.pointer(core.bytes);
     this.#receiver = new Receiver(fd, core, BATCH_SIZE);
@@ -49,7 +60,7 @@ export class GreSocket implements PacketDevice {
       }
       const first = i;
       while (i < count && !core.isWhole(i)) i++;
-      sendMessages(this.#fd, core, this.#base, first, i);
+      sendMessages(this.#fd, core, this.#base, first, i, this.#onRefused);
     }
   }
 

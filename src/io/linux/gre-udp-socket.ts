@@ -5,7 +5,15 @@ import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../core/core.t
 import type { PacketDevice } from '../device.ts';
 import { portError, sourcePorts } from '../gre-udp.ts';
 import * as native from './native.ts';
-import { enlargeBuffers, Receiver, sendMessages, setOption, socketAddress } from './socket.ts';
+import {
+  enlargeBuffers,
+  prepared,
+  Receiver,
+  type RefusalListener,
+  sendMessages,
+  setOption,
+  socketAddress,
+} from './socket.ts';
 
 /** Messages that are received at once: each may be 64 KiB. */
 const RECEIVED_AT_ONCE = 16;
@@ -13,25 +21,41 @@ const RECEIVED_AT_ONCE = 16;
 /** Opens the socket that receives datagrams for `local`, a u32 number; with `shared` several can. Throws ERR_FAILED if the port is taken. */
 export function openGreUdpSocket(local: number, shared: boolean): number {
   const fd = openUdpSocket();
-  if (shared) setOption(fd, native.SOL_SOCKET, native.SO_REUSEPORT, 1, 'SO_REUSEPORT');
-  const address = socketAddress(local, GRE_UDP_PORT);
-  try {
-    native.must(native.bind(fd, address, address.length), 'bind', `to UDP port ${GRE_UDP_PORT}`);
-  } catch (cause) {
-    native.close(fd);
-    throw portError(cause);
-  }
-  setOption(fd, native.IPPROTO_IP, native.IP_RECVTOS, 1, 'IP_RECVTOS');
-  // A kernel before 5.0 delivers datagrams one by one.
-  native.setsockopt(fd, native.SOL_UDP, native.UDP_GRO, native.int(1), 4);
-  return fd;
+  return prepared(fd, () => {
+    if (shared) setOption(fd, native.SOL_SOCKET, native.SO_REUSEPORT, 1, 'SO_REUSEPORT');
+    const address = socketAddress(local, GRE_UDP_PORT);
+    try {
+      native.must(native.bind(fd, address, address.length), 'bind', `to UDP port ${GRE_UDP_PORT}`);
+    } catch (cause) {
+      throw portError(cause);
+    }
+    setOption(fd, native.IPPROTO_IP, native.IP_RECVTOS, 1, 'IP_RECVTOS');
+    // A kernel before 5.0 delivers datagrams one by one.
+    native.setsockopt(fd, native.SOL_UDP, native.UDP_GRO, native.int(1), 4);
+  });
 }
 
 /** Opens the sockets that datagrams are sent from: the underlay spreads flows by their ports. */
-export function openSourceSockets({ local, ttl, mayFragment }: CoreConfig): number[] {
+export function openSourceSockets(config: CoreConfig): number[] {
   const fds: number[] = [];
-  for (const port of sourcePorts()) {
-    const fd = openUdpSocket();
+  try {
+    for (const port of sourcePorts()) {
+      const fd = openSourceSocket(config, port);
+      if (fd !== undefined) fds.push(fd);
+      if (fds.length === MAX_PORTS) break;
+    }
+  } catch (error) {
+    for (const fd of fds) native.close(fd);
+    throw error;
+  }
+  return fds;
+}
+
+/** Undefined if the port is taken. */
+function openSourceSocket({ local, ttl, mayFragment }: CoreConfig, port: number): number | undefined {
+  const fd = openUdpSocket();
+  let isTaken = false;
+  prepared(fd, () => {
     // The core knows each path's MTU: what the kernel remembers of it does not count, or would outlive what the core knows (ip(7)).
     const discovery = mayFragment ? native.IP_PMTUDISC_DONT : native.IP_PMTUDISC_PROBE;
     setOption(fd, native.IPPROTO_IP, native.IP_MTU_DISCOVER, discovery, 'IP_MTU_DISCOVER');
@@ -39,16 +63,13 @@ export function openSourceSockets({ local, ttl, mayFragment }: CoreConfig): numb
     // Nobody reads what comes to it: the least there is room for, which is one datagram (socket(7)).
     setOption(fd, native.SOL_SOCKET, native.SO_RCVBUF, 0, 'SO_RCVBUF');
     const address = socketAddress(local, port);
-    if (native.bind(fd, address, address.length) === 0) {
-      fds.push(fd);
-    } else {
-      const taken = native.errno() === native.EADDRINUSE;
-      native.close(fd);
-      if (!taken) native.must(-1, 'bind', `to UDP port ${port}`);
-    }
-    if (fds.length === MAX_PORTS) break;
-  }
-  return fds;
+    const result = native.bind(fd, address, address.length);
+    isTaken = result < 0 && native.errno() === native.EADDRINUSE;
+    if (!isTaken) native.must(result, 'bind', `to UDP port ${port}`);
+  });
+  if (!isTaken) return fd;
+  native.close(fd);
+  return undefined;
 }
 
 function openUdpSocket(): number {
@@ -66,10 +87,10 @@ export class GreUdpSocket implements PacketDevice {
   readonly #sources: readonly number[];
   readonly #base: native.Pointer;
   readonly #receiver: Receiver;
-  readonly #onRefused: (errno: number) => void;
+  readonly #onRefused: RefusalListener;
 
   /** `sources` are the sockets of the ports; `onRefused` hears the errno of messages that cannot be sent. */
-  constructor(fd: number, sources: readonly number[], core: PacketCore, onRefused: (errno: number) => void) {
+  constructor(fd: number, sources: readonly number[], core: PacketCore, onRefused: RefusalListener) {
     this.#fd = fd;
     this.#sources = sources;
     this.#base = native.pointer(core.bytes);

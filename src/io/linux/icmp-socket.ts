@@ -3,7 +3,7 @@ import { BATCH_SIZE } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { PacketSource } from '../device.ts';
 import * as native from './native.ts';
-import { openRawSocket, Receiver, setOption } from './socket.ts';
+import { openRawSocket, prepared, Receiver, setOption } from './socket.ts';
 
 /** Destination unreachable (RFC 792): the only type that the core listens to. */
 const WANTED_TYPE = 3;
@@ -12,8 +12,7 @@ const WANTED_TYPE = 3;
 export function openIcmpSocket(local: number): number {
   const fd = openRawSocket(local, native.IPPROTO_ICMP);
   // struct icmp_filter, <linux/icmp.h>: a bit for each type that is not wanted.
-  setOption(fd, native.SOL_RAW, native.ICMP_FILTER, ~(1 << WANTED_TYPE), 'ICMP_FILTER');
-  return fd;
+  return prepared(fd, () => setOption(fd, native.SOL_RAW, native.ICMP_FILTER, ~(1 << WANTED_TYPE), 'ICMP_FILTER'));
 }
 
 export class IcmpSocket implements PacketSource {

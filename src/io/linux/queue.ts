@@ -11,6 +11,8 @@ const WAKE = BigUint64Array.of(1n);
 const WAKE_POINTER = native.pointer(WAKE);
 
 export interface QueueListeners extends TunnelListeners {
+  /** Called when the kernel does not take a packet to this VM because it is too long for the device. */
+  onTooLong: (vm: number) => void;
   /** Called when the kernel refuses UDP_SEGMENT. */
   onNoSegmentation: () => void;
   /** Called when the worker ends, whether it was told to or not. */
@@ -52,6 +54,7 @@ export class Queue {
     this.#worker.on('message', (message: WorkerMessage) => {
       if (message.kind === 'tunnels-changed') listeners.onTunnels(message.change, message.vms);
       else if (message.kind === 'learnt') listeners.onLearnt(message.tunnels);
+      else if (message.kind === 'too-long') listeners.onTooLong(message.vm);
       else if (message.kind === 'no-segmentation') listeners.onNoSegmentation();
       else this.#waiting.shift()?.resolve(message.answer as never);
     });
@@ -72,6 +75,11 @@ export class Queue {
   /** `offload` is OFFLOAD_GRE_SEGMENT if the kernel cuts from now on, or 0. */
   segment(offload: number): void {
     if (!this.#closing) this.#post({ segment: offload });
+  }
+
+  /** Outer packets to `vm` have at most `mtu` bytes. */
+  narrow(vm: number, mtu: number): void {
+    if (!this.#closing) this.#post({ narrow: vm, mtu });
   }
 
   async close(): Promise<void> {

@@ -36,9 +36,21 @@ export function openRawSocket(local: number, protocol: number): number {
   } catch (cause) {
     throw rawSocketError(cause);
   }
-  const address = socketAddress(local, 0);
-  native.must(native.bind(fd, address, address.length), 'bind', 'to the underlay address');
-  return fd;
+  return prepared(fd, () => {
+    const address = socketAddress(local, 0);
+    native.must(native.bind(fd, address, address.length), 'bind', 'to the underlay address');
+  });
+}
+
+/** The descriptor after `prepare`; closed if that throws. */
+export function prepared(fd: number, prepare: () => void): number {
+  try {
+    prepare();
+    return fd;
+  } catch (error) {
+    native.close(fd);
+    throw error;
+  }
 }
 
 /** Sets an int option; throws if the kernel refuses it. */
@@ -53,14 +65,17 @@ export function enlargeBuffers(fd: number): void {
   }
 }
 
-/** Sends the core's messages `first` to `end` - 1; `onError` hears what was wrong with a message that was not taken, unless the socket is full. */
+/** Hears the errno of a message that was not taken. */
+export type RefusalListener = (errno: number, message: number) => void;
+
+/** Sends the core's messages `first` to `end` - 1; `onRefused` hears what was wrong with a message that was not taken, unless the socket is full. */
 export function sendMessages(
   fd: number,
   core: PacketCore,
   base: native.Pointer,
   first: number,
   end: number,
-  onError?: (errno: number) => void,
+  onRefused: RefusalListener,
 ): void {
   for (let i = first; i < end; ) {
     const table = base + abi.MESSAGE_TABLE + i * abi.MESSAGE_SIZE;
@@ -72,7 +87,7 @@ export function sendMessages(
     // A full socket takes none of the rest; any other error, such as EMSGSIZE, is about the first message alone.
     const errno = native.errno();
     const full = errno === native.EAGAIN;
-    if (!full) onError?.(errno);
+    if (!full) onRefused(errno, i);
     for (const stop = full ? end : i + 1; i < stop; i++) core.refuse(i);
   }
 }

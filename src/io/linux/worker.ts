@@ -42,14 +42,22 @@ export type WorkerRequest =
   | 'counters'
   | 'tunnels'
   | 'close'
-  /** OFFLOAD_GRE_SEGMENT, or 0; the only request without an answer. */
-  | { segment: number };
+  // These two have no answer.
+  /** OFFLOAD_GRE_SEGMENT, or 0. */
+  | { segment: number }
+  /** A VM, and how many bytes outer packets to it may have. */
+  | { narrow: number; mtu: number };
 
 export type WorkerMessage =
   | { kind: 'answer'; answer: unknown }
   | { kind: 'tunnels-changed'; change: 'opened' | 'closed'; vms: number[] }
   | { kind: 'learnt'; tunnels: TunnelState[] }
+  | { kind: 'too-long'; vm: number }
   | { kind: 'no-segmentation' };
+
+/** ms */
+const REPORT_INTERVAL = 1000;
+const MAX_REPORTED = 1024;
 
 if (!parentPort) throw new Error('this file is a worker');
 const port = parentPort;
@@ -61,11 +69,16 @@ core.configure(coreConfig);
 attach(offloads | OFFLOAD_UDP_SEGMENT);
 let segmentsRefused = false;
 const tun = new TunDevice(fds.tun, core);
-const gre = new GreSocket(fds.gre, core, tun);
-const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, (errno) => {
+/** When it was last reported that packets to a VM are too long, in ms. */
+const reported = new Map<number, number>();
+const onRefused = (errno: number, message: number) => {
   // A route through IPsec, or before Linux 6.11 a device without checksum offload, takes no UDP_SEGMENT (udp_send_skb in net/ipv4/udp.c).
   segmentsRefused ||= errno === native.EIO;
-});
+  // Longer than the device's MTU, of which there is no ICMP message.
+  if (errno === native.EMSGSIZE) reportTooLong(addressOf(core.messagePeer(message)));
+};
+const gre = new GreSocket(fds.gre, core, tun, onRefused);
+const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, onRefused);
 const underlay = coreConfig.encapsulation === 'gre-udp' ? greUdp : gre;
 const icmp = new IcmpSocket(fds.icmp, core);
 const forwarder = new Forwarder(core, tun, underlay, {
@@ -138,7 +151,9 @@ function answerRequests(): 'close' | undefined {
   for (let got = receiveMessageOnPort(port); got; got = receiveMessageOnPort(port)) {
     const request = got.message as WorkerRequest;
     if (request === 'close') return 'close';
-    if (typeof request === 'object') {
+    if (typeof request === 'object' && 'narrow' in request) {
+      forwarder.narrow(request.narrow, request.mtu, performance.now());
+    } else if (typeof request === 'object') {
       attach((offloads & ~OFFLOAD_GRE_SEGMENT) | request.segment);
     } else if (request === 'counters') {
       post({ kind: 'answer', answer: countersOf(core) });
@@ -149,6 +164,20 @@ function answerRequests(): 'close' | undefined {
     }
   }
   return undefined;
+}
+
+/** Asks the main thread to find out what fits, but not with every packet. */
+function reportTooLong(vm: number): void {
+  const now = performance.now();
+  if (now - (reported.get(vm) ?? -Infinity) < REPORT_INTERVAL) return;
+  if (reported.size >= MAX_REPORTED) reported.clear();
+  reported.set(vm, now);
+  post({ kind: 'too-long', vm });
+}
+
+/** The number of an address that lies in memory in network order. */
+function addressOf(word: number): number {
+  return ((word >>> 24) | ((word >>> 8) & 0xff00) | ((word << 8) & 0xff0000) | (word << 24)) >>> 0;
 }
 
 function post(message: WorkerMessage, transfer: ArrayBuffer[] = []): void {

@@ -4,6 +4,9 @@ import { type DeviceListeners, EventDevice } from './device.ts';
 import { loadRawSocket } from './load-raw-socket.ts';
 
 const IPPROTO_ICMP = 1;
+/** Destination unreachable (RFC 792): the only type that the core listens to. */
+const WANTED_TYPE = 3;
+const headerLength = (packet: Uint8Array) => ((packet[0] ?? 0) & 15) * 4;
 /** What routers quote need not be more (RFC 1812 §4.3.2.3). */
 const MAX_MESSAGE = 1500;
 
@@ -22,7 +25,10 @@ export class RawIcmpSocket extends EventDevice {
   private constructor(raw: typeof import('raw-socket'), listeners: DeviceListeners) {
     super(listeners);
     this.#socket = raw.createSocket({ protocol: IPPROTO_ICMP, bufferSize: MAX_MESSAGE });
-    this.#socket.on('message', (packet) => this.receive(packet));
+    // No filter is to be had from the package; echo requests and the like are not even to be counted.
+    this.#socket.on('message', (packet) => {
+      if (packet[headerLength(packet)] === WANTED_TYPE) this.receive(packet);
+    });
     this.#socket.on('error', (error) => this.fail(error));
   }
 
