@@ -11,7 +11,7 @@ import {
 } from './ipv4';
 import { NO_OPERATION, optionLength } from './options';
 
-/** "The most significant bit of the option type: copied" (RFC 791 §3.1). */
+/** The copied flag, the first bit of an option: it is in all fragments (RFC 791 §3.1). */
 const COPIED: u32 = 0x80;
 
 /** How many fragments of at most `limit` bytes a packet of `total` bytes with `header` bytes of header becomes. */

@@ -47,7 +47,7 @@ const PORT_UNREACHABLE: u32 = 3;
 const LAST_CODE: u32 = 15;
 /** What every router quotes behind the IPv4 header (RFC 792). */
 const MIN_QUOTE: i32 = 8;
-/** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.1). */
+/** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.2.1). */
 const FIRST_SOURCE_PORT: u32 = 49152;
 
 /** Reads the ICMP message of descriptor `d`, and counts it; answers the verdict. */

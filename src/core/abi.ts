@@ -189,7 +189,7 @@ export const UNREACHABLE_LIFETIME = 30;
 
 export const ENCAPSULATION_GRE = 0;
 export const ENCAPSULATION_GRE_UDP = 1;
-/** Destination port of GRE-in-UDP (RFC 8086 §5; IANA: gre-in-udp). */
+/** Destination port of GRE-in-UDP (RFC 8086 §3.2.2; IANA: gre-in-udp). */
 export const GRE_UDP_PORT = 4754;
 
 // What `configure` is told.

@@ -2,7 +2,7 @@
 import { GRE_UDP_PORT } from '../core/abi.ts';
 import { errorCode, InlayError } from '../errors.ts';
 
-/** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.1). */
+/** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.2.1). */
 const FIRST_SOURCE_PORT = 49152;
 const LAST_SOURCE_PORT = 65535;
 /** Azure drops what is sent from it. */
