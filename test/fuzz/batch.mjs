@@ -37,6 +37,8 @@ export class Batch {
   segments = new Uint32Array(abi.BATCH_SIZE);
   /** Addresses as numbers. */
   peers = new Uint32Array(abi.BATCH_SIZE);
+  /** Outer types of service. */
+  services = new Uint32Array(abi.BATCH_SIZE);
 
   clear() {
     this.size = 0;
@@ -47,24 +49,25 @@ export class Batch {
   }
 
   /** Adds what `data` has at `start`. */
-  add(start, length, beyond, segment, peer) {
-    const i = this.#next(PACKET, start, length, segment, peer);
+  add(start, length, beyond, segment, peer, tos) {
+    const i = this.#next(PACKET, start, length, segment, peer, tos);
     this.beyonds[i] = beyond;
     this.used = start + length + beyond;
   }
 
   /** Adds a descriptor that has no packet of its own. */
-  addDescriptor(kind, start, length, segment, peer) {
-    this.beyonds[this.#next(kind, start, length, segment, peer)] = 0;
+  addDescriptor(kind, start, length, segment, peer, tos) {
+    this.beyonds[this.#next(kind, start, length, segment, peer, tos)] = 0;
   }
 
-  #next(kind, start, length, segment, peer) {
+  #next(kind, start, length, segment, peer, tos) {
     const i = this.size++;
     this.kinds[i] = kind;
     this.starts[i] = start;
     this.lengths[i] = length;
     this.segments[i] = segment;
     this.peers[i] = peer;
+    this.services[i] = tos;
     return i;
   }
 
@@ -81,7 +84,9 @@ export class Batch {
 
   /** As a plain object. */
   toStep() {
-    const { direction, first, count, now, expire, surroundings, identical } = this;
+    const { direction, first, count, expire, surroundings, identical } = this;
+    // JSON knows no other numbers.
+    const now = Number.isFinite(this.now) ? this.now : String(this.now);
     const hex = (start, end) => Buffer.from(this.data.subarray(start, end)).toString('hex');
     const inputs = Array.from({ length: this.size }, (_, i) => {
       const [start, end] = [this.starts[i], this.starts[i] + this.lengths[i]];
@@ -89,21 +94,21 @@ export class Batch {
         this.kinds[i] === PACKET
           ? { bytes: hex(start, end), beyond: hex(end, end + this.beyonds[i]) }
           : { [this.kinds[i] === ALIAS ? 'alias' : 'nowhere']: start, length: this.lengths[i] };
-      return { ...input, segment: this.segments[i], peer: this.peers[i] };
+      return { ...input, segment: this.segments[i], peer: this.peers[i], tos: this.services[i] };
     });
     return { direction, first, count, now, expire, surroundings, identical, inputs };
   }
 
   fromStep({ inputs, ...rest }) {
     this.clear();
-    Object.assign(this, rest);
-    for (const { bytes, beyond = '', alias, nowhere, length, segment = 0, peer = 0 } of inputs) {
+    Object.assign(this, rest, { now: Number(rest.now) });
+    for (const { bytes, beyond = '', alias, nowhere, length, segment = 0, peer = 0, tos = 0 } of inputs) {
       if (bytes === undefined) {
-        this.addDescriptor(alias === undefined ? NOWHERE : ALIAS, alias ?? nowhere, length, segment, peer);
+        this.addDescriptor(alias === undefined ? NOWHERE : ALIAS, alias ?? nowhere, length, segment, peer, tos);
       } else {
         const start = this.used;
         this.data.set(Buffer.from(bytes + beyond, 'hex'), start);
-        this.add(start, bytes.length / 2, beyond.length / 2, segment, peer);
+        this.add(start, bytes.length / 2, beyond.length / 2, segment, peer, tos);
       }
     }
     return this;

@@ -3,54 +3,77 @@
  * Most are nearly right, so that they get deep.
  */
 import { abi } from 'inlay/core';
-import { ALIAS, NOWHERE } from './batch.mjs';
-import * as wire from './packets.mjs';
-import { container, drawSetup, oddAddress } from './setup.mjs';
+import { put32 } from './bytes.mjs';
+import { addOddDescriptor } from './descriptors.mjs';
+import { putError, putOwn, putQuote } from './errors.mjs';
+import { Flow, putPacket } from './flow.mjs';
+import { GRE_FIELDS, mutateField, mutatePacket, VIRTIO_FIELDS } from './mutate.mjs';
+import { putGre, putGreRight, putOuter } from './outer.mjs';
+import { GRE, insertOptions, leaveOpen, putRight, putZero, TCP, UDP } from './packets.mjs';
+import { container, drawSetup, oddAddress, redrawSetup } from './setup.mjs';
 import { INNER, WHOLE } from './vectors.mjs';
 
 /** Bytes kept free before an inner packet, for what is put before it. */
-const ROOM = 128;
+const ROOM = 256;
 /** A batch that has got so many bytes gets no more packets. */
 const ENOUGH = 100_000;
 /** Of an IPv4 packet. */
 const LONGEST = 65535;
-/** Batches that have a configuration in common. */
+/** Batches that have a configuration in common, mostly. */
 const BATCHES_PER_SETUP = 8;
+/** ms; until a path MTU is forgotten, and what is less. */
+const JUMPS = [1000, 31_000, 602_000, 602_000, 700_000];
+/** No clock of a host, but a number that a core may be told. */
+const ODD_TIMES = [
+  Number.NaN,
+  -1,
+  -1e9,
+  0.5,
+  4e12 - 1,
+  4e12,
+  1e300,
+  Number.POSITIVE_INFINITY,
+  Number.NEGATIVE_INFINITY,
+];
 
 export class Generator {
   #random;
   #batch;
+  #sent;
   #setup = null;
-  #flows = Array.from({ length: 4 }, () => new wire.Flow());
-  #flow = new wire.Flow();
+  #flows = Array.from({ length: 4 }, () => new Flow());
+  #flow = new Flow();
   /** The VM that the packet at hand is from, or goes to. */
   #peer = 0;
   #now = 0;
+  /** GRE's. */
+  #sequence = 1;
   #batches = 0;
 
-  constructor(random, batch) {
+  /** `sent`: what the core sends of what is generated. */
+  constructor(random, batch, sent) {
     this.#random = random;
     this.#batch = batch;
+    this.#sent = sent;
   }
 
   /** Fills the batch. Returns the set-up if it is a new one. */
   next() {
     const random = this.#random;
     const batch = this.#batch;
-    const isNew = this.#batches++ % BATCHES_PER_SETUP === 0;
-    if (isNew) this.#setup = drawSetup(random);
+    const isNew = this.#drawSetup();
     batch.clear();
-    batch.direction = random.pick(Object.keys(KINDS));
+    batch.direction = random.pick(DIRECTIONS);
     batch.surroundings = random.u32();
     batch.identical = random.chance(6);
-    this.#now += random.below(50);
-    batch.now = this.#now;
+    this.#now += random.chance(4) ? random.pick(JUMPS) : random.below(50);
+    batch.now = random.chance(0.2) ? random.pick(ODD_TIMES) : this.#now;
     if (random.chance(6)) batch.expire = this.#now - random.below(1000);
     const most = random.chance(80) ? abi.BATCH_SIZE : random.between(1, 4);
     const kind = random.pick(KINDS[batch.direction]);
     this.#drawFlows();
     while (batch.size < most && batch.used < ENOUGH) {
-      if (random.chance(0.5)) this.#addDescriptor();
+      if (random.chance(0.5)) addOddDescriptor(batch, random, random.pick(this.#setup.peers));
       else this[kind]();
       if (batch.size > 0 && kind === 'longest') break;
     }
@@ -61,12 +84,21 @@ export class Generator {
     return isNew ? this.#setup : null;
   }
 
+  /** Draws a set-up if it is time. The VMs often stay. */
+  #drawSetup() {
+    const random = this.#random;
+    const isFirst = this.#setup === null;
+    if (this.#batches++ % BATCHES_PER_SETUP !== 0 && !random.chance(4)) return false;
+    this.#setup = isFirst || random.chance(50) ? drawSetup(random) : redrawSetup(random, this.#setup);
+    return true;
+  }
+
   // The kinds of batches: what is added to one.
 
   /** Anything, each packet for itself. */
   mixed() {
     const random = this.#random;
-    if (random.chance(12)) return this.#addAsIs(random.pick(WHOLE[this.#batch.direction]));
+    if (random.chance(12)) return this.#addAsIs(random.pick(this.#vectors));
     if (random.chance(3)) return this.#addSpliced();
     if (random.chance(3)) return this.noise();
     const at = this.#batch.used + ROOM;
@@ -96,7 +128,7 @@ export class Generator {
     if (!this.#isFramed()) return this.flows();
     const random = this.#random;
     const flow = this.#drawFlow(random.chance(50) ? this.#flow : this.#flows[0]);
-    if (flow.protocol === wire.ICMP) flow.protocol = wire.TCP;
+    if (flow.protocol !== UDP) flow.protocol = TCP;
     flow.flags = random.below(256);
     const isHeavy = random.chance(8);
     const size = isHeavy ? random.pick([1, 7, 20]) : random.pick([1, 2, 8, 100, 333, 1000, 1400]);
@@ -109,16 +141,16 @@ export class Generator {
     const random = this.#random;
     const { data, view } = this.#batch;
     const at = this.#batch.used + ROOM;
-    const end = wire.putPacket(data, at, flow, payload, random);
-    if (random.chance(85)) wire.leaveOpen(data, at, end);
+    const end = putPacket(data, at, flow, payload, random);
+    if (random.chance(85)) leaveOpen(data, at, end);
     const virtio = at - abi.VIRTIO_SIZE;
     data[virtio + abi.VIRTIO_FLAGS] = random.chance(95) ? 1 : random.below(4);
-    data[virtio + abi.VIRTIO_GSO_TYPE] = (flow.protocol === wire.TCP ? 1 : 5) + (random.chance(5) ? 0x80 : 0);
+    data[virtio + abi.VIRTIO_GSO_TYPE] = (flow.protocol === TCP ? 1 : 5) + (random.chance(5) ? 0x80 : 0);
     view.setUint16(virtio + abi.VIRTIO_HEADER_LENGTH, flow.headers, true);
     view.setUint16(virtio + abi.VIRTIO_GSO_SIZE, size, true);
     view.setUint16(virtio + abi.VIRTIO_CHECKSUM_START, 20 + flow.ipOptions, true);
-    view.setUint16(virtio + abi.VIRTIO_CHECKSUM_OFFSET, flow.protocol === wire.TCP ? 16 : 6, true);
-    if (random.chance(8)) wire.mutateField(data, virtio, at, wire.VIRTIO_FIELDS, random, end - at, true);
+    view.setUint16(virtio + abi.VIRTIO_CHECKSUM_OFFSET, flow.protocol === TCP ? 16 : 6, true);
+    if (random.chance(8)) mutateField(data, virtio, at, VIRTIO_FIELDS, random, end - at, true);
     if (random.chance(8)) this.#mutate(at, end);
     return this.#add(virtio, end + (random.chance(5) ? 3 : 0), 0);
   }
@@ -144,20 +176,23 @@ export class Generator {
       if (isMutated) this.#mutate(at, end);
       if (segment === 0) {
         // The first one's GRE header decides how long all are; it is made right before the packet, and moved.
-        const gre = wire.putGre(data, at, end, random, config.key);
+        const gre = putGre(data, at, end, random, config, this.#nextNumber());
         data.copyWithin(start, gre, end);
         segment = end - gre;
         start += segment;
       } else {
         data.copyWithin(start, first, first + at - start);
-        wire.putGreRight(data, start, end);
-        if (random.chance(2)) wire.mutateField(data, start, at, wire.GRE_FIELDS, random, end - start);
+        if (config.sequence && (data[start] & 0x10) !== 0) put32(data, at - 4, this.#nextNumber());
+        putGreRight(data, start, end);
+        if (random.chance(2)) mutateField(data, start, at, GRE_FIELDS, random, end - start);
         start = end;
       }
     }
     const peer = random.chance(96) ? flow.peer : random.pick([0, local, oddAddress(random, this.#setup)]);
     const told = random.chance(96) ? segment : random.pick([1, 2, segment + 1, 0x7fffffff, 0x80000000, 0xffffffff]);
-    this.#add(first, start, told, peer);
+    // Bits beyond the low 8 say nothing.
+    const tos = this.#outerService(first + segment) + (random.chance(10) ? 0xabcd00 : 0);
+    this.#add(first, start, told, peer, tos);
   }
 
   /** As long as IPv4 allows, with outer headers or without; or a byte less or more. */
@@ -166,42 +201,37 @@ export class Generator {
     const flow = this.#drawFlow(this.#flow);
     const total = Math.min(LONGEST - random.pick([0, 24, 28, 32, 36, 60]) + random.between(-1, 1), LONGEST);
     const payload = total - flow.headers;
-    if (this.#isFramed() && flow.protocol === wire.TCP)
-      return this.#addSuper(flow, payload, random.pick([65440, 1400]));
+    if (this.#isFramed() && flow.protocol === TCP) return this.#addSuper(flow, payload, random.pick([65440, 1400]));
     const at = this.#batch.used + ROOM;
-    return this.#finish(at, wire.putPacket(this.#batch.data, at, flow, payload, random), 5);
+    return this.#finish(at, putPacket(this.#batch.data, at, flow, payload, random), 5);
   }
 
-  /** A descriptor that points nowhere, or in an identical batch at what others have. */
-  #addDescriptor() {
+  /** Packets of many containers to where none is. */
+  strays() {
     const random = this.#random;
-    const segment = random.pick([0, 0, 1, 2, 100, 0x7fffffff, 0x80000000, 0xffffffff]);
-    const peer = random.pick(this.#setup.peers);
-    if (this.#batch.identical && random.chance(50)) {
-      return this.#batch.addDescriptor(ALIAS, random.u32(), random.below(2000), segment, peer);
+    const { local } = this.#setup;
+    const flow = this.#drawFlow(this.#flow);
+    flow.source = container(random, this.#setup, local, 40);
+    flow.destination = oddAddress(random, this.#setup);
+    const at = this.#batch.used + ROOM;
+    return this.#finish(at, putPacket(this.#batch.data, at, flow, random.pick([0, 1, 40, 520, 600]), random), 5);
+  }
+
+  /** An ICMP message from the underlay. */
+  errors() {
+    const random = this.#random;
+    const { data, used } = this.#batch;
+    const at = used + ROOM;
+    let quote = at;
+    let end = 0;
+    if (this.#sent.size > 0 && random.chance(85)) {
+      end = putQuote(data, at, random, this.#sent.pick(random));
+    } else {
+      const whole = this.#putMade(at);
+      quote = putOwn(data, at, whole, random, this.#setup, this.#peer);
+      end = putQuote(data, quote, random, data.subarray(quote, Math.min(whole, quote + 700)));
     }
-    const least = abi.SLOTS + abi.HEADROOM - abi.VIRTIO_SIZE;
-    if (random.chance(50)) {
-      const address = random.pick([0, least - 1, abi.DESCRIPTORS, random.below(least)]);
-      return this.#batch.addDescriptor(
-        NOWHERE,
-        address,
-        random.pick([0, 100, 0xffffffff, random.u32()]),
-        segment,
-        peer,
-      );
-    }
-    const address = random.pick([
-      least,
-      abi.MEMORY_SIZE - 1,
-      abi.MEMORY_SIZE,
-      0x80000000,
-      0xffffffff,
-      least + random.u32(),
-    ]);
-    const rest = Math.max(abi.MEMORY_SIZE - (address >>> 0), 0);
-    const length = rest + 1 + random.pick([0, 0, 0x7fffffff - rest, random.below(2 ** 31)]);
-    return this.#batch.addDescriptor(NOWHERE, address >>> 0, Math.min(length, 0xffffffff), segment, peer);
+    return this.#add(putError(data, quote, end, random, this.#setup), end, 0);
   }
 
   // Packets.
@@ -210,7 +240,7 @@ export class Generator {
     const random = this.#random;
     const { local, peers } = this.#setup;
     flow.peer = this.#peer = random.pick(peers);
-    const [source, destination] = this.#batch.direction === 'outbound' ? [local, flow.peer] : [flow.peer, local];
+    const [source, destination] = this.#batch.direction === 'inbound' ? [flow.peer, local] : [local, flow.peer];
     return flow.draw(random, container(random, this.#setup, source), container(random, this.#setup, destination));
   }
 
@@ -222,6 +252,25 @@ export class Generator {
     return this.#random.chance(94) ? size : this.#random.pick([0, 1, size - 1, size + 1]);
   }
 
+  /** GRE's next sequence number, now and then another. */
+  #nextNumber() {
+    const random = this.#random;
+    if (random.chance(5)) {
+      const odd = random.chance(90) ? this.#sequence + random.pick([-1, -2, -100, 1, 1000]) : random.u32();
+      this.#sequence = random.chance(30) ? odd >>> 0 : this.#sequence;
+      return odd;
+    }
+    if (random.chance(1)) this.#sequence = random.pick([0, 0, 0xfffffffe]);
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    return this.#sequence - 1;
+  }
+
+  /** The outer type of service around a packet: most often that of the packet, or none. */
+  #outerService(at) {
+    const random = this.#random;
+    return random.chance(70) ? 0 : random.chance(60) ? this.#batch.data[at + 1] : random.below(256);
+  }
+
   /** The flow's next packet, now and then one that has another number, or is pushed. */
   #putNext(at, flow, size) {
     const random = this.#random;
@@ -229,14 +278,14 @@ export class Generator {
     if (random.chance(4)) flow.sequence = (flow.sequence + random.pick([1, -1, size])) >>> 0;
     if (random.chance(4)) flow.id = (flow.id + random.pick([1, -1, 2])) & 0xffff;
     if (random.chance(4)) flow.flags = 0x18;
-    const end = wire.putPacket(this.#batch.data, at, flow, size, random);
+    const end = putPacket(this.#batch.data, at, flow, size, random);
     flow.flags = flags;
     return end;
   }
 
   #putMade(at) {
     const flow = this.#drawFlow(this.#flow);
-    return wire.putPacket(this.#batch.data, at, flow, this.#sizeOf(flow), this.#random);
+    return putPacket(this.#batch.data, at, flow, this.#sizeOf(flow), this.#random);
   }
 
   /** A vector's inner packet, mostly with addresses that fit. */
@@ -248,9 +297,9 @@ export class Generator {
     const end = at + packet.length;
     const flow = this.#drawFlow(this.#flow);
     if (random.chance(90)) {
-      wire.put32(data, at + 12, flow.source);
-      wire.put32(data, at + 16, flow.destination);
-      wire.putRight(data, at, end);
+      put32(data, at + 12, flow.source);
+      put32(data, at + 16, flow.destination);
+      putRight(data, at, end);
     }
     return end;
   }
@@ -258,15 +307,14 @@ export class Generator {
   /** The beginning of one vector, and the end of another. */
   #addSpliced() {
     const random = this.#random;
-    const whole = WHOLE[this.#batch.direction];
-    const [head, tail] = [random.pick(whole), random.pick(whole)];
+    const [head, tail] = [random.pick(this.#vectors), random.pick(this.#vectors)];
     const at = this.#batch.used + ROOM;
     const middle = at + random.below(head.length + 1);
     this.#batch.data.set(head, at);
     const from = random.below(tail.length + 1);
     this.#batch.data.set(tail.subarray(from), middle);
     const end = middle + tail.length - from;
-    if (random.chance(70)) wire.putRight(this.#batch.data, at, end);
+    if (random.chance(70)) putRight(this.#batch.data, at, end);
     this.#frame(at, end);
   }
 
@@ -281,12 +329,14 @@ export class Generator {
   #mutate(at, end) {
     const random = this.#random;
     const { data } = this.#batch;
-    if (end - at >= 20 && random.chance(25)) {
-      wire.put32(data, at + (random.chance(50) ? 12 : 16), oddAddress(random, this.#setup));
+    if (end - at >= 20 && random.chance(2)) {
+      data[at + 9] = GRE;
+    } else if (end - at >= 20 && random.chance(25)) {
+      put32(data, at + (random.chance(50) ? 12 : 16), oddAddress(random, this.#setup));
     } else {
-      wire.mutatePacket(data, at, end, random);
+      mutatePacket(data, at, end, random);
     }
-    if (random.chance(80)) wire.putRight(data, at, end);
+    if (random.chance(80)) putRight(data, at, end);
   }
 
   /** An inner packet, mutated in `percent` of 100 cases, with what goes before it. */
@@ -296,20 +346,21 @@ export class Generator {
     let end = packetEnd;
     if (random.chance(percent)) {
       if (random.chance(8)) {
-        end = wire.insertOptions(data, at, end, random);
-        wire.putRight(data, at, end);
+        end = insertOptions(data, at, end, random);
+        putRight(data, at, end);
       }
-      if (random.chance(6)) wire.putZero(data, at, end, random);
-      if (random.chance(15)) wire.leaveOpen(data, at, end);
+      if (random.chance(6)) putZero(data, at, end, random);
+      if (random.chance(15)) leaveOpen(data, at, end);
       if (random.chance(80)) this.#mutate(at, end);
       if (random.chance(5)) data[at + random.below(end - at)] ^= 1 << random.below(8);
       if (random.chance(5)) end += random.below(8);
     }
     if (this.#batch.direction === 'outbound') return this.#frame(at, end);
     const { config, local } = this.#setup;
-    const gre = wire.putGre(data, at, end, random, config.key);
+    const tos = this.#outerService(at);
+    const gre = putGre(data, at, end, random, config, this.#nextNumber());
     const source = random.chance(97) ? this.#peer : oddAddress(random, this.#setup);
-    return this.#add(wire.putOuter(data, gre, end, random, source, local), end, 0);
+    return this.#add(putOuter(data, gre, end, random, { source, destination: local, tos }), end, 0);
   }
 
   /** Puts a virtio header before the packet if there has to be one. */
@@ -325,8 +376,12 @@ export class Generator {
       view.setUint16(start + abi.VIRTIO_CHECKSUM_START, 20, true);
       view.setUint16(start + abi.VIRTIO_CHECKSUM_OFFSET, random.pick([16, 6]), true);
     }
-    if (random.chance(4)) wire.mutateField(data, start, at, wire.VIRTIO_FIELDS, random, end - at, true);
+    if (random.chance(4)) mutateField(data, start, at, VIRTIO_FIELDS, random, end - at, true);
     return this.#add(start, end, 0);
+  }
+
+  get #vectors() {
+    return WHOLE[this.#batch.direction] ?? WHOLE.inbound;
   }
 
   #isFramed() {
@@ -334,7 +389,7 @@ export class Generator {
   }
 
   /** Adds the packet, now and then cut off at any byte. */
-  #add(start, end, segment, peer = 0) {
+  #add(start, end, segment, peer = 0, tos = 0) {
     const random = this.#random;
     const whole = end - start;
     let length = whole;
@@ -342,17 +397,21 @@ export class Generator {
       const few = random.below(Math.min(whole, 120) + 1);
       length = random.chance(50) ? few : whole - few;
     }
-    this.#batch.add(start, length, whole - length, segment, peer);
+    this.#batch.add(start, length, whole - length, segment, peer, tos);
   }
 }
+
+const DIRECTIONS = [...Array(9).fill('outbound'), ...Array(9).fill('inbound'), ...Array(3).fill('icmp')];
 
 /** By direction; one that stands here more often comes more often. */
 const KINDS = {
   outbound: [
-    ...Array(40).fill('mixed'),
+    ...Array(37).fill('mixed'),
     ...Array(25).fill('flows'),
-    ...Array(30).fill('supers'),
+    ...Array(28).fill('supers'),
+    ...Array(5).fill('strays'),
     'noise',
+    'longest',
     'longest',
     'longest',
   ],
@@ -364,4 +423,5 @@ const KINDS = {
     'longest',
     'longest',
   ],
+  icmp: [...Array(30).fill('errors'), 'mixed', 'noise'],
 };

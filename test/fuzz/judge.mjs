@@ -4,14 +4,19 @@
  */
 import { abi } from 'inlay/core';
 import { ALIAS, CAPACITY, NOWHERE, PACKET } from './batch.mjs';
-import { changedWord, DIRECTIONS, HEADROOM, LEAST, MOST, newMet, placeName, View } from './cores.mjs';
+import { changedWord, DIRECTIONS, HEADROOM, LEAST, MOST, placeName, verdictsOf } from './cores.mjs';
+import { newMet, tally } from './met.mjs';
 import { Random } from './random.mjs';
+import { Sent } from './sent.mjs';
+import { View } from './view.mjs';
 
 /** Calls that one batch may take: each handles at least one descriptor. */
 const MOST_CALLS = 2 * abi.BATCH_SIZE;
 
 export class Judge {
   met = newMet();
+  /** What was sent since the last reset. */
+  sent = new Sent();
   #views;
   /** Compares all of memory after each batch, and not only at `compareAll`. */
   #careful;
@@ -40,6 +45,12 @@ export class Judge {
 
   reset() {
     for (const view of this.#views) view.reset();
+    this.sent.clear();
+  }
+
+  /** What became of all packets since then. */
+  get verdicts() {
+    return verdictsOf(this.#views[0]);
   }
 
   /** Configures both. Returns what differs, or null. */
@@ -60,12 +71,18 @@ export class Judge {
   /** Gives the batch to both. Returns what differs, or what neither may do; null if all is well. */
   judge(batch) {
     this.#place(batch);
+    for (const view of this.#views) view.begin();
+    const { direction } = batch;
+    const before = (address) => this.#image[address - this.#base];
     const limit = Math.min(Math.max(batch.count, 0), abi.BATCH_SIZE);
     for (let first = batch.first, calls = 1; ; calls++) {
-      const ends = this.#call((core) => DIRECTIONS[batch.direction](core, first, batch.count, batch.now));
-      const wrong = typeof ends === 'string' ? ends : (this.#compare('answers') ?? this.#comparePieces());
+      const ends = this.#call((core) => DIRECTIONS[direction](core, first, batch.count, batch.now));
+      if (typeof ends === 'string') return ends;
+      const [view] = this.#views;
+      const wrong = this.#compare('answers') ?? view.checkMessages(direction) ?? this.#comparePieces();
       if (wrong) return wrong;
-      this.#views[0].tally(batch.direction, this.met);
+      tally(view, direction, this.met, before);
+      if (direction === 'outbound') this.sent.note(view);
       if (ends >= limit) break;
       this.met.continued++;
       if (ends <= Math.max(first, 0) || calls > MOST_CALLS) return `does not get past descriptor ${ends}`;
@@ -73,8 +90,8 @@ export class Judge {
     }
     return (
       this.#compareSlots() ??
-      this.#checkDropped(batch) ??
-      this.#checkHost() ??
+      this.#checkUnchanged(batch) ??
+      this.#checkHost(direction) ??
       this.#expire(batch) ??
       (this.#careful ? this.compareAll() : null)
     );
@@ -142,7 +159,7 @@ export class Judge {
     for (let i = 0, n = this.#length / 4; i < n; i++) words[start + i] = this.#imageWords[i] ^ this.#maskWords[i];
   }
 
-  #describe(view, { size, kinds, starts, lengths, segments, peers }) {
+  #describe(view, { size, kinds, starts, lengths, segments, peers, services }) {
     view.descriptors.fill(0);
     for (let i = 0; i < size; i++) {
       let [address, length] = [starts[i], lengths[i]];
@@ -151,7 +168,7 @@ export class Judge {
         length = Math.max(Math.min(length, this.#length - start), 0);
         address = this.#base + Math.min(start, this.#length);
       } else if (kinds[i] !== NOWHERE) address = this.#base + this.#places[i];
-      view.describe(i, address, length, segments[i], peers[i]);
+      view.describe(i, address, length, segments[i], peers[i], services[i]);
     }
   }
 
@@ -231,26 +248,26 @@ export class Judge {
     return null;
   }
 
-  /** What is dropped keeps its bytes. */
-  #checkDropped({ size, kinds, lengths, identical }) {
+  /** What is dropped keeps its bytes, and so does what is only read. */
+  #checkUnchanged({ direction, size, kinds, lengths, identical }) {
     const [view] = this.#views;
     // An ALIAS may lie in a packet that was forwarded.
     for (let i = 0; i < size && !identical; i++) {
-      if (kinds[i] !== PACKET || view.core.verdict(i) >= 0) continue;
+      if (kinds[i] !== PACKET || (direction !== 'icmp' && view.core.verdict(i) >= 0)) continue;
       for (let at = this.#places[i], end = at + lengths[i]; at < end; at++) {
-        if (view.bytes[this.#base + at] !== this.#image[at]) return `both changed packet ${i}, which they dropped`;
+        if (view.bytes[this.#base + at] !== this.#image[at]) return `both changed packet ${i}, which is not sent`;
       }
     }
     return null;
   }
 
   /** What the host said is as it was, and the counters add up. */
-  #checkHost() {
+  #checkHost(direction) {
     const [view] = this.#views;
     const changed = changedWord(view.descriptors, this.#descriptors);
     if (changed !== -1) return `descriptors: both changed word ${changed}`;
     if (Buffer.compare(view.settings, this.#settings) !== 0) return 'both changed the configuration';
-    return view.isBalanced() ? null : 'received is not forwarded and drops together';
+    return view.checkCounters(direction);
   }
 
   #expire({ expire }) {

@@ -7,8 +7,9 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { makeTwins, newMet } from './cores.mjs';
+import { makeTwins } from './cores.mjs';
 import { Judge } from './judge.mjs';
+import { newMet } from './met.mjs';
 import { minimise } from './minimise.mjs';
 import { caseOf, replay, runRound, seedOf } from './rounds.mjs';
 
@@ -23,24 +24,22 @@ const number = (value) => value.toLocaleString('en');
 
 /** Runs rounds as long as there are some left, and reports each. */
 function work({ seed, shared }) {
-  const made = [false, true].map((scalar) => {
-    const cores = makeTwins(scalar);
-    return { cores, judge: new Judge(...cores) };
-  });
+  const judges = [false, true].map((scalar) => new Judge(...makeTwins(scalar)));
   for (;;) {
     const round = Atomics.add(shared, 0, 1);
     if (Atomics.load(shared, 1) !== 0) break;
-    const { cores, judge } = made[round % 2];
-    const { packets, wrong, verdicts } = runRound(judge, cores, seedOf(seed, round));
+    const judge = judges[round % 2];
+    const { packets, wrong, verdicts } = runRound(judge, seedOf(seed, round));
     parentPort.postMessage({ packets, verdicts, met: judge.met, found: wrong && look(round, wrong) });
     judge.met = newMet();
     if (wrong) break;
   }
 
   function look(round, { n, difference }) {
-    const careful = new Judge(...makeTwins(round % 2 === 1), true);
+    const make = (careful) => new Judge(...makeTwins(round % 2 === 1), careful);
+    const careful = make(true);
     const name = `seed ${seed}, round ${round}, batch ${n}: ${difference}`;
-    const found = caseOf(seedOf(seed, round), n);
+    const found = caseOf(make(false), seedOf(seed, round));
     const least = minimise(found, (candidate) => replay(careful, candidate));
     return { name, ...(least ?? { difference: `${difference} (but not again)`, steps: found.steps.slice(-1) }) };
   }
@@ -81,20 +80,14 @@ function report(seed, { packets, rounds, seconds, met, found }) {
   const rate = number(Math.round(packets / seconds));
   console.log(`seed ${seed}: ${number(packets)} packets in ${rounds} rounds, ${seconds.toFixed(1)} s`);
   console.log(`${rate} packets/s with ${WORKERS} workers; on the wire, and what else was met:`);
-  /** A reason may belong to one direction only. */
-  const kinds = new Map();
-  for (const [name, times] of met) {
-    if (times > 0) console.log(`${number(times).padStart(13)} ${name}`);
-    const kind = name.replace(/^\w+bound /, '');
-    kinds.set(kind, (kinds.get(kind) ?? 0) + times);
-  }
+  for (const [name, times] of met) if (times > 0) console.log(`${number(times).padStart(13)} ${name}`);
   for (const { name, difference, steps } of found) {
     const file = `${FOUND}${name.replace(/:.*/s, '').replace(/\W+/g, '-')}.json`;
     mkdirSync(FOUND, { recursive: true });
     writeFileSync(file, `${JSON.stringify({ name, difference, steps }, null, 1)}\n`);
     console.log(`\n${name}\nin its least form: ${difference}\n${JSON.stringify(steps, null, 1)}\nwritten to ${file}`);
   }
-  const missed = packets > MANY ? [...kinds.keys()].filter((kind) => kinds.get(kind) === 0) : [];
+  const missed = packets > MANY ? [...met.keys()].filter((name) => met.get(name) === 0) : [];
   if (missed.length > 0) console.log(`never met: ${missed.join(', ')}`);
   return found.length > 0 || missed.length > 0 ? 1 : 0;
 }

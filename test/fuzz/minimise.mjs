@@ -5,10 +5,21 @@ const TRIALS = 4000;
 /** A core that reads where it should not is seen only if what lies there makes a difference to it. */
 const SURROUNDINGS = 4;
 
-const PLAIN_CONFIG = { ttl: 64, mtu: 1476, key: undefined, encapsulation: 'gre' };
+const PLAIN_CONFIG = {
+  ttl: 64,
+  mtu: 1476,
+  key: undefined,
+  checksum: false,
+  sequence: false,
+  ecn: 'normal',
+  dscp: 0,
+  mayFragment: false,
+  clampMss: false,
+  encapsulation: 'gre',
+};
 const PLAIN_DEVICES = { base: 0, offloads: 0, ports: 1 };
 const PLAIN_STEP = { first: 0, now: 0, expire: -1, identical: false };
-const PLAIN_INPUT = { beyond: '', segment: 0, peer: 0 };
+const PLAIN_INPUT = { beyond: '', segment: 0, peer: 0, tos: 0 };
 
 /**
  * `differs` runs a case and returns what is wrong with it, or null. Returns the least case, with its difference; null if `found` does
@@ -34,13 +45,16 @@ export function minimise(found, differs) {
     }
     return false;
   };
-  const last = found.steps.at(-1);
-  const setup = found.steps.findLast(({ config }) => config);
-  if (!fails({ steps: [{ config: setup.config, devices: setup.devices, ...last }] }) && !fails(found)) return null;
+  if (!fails({ steps: found.steps.slice(-1) }) && !fails(found)) return null;
 
-  const stepsAre = (steps) => steps.length > 0 && steps[0].config !== undefined && fails({ steps });
+  const stepsAre = (steps) => steps.length > 0 && fails({ steps });
   shrinkList(best.steps, stepsAre);
   for (let i = 0; i < best.steps.length; i++) shrinkStep(i);
+  shrinkList(best.steps, stepsAre);
+  // Most often they are as before.
+  for (let i = 1; i < best.steps.length; i++) {
+    stepsAre(best.steps.with(i, { ...best.steps[i], config: undefined, devices: undefined }));
+  }
   return best;
 
   function shrinkStep(i) {
@@ -51,18 +65,14 @@ export function minimise(found, differs) {
     becomes({ first: 0, count: step().inputs.length });
     shrinkList(step().inputs, inputsAre);
     for (const [key, value] of Object.entries(PLAIN_STEP)) if (step()[key] !== value) becomes({ [key]: value });
-    if (step().config) {
-      simplify(
-        () => step().config,
-        PLAIN_CONFIG,
-        (config) => becomes({ config }),
-      );
-      simplify(
-        () => step().devices,
-        PLAIN_DEVICES,
-        (devices) => becomes({ devices }),
-      );
-    }
+    const configIs = (config) => becomes({ config });
+    shrinkList(step().config.mappings, (mappings) => configIs({ ...step().config, mappings }));
+    simplify(() => step().config, PLAIN_CONFIG, configIs);
+    simplify(
+      () => step().devices,
+      PLAIN_DEVICES,
+      (devices) => becomes({ devices }),
+    );
     for (let n = 0; n < step().inputs.length; n++) {
       const inputIs = (input) => inputsAre(step().inputs.with(n, input));
       simplify(() => step().inputs[n], PLAIN_INPUT, inputIs);

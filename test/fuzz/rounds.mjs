@@ -1,6 +1,5 @@
 /** Rounds: so many batches one after the other, from cores that are like new. A round's seed brings all of it back. */
 import { Batch } from './batch.mjs';
-import { verdictsOf } from './cores.mjs';
 import { Generator } from './generate.mjs';
 import { Random } from './random.mjs';
 
@@ -11,36 +10,32 @@ const batch = new Batch();
 /** The seed of round `n`. */
 export const seedOf = (seed, n) => (Math.imul(seed ^ 0x5bd1e995, 0x9e3779b1) + Math.imul(n + 1, 0x85ebca6b)) >>> 0;
 
-/** Lets `visit` look at each batch, and the set-up if it is a new one, until it returns something; returns that. */
-function generate(seed, visit) {
-  const generator = new Generator(new Random(seed), batch);
+/** Runs a round, up to what is wrong. All of memory is compared at its end. `note` is told of each batch before, and of the set-up if it is a new one. */
+export function runRound(judge, seed, note = () => {}) {
+  judge.reset();
+  const generator = new Generator(new Random(seed), batch, judge.sent);
+  let packets = 0;
   for (let n = 0; n < BATCHES; n++) {
     const setup = generator.next();
-    const seen = visit(setup, n);
-    if (seen) return seen;
-  }
-  return null;
-}
-
-/** Runs a round. All of memory is compared at its end. */
-export function runRound(judge, cores, seed) {
-  judge.reset();
-  let packets = 0;
-  const wrong = generate(seed, (setup, n) => {
+    note(setup);
     packets += batch.packets;
     const unfit = setup ? judge.configure(setup) : null;
     const difference = unfit ?? (n === BATCHES - 1 ? judge.judgeAll(batch) : judge.judge(batch));
-    return difference && { difference, n };
-  });
-  return { packets, wrong, verdicts: verdictsOf(cores[0]) };
+    if (difference) return { packets, wrong: { difference, n }, verdicts: judge.verdicts };
+  }
+  return { packets, wrong: null, verdicts: judge.verdicts };
 }
 
-/** What a round did up to batch `n`, as a case. */
-export function caseOf(seed, n) {
+/**
+ * What a round did up to what is wrong, as a case: each step with its set-up, so that any of them can be left out. What is generated
+ * depends on what the cores sent before, so they have to be the same.
+ */
+export function caseOf(judge, seed) {
   const steps = [];
-  generate(seed, (setup, i) => {
-    steps.push({ ...(setup && { config: setup.config, devices: setup.devices }), ...batch.toStep() });
-    return i === n;
+  let last = null;
+  runRound(judge, seed, (setup) => {
+    last = setup ?? last;
+    steps.push({ config: last.config, devices: last.devices, ...batch.toStep() });
   });
   return { steps };
 }

@@ -45,21 +45,38 @@ export function drawSetup(random) {
   const peers = [known ? THERE : underlay + random.between(1, vms - 1), underlay + random.below(vms), usual + 2];
   if (plan === LARGE) peers.push(...rivals);
   const mappings = random.chance(90) ? plan : [...plan, ...nonsense(random)];
-  const udp = random.chance(50);
-  const config = {
-    local: random.chance(97) ? usual : random.pick([0, THERE, 0x08080808, underlay]),
+  const local = random.chance(97) ? usual : random.pick([0, THERE, 0x08080808, underlay]);
+  return redrawSetup(random, { config: { local, mappings }, local, peers });
+}
+
+/** The same VMs with other options and devices: what the core knows of tunnels meets another configuration. */
+export function redrawSetup(random, { config: { local, mappings }, peers }) {
+  return { config: { local, mappings, ...drawOptions(random) }, devices: drawDevices(random), local, peers };
+}
+
+function drawOptions(random) {
+  return {
     key: random.chance(60) ? undefined : random.pick([9, 0, 0xffffffff, 0xdecafbad, random.u32()]),
-    ttl: random.pick([64, 64, 255, 1, 0, 256, -1]),
-    mtu: random.pick([1476, 1476, 1476, 576, 60, 41, 40, 0, -1, 65535]),
-    encapsulation: udp ? 'gre-udp' : 'gre',
-    mappings,
+    checksum: random.chance(20),
+    sequence: random.chance(20),
+    ttl: random.pick([64, 64, 255, 1, 0, 256, -1, 'inherit', 'inherit']),
+    ecn: random.pick(['normal', 'normal', 'compatibility']),
+    dscp: random.pick([0, 0, 46, 63, 64, -1, 'uniform', 'uniform', 'uniform']),
+    mayFragment: random.chance(30),
+    clampMss: random.chance(50),
+    mtu: random.chance(94)
+      ? random.pick([1476, 1476, 1476, 1456, 1276, 576, 100, 68, 65535])
+      : random.pick([67, 0, -1, 65511, 65536, 2147483647, -2147483648]),
+    encapsulation: random.pick(['gre', 'gre-udp']),
   };
-  const devices = {
+}
+
+function drawDevices(random) {
+  return {
     base: random.pick([0, 0, 0x1000, 0xffffffff, 2 ** 32, 0x7f1234567000, 2 ** 53 - 1]),
     offloads: random.chance(50) ? random.pick([7, 15]) : random.chance(90) ? random.below(16) : random.u32(),
     ports: random.pick([1, 1, 2, 3, 8, 8, 8, 0, -1, 9, 2147483647, -2147483648]),
   };
-  return { config, devices, local: config.local, peers };
 }
 
 /** Mappings of which some do not fit; the core says so, and keeps those before. */
@@ -74,12 +91,12 @@ function nonsense(random) {
   );
 }
 
-/** The overlay address of a container of `vm`: one of few, so that they meet again. */
-export function container(random, { config }, vm) {
+/** The overlay address of a container of `vm`: one of `count`, which are few, so that they meet again. */
+export function container(random, { config }, vm, count = 4) {
   const { mappings } = config;
   const of = mappings[mappings.length > 1 && random.chance(50) ? 1 : 0];
   const bits = of.underlayLength - of.overlayLength;
-  return (of.overlay + (vm - of.underlay) * 2 ** bits + random.between(1, 4)) >>> 0;
+  return (of.overlay + (vm - of.underlay) * 2 ** bits + random.between(1, count)) >>> 0;
 }
 
 /** An address that is probably wrong where it is put, and is on the edge of something. */
