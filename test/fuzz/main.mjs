@@ -1,6 +1,6 @@
 /**
  * Fuzzes the packet core: both twins get the same mutated packets and have to do the same. Ends with 1 if they do not, or if a run of
- * more than a million packets never meets something that there is. A seed brings a run back.
+ * more than three million packets never meets something that there is. A seed brings a run back.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -15,7 +15,7 @@ import { caseOf, replay, runRound, seedOf } from './rounds.mjs';
 
 const FOUND = fileURLToPath(new URL('../vectors/found/', import.meta.url));
 /** A run of more packets has to meet everything. */
-const MANY = 1_000_000;
+const MANY = 3_000_000;
 /** Without the end of a round for so long, ms, a core does not come back from a call. */
 const PATIENCE = 600_000;
 const WORKERS = availableParallelism();

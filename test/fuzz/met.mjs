@@ -22,13 +22,17 @@ export const newMet = () => ({
   continued: 0,
   evicted: 0,
   expired: 0,
+  crowded: 0,
 });
 
+/** Tunnels from which on the Wasm core reads ahead. */
+const CROWD = 4096;
 const [TCP, SYN] = [6, 2];
 
 /** Adds what the last call of the view did to `met`. `before` tells the byte that was at an address when it began. */
 export function tally(view, direction, met, before) {
   const { core } = view;
+  if (core.tunnelCount > CROWD) met.crowded++;
   if (core.tunnelsChanged) tallyChanges(view, direction, met);
   const replies = core.messageCount(abi.REPLY_PORT);
   if (replies > 0) met[`${direction} reply`] += replies;

@@ -1,5 +1,10 @@
 /** Makes a case that fails smaller, as long as it fails: fewer batches, fewer packets, fewer bytes, a plainer configuration. */
 
+import { abi } from 'inlay/core';
+import { putGreRight } from './outer.mjs';
+import { GRE, headerEnd, putRight } from './packets.mjs';
+
+const { VIRTIO_SIZE } = abi;
 /** Trials that may be spent on one case. */
 const TRIALS = 4000;
 /** A core that reads where it should not is seen only if what lies there makes a difference to it. */
@@ -62,7 +67,10 @@ export function minimise(found, differs) {
     const becomes = (changes) => fails({ steps: best.steps.with(i, { ...step(), ...changes }) });
     const inputsAre = (inputs) =>
       becomes({ inputs, ...(step().count === step().inputs.length && { count: inputs.length }) });
-    becomes({ first: 0, count: step().inputs.length });
+    const { first, inputs } = step();
+    if (!becomes({ first: 0, count: inputs.length }) && first > 0 && first < inputs.length) {
+      becomes({ first: 0, count: inputs.length - first, inputs: inputs.slice(first) });
+    }
     shrinkList(step().inputs, inputsAre);
     for (const [key, value] of Object.entries(PLAIN_STEP)) if (step()[key] !== value) becomes({ [key]: value });
     const configIs = (config) => becomes({ config });
@@ -100,17 +108,31 @@ function simplify(current, plain, becomes) {
   }
 }
 
-/** Cuts bytes off the end, then makes bytes 0. */
+/** Cuts bytes off the end, then makes bytes 0; checksums, and what says how long all is, may follow. */
 function shrinkBytes(current, becomes) {
   const bytes = () => Buffer.from(current().bytes, 'hex');
+  const are = (bytes) => becomes({ ...current(), bytes: bytes.toString('hex') });
+  const areOrFollow = (bytes) => are(bytes) || are(putRightAt(bytes, current().segment));
   for (let chunk = bytes().length; chunk >= 1; chunk >>= 1) {
-    while (bytes().length >= chunk && becomes({ ...current(), bytes: bytes().subarray(0, -chunk).toString('hex') }));
+    while (bytes().length >= chunk && areOrFollow(bytes().subarray(0, -chunk)));
   }
   for (let chunk = 64; chunk >= 1; chunk >>= 2) {
     for (let at = 0; at < bytes().length; at += chunk) {
       const zeroed = bytes();
       zeroed.subarray(at, at + chunk).fill(0);
-      if (!zeroed.equals(bytes())) becomes({ ...current(), bytes: zeroed.toString('hex') });
+      if (!zeroed.equals(bytes())) areOrFollow(zeroed);
     }
   }
+}
+
+/** The outermost headers put right, whether they are IPv4's, behind a virtio header or not, or GRE's. */
+function putRightAt(bytes, segment) {
+  const end = bytes.length;
+  if (segment > 0) putGreRight(bytes, 0, Math.min(segment, end));
+  const at = bytes[0] >> 4 === 4 ? 0 : VIRTIO_SIZE;
+  if (segment > 0 || end < at + 20) return bytes;
+  bytes.writeUInt16BE(end - at, at + 2);
+  putRight(bytes, at, end);
+  if (bytes[at + 9] === GRE) putGreRight(bytes, headerEnd(bytes, at, end), end);
+  return bytes;
 }

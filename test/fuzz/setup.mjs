@@ -35,9 +35,9 @@ const ELSEWHERE = [0, 1, 0x08080808, 0x7f000001, 0xe0000001, 0xffffffff, 0xc0a81
 
 const isIn = (vm, { underlay, underlayLength }) => vm >= underlay && vm < underlay + 2 ** (32 - underlayLength);
 
-/** A plan and what goes with it: `config` and `devices` for the core, and for the generator the VMs. */
-export function drawSetup(random) {
-  const plan = random.pick(PLANS);
+/** A plan and what goes with it: `config` and `devices` for the core, and for the generator the VMs. Crowded: most VMs are like any other. */
+export function drawSetup(random, isCrowded) {
+  const plan = isCrowded ? LARGE : random.pick(PLANS);
   const { underlay, underlayLength } = plan[0];
   const vms = 2 ** (32 - underlayLength);
   const known = isIn(HERE, plan[0]);
@@ -46,12 +46,20 @@ export function drawSetup(random) {
   if (plan === LARGE) peers.push(...rivals);
   const mappings = random.chance(90) ? plan : [...plan, ...nonsense(random)];
   const local = random.chance(97) ? usual : random.pick([0, THERE, 0x08080808, underlay]);
-  return redrawSetup(random, { config: { local, mappings }, local, peers });
+  return redrawSetup(random, { config: { local, mappings }, peers, isCrowded });
+}
+
+/** A VM to talk to. */
+export function anyPeer(random, { peers, isCrowded }) {
+  if (!isCrowded || random.chance(20)) return random.pick(peers);
+  const [{ underlay, underlayLength }] = LARGE;
+  return underlay + random.below(2 ** (32 - underlayLength));
 }
 
 /** The same VMs with other options and devices: what the core knows of tunnels meets another configuration. */
-export function redrawSetup(random, { config: { local, mappings }, peers }) {
-  return { config: { local, mappings, ...drawOptions(random) }, devices: drawDevices(random), local, peers };
+export function redrawSetup(random, { config: { local, mappings }, peers, isCrowded }) {
+  const config = { local, mappings, ...drawOptions(random) };
+  return { config, devices: drawDevices(random), local, peers, isCrowded };
 }
 
 function drawOptions(random) {
