@@ -18,19 +18,17 @@ import { GRE_MIN_LENGTH, greLength, putGre } from './gre';
 import { DONT_FRAGMENT, IPV4_LENGTH, MAX_TOTAL_LENGTH, PROTOCOL_GRE, putIpv4, timeToLive, typeOfService } from './ipv4';
 import {
   addCargo,
-  isClosed,
   lastMessage,
   messageCount,
   messageLength,
-  nameIs,
   nameMessage,
   openMessage,
   packetsIn,
   segmentOf,
-  serviceIs,
-  setClosed,
   setSegment,
   setService,
+  setWay,
+  wayOf,
 } from './messages';
 import { serviceOut } from './service';
 import { flowHash, portOf, UDP_LENGTH } from './transport';
@@ -138,7 +136,7 @@ export function messageFor(length: i32, inner: i32): i32 {
 /** A message for one packet alone, whatever number of pieces it has. */
 export function loneMessage(inner: i32): i32 {
   const message = openFor(inner);
-  setClosed(port, true);
+  setWay(port, 0);
   return message;
 }
 
@@ -147,10 +145,15 @@ function openFor(inner: i32): i32 {
   nameMessage(message, remote, isGreUdp() ? GRE_UDP_PORT : 0);
   if (isGreUdp()) {
     setService(message, tos, hops, hasOption(OPTION_TTL_INHERIT));
-    setClosed(port, false);
+    setWay(port, way());
   }
   addCargo(message, 1, inner);
   return message;
+}
+
+/** To whom the packet goes, and with which type of service and time to live. */
+function way(): u64 {
+  return <u64>remote | ((<u64>((tos << 8) | hops)) << 32);
 }
 
 /** The message of a super-packet that goes back to the kernel: `packets`, together of `bytes` bytes. */
@@ -163,9 +166,8 @@ export function wholeMessage(packets: i32, bytes: i32): i32 {
 
 /** Whether a datagram can follow those of the port's last message. UDP_SEGMENT: all but the last are of one size (udp(7)). */
 function joins(length: i32): bool {
-  if (!hasOffload(OFFLOAD_UDP_SEGMENT) || messageCount(port) === 0 || isClosed(port)) return false;
+  if (!hasOffload(OFFLOAD_UDP_SEGMENT) || messageCount(port) === 0 || wayOf(port) !== way()) return false;
   const message = lastMessage(port);
-  if (!nameIs(message, remote) || !serviceIs(message, tos, hops)) return false;
   const count = packetsIn(message);
   if (count >= PACKETS_PER_MESSAGE) return false;
   const total = messageLength(message);

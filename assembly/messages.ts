@@ -44,6 +44,8 @@ import {
   NAME_PORT,
   NAME_SIZE,
   NAMES,
+  SCRATCH,
+  SCRATCH_SIZE,
 } from '../src/core/abi';
 import { putU16, putU32 } from './bytes';
 import { base, setDevices } from './config';
@@ -62,9 +64,10 @@ const IP_TTL: i32 = 2;
 const LENGTH_OF_U16: u64 = 18;
 const LENGTH_OF_INT: u64 = 20;
 
+/** During one call, the way of each port's last message: u64. Not where flows are: these have to be 0 between calls. */
+const WAYS: usize = SCRATCH + SCRATCH_SIZE / 2;
+
 let blocksUsed: i32 = 0;
-/** A bit for each port whose last message takes no other datagram. */
-let closedPorts: i32 = 0;
 
 /** Notes what the host's devices can do, and writes what stays the same in all messages. */
 export function attach(base: f64, offloads: i32, ports: i32): void {
@@ -95,7 +98,6 @@ function putControl(c: usize, length: u64, level: i32, type: i32): void {
 export function clearMessages(): void {
   memory.fill(MESSAGE_COUNTS, 0, 4 * (MAX_PORTS + 1));
   blocksUsed = 0;
-  closedPorts = 0;
 }
 
 export function messageCount(port: i32): i32 {
@@ -164,18 +166,14 @@ export function setService(message: i32, tos: u32, hops: u32, hasHops: bool): vo
   store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, <u64>(items * CONTROL_ITEM_SIZE));
 }
 
-/** Whether a message has this type of service and time to live. */
-export function serviceIs(message: i32, tos: u32, hops: u32): bool {
-  return load<u32>(control(message) + CONTROL_TOS) === tos && load<u32>(control(message) + CONTROL_TTL) === hops;
+/** Notes to whom the last message of `port` goes, and how; 0 if it takes no other datagram. */
+export function setWay(port: i32, way: u64): void {
+  store<u64>(WAYS + 8 * port, way);
 }
 
-/** Lets the last message of `port` take other datagrams, or not. */
-export function setClosed(port: i32, closed: bool): void {
-  closedPorts = closed ? closedPorts | (1 << port) : closedPorts & ~(1 << port);
-}
-
-export function isClosed(port: i32): bool {
-  return (closedPorts & (1 << port)) !== 0;
+/** What was noted; only if there is a message. */
+export function wayOf(port: i32): u64 {
+  return load<u64>(WAYS + 8 * port);
 }
 
 /** Makes a message one of datagrams of `size` bytes each. */
@@ -188,11 +186,6 @@ export function setSegment(message: i32, size: i32): void {
 /** Bytes of each datagram of such a message but the last. */
 export function segmentOf(message: i32): i32 {
   return <i32>load<u16>(control(message) + CONTROL_SEGMENT);
-}
-
-/** Whether a message is for `vm`. */
-export function nameIs(message: i32, vm: u32): bool {
-  return load<u32>(name(message) + NAME_ADDRESS) === bswap<u32>(vm);
 }
 
 export function freeBlocks(): i32 {
