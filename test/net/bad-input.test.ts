@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import type { Status } from '../../src/status.ts';
-import { CLI } from './mesh.ts';
+import { CLI, shellLine } from './mesh.ts';
 import { missing, skip } from './require.ts';
 
 const skipped = skip('bad input', await missing('setpriv'));
@@ -116,7 +116,7 @@ const cases: Case[] = [
     code: 77,
     says: [
       `inlay: missing ${missing.map((name) => `CAP_${name.toUpperCase()}`).join(' and ')}: `,
-      `\nhint: sudo ${process.execPath} ${CLI} up ${PAIR.join(' ')} --run-dir /run/root-without-${missing.join('-and-').replaceAll('_', '-')}\n`,
+      `\nhint: sudo ${shellLine([process.execPath, CLI, 'up', ...PAIR, '--run-dir', `/run/root-without-${missing.join('-and-').replaceAll('_', '-')}`])}\n`,
       '\noutside, as nothing that is started here can have them; in a container: docker run --cap-add=NET_ADMIN --cap-add=NET_RAW; ',
     ],
   })),
@@ -267,7 +267,7 @@ describe.skipIf(skipped)('no daemon runs', () => {
     const left = JSON.stringify([{ kind: 'route', route: ['unreachable', '10.16.32.0/24', 'proto', '73'] }]);
     await lab.must(undefined, ['sh', '-c', 'mkdir /run/left && cat >/run/left/changes.json'], left);
     const words = [...bounded('-net_admin'), process.execPath, CLI, 'down', '--run-dir', '/run/left'];
-    const hint = `\nhint: sudo ${process.execPath} ${CLI} down --run-dir /run/left\n`;
+    const hint = `\nhint: sudo ${shellLine([process.execPath, CLI, 'down', '--run-dir', '/run/left'])}\n`;
     expectError(await lab.run(undefined, words), 77, ['inlay: missing CAP_NET_ADMIN: ', hint]);
   });
 });

@@ -7,6 +7,11 @@ import { Mapping } from '../../src/mapping.ts';
 
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
+/** A command line for a shell: this tree may lie anywhere, in a folder with a space, too. */
+export function shellLine(words: readonly string[]): string {
+  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
+}
+
 /**
  * Two VMs, 192.168.16.32 and .33, with one container each: 10.0.0.0/8, or another overlay, over 192.168.0.0/16. `flags` are for `inlay up`, `wrapper` are the
  * words before it.

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Mesh, Vm } from '../../src/demo/mesh.ts';
 import type { Status } from '../../src/status.ts';
-import { CLI, startMesh } from './mesh.ts';
+import { CLI, shellLine, startMesh } from './mesh.ts';
 import { missing, notRoot, rawSocketMissing, skip } from './require.ts';
 
 const USER = 65534;
@@ -203,8 +203,7 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
   test.each(cases)('up: $name', async ({ before = 'true', wrapper, node = process.execPath, runDir, ...expected }) => {
     await lab.must(undefined, ['sh', '-c', before]);
     const { message, hint, helps } = await refused([...wrapper, node, CLI, ...UP, '--run-dir', runDir]);
-    const quoted = runDir.includes(' ') ? `'${runDir.replace("'", "'\\''")}'` : runDir;
-    const command = `${node} ${CLI} ${UP.join(' ')} --run-dir ${quoted}`;
+    const command = shellLine([node, CLI, ...UP, '--run-dir', runDir]);
     expect({ message, hint }).toEqual({ message: expected.message, hint: `${expected.hint} ${command}` });
 
     const daemon = lab.start(undefined, ['sh', '-c', helps], { stdio: 'ignore' });
@@ -221,7 +220,7 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
     await lab.must(undefined, ['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding']);
     const down = [process.execPath, CLI, 'down', '--run-dir', '/run/left'];
     const { message, hint, helps } = await refused([...withCapabilities(CAPABILITIES), ...down]);
-    expect([message, hint]).toEqual(['run directory /run/left: EACCES', `sudo ${down.join(' ')}`]);
+    expect([message, hint]).toEqual(['run directory /run/left: EACCES', `sudo ${shellLine(down)}`]);
     expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/eth0\/forwarding: back to 0/);
   });
 
@@ -232,7 +231,7 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
     await lab.must(undefined, ['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding']);
     const down = [process.execPath, CLI, 'down', '--run-dir', '/run/own'];
     const { message, hint, helps } = await refused([...AS_USER, ...down]);
-    expect([message, hint]).toEqual([missingAre('CAP_NET_ADMIN'), `${setpriv('+net_admin')} ${down.join(' ')}`]);
+    expect([message, hint]).toEqual([missingAre('CAP_NET_ADMIN'), `${setpriv('+net_admin')} ${shellLine(down)}`]);
     expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/eth0\/forwarding: back to 0/);
   });
 
@@ -242,7 +241,7 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
     const ended = once(lab.start(undefined, words, { stdio: 'ignore' }), 'exit');
     const { pid } = await statusOf(lab, '', '/run/other');
     const status = [process.execPath, CLI, 'status', '--run-dir', '/run/other'];
-    const says = `inlay: no permission for /run/other/control.sock\nhint: sudo ${status.join(' ')}, or join the group of the socket\n`;
+    const says = `inlay: no permission for /run/other/control.sock\nhint: sudo ${shellLine(status)}, or join the group of the socket\n`;
     expect(await lab.run(undefined, [...AS_USER, ...status])).toEqual({ code: 77, stdout: '', stderr: says });
     await lab.must(undefined, ['kill', String(pid)]);
     expect(await ended).toEqual([0, null]);
