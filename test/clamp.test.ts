@@ -111,7 +111,7 @@ describe.each(cores)('$name', ({ make }) => {
     });
 
     test('M7 the checksum is right for every number and place', () => {
-      for (let size = 1437; size < 65536; size += 97) {
+      for (let size = 1437; size < 65536; size += 3001) {
         for (const at of [0, 1, 2, 3]) {
           const options = [...Array<number>(at).fill(1), ...mss(size)];
           const packet = pass({ mtu: 1476 }, syn(options));

@@ -426,7 +426,7 @@ function run(
   return calls + 1;
 }
 
-const runs = Number(process.env['INLAY_FUZZ_RUNS'] ?? 500);
+const runs = Number(process.env['INLAY_FUZZ_RUNS'] ?? 200);
 
 test.each([
   ['wasm', 'typescript'],
