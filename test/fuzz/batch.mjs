@@ -10,6 +10,9 @@ export const CAPACITY = 1 << 20;
 /** What a descriptor points to: a packet of its own; some bytes anywhere among those of the batch; or no valid place. */
 export const [PACKET, ALIAS, NOWHERE] = [0, 1, 2];
 
+/** JSON knows no other numbers. */
+const writable = (number) => (Number.isFinite(number) ? number : String(number));
+
 export class Batch {
   direction = 'outbound';
   /** What the call is told. */
@@ -18,6 +21,8 @@ export class Batch {
   now = 0;
   /** Tunnels last used before this are closed afterwards; negative: none. */
   expire = -1;
+  /** What the host says of a tunnel then: `vm` and `mtu`, or null. */
+  narrow = null;
   /** What lies around the packets, and how far apart they are. */
   surroundings = 0;
   /** The same in both cores, not different. ALIAS is only possible then. */
@@ -45,6 +50,7 @@ export class Batch {
     this.used = 0;
     this.first = 0;
     this.expire = -1;
+    this.narrow = null;
     this.identical = false;
   }
 
@@ -84,9 +90,8 @@ export class Batch {
 
   /** As a plain object. */
   toStep() {
-    const { direction, first, count, expire, surroundings, identical } = this;
-    // JSON knows no other numbers.
-    const now = Number.isFinite(this.now) ? this.now : String(this.now);
+    const { direction, first, count, narrow, surroundings, identical } = this;
+    const [now, expire] = [this.now, this.expire].map(writable);
     const hex = (start, end) => Buffer.from(this.data.subarray(start, end)).toString('hex');
     const inputs = Array.from({ length: this.size }, (_, i) => {
       const [start, end] = [this.starts[i], this.starts[i] + this.lengths[i]];
@@ -96,12 +101,12 @@ export class Batch {
           : { [this.kinds[i] === ALIAS ? 'alias' : 'nowhere']: start, length: this.lengths[i] };
       return { ...input, segment: this.segments[i], peer: this.peers[i], tos: this.services[i] };
     });
-    return { direction, first, count, now, expire, surroundings, identical, inputs };
+    return { direction, first, count, now, expire, narrow, surroundings, identical, inputs };
   }
 
   fromStep({ inputs, ...rest }) {
     this.clear();
-    Object.assign(this, rest, { now: Number(rest.now) });
+    Object.assign(this, rest, { now: Number(rest.now), expire: Number(rest.expire) });
     for (const { bytes, beyond = '', alias, nowhere, length, segment = 0, peer = 0, tos = 0 } of inputs) {
       if (bytes === undefined) {
         this.addDescriptor(alias === undefined ? NOWHERE : ALIAS, alias ?? nowhere, length, segment, peer, tos);

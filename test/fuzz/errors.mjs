@@ -5,7 +5,9 @@ import { GRE, UDP } from './packets.mjs';
 
 const FRAGMENTATION_NEEDED = 4;
 const TYPES = [0, 4, 5, 8, 11, 12];
-const MTUS = [0, 0, 0, 1, 67, 68, 69, 92, 100, 296, 508, 576, 576, 600, 1006, 1300, 1300, 1400, 1492, 65535];
+export const MTUS = [
+  0, 0, 0, 1, 67, 68, 69, 92, 100, 296, 508, 551, 552, 553, 576, 600, 1006, 1300, 1300, 1400, 1492, 65535,
+];
 /** What routers quote at least, with IPv4 options or without: the header, and 8 bytes. */
 const LEAST_QUOTE = 28;
 

@@ -4,9 +4,10 @@
  */
 import { abi } from 'inlay/core';
 import { addOddDescriptor } from './descriptors.mjs';
+import { MTUS } from './errors.mjs';
 import { KINDS } from './kinds.mjs';
 import { Maker } from './maker.mjs';
-import { drawSetup, redrawSetup } from './setup.mjs';
+import { anyPeer, drawSetup, redrawSetup } from './setup.mjs';
 
 /** A batch that has got so many bytes gets no more packets. */
 const ENOUGH = 100_000;
@@ -49,7 +50,8 @@ export class Generator {
     batch.identical = random.chance(6);
     this.#now += random.chance(4) ? random.pick(JUMPS) : random.below(50);
     batch.now = random.chance(0.2) ? random.pick(ODD_TIMES) : this.#now;
-    if (random.chance(6)) batch.expire = this.#now - random.below(1000);
+    if (random.chance(6)) batch.expire = random.chance(95) ? this.#now - random.below(1000) : random.pick(ODD_TIMES);
+    if (random.chance(6)) batch.narrow = this.#drawNarrow();
     maker.drawFlows();
     this.#fill(random.chance(80) ? abi.BATCH_SIZE : random.between(1, 4));
     batch.count = random.chance(96) ? batch.size : (batch.size + random.pick([-1, 1, ...ODD_COUNTS])) | 0;
@@ -66,6 +68,14 @@ export class Generator {
       if (random.chance(0.5)) addOddDescriptor(batch, random, random.pick(this.#maker.setup.peers));
       else add(this.#maker);
     }
+  }
+
+  /** What a host may know of a path, or none does. */
+  #drawNarrow() {
+    const random = this.#random;
+    const { setup } = this.#maker;
+    const vm = random.chance(90) ? anyPeer(random, setup) : random.pick([0, setup.local, random.u32()]);
+    return { vm, mtu: random.pick(random.chance(90) ? MTUS : [-1, 65536, 2147483647, -2147483648]) };
   }
 
   /** Draws a set-up if it is time. The VMs often stay. */

@@ -92,6 +92,7 @@ export class Judge {
       this.#compareSlots() ??
       this.#checkUnchanged(batch) ??
       this.#checkHost(direction) ??
+      this.#narrow(batch) ??
       this.#expire(batch) ??
       (this.#careful ? this.compareAll() : null)
     );
@@ -268,6 +269,13 @@ export class Judge {
     if (changed !== -1) return `descriptors: both changed word ${changed}`;
     if (Buffer.compare(view.settings, this.#settings) !== 0) return 'both changed the configuration';
     return view.checkCounters(direction);
+  }
+
+  #narrow({ narrow, now }) {
+    if (!narrow) return null;
+    const wrong = this.#call((core) => core.narrow(narrow.vm, narrow.mtu, now));
+    if (this.#views[0].core.tunnelsChanged) this.met.narrowed++;
+    return wrong ?? this.#compare('answers');
   }
 
   #expire({ expire }) {

@@ -22,6 +22,7 @@ export const newMet = () => ({
   continued: 0,
   evicted: 0,
   expired: 0,
+  narrowed: 0,
   crowded: 0,
 });
 

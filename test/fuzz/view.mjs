@@ -2,8 +2,8 @@
 import { abi } from 'inlay/core';
 import { ANSWERS, COUNTERS, DESCRIPTOR_WORDS, EVERYTHING, SETTINGS } from './cores.mjs';
 
-/** The longest reply, and the smallest packet that every path takes. */
-const [LONGEST_REPLY, LEAST_MTU] = [576, 68];
+/** Bytes of the longest reply. */
+const LONGEST_REPLY = 576;
 const GRE_OPTIONS = [abi.OPTION_KEY, abi.OPTION_CHECKSUM, abi.OPTION_SEQUENCE];
 /** All counters of the three directions. */
 const ALL_COUNTERS = [abi.OUTBOUND_COUNTERS / 8, abi.CHANGES / 8];
@@ -140,7 +140,7 @@ export class View {
     for (let i = set; i < set + abi.TUNNEL_WAYS; i++) {
       if (this.words[abi.TUNNEL_KEYS / 4 + i] !== vm) continue;
       const pathMtu = this.words[(abi.TUNNELS + i * abi.TUNNEL_SIZE + abi.TUNNEL_PATH_MTU) / 4] & 0xffff;
-      if (pathMtu !== 0) return Math.min(mtu, Math.max(pathMtu - overhead, LEAST_MTU));
+      if (pathMtu !== 0) return Math.min(mtu, pathMtu - overhead);
     }
     return mtu;
   }
