@@ -42,12 +42,7 @@ export class GreSocket implements PacketDevice {
   }
 
   read(core: PacketCore): number {
-    const count = this.#receiver.receive();
-    for (let i = 0; i < count; i++) {
-      core.describe(i, this.#receiver.length(i));
-      this.#receiver.rearm(i);
-    }
-    return count;
+    return this.#receiver.receivePackets(core);
   }
 
   write(core: PacketCore): void {

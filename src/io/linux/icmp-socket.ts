@@ -25,12 +25,7 @@ export class IcmpSocket implements PacketSource {
   }
 
   read(core: PacketCore): number {
-    const count = this.#receiver.receive();
-    for (let i = 0; i < count; i++) {
-      core.describe(i, this.#receiver.length(i));
-      this.#receiver.rearm(i);
-    }
-    return count;
+    return this.#receiver.receivePackets(core);
   }
 
   close(): void {

@@ -134,6 +134,16 @@ export class Receiver {
     return Math.max(count, 0);
   }
 
+  /** Receives what waits on a raw socket, where a message is a packet, and describes it to the core; returns how many. */
+  receivePackets(core: PacketCore): number {
+    const count = this.receive();
+    for (let i = 0; i < count; i++) {
+      core.describe(i, this.length(i));
+      this.rearm(i);
+    }
+    return count;
+  }
+
   /** Bytes of message `i`. */
   length(i: number): number {
     return this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_LENGTH / 4] as number;
