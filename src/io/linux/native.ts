@@ -100,6 +100,11 @@ export const bind = lib.func('int bind(int fd, void *address, unsigned int lengt
   address: Uint8Array,
   length: number,
 ) => number;
+export const getsockname = lib.func('int getsockname(int fd, void *address, void *length)') as (
+  fd: number,
+  address: Uint8Array,
+  length: Uint8Array,
+) => number;
 export const setsockopt = lib.func('int setsockopt(int fd, int level, int name, void *value, unsigned int length)') as (
   fd: number,
   level: number,

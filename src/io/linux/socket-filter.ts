@@ -1,0 +1,46 @@
+/** Classic BPF filters for sockets (Documentation/networking/filter.rst, <linux/filter.h>): which of its packets a socket takes. */
+import * as native from './native.ts';
+
+/** struct sock_filter: code, k, and where to go from a jump. */
+export type SocketFilter = readonly (readonly [code: number, k: number, ifTrue?: number, ifFalse?: number])[];
+
+// <linux/bpf_common.h>; loads are in network order.
+export const LD_WORD = 0x20;
+export const LD_HALF = 0x28;
+export const LD_BYTE = 0x30;
+export const LD_LENGTH = 0x80;
+export const LD_WORD_AT_X = 0x40;
+export const LDX_HEADER_LENGTH = 0xb1; // X = 4 * (byte k & 15)
+export const LDX_MEMORY = 0x61;
+export const STORE = 0x02;
+export const SUBTRACT_X = 0x1c;
+export const ADD_X = 0x0c;
+export const MULTIPLY = 0x24;
+export const SHIFT_RIGHT = 0x74;
+export const MODULO = 0x94;
+export const JUMP = 0x05;
+export const JUMP_IF_EQUAL = 0x15;
+export const JUMP_IF_AT_LEAST = 0x35;
+export const JUMP_IF_SET = 0x45;
+export const RETURN = 0x06;
+/** What RETURN gives a packet that is taken: more bytes than any has. */
+export const ALL = 0x7fffffff;
+
+const INSTRUCTION_SIZE = 8;
+
+export function attachSocketFilter(fd: number, instructions: SocketFilter): void {
+  const program = new Uint8Array(instructions.length * INSTRUCTION_SIZE);
+  const view = new DataView(program.buffer);
+  for (const [i, [code, k, ifTrue = 0, ifFalse = 0]] of instructions.entries()) {
+    const at = i * INSTRUCTION_SIZE;
+    view.setUint16(at, code, true);
+    view.setUint8(at + 2, ifTrue);
+    view.setUint8(at + 3, ifFalse);
+    view.setUint32(at + 4, k, true);
+  }
+  // struct sock_fprog { unsigned short length; struct sock_filter *filter; }
+  const fprog = BigUint64Array.of(BigInt(instructions.length), BigInt(native.pointer(program)));
+  const bytes = new Uint8Array(fprog.buffer);
+  const set = native.setsockopt(fd, native.SOL_SOCKET, native.SO_ATTACH_FILTER, bytes, bytes.length);
+  native.must(set, 'setsockopt', 'SO_ATTACH_FILTER');
+}

@@ -1,0 +1,21 @@
+/** Addresses of links (struct ifaddrmsg, <linux/if_addr.h>). */
+import { bytes, message, struct, text, u8, u32, type ValueOf } from './codec.ts';
+
+// <linux/rtnetlink.h>
+export const RTM_NEWADDR = 20;
+export const RTM_DELADDR = 21;
+export const RTM_GETADDR = 22;
+export const RTNLGRP_IPV4_IFADDR = 5;
+
+export const address = message(
+  struct(8, { family: [0, u8], prefixLength: [1, u8], flags: [2, u8], scope: [3, u8], index: [4, u32] }),
+  {
+    /** The other end of a point-to-point link; else as `local`. */
+    address: [1, bytes],
+    local: [2, bytes],
+    label: [3, text],
+  },
+);
+
+export type Address = ReturnType<typeof address.get>;
+export type AddressRequest = ValueOf<typeof address>;

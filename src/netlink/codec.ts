@@ -1,0 +1,232 @@
+/**
+ * What netlink messages are made of: numbers, fixed structures, and attributes (struct nlattr, <linux/netlink.h>). Each codec is written down once and works
+ * both ways. Netlink is in host byte order, here little-endian, but for what is named be16 and be32.
+ */
+
+/** Reads and writes one kind of value. */
+export interface Codec<T> {
+  put(writer: Writer, value: T): void;
+  /** The value between two offsets. Throws RangeError if it is cut short. */
+  get(view: DataView, start: number, end: number): T;
+}
+
+/** A codec whose values all have the same number of bytes, so that it can be part of a structure. */
+export interface Fixed<T> extends Codec<T> {
+  readonly size: number;
+}
+
+/** The type of a codec's values. */
+export type ValueOf<C> = C extends Codec<infer T> ? T : never;
+
+/** Every attribute and message begins at a multiple of this (NLA_ALIGNTO, NLMSG_ALIGNTO). */
+const ALIGNMENT = 4;
+/** nla_len and nla_type. */
+const ATTRIBUTE_HEADER = 4;
+/** Without NLA_F_NESTED and NLA_F_NET_BYTEORDER, which the kernel sets now and then. */
+const NLA_TYPE_MASK = 0x3fff;
+
+export function align(length: number): number {
+  return (length + ALIGNMENT - 1) & -ALIGNMENT;
+}
+
+/** Bytes that grow; new ones are zero. */
+export class Writer {
+  view = new DataView(new ArrayBuffer(512));
+  length = 0;
+
+  /** Makes room; returns where. */
+  take(size: number): number {
+    const at = this.length;
+    this.length += size;
+    if (this.length > this.view.byteLength) {
+      const larger = new Uint8Array(Math.max(this.length, 2 * this.view.byteLength));
+      larger.set(new Uint8Array(this.view.buffer));
+      this.view = new DataView(larger.buffer);
+    }
+    return at;
+  }
+
+  pad(): void {
+    this.take(align(this.length) - this.length);
+  }
+
+  /** What was written, until the next write. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.view.buffer, 0, this.length);
+  }
+}
+
+function number(
+  size: number,
+  put: (view: DataView, at: number, value: number) => void,
+  get: (view: DataView, at: number) => number,
+): Fixed<number> {
+  return {
+    size,
+    put: (writer, value) => {
+      const at = writer.take(size);
+      put(writer.view, at, value);
+    },
+    get: (view, start, end) => {
+      if (end - start < size) throw new RangeError(`a value of ${end - start} bytes: expected ${size}`);
+      return get(view, start);
+    },
+  };
+}
+
+export const u8: Fixed<number> = number(
+  1,
+  (view, at, value) => view.setUint8(at, value),
+  (view, at) => view.getUint8(at),
+);
+export const u16: Fixed<number> = number(
+  2,
+  (view, at, value) => view.setUint16(at, value, true),
+  (view, at) => view.getUint16(at, true),
+);
+export const u32: Fixed<number> = number(
+  4,
+  (view, at, value) => view.setUint32(at, value, true),
+  (view, at) => view.getUint32(at, true),
+);
+export const s32: Fixed<number> = number(
+  4,
+  (view, at, value) => view.setInt32(at, value, true),
+  (view, at) => view.getInt32(at, true),
+);
+/** As a number: exact up to 2^53. */
+export const u64: Fixed<number> = number(
+  8,
+  (view, at, value) => view.setBigUint64(at, BigInt(value), true),
+  (view, at) => Number(view.getBigUint64(at, true)),
+);
+export const be16: Fixed<number> = number(
+  2,
+  (view, at, value) => view.setUint16(at, value),
+  (view, at) => view.getUint16(at),
+);
+export const be32: Fixed<number> = number(
+  4,
+  (view, at, value) => view.setUint32(at, value),
+  (view, at) => view.getUint32(at),
+);
+
+/** Bytes as they are, such as an address of any family. */
+export const bytes: Codec<Uint8Array> = {
+  put: (writer, value) => {
+    const at = writer.take(value.length);
+    writer.bytes.set(value, at);
+  },
+  get: (view, start, end) => new Uint8Array(view.buffer, view.byteOffset + start, end - start).slice(),
+};
+
+/** Text with a final zero. */
+export const text: Codec<string> = {
+  put: (writer, value) => {
+    bytes.put(writer, new TextEncoder().encode(value));
+    writer.take(1);
+  },
+  get: (view, start, end) => {
+    const all = bytes.get(view, start, end);
+    const zero = all.indexOf(0);
+    return new TextDecoder().decode(zero < 0 ? all : all.subarray(0, zero));
+  },
+};
+
+/** An attribute that says all by being there. */
+export const flag: Codec<true> = { put: () => {}, get: () => true };
+
+type Fields = Readonly<Record<string, readonly [offset: number, codec: Fixed<number>]>>;
+type FieldValues<F extends Fields> = { [N in keyof F]: number };
+
+/** A C structure of `size` bytes: its fields by their offsets. Fields that are not given are zero. */
+export function struct<F extends Fields>(size: number, fields: F): Fixed<FieldValues<F>> {
+  const list = Object.entries(fields);
+  return {
+    size,
+    put: (writer, value: Partial<FieldValues<F>>) => {
+      const at = writer.take(size);
+      const end = writer.length;
+      for (const [name, [offset, codec]] of list) {
+        writer.length = at + offset;
+        codec.put(writer, value[name] ?? 0);
+      }
+      writer.length = end;
+    },
+    get: (view, start, end) => {
+      if (end - start < size) throw new RangeError(`a structure of ${end - start} bytes: expected ${size}`);
+      const found: Record<string, number> = {};
+      for (const [name, [offset, codec]] of list) found[name] = codec.get(view, start + offset, end);
+      return found as FieldValues<F>;
+    },
+  };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: each attribute has a value of its own type.
+type Schema = Readonly<Record<string, readonly [type: number, codec: Codec<any>]>>;
+export type AttributeValues<S extends Schema> = { [N in keyof S]?: ValueOf<S[N][1]> | undefined };
+
+/** Attributes up to the end, each with its type and its codec; those that are not in the schema are passed over, and of several alike the last counts. */
+export function attributes<S extends Schema>(schema: S): Codec<AttributeValues<S>> {
+  const list = Object.entries(schema);
+  const byType = new Map(list.map(([name, [type, codec]]) => [type, { name, codec }]));
+  return {
+    put: (writer, values) => {
+      for (const [name, [type, codec]] of list) {
+        if (values[name] !== undefined) putAttribute(writer, type, codec, values[name]);
+      }
+    },
+    get: (view, start, end) => {
+      const found: Record<string, unknown> = {};
+      for (const [type, from, to] of attributesIn(view, start, end)) {
+        const known = byType.get(type);
+        if (known) found[known.name] = known.codec.get(view, from, to);
+      }
+      return found as AttributeValues<S>;
+    },
+  };
+}
+
+export function putAttribute<T>(writer: Writer, type: number, codec: Codec<T>, value: T): void {
+  const at = writer.take(ATTRIBUTE_HEADER);
+  codec.put(writer, value);
+  writer.view.setUint16(at, writer.length - at, true);
+  writer.view.setUint16(at + 2, type, true);
+  writer.pad();
+}
+
+/** Type, start and end of each attribute's value. */
+export function* attributesIn(
+  view: DataView,
+  start: number,
+  end: number,
+): Generator<readonly [type: number, start: number, end: number]> {
+  for (let at = start; at + ATTRIBUTE_HEADER <= end; ) {
+    const length = view.getUint16(at, true);
+    if (length < ATTRIBUTE_HEADER || at + length > end)
+      throw new RangeError(`an attribute of ${length} bytes at ${at}`);
+    yield [view.getUint16(at + 2, true) & NLA_TYPE_MASK, at + ATTRIBUTE_HEADER, at + length];
+    at += align(length);
+  }
+}
+
+/** A structure and the attributes behind it, as one object: the body of nearly every message. Fields of the structure that are not given are zero. */
+export function message<F extends Record<string, number>, S extends Schema>(
+  header: Fixed<F>,
+  schema: S,
+): Codec<Partial<F> & AttributeValues<S>> & {
+  get(view: DataView, start: number, end: number): F & AttributeValues<S>;
+} {
+  const rest = attributes(schema);
+  return {
+    put: (writer, value) => {
+      header.put(writer, value as unknown as F);
+      writer.pad();
+      rest.put(writer, value);
+    },
+    get: (view, start, end) => ({
+      ...header.get(view, start, end),
+      ...rest.get(view, start + align(header.size), end),
+    }),
+  };
+}

@@ -1,0 +1,64 @@
+/** Notifications: what the kernel tells of its own accord to who has joined a multicast group (rtnetlink(7)). */
+import { type Message, messagesIn } from './message.ts';
+import { isOverrun, type Transport } from './transport.ts';
+
+/** Datagrams that are read in one go. */
+const MAX_DRAINED = 256;
+
+export interface MonitorListeners {
+  onMessages(messages: readonly Message[]): void;
+  /** Notifications were lost: only a dump tells now how things are. */
+  onOverrun(): void;
+  /** Nothing more will be heard. */
+  onFailure(error: Error): void;
+}
+
+/** Hears notifications until it is closed. */
+export class Monitor {
+  readonly #transport: Transport;
+  readonly #listeners: MonitorListeners;
+  #closed = false;
+
+  constructor(transport: Transport, listeners: MonitorListeners) {
+    this.#transport = transport;
+    this.#listeners = listeners;
+    this.#wait();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#transport.close();
+  }
+
+  #wait(): void {
+    this.#transport.wait(() => {
+      if (this.#closed) return;
+      try {
+        this.#drain();
+      } catch (error) {
+        this.close();
+        this.#listeners.onFailure(error as Error);
+        return;
+      }
+      if (!this.#closed) this.#wait();
+    });
+  }
+
+  /** Hands on what waits, but lets others have their turn. */
+  #drain(): void {
+    const messages: Message[] = [];
+    let isIncomplete = false;
+    for (let i = 0; i < MAX_DRAINED; i++) {
+      try {
+        const datagram = this.#transport.receive();
+        if (!datagram) break;
+        messages.push(...messagesIn(datagram.slice())); // The buffer is used again.
+      } catch (error) {
+        if (!isOverrun(error)) throw error;
+        isIncomplete = true;
+      }
+    }
+    if (messages.length > 0) this.#listeners.onMessages(messages);
+    if (isIncomplete) this.#listeners.onOverrun();
+  }
+}

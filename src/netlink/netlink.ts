@@ -1,0 +1,149 @@
+/** Requests and dumps. The kernel does what it is asked for, and queues its answer, before send(2) returns (rtnetlink(7)). */
+import os from 'node:os';
+import { type Codec, Writer } from './codec.ts';
+import {
+  acknowledgement,
+  type Message,
+  messagesIn,
+  NetlinkError,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  putMessage,
+  type Request,
+} from './message.ts';
+import { NETLINK_ROUTE, openTransport, type Transport } from './transport.ts';
+
+/** Requests in one datagram, at most: so many errors fit into any socket's receive buffer. */
+const MAX_BATCH = 64;
+/** How often a table may change while it is dumped. */
+const ATTEMPTS = 5;
+const { EINTR } = os.constants.errno;
+
+/** Asks the kernel. */
+export class Netlink {
+  readonly #transport: Transport;
+  #sequence = 0;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  static open(protocol: number = NETLINK_ROUTE): Netlink {
+    return new Netlink(openTransport(protocol));
+  }
+
+  get port(): number {
+    return this.#transport.port;
+  }
+
+  /** Does what is asked for. Throws NetlinkError. */
+  do(request: Request): void {
+    const [error] = this.tryAll([request]);
+    if (error) throw error;
+  }
+
+  /** Tries each request, in this order; returns the error of each that failed. */
+  tryAll(requests: readonly Request[]): (NetlinkError | undefined)[] {
+    const errors: (NetlinkError | undefined)[] = new Array(requests.length);
+    for (let from = 0; from < requests.length; from += MAX_BATCH) {
+      const batch = requests.slice(from, from + MAX_BATCH);
+      const first = this.#send(batch);
+      for (const message of this.#received()) {
+        const i = (message.sequence - first) >>> 0;
+        const request = batch[i];
+        if (message.type !== NLMSG_ERROR || !request) continue;
+        errors[from + i] = errorIn(message, request.what);
+      }
+    }
+    return errors;
+  }
+
+  /** What the kernel answers to a request for one thing. Throws NetlinkError, as if there is no such thing. */
+  get<T>(request: Request, codec: Codec<T>): T {
+    const sequence = this.#send([request]);
+    let answer: T | undefined;
+    for (const message of this.#received()) {
+      if (message.sequence !== sequence) continue;
+      const error = message.type === NLMSG_ERROR ? errorIn(message, request.what) : undefined;
+      if (error) throw error;
+      if (message.type !== NLMSG_ERROR) answer ??= codec.get(message.view, message.start, message.end);
+    }
+    if (answer === undefined) throw new Error(`${request.what}: no answer`);
+    return answer;
+  }
+
+  /** The whole table. Throws NetlinkError: EINTR if it keeps changing while it is read. */
+  dump<T>(request: Request, codec: Codec<T>): T[] {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return [...this.parts(request, codec)].flat();
+      } catch (error) {
+        if (!(error instanceof NetlinkError) || error.errno !== EINTR || attempt === ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /**
+   * A table in parts, as the kernel sends them. Throws NetlinkError: at the end EINTR if it changed meanwhile in a way that may have left something out.
+   * Nothing else may be asked until the end.
+   */
+  *parts<T>(request: Request, codec: Codec<T>): Generator<T[]> {
+    const sequence = this.#send([{ ...request, flags: request.flags | NLM_F_DUMP }]);
+    let isWhole = true;
+    let isDone = false;
+    try {
+      while (!isDone) {
+        const part: T[] = [];
+        for (const message of this.#next(request.what)) {
+          if (message.sequence !== sequence) continue;
+          if (message.flags & NLM_F_DUMP_INTR) isWhole = false;
+          if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
+            isDone = true;
+            const error = errorIn(message, request.what);
+            if (error) throw error;
+          } else part.push(codec.get(message.view, message.start, message.end));
+        }
+        if (part.length > 0) yield part;
+      }
+    } finally {
+      while (!isDone)
+        for (const { type } of this.#next(request.what)) isDone ||= type === NLMSG_DONE || type === NLMSG_ERROR;
+    }
+    if (!isWhole) throw new NetlinkError(EINTR, `${request.what}: it changed meanwhile`);
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+
+  /** Sends requests in one datagram; returns the sequence number of the first. */
+  #send(requests: readonly Request[]): number {
+    const first = (this.#sequence + 1) >>> 0;
+    this.#sequence = (this.#sequence + requests.length) >>> 0;
+    const writer = new Writer();
+    for (const [i, { type, flags, put }] of requests.entries()) {
+      putMessage(writer, { type, flags: flags | NLM_F_REQUEST, sequence: (first + i) >>> 0 }, put);
+    }
+    this.#transport.send(writer.bytes);
+    return first;
+  }
+
+  *#received(): Generator<Message> {
+    for (let datagram = this.#transport.receive(); datagram; datagram = this.#transport.receive())
+      yield* messagesIn(datagram);
+  }
+
+  #next(what: string): Iterable<Message> {
+    const datagram = this.#transport.receive();
+    if (!datagram) throw new Error(`${what}: the kernel stopped in the middle of a dump`);
+    return messagesIn(datagram);
+  }
+}
+
+function errorIn(message: Message, what: string): NetlinkError | undefined {
+  const { errno, words } = acknowledgement(message);
+  return errno === 0 ? undefined : new NetlinkError(errno, what, words);
+}

@@ -1,0 +1,46 @@
+/** Routes (struct rtmsg, <linux/rtnetlink.h>), with what a tunnel is told (<linux/lwtunnel.h>). */
+import { attributes, bytes, message, struct, u8, u16, u32, type ValueOf } from './codec.ts';
+
+// <linux/rtnetlink.h>
+export const RTM_NEWROUTE = 24;
+export const RTM_DELROUTE = 25;
+export const RTM_GETROUTE = 26;
+export const RTNLGRP_IPV4_ROUTE = 7;
+export const RTN_UNICAST = 1;
+export const RTN_UNREACHABLE = 7;
+export const RT_SCOPE_UNIVERSE = 0;
+export const RT_SCOPE_LINK = 253;
+export const RT_TABLE_MAIN = 254;
+/** The gateway is on the link, whatever routes say. */
+export const RTNH_F_ONLINK = 4;
+// <linux/lwtunnel.h>
+export const LWTUNNEL_ENCAP_IP = 2;
+
+export const route = message(
+  struct(12, {
+    family: [0, u8],
+    dstLength: [1, u8],
+    srcLength: [2, u8],
+    tos: [3, u8],
+    table: [4, u8],
+    protocol: [5, u8],
+    scope: [6, u8],
+    type: [7, u8],
+    flags: [8, u32],
+  }),
+  {
+    dst: [1, bytes],
+    src: [2, bytes],
+    oif: [4, u32],
+    gateway: [5, bytes],
+    priority: [6, u32],
+    prefsrc: [7, bytes],
+    metrics: [8, attributes({ lock: [1, u32], mtu: [2, u32] })],
+    encapType: [21, u16],
+    /** Of LWTUNNEL_ENCAP_IP. */
+    encap: [22, attributes({ id: [1, bytes], dst: [2, bytes], src: [3, bytes], ttl: [4, u8], tos: [5, u8] })],
+  },
+);
+
+export type Route = ReturnType<typeof route.get>;
+export type RouteRequest = ValueOf<typeof route>;

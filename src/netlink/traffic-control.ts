@@ -1,0 +1,28 @@
+/** Queueing disciplines and filters (struct tcmsg, <linux/rtnetlink.h>), as far as BPF programs need them (<linux/pkt_cls.h>, tc-bpf(8)). */
+import { attributes, message, s32, struct, text, u8, u32, type ValueOf } from './codec.ts';
+
+export const RTM_NEWQDISC = 36;
+export const RTM_DELQDISC = 37;
+export const RTM_NEWTFILTER = 44;
+export const RTM_DELTFILTER = 45;
+export const RTM_GETTFILTER = 46;
+
+// <linux/pkt_sched.h>: the discipline that only has filters, and its two places.
+export const TC_H_CLSACT = 0xfffffff1;
+export const CLSACT_HANDLE = 0xffff0000;
+export const CLSACT_INGRESS = 0xfffffff2;
+export const CLSACT_EGRESS = 0xfffffff3;
+// <linux/pkt_cls.h>
+export const TCA_BPF_FLAG_ACT_DIRECT = 1;
+
+export const trafficControl = message(
+  struct(20, { family: [0, u8], ifindex: [4, s32], handle: [8, u32], parent: [12, u32], info: [16, u32] }),
+  {
+    kind: [1, text],
+    /** Of kind bpf. */
+    options: [2, attributes({ fd: [6, u32], name: [7, text], flags: [8, u32], id: [11, u32] })],
+  },
+);
+
+export type TrafficControl = ReturnType<typeof trafficControl.get>;
+export type TrafficControlRequest = ValueOf<typeof trafficControl>;
