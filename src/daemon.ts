@@ -4,15 +4,14 @@ import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
 import { explainPermission, requireCapabilities } from './capabilities.ts';
 import type { Config } from './config/config.ts';
 import { ControlServer } from './control.ts';
-import { type CoreConfig, overhead } from './core/core.ts';
 import type { TunnelState } from './core/tunnels.ts';
 import { addCounters, type Counters, type DataPlane } from './dataplane.ts';
 import { InlayError } from './errors.ts';
-import { startEngine } from './io/engines.ts';
-import { Journal } from './journal.ts';
+import { type Change, Journal } from './journal.ts';
 import { type Lock, lockRunDir, runDirError } from './lock.ts';
 import { createLog, type Log } from './log.ts';
-import { refuseExistingDevice, setUpNetwork } from './network.ts';
+import { overheadOf, planNetwork, stepsOf } from './network.ts';
+import type { NetworkPlan } from './setup/steps.ts';
 import {
   directionStatus,
   type Status,
@@ -21,12 +20,6 @@ import {
   tunnelStatus,
   unreachableReason,
 } from './status.ts';
-import { findUnderlay, type Underlay } from './underlay.ts';
-
-/** Largest MTU of a TUN device, and of IPv4. */
-const MAX_MTU = 65535;
-/** Every IPv4 host takes 68 bytes (RFC 791 §3.2): an underlay that leaves less is none. */
-const MIN_MTU = 68;
 
 const CAPABILITIES = ['CAP_NET_ADMIN', 'CAP_NET_RAW'] as const;
 
@@ -65,11 +58,13 @@ class Daemon {
   readonly #log: Log;
   #fail: (error: Error) => void = () => {};
   #state: Status['state'] = 'starting';
-  #underlay: Underlay | undefined;
+  #plan: NetworkPlan | undefined;
   #lock: Lock | undefined;
   #control: ControlServer | undefined;
   #journal: Journal | undefined;
   #dataPlane: DataPlane | undefined;
+  /** Whether what was done to the machine stays when the daemon goes. */
+  #keepsNetwork = false;
   /** When something about a VM's tunnel was last logged, in ms. */
   readonly #logged = new Map<number, number>();
   #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, icmp: NO_PACKETS, tunnels: 0 };
@@ -84,13 +79,8 @@ class Daemon {
   }
 
   async start(): Promise<void> {
-    const { runDir, mappings, device, core, engine, encapsulation, queues } = this.#config;
-    this.#underlay = await findUnderlay(mappings, this.#config.local);
-    const { local } = this.#underlay;
-    for (const mapping of mappings) if (contains(mapping.underlay, local)) mapping.checkVm(local);
-    if (this.#mtu < MIN_MTU)
-      throw new InlayError('ERR_FAILED', `underlay MTU ${this.#underlay.mtu} leaves no room for packets`);
-
+    const { runDir } = this.#config;
+    this.#plan = planNetwork(this.#config);
     const made = makeRunDir(runDir);
     this.#lock = await lockRunDir(
       runDir,
@@ -101,47 +91,76 @@ class Daemon {
       tunnels: () => this.#tunnels(),
     });
     this.#journal = new Journal(runDir);
-    const left = await this.#journal.undo();
+    const stays = this.#stays(this.#plan);
+    const left = this.#journal.undo(stays);
     if (left.length > 0) this.#log.warn({ changes: left }, 'removed what an earlier daemon left');
     if (made || left.some((change) => change.kind === 'directory'))
       this.#journal.add({ kind: 'directory', path: runDir });
+    this.#keepsNetwork = this.#journal.has({ kind: 'link', device: this.#config.device });
+    if (this.#keepsNetwork) this.#log.info('taking over what an earlier daemon left');
 
-    refuseExistingDevice(device);
-    this.#dataPlane = await startEngine(engine, {
-      device,
-      core,
-      coreConfig: coreConfigOf(this.#config, Number(local.bits), this.#mtu),
-      queues,
-      greSegmentation: this.#config.greSegmentation,
-      idleTimeout: this.#config.idleTimeout,
-      busyPoll: this.#config.busyPoll,
-      log: this.#log,
-      onTunnels: (change, vms) => {
-        for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
-      },
-      onLearnt: (tunnels) => {
-        for (const tunnel of tunnels) this.#logLearnt(tunnel);
-      },
-      onFailure: (error) =>
-        this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
-    });
-    await setUpNetwork({ device, local, mappings, mtu: this.#mtu, encapsulation }, this.#journal, this.#log);
-    this.#dataPlane.deviceIsUp();
+    this.#dataPlane = await this.#startDataPlane(this.#plan, this.#journal);
+    this.#keepsNetwork = this.#config.dataPlane === 'kernel';
     this.#state = 'running';
-    const { pid, vm, overlayAddress, segmentation, mtu } = await this.#status();
+    const { pid, vm, overlayAddress, device, dataPlane, encapsulation, mtu } = await this.#status();
     this.#log.info(
-      { pid, vm, overlayAddress, device, core, engine, encapsulation, segmentation, queues, mtu },
+      { pid, vm, overlayAddress, device, dataPlane, encapsulation, mtu, ...this.#dataPlane.status },
       'ready',
     );
   }
 
-  /** Undoes whatever `start` got done; each step is tried, whatever became of the one before. */
+  async #startDataPlane(plan: NetworkPlan, journal: Journal): Promise<DataPlane> {
+    const options = {
+      ...{ plan, journal, log: this.#log, overhead: overheadOf(this.#config) },
+      onTunnels: (change: 'opened' | 'closed', vms: number[]) => {
+        for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
+      },
+      onLearnt: (tunnels: TunnelState[]) => {
+        for (const tunnel of tunnels) this.#logLearnt(tunnel);
+      },
+      onFailure: (error: Error) =>
+        this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
+    };
+    // Loaded late: each needs what the other does not.
+    if (this.#config.dataPlane === 'kernel') {
+      const { startKernelDataPlane } = await import('./kernel/dataplane.ts');
+      return startKernelDataPlane(this.#config, options);
+    }
+    const { startWasmDataPlane } = await import('./wasm-dataplane.ts');
+    return startWasmDataPlane(this.#config, options);
+  }
+
+  /** Which changes of an earlier daemon this one would make, too: of a kernel data plane, which goes on without a daemon. */
+  #stays(plan: NetworkPlan): (change: Change) => boolean {
+    const { device, dataPlane, encapsulation } = this.#config;
+    if (dataPlane === 'wasm') return () => false;
+    const steps = stepsOf(this.#config, plan).map((step) => JSON.stringify(step));
+    return (change) => {
+      switch (change.kind) {
+        case 'link':
+          return change.device === device;
+        case 'sysctl':
+          return change.file.includes(`/conf/${device}/`);
+        case 'filter':
+        case 'clsact':
+          return encapsulation === 'vxlan';
+        case 'link-up':
+          return false;
+        case 'directory':
+          return true;
+        default:
+          return steps.includes(JSON.stringify(change));
+      }
+    };
+  }
+
+  /** Undoes whatever `start` got done, unless the kernel is to go on by itself; each step is tried, whatever became of the one before. */
   async stop(): Promise<void> {
     this.#state = 'stopping';
     const steps = [
-      () => this.#dataPlane?.close(), // The device goes with it.
+      () => this.#dataPlane?.close(),
       () => this.#control?.close(),
-      () => this.#journal?.undo(),
+      () => (this.#keepsNetwork ? undefined : this.#journal?.undo()),
     ];
     const errors: unknown[] = [];
     for (const step of steps) {
@@ -154,15 +173,14 @@ class Daemon {
     }
     this.#lock?.release();
     if (errors.length > 0) throw errors[0];
-    if (this.#lock) this.#log.info('stopped');
+    if (!this.#lock) return;
+    if (this.#keepsNetwork)
+      this.#log.info('stopped; the kernel goes on forwarding to the VMs it knows, until inlay down');
+    else this.#log.info('stopped');
   }
 
   get #mtu(): number {
-    return Math.min(this.#underlay?.mtu ?? 0, this.#config.underlayMtu ?? MAX_MTU, MAX_MTU) - this.#overhead;
-  }
-
-  get #overhead(): number {
-    return overhead(this.#config.encapsulation, this.#config);
+    return this.#plan?.mtu ?? 0;
   }
 
   /** What the underlay says may be forged, and said again and again: one line a VM and a while, and a bounded memory of that. */
@@ -171,18 +189,17 @@ class Daemon {
     if (now - (this.#logged.get(vm) ?? -Infinity) < LOG_INTERVAL) return;
     if (this.#logged.size >= MAX_LOGGED) this.#logged.clear();
     this.#logged.set(vm, now);
-    const facts = { vm: formatAddress(ipv4(vm)), mtu: tunnelMtu(this.#mtu, pathMtu, this.#overhead) };
+    const facts = { vm: formatAddress(ipv4(vm)), mtu: tunnelMtu(this.#mtu, pathMtu, overheadOf(this.#config)) };
     if (unreachable === undefined) this.#log.info(facts, 'path of the tunnel changed');
     else this.#log.warn({ ...facts, why: unreachableReason(unreachable) }, 'VM unreachable');
   }
 
   async #status(): Promise<Status> {
-    const { mappings, device, core, engine, encapsulation, queues } = this.#config;
-    const { local } = this.#underlay as Underlay; // The socket is opened after it is known.
+    const { mappings, device, dataPlane, encapsulation } = this.#config;
+    const { local } = this.#plan as NetworkPlan; // The socket is opened after it is known.
     // Before it is open and after it is closed, the data plane has nothing new to tell.
     this.#counters = (await this.#dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
     const counters = this.#counters;
-    const { by, obstacle } = this.#dataPlane?.segmenter ?? { by: 'core' };
     const own = mappings.filter((m) => contains(m.underlay, local));
     return {
       state: this.#state,
@@ -195,13 +212,10 @@ class Daemon {
         slice: formatPrefix(m.sliceOf(local)),
       })),
       device,
-      core,
-      engine,
+      dataPlane,
       encapsulation,
-      segmentation: by,
-      segmentationObstacle: obstacle,
-      queues,
       mtu: this.#mtu,
+      ...this.#dataPlane?.status,
       tunnels: counters.tunnels,
       outbound: directionStatus(counters.outbound),
       inbound: directionStatus(counters.inbound),
@@ -215,26 +229,9 @@ class Daemon {
     const { now, tunnels } = (await this.#dataPlane?.tunnels()) ?? { now: 0, tunnels: [] };
     return tunnels.map((tunnel) => ({
       ...tunnelStatus(this.#config.mappings, tunnel, now),
-      mtu: tunnelMtu(this.#mtu, tunnel.pathMtu, this.#overhead),
+      mtu: tunnelMtu(this.#mtu, tunnel.pathMtu, overheadOf(this.#config)),
     }));
   }
-}
-
-/** What the core is told. */
-function coreConfigOf(config: Config, local: number, mtu: number): CoreConfig {
-  const { mappings, key, checksum, sequence, ttl, dscp, clampMss, encapsulation, engine } = config;
-  return {
-    ...{ local, mtu, key, checksum, sequence, ttl, dscp, clampMss, encapsulation },
-    // Node's UDP sockets cannot set the ECN field.
-    ecn: engine === 'portable' && encapsulation === 'gre-udp' ? 'compatibility' : config.ecn,
-    mayFragment: !config.pathMtuDiscovery,
-    mappings: mappings.map((m) => ({
-      overlay: Number(m.overlay.bits),
-      overlayLength: m.overlay.length,
-      underlay: Number(m.underlay.bits),
-      underlayLength: m.underlay.length,
-    })),
-  };
 }
 
 /** Makes the run directory; false if it was there. */

@@ -3,19 +3,30 @@ import type { CoreConfig, CoreName, DirectionCounters, PacketCore } from './core
 import type { Tunnel } from './core/tunnels.ts';
 import type { TunnelListeners } from './forwarder.ts';
 import type { Log } from './log.ts';
+import type { DataPlaneStatus } from './status.ts';
 
-/** What forwards packets: device, socket and core, in a thread or an event loop of their own. */
+/** What forwards the VM's packets: this process, or the kernel. */
 export interface DataPlane {
-  /** Who cuts TCP super-packets now. */
-  readonly segmenter: Segmenter;
-  /** To be called once, when the device has its addresses, routes and sysctls and is up. */
-  deviceIsUp(): void;
+  /** What `status` says about it. */
+  readonly status: DataPlaneStatus;
   /** Counters of both directions, and how many tunnels are open. */
   counters(): Promise<Counters>;
   /** All open tunnels, and the present time on the clock of their first and last use, in ms. */
   tunnels(): Promise<{ now: number; tunnels: Tunnel[] }>;
-  /** Stops forwarding; the device goes with it. */
   close(): Promise<void>;
+}
+
+export interface DataPlaneListeners extends TunnelListeners {
+  /** Called once if forwarding ends by itself, as when the device is deleted. */
+  onFailure: (error: Error) => void;
+}
+
+/** What forwards packets in this process: device, socket and core, in a thread or an event loop of their own. The device goes when it is closed. */
+export interface Engine extends Omit<DataPlane, 'status'> {
+  /** Who cuts TCP super-packets now. */
+  readonly segmenter: Segmenter;
+  /** To be called once, when the device has its addresses, routes and sysctls and is up. */
+  deviceIsUp(): void;
 }
 
 export interface Segmenter {
@@ -32,7 +43,7 @@ export interface Counters {
   tunnels: number;
 }
 
-export interface DataPlaneOptions extends TunnelListeners {
+export interface EngineOptions extends DataPlaneListeners {
   device: string;
   core: CoreName;
   coreConfig: CoreConfig;
@@ -45,8 +56,6 @@ export interface DataPlaneOptions extends TunnelListeners {
   /** ms that a worker looks for packets without sleeping, after it found some (engine linux). */
   busyPoll: number;
   log: Log;
-  /** Called once if forwarding ends by itself, as when the device is deleted. */
-  onFailure: (error: Error) => void;
 }
 
 /** What a data plane with one core has to tell. */

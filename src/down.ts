@@ -4,6 +4,7 @@ import { explainPermission, requireCapabilities } from './capabilities.ts';
 import { removeDeadSocket } from './control.ts';
 import { type Change, Journal } from './journal.ts';
 import { lockRunDir } from './lock.ts';
+import { routeWords } from './setup/words.ts';
 
 /** For routes and sysctls. */
 const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
@@ -20,7 +21,7 @@ async function remove(runDir: string): Promise<string[]> {
     const journal = new Journal(runDir);
     if (!journal.isEmpty) requireCapabilities(CAPABILITIES);
     removeDeadSocket(runDir);
-    return (await journal.undo()).map(describe);
+    return journal.undo().map(describe);
   } finally {
     lock.release();
   }
@@ -30,8 +31,16 @@ function describe(change: Change): string {
   switch (change.kind) {
     case 'directory':
       return `directory ${change.path}`;
+    case 'link':
+      return `device ${change.device}`;
+    case 'fou':
+      return `FOU port ${change.port}`;
     case 'route':
-      return `route ${change.route.join(' ')}`;
+      return `route ${routeWords(change.route)}`;
+    case 'filter':
+      return `program at the ingress of ${change.device}`;
+    case 'clsact':
+      return `clsact of ${change.device}`;
     case 'link-up':
       return `state up of ${change.name}`;
     case 'sysctl':

@@ -2,14 +2,21 @@
 import { existsSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { errorCode, InlayError } from './errors.ts';
-import { ip } from './iproute.ts';
+import type { OverlayRoute } from './setup/steps.ts';
+import { undo } from './setup/undo.ts';
 
-/** One change and how to take it back. The device needs none: the kernel deletes it, with its addresses and routes, when its descriptor is closed. */
+/** One change and how to take it back. A TUN device needs none: the kernel deletes it, with its addresses and routes, when its descriptor is closed. */
 export type Change =
   /** A run directory that did not exist. */
   | { kind: 'directory'; path: string }
-  /** `ip route del` with these words. */
-  | { kind: 'route'; route: string[] }
+  /** A device that we made. */
+  | { kind: 'link'; device: string }
+  /** A port of the kernel's FOU. */
+  | { kind: 'fou'; port: number }
+  | { kind: 'route'; route: OverlayRoute }
+  /** Our program at the ingress of a device of others; with the discipline that holds it if that was not there. */
+  | { kind: 'filter'; device: string }
+  | { kind: 'clsact'; device: string }
   /** A link that we set up (IFF_UP) and that was down. */
   | { kind: 'link-up'; name: string }
   /** A sysctl and the value that it had. */
@@ -31,8 +38,14 @@ export class Journal {
     return this.#changes.length === 0;
   }
 
+  has(change: Change): boolean {
+    const text = JSON.stringify(change);
+    return this.#changes.some((known) => JSON.stringify(known) === text);
+  }
+
   /** Notes a change that is about to be made. */
   add(change: Change): void {
+    if (this.has(change)) return;
     this.#changes.push(change);
     this.#write();
   }
@@ -41,7 +54,9 @@ export class Journal {
   sysctl(file: string, value: string): boolean {
     const before = readFileSync(file, 'utf8').trim();
     if (before === value) return false;
-    this.add({ kind: 'sysctl', file, before });
+    // An earlier daemon of ours may have found another value.
+    const isKnown = this.#changes.some((change) => change.kind === 'sysctl' && change.file === file);
+    if (!isKnown) this.add({ kind: 'sysctl', file, before });
     try {
       writeFileSync(file, value);
       return true;
@@ -54,24 +69,30 @@ export class Journal {
     }
   }
 
-  /** Takes all changes back, the last first; what is gone already is no error. Returns what was undone; throws ERR_FAILED at the end if something could not be. */
-  async undo(): Promise<Change[]> {
+  /**
+   * Takes changes back, the last first, but for those that are to stay; what is gone already is no error. Returns what was undone; throws ERR_FAILED at the end
+   * if something could not be.
+   */
+  undo(stays: (change: Change) => boolean = () => false): Change[] {
     const undone: Change[] = [];
-    const failed: { change: Change; why: string }[] = [];
+    const left: Change[] = [];
+    const failures: string[] = [];
     for (const change of this.#changes.toReversed()) {
       try {
-        if (await undo(change)) undone.push(change);
+        if (stays(change)) left.unshift(change);
+        else if (undo(change)) undone.push(change);
       } catch (error) {
-        failed.unshift({ change, why: error instanceof Error ? error.message : String(error) });
+        left.unshift(change);
+        failures.push(error instanceof Error ? error.message : String(error));
       }
     }
-    this.#changes = failed.map(({ change }) => change);
-    if (failed.length > 0) {
-      this.#write();
-      throw new InlayError('ERR_FAILED', `could not be undone: ${failed.map((f) => f.why).join('; ')}`);
+    this.#changes = left;
+    if (left.length > 0) this.#write();
+    else {
+      rmSync(this.#file, { force: true });
+      rmSync(`${this.#file}.new`, { force: true });
     }
-    rmSync(this.#file, { force: true });
-    rmSync(`${this.#file}.new`, { force: true });
+    if (failures.length > 0) throw new InlayError('ERR_FAILED', `could not be undone: ${failures.join('; ')}`);
     for (const change of undone) if (change.kind === 'directory') removeIfEmpty(change.path);
     return undone;
   }
@@ -94,34 +115,6 @@ function read(file: string): Change[] {
   throw new InlayError('ERR_FAILED', `${file} is damaged: ${why}`, {
     hint: `remove by hand what it names (cat ${file}), then the file: rm ${file}`,
   });
-}
-
-/** Takes one change back; false if it was gone already. */
-async function undo(change: Change): Promise<boolean> {
-  switch (change.kind) {
-    case 'directory':
-      return true; // It holds the journal itself, so it goes last.
-    case 'route':
-      return ran(['route', 'del', ...change.route]);
-    case 'link-up':
-      return ran(['link', 'set', 'dev', change.name, 'down']);
-    case 'sysctl':
-      if (!existsSync(change.file) || readFileSync(change.file, 'utf8').trim() === change.before) return false;
-      writeFileSync(change.file, change.before);
-      return true;
-  }
-}
-
-/** Runs `ip`; false if it says that there is no such device or route any more. */
-async function ran(words: string[]): Promise<boolean> {
-  try {
-    await ip(words);
-    return true;
-  } catch (error) {
-    if (error instanceof InlayError && /Cannot find device|does not exist|No such (process|device)/.test(error.message))
-      return false;
-    throw error;
-  }
 }
 
 function removeIfEmpty(directory: string): void {

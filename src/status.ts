@@ -17,21 +17,32 @@ export interface DirectionStatus extends Traffic {
   drops: Record<string, number>;
 }
 
-export interface Status {
+/** What only one of the data planes has to say. */
+export interface DataPlaneStatus {
+  core?: string;
+  engine?: string;
+  /** Who cuts TCP super-packets now. */
+  segmentation?: 'core' | 'kernel';
+  /** Why it is not the kernel, if it was up to the daemon. */
+  segmentationObstacle?: string | undefined;
+  queues?: number;
+  /** Whether packets are dropped whose inner source does not live where they come from. */
+  sourceCheck?: 'on' | 'off';
+  /** Why they are not. */
+  sourceCheckObstacle?: string | undefined;
+  /** Of the neighbour daemon. */
+  neighbours?: { answered: number; refused: number; failed: number; resyncs: number; repaired: number };
+}
+
+export interface Status extends DataPlaneStatus {
   state: 'starting' | 'running' | 'stopping';
   pid: number;
   vm: string;
   overlayAddress: string;
   mappings: { overlay: string; underlay: string; slice: string }[];
   device: string;
-  core: string;
-  engine: string;
+  dataPlane: 'wasm' | 'kernel';
   encapsulation: string;
-  /** Who cuts TCP super-packets now. */
-  segmentation: 'core' | 'kernel';
-  /** Why it is not the kernel, if it was up to the daemon. */
-  segmentationObstacle?: string | undefined;
-  queues: number;
   mtu: number;
   tunnels: number;
   outbound: DirectionStatus;

@@ -1,14 +1,11 @@
 /** What this machine's underlay looks like: its own address in it, and the MTU towards other VMs. */
-import { type Address, contains, formatAddress, formatPrefix, parseAddress } from './address.ts';
+import { type Address, contains, formatAddress, formatPrefix } from './address.ts';
 import { InlayError } from './errors.ts';
-import { ip, ipJson } from './iproute.ts';
 import type { Mapping } from './mapping.ts';
-
-interface LinkJson {
-  ifname: string;
-  mtu: number;
-  addr_info: { family: string; local: string }[];
-}
+import { addressOf } from './netlink/ipv4.ts';
+import type { ReceivedLink } from './netlink/link.ts';
+import { Netlink } from './netlink/netlink.ts';
+import { addresses, findLink, links, routeTowards } from './netlink/rtnetlink.ts';
 
 export interface Underlay {
   /** This VM's underlay address. */
@@ -18,15 +15,23 @@ export interface Underlay {
 }
 
 /** Finds this VM's address inside the underlay prefixes: `wanted`, or the only one there is. Throws ERR_CONFIG with what was found. */
-export async function findUnderlay(mappings: readonly Mapping[], wanted: Address | undefined): Promise<Underlay> {
-  const links = await ipJson<LinkJson>(['address', 'show']);
+export function findUnderlay(mappings: readonly Mapping[], wanted: Address | undefined): Underlay {
+  const netlink = Netlink.open();
+  try {
+    return find(netlink, mappings, wanted);
+  } finally {
+    netlink.close();
+  }
+}
+
+function find(netlink: Netlink, mappings: readonly Mapping[], wanted: Address | undefined): Underlay {
+  const byIndex = new Map(links(netlink).map((link) => [link.index, link]));
   const prefixes = [...new Set(mappings.map((m) => formatPrefix(m.underlay)))].join(', ');
-  const all = links.flatMap((link) =>
-    link.addr_info.flatMap((info) => {
-      const address = info.family === 'inet' ? parseAddress(info.local) : undefined;
-      return address ? [{ address, text: `${info.local} on ${link.ifname}` }] : [];
-    }),
-  );
+  const all = addresses(netlink).flatMap(({ local, index }) => {
+    const found = addressOf(local);
+    const link = byIndex.get(index);
+    return found && link ? [{ address: found, link, text: `${formatAddress(found)} on ${link.name}` }] : [];
+  });
   const list = (found: typeof all) => found.map((a) => a.text).join(', ') || 'none at all';
   const inside = all.filter((a) => mappings.some((m) => contains(m.underlay, a.address)));
 
@@ -35,10 +40,11 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
     if (!mappings.some((m) => contains(m.underlay, wanted))) {
       throw new InlayError('ERR_CONFIG', `local address ${text} is outside the underlay ${prefixes}`);
     }
-    if (!all.some((a) => a.address.bits === wanted.bits)) {
+    const own = all.find((a) => a.address.bits === wanted.bits);
+    if (!own) {
       throw new InlayError('ERR_CONFIG', `local address ${text} is not on this machine: it has ${list(all)}`);
     }
-    return { local: wanted, mtu: await routeMtu(mappings, wanted, links) };
+    return { local: wanted, mtu: routeMtu(netlink, mappings, wanted, own.link) };
   }
   const [only, another] = inside;
   if (!only) {
@@ -55,24 +61,34 @@ export async function findUnderlay(mappings: readonly Mapping[], wanted: Address
       hint: `choose one with --local ${formatAddress(only.address)}`,
     });
   }
-  return { local: only.address, mtu: await routeMtu(mappings, only.address, links) };
+  return { local: only.address, mtu: routeMtu(netlink, mappings, only.address, only.link) };
 }
 
 /** The MTU of the route to other VMs. The address next to ours stands for all of them. */
-async function routeMtu(mappings: readonly Mapping[], local: Address, links: readonly LinkJson[]): Promise<number> {
-  const own = links.find((link) => link.addr_info.some((info) => info.local === formatAddress(local)))?.mtu ?? 0;
-  if (!mappings.some((m) => contains(m.underlay, local) && m.vmBits > 0)) return own; // There is no other VM.
+function routeMtu(netlink: Netlink, mappings: readonly Mapping[], local: Address, { mtu = 0 }: ReceivedLink): number {
+  if (!mappings.some((m) => contains(m.underlay, local) && m.vmBits > 0)) return mtu; // There is no other VM.
   const neighbour = { width: local.width, bits: local.bits ^ 1n };
-  // There may be no route to that address: the others may have one.
-  return mtuTowards(neighbour, local, links).catch(() => own);
+  try {
+    return mtuOf(netlink, neighbour, local);
+  } catch {
+    return mtu; // There may be no route to that address: the others may have one.
+  }
 }
 
 /** The MTU of the route from our address to another: its own metric, else that of the link it leaves by. */
-export async function mtuTowards(to: Address, from: Address, known?: readonly LinkJson[]): Promise<number> {
-  const text = await ip(['-oneline', 'route', 'get', formatAddress(to), 'from', formatAddress(from)]);
-  const device = /\bdev (\S+)/.exec(text)?.[1];
-  const links = known ?? (await ipJson<LinkJson>(['address', 'show']));
-  const link = links.find(({ ifname }) => ifname === device)?.mtu;
-  const metric = /\bmtu (?:lock )?(\d+)/.exec(text)?.[1];
+function mtuOf(netlink: Netlink, to: Address, from: Address): number {
+  const { metrics, oif } = routeTowards(netlink, to, from);
+  const link = oif === undefined ? undefined : findLink(netlink, oif)?.mtu;
+  const metric = metrics?.mtu;
   return Math.min(Number(link ?? metric), Number(metric ?? link));
+}
+
+/** The MTU of the route from our address to another. Throws if there is no route. */
+export function mtuTowards(to: Address, from: Address): number {
+  const netlink = Netlink.open();
+  try {
+    return mtuOf(netlink, to, from);
+  } finally {
+    netlink.close();
+  }
 }

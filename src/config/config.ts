@@ -11,7 +11,8 @@ export interface Config {
   mappings: Mapping[];
   local: Address | undefined;
   device: string;
-  encapsulation: 'gre' | 'gre-udp';
+  encapsulation: 'gre' | 'gre-udp' | 'vxlan';
+  dataPlane: 'wasm' | 'kernel';
   key: number | undefined;
   checksum: boolean;
   sequence: boolean;
@@ -62,6 +63,7 @@ export function loadConfig(flags: Flags, file?: string): Config {
   const fromFile = source ? check(source) : {};
   const fromFlags = check(flagSource(flags));
   const values = { ...check(flagSource(defaults)), ...fromFile, ...fromFlags } as WithDefaults;
+  checkDataPlane(values);
   checkEngine(values);
   checkOptions(values);
   const pair = Boolean(fromFlags.overlay ?? fromFlags.underlay);
@@ -70,6 +72,7 @@ export function loadConfig(flags: Flags, file?: string): Config {
     local: values.local,
     device: values.device,
     encapsulation: values.encapsulation,
+    dataPlane: values.dataplane,
     key: values.key,
     checksum: values['gre-checksum'],
     sequence: values['gre-sequence'],
@@ -88,6 +91,38 @@ export function loadConfig(flags: Flags, file?: string): Config {
     busyPoll: values['busy-poll'],
     logLevel: values['log-level'],
   };
+}
+
+/** Largest VXLAN network identifier (RFC 7348 §5). */
+const MAX_VNI = 0xffffff;
+
+/** Throws ERR_CONFIG for what only one of the data planes can do. */
+function checkDataPlane(values: WithDefaults): void {
+  const { dataplane, encapsulation } = values;
+  if (dataplane === 'wasm') {
+    if (encapsulation === 'vxlan')
+      throw new InlayError('ERR_CONFIG', 'encapsulation vxlan: expected dataplane kernel with it');
+    return;
+  }
+  const { ecn, dscp, queues, key = 0 } = values;
+  const wasmOnly = {
+    'engine portable': values.engine === 'portable',
+    'core typescript': values.core === 'typescript',
+    [`queues ${queues}`]: queues > 1,
+    'busy-poll': values['busy-poll'] > 0,
+    'gre-segmentation kernel': values['gre-segmentation'] === 'kernel',
+    'clamp-mss on': values['clamp-mss'],
+    'ecn compatibility': ecn === 'compatibility',
+    'dscp uniform': dscp === 'uniform',
+  };
+  const wrong = Object.entries(wasmOnly).find(([, isSet]) => isSet)?.[0];
+  if (wrong) throw new InlayError('ERR_CONFIG', `${wrong}: expected dataplane wasm with it`);
+  if (encapsulation !== 'vxlan') return;
+  if (values['gre-checksum'] || values['gre-sequence']) {
+    throw new InlayError('ERR_CONFIG', 'encapsulation vxlan: expected neither gre-checksum nor gre-sequence with it');
+  }
+  if (key > MAX_VNI)
+    throw new InlayError('ERR_CONFIG', `key ${key}: expected at most ${MAX_VNI} with encapsulation vxlan`);
 }
 
 /** Throws ERR_CONFIG for what only the linux engine can do. */

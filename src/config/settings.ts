@@ -110,17 +110,24 @@ export const settings = {
     description: "this VM's underlay address (default: the machine's one address inside the underlay prefix)",
     schema: address,
   },
-  device: { placeholder: 'NAME', description: 'name of the TUN device', default: 'inlay0', schema: device },
+  device: { placeholder: 'NAME', description: "name of the overlay's device", default: 'inlay0', schema: device },
   encapsulation: {
     placeholder: 'FORMAT',
     description:
-      'what packets look like on the underlay: gre (IP protocol 47) or gre-udp (UDP port 4754); both are understood',
+      'what packets look like on the underlay: gre (IP protocol 47) or gre-udp (UDP port 4754), both of which are understood, or vxlan (dataplane kernel)',
     default: 'gre',
-    schema: oneOf(['gre', 'gre-udp']),
+    schema: oneOf(['gre', 'gre-udp', 'vxlan']),
+  },
+  dataplane: {
+    placeholder: 'PLANE',
+    description:
+      'what forwards packets: wasm, the packet core in this process; or kernel, a device of the kernel whose neighbour requests this process answers',
+    default: 'wasm',
+    schema: oneOf(['wasm', 'kernel']),
   },
   key: {
     placeholder: 'NUMBER',
-    description: 'GRE key that all VMs share (default: none)',
+    description: 'GRE key that all VMs share (default: none), or VXLAN network identifier (default: 1)',
     schema: wholeNumber(0, 0xffffffff),
   },
   'gre-checksum': {

@@ -38,8 +38,10 @@ export interface DemoResult {
   overlay: string;
   underlay: string;
   encapsulation: string;
-  core: string;
-  engine: string;
+  dataPlane: string;
+  /** Of data plane wasm. */
+  core?: string | undefined;
+  engine?: string | undefined;
   mtu: number;
   /** Ordered pairs of containers, and how many of them ping and TCP got through. */
   pairs: number;
@@ -147,6 +149,7 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
     overlay: formatPrefix(mapping.overlay),
     underlay: formatPrefix(mapping.underlay),
     encapsulation: status.encapsulation,
+    dataPlane: status.dataPlane,
     core: status.core,
     engine: status.engine,
     mtu: status.mtu,

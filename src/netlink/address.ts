@@ -1,5 +1,5 @@
 /** Addresses of links (struct ifaddrmsg, <linux/if_addr.h>). */
-import { bytes, message, struct, text, u8, u32, type ValueOf } from './codec.ts';
+import { bytes, message, type PutOf, struct, text, u8, u32, type ValueOf } from './codec.ts';
 
 // <linux/rtnetlink.h>
 export const RTM_NEWADDR = 20;
@@ -17,5 +17,5 @@ export const address = message(
   },
 );
 
-export type Address = ReturnType<typeof address.get>;
-export type AddressRequest = ValueOf<typeof address>;
+export type Address = ValueOf<typeof address>;
+export type AddressRequest = PutOf<typeof address>;

@@ -3,11 +3,14 @@
  * both ways. Netlink is in host byte order, here little-endian, but for what is named be16 and be32.
  */
 
-/** Reads and writes one kind of value. */
-export interface Codec<T> {
-  put(writer: Writer, value: T): void;
+export interface Decoder<T> {
   /** The value between two offsets. Throws RangeError if it is cut short. */
   get(view: DataView, start: number, end: number): T;
+}
+
+/** Reads one kind of value, and writes it; what is written may have gaps that are read as zeroes. */
+export interface Codec<T, P = T> extends Decoder<T> {
+  put(writer: Writer, value: P): void;
 }
 
 /** A codec whose values all have the same number of bytes, so that it can be part of a structure. */
@@ -15,13 +18,17 @@ export interface Fixed<T> extends Codec<T> {
   readonly size: number;
 }
 
-/** The type of a codec's values. */
-export type ValueOf<C> = C extends Codec<infer T> ? T : never;
+/** The type of a codec's values, as they are read. */
+export type ValueOf<C> = C extends Decoder<infer T> ? T : never;
+/** The same, as they are written. */
+// biome-ignore lint/suspicious/noExplicitAny: any type of what is read.
+export type PutOf<C> = C extends Codec<any, infer P> ? P : never;
 
 /** Every attribute and message begins at a multiple of this (NLA_ALIGNTO, NLMSG_ALIGNTO). */
 const ALIGNMENT = 4;
 /** nla_len and nla_type. */
 const ATTRIBUTE_HEADER = 4;
+const MAX_ATTRIBUTE = 0xffff;
 /** Without NLA_F_NESTED and NLA_F_NET_BYTEORDER, which the kernel sets now and then. */
 const NLA_TYPE_MASK = 0x3fff;
 
@@ -190,7 +197,9 @@ export function attributes<S extends Schema>(schema: S): Codec<AttributeValues<S
 export function putAttribute<T>(writer: Writer, type: number, codec: Codec<T>, value: T): void {
   const at = writer.take(ATTRIBUTE_HEADER);
   codec.put(writer, value);
-  writer.view.setUint16(at, writer.length - at, true);
+  const length = writer.length - at;
+  if (length > MAX_ATTRIBUTE) throw new RangeError(`an attribute of ${length} bytes`);
+  writer.view.setUint16(at, length, true);
   writer.view.setUint16(at + 2, type, true);
   writer.pad();
 }
@@ -214,9 +223,7 @@ export function* attributesIn(
 export function message<F extends Record<string, number>, S extends Schema>(
   header: Fixed<F>,
   schema: S,
-): Codec<Partial<F> & AttributeValues<S>> & {
-  get(view: DataView, start: number, end: number): F & AttributeValues<S>;
-} {
+): Codec<F & AttributeValues<S>, Partial<F> & AttributeValues<S>> {
   const rest = attributes(schema);
   return {
     put: (writer, value) => {

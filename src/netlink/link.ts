@@ -134,26 +134,23 @@ const linkInfo: Codec<LinkInfo> = {
 const linkInfoParts = attributes({ kind: [IFLA_INFO_KIND, text], data: [IFLA_INFO_DATA, bytes] });
 
 /** struct ifinfomsg and its attributes. */
-export const link: Codec<Link> & { get(view: DataView, start: number, end: number): ReceivedLink } = message(
-  ifinfomsg,
-  {
-    address: [1, bytes],
-    name: [3, text],
-    mtu: [4, u32],
-    link: [5, u32],
-    master: [10, u32],
-    txQueueLength: [13, u32],
-    info: [18, linkInfo],
-    /** Network namespaces for a new device: that of a process, or of an open descriptor. */
-    netNsPid: [19, u32],
-    alias: [20, text],
-    stats: [23, stats64],
-    afSpec: [26, attributes({ inet6: [AF_INET6, attributes({ addrGenMode: [8, u8] })] })],
-    netNsFd: [28, u32],
-    gsoMaxSegs: [40, u32],
-    gsoMaxSize: [41, u32],
-  },
-);
+export const link: Codec<ReceivedLink, Link> = message(ifinfomsg, {
+  address: [1, bytes],
+  name: [3, text],
+  mtu: [4, u32],
+  link: [5, u32],
+  master: [10, u32],
+  txQueueLength: [13, u32],
+  info: [18, linkInfo],
+  /** Network namespaces for a new device: that of a process, or of an open descriptor. */
+  netNsPid: [19, u32],
+  alias: [20, text],
+  stats: [23, stats64],
+  afSpec: [26, attributes({ inet6: [AF_INET6, attributes({ addrGenMode: [8, u8] })] })],
+  netNsFd: [28, u32],
+  gsoMaxSegs: [40, u32],
+  gsoMaxSize: [41, u32],
+});
 
 export interface Link extends Partial<ValueOf<typeof ifinfomsg>> {
   address?: Uint8Array | undefined;

@@ -49,7 +49,7 @@ export interface Request {
   put(writer: Writer): void;
 }
 
-export function request<T>(type: number, flags: number, what: string, codec: Codec<T>, body: T): Request {
+export function request<T, P>(type: number, flags: number, what: string, codec: Codec<T, P>, body: P): Request {
   return { type, flags, what, put: (writer) => codec.put(writer, body) };
 }
 
@@ -84,13 +84,14 @@ const EXTENDED = attributes({ text: [NLMSGERR_ATTR_MSG, text], offset: [NLMSGERR
 /** What a message of type NLMSG_ERROR or NLMSG_DONE says: a positive errno, or 0, and the kernel's words if it has any. */
 export function acknowledgement({ type, flags, view, start, end }: Message): { errno: number; words?: string } {
   if (end - start < ERROR.size) return { errno: 0 }; // NLMSG_DONE may come without.
-  const errno = -ERROR.get(view, start, end).error;
+  const errno = Math.abs(ERROR.get(view, start, end).error);
   if (!(flags & NLM_F_ACK_TLVS)) return { errno };
   let at = start + ERROR.size;
   if (type === NLMSG_ERROR) {
     // The request follows, or only its header.
-    const echoed = u32.get(view, at, end);
-    at += flags & NLM_F_CAPPED ? HEADER_SIZE : align(echoed);
+    const echoed = flags & NLM_F_CAPPED ? HEADER_SIZE : align(u32.get(view, at, end));
+    if (echoed < HEADER_SIZE || at + echoed > end) throw new RangeError(`a request of ${echoed} bytes at ${at}`);
+    at += echoed;
   }
   const words = EXTENDED.get(view, at, end).text;
   return words === undefined ? { errno } : { errno, words };

@@ -1,5 +1,19 @@
 /** Neighbours, entries of forwarding databases, and the parameters of neighbour tables (struct ndmsg and ndtmsg, <linux/neighbour.h>; arp(7)). */
-import { attributes, be16, bytes, message, s32, struct, text, u8, u16, u32, u64, type ValueOf } from './codec.ts';
+import {
+  attributes,
+  be16,
+  bytes,
+  message,
+  type PutOf,
+  s32,
+  struct,
+  text,
+  u8,
+  u16,
+  u32,
+  u64,
+  type ValueOf,
+} from './codec.ts';
 
 // <linux/rtnetlink.h>
 export const RTM_NEWNEIGH = 28;
@@ -53,8 +67,8 @@ export const neighbour = message(ndmsg, {
   protocol: [12, u8],
 });
 
-export type Neighbour = ReturnType<typeof neighbour.get>;
-export type NeighbourRequest = ValueOf<typeof neighbour>;
+export type Neighbour = ValueOf<typeof neighbour>;
+export type NeighbourRequest = PutOf<typeof neighbour>;
 
 /** A table, or what it is to do on one link; times in ms. */
 export const neighbourTable = message(struct(4, { family: [0, u8] }), {
@@ -79,4 +93,4 @@ export const neighbourTable = message(struct(4, { family: [0, u8] }), {
   ],
 });
 
-export type NeighbourTable = ReturnType<typeof neighbourTable.get>;
+export type NeighbourTable = ValueOf<typeof neighbourTable>;

@@ -1,6 +1,6 @@
 /** Requests and dumps. The kernel does what it is asked for, and queues its answer, before send(2) returns (rtnetlink(7)). */
 import os from 'node:os';
-import { type Codec, Writer } from './codec.ts';
+import { type Decoder, Writer } from './codec.ts';
 import {
   acknowledgement,
   type Message,
@@ -25,10 +25,12 @@ const { EINTR } = os.constants.errno;
 /** Asks the kernel. */
 export class Netlink {
   readonly #transport: Transport;
-  #sequence = 0;
+  /** Of the last request. */
+  #sequence: number;
 
-  constructor(transport: Transport) {
+  constructor(transport: Transport, sequence = 0) {
     this.#transport = transport;
+    this.#sequence = sequence;
   }
 
   static open(protocol: number = NETLINK_ROUTE): Netlink {
@@ -62,7 +64,7 @@ export class Netlink {
   }
 
   /** What the kernel answers to a request for one thing. Throws NetlinkError, as if there is no such thing. */
-  get<T>(request: Request, codec: Codec<T>): T {
+  get<T>(request: Request, codec: Decoder<T>): T {
     const sequence = this.#send([request]);
     let answer: T | undefined;
     for (const message of this.#received()) {
@@ -76,7 +78,7 @@ export class Netlink {
   }
 
   /** The whole table. Throws NetlinkError: EINTR if it keeps changing while it is read. */
-  dump<T>(request: Request, codec: Codec<T>): T[] {
+  dump<T>(request: Request, codec: Decoder<T>): T[] {
     for (let attempt = 1; ; attempt++) {
       try {
         return [...this.parts(request, codec)].flat();
@@ -90,7 +92,7 @@ export class Netlink {
    * A table in parts, as the kernel sends them. Throws NetlinkError: at the end EINTR if it changed meanwhile in a way that may have left something out.
    * Nothing else may be asked until the end.
    */
-  *parts<T>(request: Request, codec: Codec<T>): Generator<T[]> {
+  *parts<T>(request: Request, codec: Decoder<T>): Generator<T[]> {
     const sequence = this.#send([{ ...request, flags: request.flags | NLM_F_DUMP }]);
     let isWhole = true;
     let isDone = false;

@@ -1,5 +1,18 @@
 /** Routes (struct rtmsg, <linux/rtnetlink.h>), with what a tunnel is told (<linux/lwtunnel.h>). */
-import { attributes, bytes, message, struct, u8, u16, u32, type ValueOf } from './codec.ts';
+import {
+  align,
+  attributes,
+  bytes,
+  type Codec,
+  message,
+  type PutOf,
+  s32,
+  struct,
+  u8,
+  u16,
+  u32,
+  type ValueOf,
+} from './codec.ts';
 
 // <linux/rtnetlink.h>
 export const RTM_NEWROUTE = 24;
@@ -15,6 +28,26 @@ export const RT_TABLE_MAIN = 254;
 export const RTNH_F_ONLINK = 4;
 // <linux/lwtunnel.h>
 export const LWTUNNEL_ENCAP_IP = 2;
+
+/** struct rtnexthop. */
+const nextHop = struct(8, { length: [0, u16], flags: [2, u8], hops: [3, u8], ifindex: [4, s32] });
+
+/** RTA_MULTIPATH, of which only the links are read: the kernel's routes may have several. */
+const multipath: Codec<{ ifindex: number }[]> = {
+  put: (writer, hops) => {
+    for (const { ifindex } of hops) nextHop.put(writer, { length: nextHop.size, flags: 0, hops: 0, ifindex });
+  },
+  get: (view, start, end) => {
+    const found: { ifindex: number }[] = [];
+    for (let at = start; at + nextHop.size <= end; ) {
+      const { length, ifindex } = nextHop.get(view, at, end);
+      if (length < nextHop.size) throw new RangeError(`a next hop of ${length} bytes`);
+      found.push({ ifindex });
+      at += align(length);
+    }
+    return found;
+  },
+};
 
 export const route = message(
   struct(12, {
@@ -36,11 +69,12 @@ export const route = message(
     priority: [6, u32],
     prefsrc: [7, bytes],
     metrics: [8, attributes({ lock: [1, u32], mtu: [2, u32] })],
+    multipath: [9, multipath],
     encapType: [21, u16],
     /** Of LWTUNNEL_ENCAP_IP. */
     encap: [22, attributes({ id: [1, bytes], dst: [2, bytes], src: [3, bytes], ttl: [4, u8], tos: [5, u8] })],
   },
 );
 
-export type Route = ReturnType<typeof route.get>;
-export type RouteRequest = ValueOf<typeof route>;
+export type Route = ValueOf<typeof route>;
+export type RouteRequest = PutOf<typeof route>;

@@ -1,5 +1,5 @@
 /** Queueing disciplines and filters (struct tcmsg, <linux/rtnetlink.h>), as far as BPF programs need them (<linux/pkt_cls.h>, tc-bpf(8)). */
-import { attributes, message, s32, struct, text, u8, u32, type ValueOf } from './codec.ts';
+import { attributes, message, type PutOf, s32, struct, text, u8, u32, type ValueOf } from './codec.ts';
 
 export const RTM_NEWQDISC = 36;
 export const RTM_DELQDISC = 37;
@@ -24,5 +24,5 @@ export const trafficControl = message(
   },
 );
 
-export type TrafficControl = ReturnType<typeof trafficControl.get>;
-export type TrafficControlRequest = ValueOf<typeof trafficControl>;
+export type TrafficControl = ValueOf<typeof trafficControl>;
+export type TrafficControlRequest = PutOf<typeof trafficControl>;

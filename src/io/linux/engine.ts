@@ -1,7 +1,7 @@
 /** The linux engine, as the main thread sees it: opens device and sockets, and hands them to one forwarding worker for each queue. */
 import { ipv4 } from '../../address.ts';
 import { mergeTunnels } from '../../core/tunnels.ts';
-import { addCounters, type Counters, type DataPlane, type DataPlaneOptions, type Segmenter } from '../../dataplane.ts';
+import { addCounters, type Counters, type Engine, type EngineOptions, type Segmenter } from '../../dataplane.ts';
 import { mtuTowards } from '../../underlay.ts';
 import * as native from './native.ts';
 import { closeQueues, openQueues } from './open-queues.ts';
@@ -9,7 +9,7 @@ import { Queue, type QueueListeners } from './queue.ts';
 import { Segmentation } from './segmentation.ts';
 import { enableOffloads } from './tun.ts';
 
-export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataPlane> {
+export async function startLinuxEngine(options: EngineOptions): Promise<Engine> {
   native.requireLinux64();
   const engine = new LinuxEngine(options);
   try {
@@ -21,7 +21,7 @@ export async function startLinuxEngine(options: DataPlaneOptions): Promise<DataP
   return engine;
 }
 
-class LinuxEngine implements DataPlane {
+class LinuxEngine implements Engine {
   readonly ready: Promise<unknown>;
   readonly #segmentation: Segmentation;
   readonly #queues: Queue[];
@@ -31,7 +31,7 @@ class LinuxEngine implements DataPlane {
   #failed = false;
   #segments = true;
 
-  constructor(options: DataPlaneOptions) {
+  constructor(options: EngineOptions) {
     const { log } = options;
     const opened = openQueues(options);
     let offloads: number;
@@ -49,8 +49,9 @@ class LinuxEngine implements DataPlane {
         const tell = (mtu: number) => {
           for (const queue of this.#queues) queue.narrow(vm, mtu);
         };
-        // Where that cannot be found out, packets get lost as before.
-        void mtuTowards(ipv4(vm), ipv4(options.coreConfig.local)).then(tell, () => {});
+        try {
+          tell(mtuTowards(ipv4(vm), ipv4(options.coreConfig.local)));
+        } catch {} // Where that cannot be found out, packets get lost as before.
       },
       onNoSegmentation: () => {
         if (this.#segments)
@@ -87,7 +88,7 @@ class LinuxEngine implements DataPlane {
     };
   }
 
-  async tunnels(): ReturnType<DataPlane['tunnels']> {
+  async tunnels(): ReturnType<Engine['tunnels']> {
     const all = await Promise.all(this.#queues.map((queue) => queue.tunnels()));
     return { now: performance.now(), tunnels: mergeTunnels(all) };
   }

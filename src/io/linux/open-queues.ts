@@ -1,6 +1,6 @@
 /** Opens what all queues need, or nothing: a descriptor that was left open would keep the device and the ports. */
 import { overhead } from '../../core/core.ts';
-import type { DataPlaneOptions } from '../../dataplane.ts';
+import type { EngineOptions } from '../../dataplane.ts';
 import { InlayError } from '../../errors.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { openGreSocket } from './gre-socket.ts';
@@ -12,7 +12,7 @@ import type { QueueFds } from './worker.ts';
 
 export type OpenFds = Omit<QueueFds, 'wake'>;
 
-export function openQueues({ device, queues, coreConfig, log }: DataPlaneOptions): OpenFds[] {
+export function openQueues({ device, queues, coreConfig, log }: EngineOptions): OpenFds[] {
   const { local } = coreConfig;
   const isGreUdp = coreConfig.encapsulation === 'gre-udp';
   const opened: OpenFds[] = openTun(device, { queues, virtio: true }).map((tun) => ({
@@ -39,7 +39,7 @@ export function closeQueues(opened: readonly OpenFds[]): void {
 }
 
 /** The socket for datagrams from VMs that send GRE-in-UDP; needed only where this one does, too. */
-function openReceiver(local: number, shared: boolean, needed: boolean, log: DataPlaneOptions['log']): number {
+function openReceiver(local: number, shared: boolean, needed: boolean, log: EngineOptions['log']): number {
   try {
     return openGreUdpSocket(local, shared);
   } catch (error) {

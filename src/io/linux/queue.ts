@@ -1,7 +1,7 @@
 /** One queue of the linux engine: a forwarding worker, and the messages to and from it. */
 import { Worker } from 'node:worker_threads';
 import { type Tunnel, tunnelsFrom } from '../../core/tunnels.ts';
-import type { Counters, DataPlaneOptions } from '../../dataplane.ts';
+import type { Counters, EngineOptions } from '../../dataplane.ts';
 import type { TunnelListeners } from '../../forwarder.ts';
 import * as native from './native.ts';
 import type { QueueFds, WorkerMessage, WorkerOptions, WorkerRequest } from './worker.ts';
@@ -27,11 +27,7 @@ export class Queue {
   readonly #waiting: { resolve: (answer: never) => void; reject: (error: Error) => void }[] = [];
   #closing = false;
 
-  constructor(
-    fds: Omit<QueueFds, 'wake'>,
-    options: DataPlaneOptions & { offloads: number },
-    listeners: QueueListeners,
-  ) {
+  constructor(fds: Omit<QueueFds, 'wake'>, options: EngineOptions & { offloads: number }, listeners: QueueListeners) {
     this.#wakeFd = native.must(native.eventfd(0, native.O_NONBLOCK | native.O_CLOEXEC), 'eventfd', 'for the worker');
     const { core, coreConfig, offloads, idleTimeout, busyPoll } = options;
     const workerData: WorkerOptions = {

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { OFFLOAD_GRE_SEGMENT } from '../../core/abi.ts';
 import { overhead } from '../../core/core.ts';
-import type { DataPlaneOptions, Segmenter } from '../../dataplane.ts';
+import type { EngineOptions, Segmenter } from '../../dataplane.ts';
 import { errorCode, InlayError, SystemError } from '../../errors.ts';
 import { forwardObstacle, type StrictSysctl, strictSysctl } from './forward-obstacle.ts';
 import { attachGreSegmentation } from './gre-segmentation.ts';
@@ -13,13 +13,13 @@ const INTERVAL = 1000;
 export class Segmentation {
   #segmenter: Segmenter = { by: 'core' };
   readonly #device: string;
-  readonly #log: DataPlaneOptions['log'];
+  readonly #log: EngineOptions['log'];
   /** Whether it is up to what `forwardObstacle` says. */
   readonly #isAuto: boolean;
   #timer: NodeJS.Timeout | undefined;
 
   /** For a device that is not up yet. Throws ERR_FAILED if the kernel is to cut and cannot. */
-  constructor({ device, log, greSegmentation, coreConfig }: DataPlaneOptions) {
+  constructor({ device, log, greSegmentation, coreConfig }: EngineOptions) {
     this.#device = device;
     this.#log = log;
     this.#isAuto = false;

@@ -3,7 +3,7 @@ import { formatAddress, ipv4 } from '../../address.ts';
 import { MAX_PORTS } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import { tunnelsFrom } from '../../core/tunnels.ts';
-import { type Counters, countersOf, type DataPlane, type DataPlaneOptions, sweepInterval } from '../../dataplane.ts';
+import { type Counters, countersOf, type Engine, type EngineOptions, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../../forwarder.ts';
 import { loadCore } from '../../load-core.ts';
 import type { PacketDevice, PacketSource } from '../device.ts';
@@ -14,7 +14,7 @@ import { PortableGreUdpSocket } from './gre-udp-socket.ts';
 import { RawIcmpSocket } from './icmp-socket.ts';
 import { openPortableTun } from './tun.ts';
 
-export async function startPortableEngine(options: DataPlaneOptions): Promise<DataPlane> {
+export async function startPortableEngine(options: EngineOptions): Promise<Engine> {
   const core = loadCore(options.core);
   core.configure(options.coreConfig);
   const isGreUdp = options.coreConfig.encapsulation === 'gre-udp';
@@ -49,7 +49,7 @@ export async function startPortableEngine(options: DataPlaneOptions): Promise<Da
   return engine;
 }
 
-class PortableEngine implements DataPlane {
+class PortableEngine implements Engine {
   readonly segmenter = { by: 'kernel' } as const; // Before we read.
   readonly #core: PacketCore;
   readonly #devices: PacketSource[];
@@ -57,7 +57,7 @@ class PortableEngine implements DataPlane {
   readonly #onFailure: (error: Error) => void;
   readonly #sweep: NodeJS.Timeout;
 
-  constructor(core: PacketCore, devices: PacketSource[], forwarder: Forwarder, options: DataPlaneOptions) {
+  constructor(core: PacketCore, devices: PacketSource[], forwarder: Forwarder, options: EngineOptions) {
     this.#core = core;
     this.#devices = devices;
     this.#forwarder = forwarder;
@@ -90,7 +90,7 @@ class PortableEngine implements DataPlane {
     return countersOf(this.#core);
   }
 
-  async tunnels(): ReturnType<DataPlane['tunnels']> {
+  async tunnels(): ReturnType<Engine['tunnels']> {
     const now = performance.now();
     return { now, tunnels: tunnelsFrom(this.#core.copyTunnels(now)) };
   }

@@ -1,7 +1,10 @@
 /** TUN devices in the event loop: through the package tuntap2 where it is installed, else by ioctl and node:fs. */
 import type { PacketCore } from '../../core/core.ts';
 import { errorCode } from '../../errors.ts';
-import { ip } from '../../iproute.ts';
+import { link, RTM_NEWLINK } from '../../netlink/link.ts';
+import { request } from '../../netlink/message.ts';
+import { Netlink } from '../../netlink/netlink.ts';
+import { findLink } from '../../netlink/rtnetlink.ts';
 import type { OverlayDevice } from '../device.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 
@@ -21,9 +24,9 @@ export async function openPortableTun(name: string, listeners: DeviceListeners):
 export class Tuntap2Tun extends EventDevice {
   readonly #tun: import('tuntap2').Tun;
 
-  static async open(tuntap: typeof import('tuntap2'), name: string, listeners: DeviceListeners): Promise<Tuntap2Tun> {
+  static open(tuntap: typeof import('tuntap2'), name: string, listeners: DeviceListeners): Tuntap2Tun {
     const tun = new tuntap.Tun();
-    if (tun.name !== name) await ip(['link', 'set', 'dev', tun.name, 'name', name]);
+    if (tun.name !== name) rename(tun.name, name);
     return new Tuntap2Tun(tun, listeners);
   }
 
@@ -43,5 +46,16 @@ export class Tuntap2Tun extends EventDevice {
 
   close(): void {
     this.#tun.release();
+  }
+}
+
+function rename(from: string, to: string): void {
+  const netlink = Netlink.open();
+  try {
+    netlink.do(
+      request(RTM_NEWLINK, 0, `link ${from}`, link, { index: findLink(netlink, from)?.index, name: to } as object),
+    );
+  } finally {
+    netlink.close();
   }
 }

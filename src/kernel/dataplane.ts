@@ -1,0 +1,322 @@
+/** The kernel data plane: the kernel forwards through one device of its own, and the neighbour daemon tells it where to. */
+import type { Config } from '../config/config.ts';
+import type { DirectionCounters } from '../core/core.ts';
+import type { Tunnel } from '../core/tunnels.ts';
+import { DROP_REASONS } from '../core/verdict.ts';
+import type { Counters, DataPlane, DataPlaneListeners } from '../dataplane.ts';
+import { errorCode, type InlayError, SystemError } from '../errors.ts';
+import * as native from '../io/linux/native.ts';
+import type { Journal } from '../journal.ts';
+import type { Log } from '../log.ts';
+import { address, RTM_DELADDR, RTM_NEWADDR } from '../netlink/address.ts';
+import { IFF_NOARP, IFF_UP, link, RTM_DELLINK, RTM_NEWLINK } from '../netlink/link.ts';
+import { type Message, NLM_F_REPLACE } from '../netlink/message.ts';
+import { Monitor } from '../netlink/monitor.ts';
+import { type Neighbour, neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../netlink/neighbour.ts';
+import { Netlink } from '../netlink/netlink.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
+import { findLink } from '../netlink/rtnetlink.ts';
+import { NETLINK_ROUTE, openTransport } from '../netlink/transport.ts';
+import { apply } from '../setup/apply.ts';
+import { attachFilter } from '../setup/filter.ts';
+import { type NetworkPlan, ROUTE_PROTOCOL } from '../setup/steps.ts';
+import { kernelSteps } from './device.ts';
+import { GROUPS, monitorFilter } from './monitor-filter.ts';
+import { Neighbours } from './neighbours.ts';
+import { INBOUND, OUTBOUND, SourceCheck } from './source-check.ts';
+import { UnderlayMarks } from './underlay-marks.ts';
+
+/** ms from the first sign that something of ours was changed to putting it right: more of it may be under way. */
+const SETTLE = 20;
+/** ms until what could not be put right is tried again. */
+const RETRY = 1000;
+/** ms between two looks for idle VMs, at most. */
+const MAX_SWEEP = 15_000;
+
+export interface KernelDataPlaneOptions extends DataPlaneListeners {
+  plan: NetworkPlan;
+  journal: Journal;
+  log: Log;
+  /** Bytes of the outer headers. */
+  overhead: number;
+}
+
+/** What is to be done about a change by others. `marks`: the underlay's devices; `resync`: remote VMs; `repair`: all. */
+type Task = 'marks' | 'resync' | 'repair';
+
+/** Makes the device, or takes over what an earlier daemon left, and answers from then on. */
+export async function startKernelDataPlane(config: Config, options: KernelDataPlaneOptions): Promise<DataPlane> {
+  native.requireLinux64();
+  const dataPlane = new KernelDataPlane(config, options);
+  try {
+    await dataPlane.setUp();
+  } catch (error) {
+    await dataPlane.close();
+    throw error;
+  }
+  return dataPlane;
+}
+
+class KernelDataPlane implements DataPlane {
+  readonly #config: Config;
+  readonly #options: KernelDataPlaneOptions;
+  /** Makes all changes, so that notifications of them are known by its port. */
+  readonly #netlink = Netlink.open();
+  readonly #marks: UnderlayMarks | undefined;
+  #check: SourceCheck | undefined;
+  /** Why sources are not checked. */
+  #obstacle: string | undefined;
+  #ifindex = 0;
+  #monitor: Monitor | undefined;
+  #neighbours: Neighbours | undefined;
+  #due = new Set<Task>();
+  #timer: NodeJS.Timeout | undefined;
+  readonly #sweep: NodeJS.Timeout;
+  /** What reads or changes the tables as a whole comes one after the other. */
+  #work: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(config: Config, options: KernelDataPlaneOptions) {
+    this.#config = config;
+    this.#options = options;
+    const { mappings, local } = options.plan;
+    const isVxlan = config.encapsulation === 'vxlan';
+    try {
+      this.#check = new SourceCheck({ mappings, local, isVxlan, overhead: options.overhead });
+      if (isVxlan) this.#marks = new UnderlayMarks(mappings, local);
+    } catch (error) {
+      this.#giveUpCheck(error);
+    }
+    const sweep = Math.min(config.idleTimeout / 4, MAX_SWEEP);
+    this.#sweep = setInterval(() => void this.#enqueue(() => this.#removeIdle()), sweep).unref();
+  }
+
+  /** Idempotent: what is there stays, what is missing is made. */
+  async setUp(): Promise<void> {
+    const { plan, journal, log } = this.#options;
+    const onChange = (facts: object, what: string) => log.info(facts, what);
+    const { make, setUp } = kernelSteps(this.#config, plan);
+    apply(make, { netlink: this.#netlink, journal, onChange });
+    this.#attachCheck();
+    apply(setUp, { netlink: this.#netlink, journal, onChange });
+    this.#listen(findLink(this.#netlink, plan.device)?.index ?? 0);
+    await this.#neighbours?.resync();
+  }
+
+  get status(): DataPlane['status'] {
+    const { answered, refused, failed, resyncs, repaired } = this.#neighbours?.counters ?? NOTHING;
+    return {
+      sourceCheck: this.#check ? 'on' : 'off',
+      sourceCheckObstacle: this.#obstacle,
+      neighbours: { answered, refused, failed, resyncs, repaired },
+    };
+  }
+
+  async counters(): Promise<Counters> {
+    const [outbound, inbound] = this.#check
+      ? ([OUTBOUND, INBOUND] as const).map((which) => countersOf((this.#check as SourceCheck).direction(which)))
+      : this.#linkCounters();
+    return { outbound, inbound, icmp: countersOf(NO_TRAFFIC), tunnels: this.#neighbours?.count ?? 0 } as Counters;
+  }
+
+  async tunnels(): ReturnType<DataPlane['tunnels']> {
+    const now = performance.now();
+    const ages = (await this.#neighbours?.ages()) ?? new Map<number, number>();
+    const tunnels = [...ages].map(
+      ([vm, age]): Tunnel => ({
+        vm,
+        lastUse: now - age,
+        ...(this.#check?.vm(vm) ?? { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC }),
+      }),
+    );
+    return { now, tunnels };
+  }
+
+  /** Stops answering. What the kernel has stays, and it goes on forwarding. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#sweep);
+    clearTimeout(this.#timer);
+    this.#monitor?.close();
+    await this.#work;
+    this.#netlink.close();
+    this.#check?.close();
+    this.#marks?.close();
+  }
+
+  /** Before the device is up, so that no packet comes unchecked. */
+  #attachCheck(): void {
+    const { plan, journal } = this.#options;
+    if (!this.#check) return;
+    try {
+      attachFilter(this.#netlink, plan.device, 'egress', this.#check.egress);
+      attachFilter(this.#netlink, plan.device, 'ingress', this.#check.ingress);
+      this.#marks?.attach(this.#netlink, plan.device, journal);
+    } catch (error) {
+      this.#giveUpCheck(error);
+    }
+  }
+
+  #giveUpCheck(error: unknown): void {
+    if (!(error instanceof SystemError)) throw error;
+    const isForbidden = error.syscall === 'bpf' && error.code === 'EPERM';
+    this.#obstacle = isForbidden ? 'CAP_BPF is missing' : error.message;
+    this.#check?.close();
+    this.#check = undefined;
+    const what = "sources are not checked: another VM can speak for any VM's containers, a container for others";
+    this.#options.log.warn({ obstacle: this.#obstacle }, what);
+  }
+
+  /** Hears about the device with this index; the one before may have gone. */
+  #listen(ifindex: number): void {
+    if (ifindex === this.#ifindex) return;
+    const { plan, log, onTunnels, onFailure } = this.#options;
+    const { mappings, local, device } = plan;
+    this.#monitor?.close();
+    this.#ifindex = ifindex;
+    const counters = this.#neighbours?.counters;
+    this.#neighbours = new Neighbours({
+      ...{ mappings, local, device, ifindex, isVxlan: this.#config.encapsulation === 'vxlan' },
+      netlink: this.#netlink,
+      openNetlink: () => Netlink.open(),
+      onTunnels: (change, vms) => {
+        if (change === 'closed') for (const vm of vms) this.#check?.forget(vm);
+        onTunnels(change, vms);
+      },
+      onError: (error) => {
+        log.debug({ error: error.message }, 'the kernel did not take an entry');
+        // The device may have gone: what happened is told by a notification, too.
+        this.#schedule('resync', RETRY);
+      },
+    });
+    Object.assign(this.#neighbours.counters, counters);
+    const transport = openTransport(NETLINK_ROUTE, GROUPS, () => monitorFilter(ifindex, this.#netlink.port));
+    this.#monitor = new Monitor(transport, {
+      onMessages: (messages) => this.#hear(messages),
+      onOverrun: () => this.#schedule('resync', SETTLE),
+      onFailure,
+    });
+  }
+
+  #hear(messages: readonly Message[]): void {
+    const asked: Neighbour[] = [];
+    for (const message of messages) {
+      if (message.type === RTM_GETNEIGH) asked.push(neighbour.get(message.view, message.start, message.end));
+      else {
+        const task = this.#taskFor(message);
+        if (task) this.#schedule(task, SETTLE);
+      }
+    }
+    if (asked.length > 0) this.#neighbours?.answer(asked);
+  }
+
+  /** What a change by others means to us. */
+  #taskFor({ type, flags, view, start, end }: Message): Task | undefined {
+    const { mtu } = this.#options.plan;
+    switch (type) {
+      case RTM_NEWNEIGH:
+      case RTM_DELNEIGH:
+        return 'resync';
+      case RTM_DELLINK:
+        return 'repair';
+      case RTM_NEWLINK: {
+        const found = link.get(view, start, end);
+        return found.mtu !== mtu || !(found.flags & IFF_UP) || found.flags & IFF_NOARP ? 'repair' : undefined;
+      }
+      case RTM_DELADDR:
+        if (address.get(view, start, end).index === this.#ifindex) return 'repair';
+        return this.#marks && 'marks';
+      case RTM_NEWADDR:
+        return this.#marks && 'marks';
+      case RTM_DELROUTE:
+      case RTM_NEWROUTE: {
+        const found = route.get(view, start, end);
+        const isLost = type === RTM_DELROUTE ? found.protocol === ROUTE_PROTOCOL : flags & NLM_F_REPLACE;
+        if (isLost) return 'repair';
+        return this.#marks?.concerns(found) ? 'marks' : undefined;
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  #schedule(task: Task, delay: number): void {
+    if (this.#closed) return;
+    this.#due.add(task);
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.#enqueue(() => this.#doTasks());
+    }, delay);
+  }
+
+  async #doTasks(): Promise<void> {
+    const due = this.#due;
+    this.#due = new Set();
+    if (due.has('repair')) {
+      this.#options.log.warn(
+        { device: this.#options.plan.device },
+        'somebody changed our device or routes: putting them right',
+      );
+      await this.setUp();
+      return;
+    }
+    if (due.has('marks')) this.#attachCheck();
+    if (due.has('resync')) await this.#neighbours?.resync();
+  }
+
+  async #removeIdle(): Promise<void> {
+    await this.#neighbours?.removeIdle(this.#config.idleTimeout);
+  }
+
+  /** Runs a job after those before it; one that fails is tried again as a repair. */
+  #enqueue(job: () => Promise<void>): Promise<void> {
+    this.#work = this.#work.then(async () => {
+      if (this.#closed) return;
+      try {
+        await job();
+      } catch (error) {
+        const { message, hint } = error as InlayError;
+        this.#options.log.error(
+          { error: message, hint, code: errorCode(error) },
+          'the kernel cannot be set up; trying again',
+        );
+        this.#schedule('repair', RETRY);
+      }
+    });
+    return this.#work;
+  }
+
+  /** Without programs that count, what the device says. */
+  #linkCounters(): DirectionCounters[] {
+    const {
+      txPackets = 0,
+      txBytes = 0,
+      rxPackets = 0,
+      rxBytes = 0,
+    } = findLink(this.#netlink, this.#ifindex)?.stats ?? {};
+    return [countersOf({ packets: txPackets, bytes: txBytes }), countersOf({ packets: rxPackets, bytes: rxBytes })];
+  }
+}
+
+const NOTHING = { answered: 0, refused: 0, failed: 0, resyncs: 0, repaired: 0 };
+const NO_TRAFFIC = { packets: 0, bytes: 0 };
+
+function countersOf({
+  packets,
+  bytes,
+  drops,
+}: {
+  packets: number;
+  bytes: number;
+  drops?: number[];
+}): DirectionCounters {
+  const all = drops ?? Array.from({ length: DROP_REASONS.length + 1 }, () => 0);
+  return {
+    received: packets + all.reduce((sum, count) => sum + count, 0),
+    forwarded: packets,
+    bytes,
+    drops: all,
+    ...{ replies: 0, suppressed: 0, anomalies: 0 },
+  };
+}

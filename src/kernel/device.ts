@@ -1,0 +1,85 @@
+/** The kernel's device for the overlay: multipoint GRE, or VXLAN, whose neighbours say where each packet goes. */
+import type { Address } from '../address.ts';
+import type { Config } from '../config/config.ts';
+import { addressBytes, ipv4Bytes } from '../netlink/ipv4.ts';
+import { GRE_CSUM, GRE_KEY, GRE_SEQ, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../netlink/link.ts';
+import { type NetworkPlan, neighbourSteps, type Step } from '../setup/steps.ts';
+
+/** RFC 8086 §3.2. */
+const GRE_UDP_PORT = 4754;
+/** RFC 7348 §5. */
+export const VXLAN_PORT = 4789;
+/** Without a key. */
+const DEFAULT_VNI = 1;
+/** Outer IPv4, UDP, VXLAN and inner Ethernet headers. */
+export const VXLAN_OVERHEAD = 20 + 8 + 8 + 14;
+/** The outer type of service that means: as the inner packet's (ip-link(8)). */
+const TOS_INHERIT = 1;
+
+/** Seconds; see NEIGHBOUR_PARAMETERS. */
+const WEEK = 604_800;
+
+/**
+ * The daemon is asked, three times a second apart, and nobody on the network is. A neighbour in use is not doubted for a week: as long the kernel forwards
+ * without a daemon. All that time it is in the state DELAY, in which the kernel notes each use (neigh_event_send in <net/neighbour.h>), so that idle ones are
+ * known by their age.
+ */
+export const NEIGHBOUR_PARAMETERS = {
+  app_solicit: 3,
+  mcast_solicit: 0,
+  ucast_solicit: 0,
+  delay_first_probe_time: WEEK,
+};
+
+/** All steps from nothing to a device that asks. */
+export function kernelSteps(config: Config, plan: NetworkPlan): { make: Step[]; setUp: Step[] } {
+  const { device, encapsulation } = config;
+  const address = encapsulation === 'vxlan' ? { address: macOf(Number(plan.local.bits)) } : {};
+  return {
+    make: [
+      ...(encapsulation === 'gre-udp' ? [{ kind: 'fou', port: GRE_UDP_PORT } as const] : []),
+      { kind: 'link', device, info: linkInfo(config, plan.local), ...address },
+    ],
+    setUp: neighbourSteps(plan, NEIGHBOUR_PARAMETERS),
+  };
+}
+
+function linkInfo(config: Config, local: Address): LinkInfo {
+  const { encapsulation, ttl, dscp, pathMtuDiscovery } = config;
+  const tos = dscp === 'uniform' ? TOS_INHERIT : dscp << 2;
+  if (encapsulation === 'vxlan') {
+    return {
+      kind: 'vxlan',
+      data: {
+        id: config.key ?? DEFAULT_VNI,
+        local: addressBytes(local),
+        ...(ttl === 'inherit' ? { ttlInherit: true } : { ttl }),
+        tos,
+        learning: 0,
+        port: VXLAN_PORT,
+        ...(pathMtuDiscovery ? { df: VXLAN_DF_SET } : {}),
+      },
+    };
+  }
+  const flags =
+    (config.key === undefined ? 0 : GRE_KEY) | (config.checksum ? GRE_CSUM : 0) | (config.sequence ? GRE_SEQ : 0);
+  return {
+    kind: 'gre',
+    data: {
+      iflags: flags,
+      oflags: flags,
+      ...(config.key === undefined ? {} : { ikey: config.key, okey: config.key }),
+      local: addressBytes(local),
+      ttl: ttl === 'inherit' ? 0 : ttl,
+      tos,
+      pmtudisc: pathMtuDiscovery ? 1 : 0,
+      ...(pathMtuDiscovery ? {} : { ignoreDf: 1 }),
+      ...(encapsulation === 'gre-udp' ? { encapType: TUNNEL_ENCAP_FOU, encapDport: GRE_UDP_PORT } : {}),
+    },
+  };
+}
+
+/** The MAC address of a VM's VXLAN device: locally administered, the VM's underlay address in its bits. */
+export function macOf(vm: number): Uint8Array {
+  return Uint8Array.of(0x02, 0, ...ipv4Bytes(vm));
+}

@@ -1,0 +1,43 @@
+/** Which notifications reach the neighbour daemon: the kernel itself leaves out those about other devices, however many they are, and those of our own making. */
+import { ALL, JUMP_IF_EQUAL, LD_HALF, LD_WORD, RETURN, type SocketFilter } from '../io/linux/socket-filter.ts';
+import { RTM_DELADDR, RTM_NEWADDR, RTNLGRP_IPV4_IFADDR } from '../netlink/address.ts';
+import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../netlink/link.ts';
+import { RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, RTNLGRP_NEIGH } from '../netlink/neighbour.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE } from '../netlink/route.ts';
+
+export const GROUPS = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] as const;
+
+// Offsets in a message: nlmsg_type and nlmsg_pid (struct nlmsghdr); ifi_index and ndm_ifindex are at the same place.
+const TYPE = 4;
+const PORT = 12;
+const IFINDEX = 20;
+
+/** For a socket that is only interested in the link `ifindex`, and whose owner makes its changes from `port`. */
+export function monitorFilter(ifindex: number, port: number): SocketFilter {
+  // Loads are in network order, the messages are not.
+  const type = (value: number) => ((value & 0xff) << 8) | (value >> 8);
+  const word = (value: number) => new DataView(Uint32Array.of(value).buffer).getUint32(0);
+  const [others, ourDevice, drop, take] = [12, 15, 17, 18];
+  const to = (target: number, from: number) => target - from - 1;
+  return [
+    /* 0 */ [LD_HALF, TYPE],
+    /* 1 */ [JUMP_IF_EQUAL, type(RTM_GETNEIGH), to(ourDevice, 1)],
+    /* 2 */ [JUMP_IF_EQUAL, type(RTM_NEWLINK), to(ourDevice, 2)],
+    /* 3 */ [JUMP_IF_EQUAL, type(RTM_DELLINK), to(ourDevice, 3)],
+    /* 4 */ [JUMP_IF_EQUAL, type(RTM_NEWNEIGH), to(others, 4)],
+    /* 5 */ [JUMP_IF_EQUAL, type(RTM_DELNEIGH), to(others, 5)],
+    /* 6 */ [JUMP_IF_EQUAL, type(RTM_NEWADDR), to(take, 6)],
+    /* 7 */ [JUMP_IF_EQUAL, type(RTM_DELADDR), to(take, 7)],
+    /* 8 */ [JUMP_IF_EQUAL, type(RTM_NEWROUTE), 1],
+    /* 9 */ [JUMP_IF_EQUAL, type(RTM_DELROUTE), 0, to(drop, 9)],
+    /* 10 */ [LD_WORD, PORT],
+    /* 11 */ [JUMP_IF_EQUAL, word(port), to(drop, 11), to(take, 11)],
+    /* 12, others: who changed a neighbour */ [LD_WORD, PORT],
+    /* 13 */ [JUMP_IF_EQUAL, word(port), to(drop, 13)],
+    /* 14, the kernel by itself, as time goes by */ [JUMP_IF_EQUAL, 0, to(drop, 14)],
+    /* 15, ourDevice */ [LD_WORD, IFINDEX],
+    /* 16 */ [JUMP_IF_EQUAL, word(ifindex), to(take, 16)],
+    /* 17, drop */ [RETURN, 0],
+    /* 18, take */ [RETURN, ALL],
+  ];
+}

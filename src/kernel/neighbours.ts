@@ -1,0 +1,210 @@
+/**
+ * The neighbour ("ARP") daemon: answers what the kernel asks about the overlay's device, from arithmetic alone. All that it knows is in the kernel: it can be
+ * killed at any time, and finds everything there when it comes back.
+ */
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Decoder } from '../netlink/codec.ts';
+import { type Request, request } from '../netlink/message.ts';
+import {
+  type Neighbour,
+  NTF_EXT_LEARNED,
+  NUD_FAILED,
+  NUD_INCOMPLETE,
+  NUD_PROBE,
+  neighbour,
+  RTM_GETNEIGH,
+} from '../netlink/neighbour.ts';
+import type { Netlink } from '../netlink/netlink.ts';
+import { type Route, RT_TABLE_MAIN, RTM_GETROUTE, route } from '../netlink/route.ts';
+import { AF_INET } from '../netlink/rtnetlink.ts';
+import { ROUTE_PROTOCOL } from '../setup/steps.ts';
+import { AF_BRIDGE, Entries, type EntriesOptions } from './entries.ts';
+
+/** Times of neighbours are in ticks of so many ms (USER_HZ). */
+const TICK = 10;
+/** VMs that are seen to in one go, before others have their turn. */
+const PART = 64;
+
+export interface NeighbourCounters {
+  /** Requests that got the VM's address. */
+  answered: number;
+  /** Requests for addresses that nobody can have. */
+  refused: number;
+  /** Requests of ours that the kernel refused. */
+  failed: number;
+  /** How often everything was compared with the kernel. */
+  resyncs: number;
+  /** VMs whose entries were not all there then. */
+  repaired: number;
+}
+
+export interface NeighboursOptions extends EntriesOptions {
+  /** For answers and changes. */
+  netlink: Netlink;
+  /** Opens a socket for a dump, which others do not wait for. */
+  openNetlink: () => Netlink;
+  onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
+  /** The kernel refused something. */
+  onError: (error: Error) => void;
+}
+
+export class Neighbours {
+  readonly counters: NeighbourCounters = { answered: 0, refused: 0, failed: 0, resyncs: 0, repaired: 0 };
+  readonly #options: NeighboursOptions;
+  readonly #entries: Entries;
+  /** VMs that have entries in the kernel. */
+  readonly #vms = new Set<number>();
+
+  constructor(options: NeighboursOptions) {
+    this.#options = options;
+    this.#entries = new Entries(options);
+  }
+
+  /** How many VMs have entries. */
+  get count(): number {
+    return this.#vms.size;
+  }
+
+  /** Answers requests: neighbours of our device that the kernel does not know, or doubts. */
+  answer(asked: readonly Neighbour[]): void {
+    const vms = new Set<number>();
+    const answers: Request[] = [];
+    for (const { dst } of asked) {
+      const vm = this.#entries.vmOf(dst);
+      if (!dst) continue;
+      if (vm === undefined) {
+        this.counters.refused++;
+        answers.push(...this.#entries.refuse(dst));
+        continue;
+      }
+      this.counters.answered++;
+      vms.add(vm);
+      // The VM's own overlay address is the neighbour that stays.
+      if (!this.#entries.isGateway(dst, vm)) answers.push(...this.#entries.answer(dst, vm));
+    }
+    this.#try([...[...vms].flatMap((vm) => this.#entries.install(vm)), ...answers]);
+    this.#open(vms);
+  }
+
+  /** Compares with the kernel: what waits is answered, what is missing or wrong is put right. */
+  async resync(): Promise<void> {
+    this.counters.resyncs++;
+    const asked: Neighbour[] = [];
+    const wrong: Request[] = [];
+    const found = new Map<number, number>();
+    const note = (vm: number) => found.set(vm, (found.get(vm) ?? 0) + 1);
+
+    for await (const entry of this.#neighbours()) {
+      if (entry.state & (NUD_INCOMPLETE | NUD_PROBE)) asked.push(entry);
+      else if (!isOurs(entry)) continue;
+      else {
+        const vm = this.#entries.vmAt(entry.dst, entry.lladdr);
+        if (vm !== undefined && !(entry.state & NUD_FAILED)) note(vm);
+        else if (entry.dst) wrong.push(...this.#entries.refuse(entry.dst));
+      }
+    }
+    this.answer(asked);
+    for await (const entry of this.#routes()) {
+      if (!entry.gateway) continue; // To the whole overlay.
+      const vm = this.#entries.vmBehind(entry);
+      if (vm === undefined) wrong.push(this.#entries.removeRoute(entry));
+      else note(vm);
+    }
+    for await (const entry of this.#forwardings()) {
+      const vm = this.#entries.vmIn(entry.lladdr);
+      if (vm !== undefined && this.#entries.vmIn(entry.lladdr, entry.dst) === vm) note(vm);
+    }
+    this.#try(wrong);
+
+    // Whatever has some of its entries is to have all.
+    const incomplete = [...found].flatMap(([vm, count]) => (count < this.#entries.count(vm) ? [vm] : []));
+    await this.#inParts(incomplete, (vm) => this.#entries.install(vm));
+    this.counters.repaired += incomplete.length;
+    this.#close(
+      [...this.#vms].filter((vm) => !found.has(vm) && !asked.some(({ dst }) => this.#entries.vmOf(dst) === vm)),
+    );
+    this.#open(found.keys());
+  }
+
+  /** The VMs with entries, and how many ms ago each was last sent to. */
+  async ages(): Promise<Map<number, number>> {
+    const ages = new Map<number, number>();
+    for await (const entry of this.#neighbours()) {
+      const vm = isOurs(entry) ? this.#entries.vmAt(entry.dst, entry.lladdr) : undefined;
+      const age = (entry.cacheInfo?.used ?? 0) * TICK;
+      if (vm !== undefined) ages.set(vm, Math.min(age, ages.get(vm) ?? Infinity));
+    }
+    return ages;
+  }
+
+  /** Removes VMs that were not sent to for so many ms. */
+  async removeIdle(timeout: number): Promise<void> {
+    const idle = [...(await this.ages())].flatMap(([vm, age]) => (age >= timeout ? [vm] : []));
+    await this.#inParts(idle, (vm) => this.#entries.remove(vm));
+    this.#close(idle);
+  }
+
+  #neighbours(): AsyncGenerator<Neighbour> {
+    const { ifindex } = this.#options;
+    const body = { family: AF_INET, filterIfindex: ifindex };
+    return this.#dump(request(RTM_GETNEIGH, 0, 'neighbours', neighbour, body), neighbour);
+  }
+
+  #routes(): AsyncGenerator<Route> {
+    const { ifindex } = this.#options;
+    const body = { family: AF_INET, table: RT_TABLE_MAIN, protocol: ROUTE_PROTOCOL, oif: ifindex };
+    return this.#dump(request(RTM_GETROUTE, 0, 'routes', route, body), route);
+  }
+
+  async *#forwardings(): AsyncGenerator<Neighbour> {
+    const { ifindex, isVxlan } = this.#options;
+    if (!isVxlan) return;
+    const body = { family: AF_BRIDGE, filterIfindex: ifindex };
+    yield* this.#dump(request(RTM_GETNEIGH, 0, 'forwarding database', neighbour, body), neighbour);
+  }
+
+  async *#dump<T>(query: Request, codec: Decoder<T>): AsyncGenerator<T> {
+    const netlink = this.#options.openNetlink();
+    try {
+      for (const part of netlink.parts(query, codec)) {
+        yield* part;
+        await turn();
+      }
+    } finally {
+      netlink.close();
+    }
+  }
+
+  async #inParts(vms: readonly number[], requests: (vm: number) => Request[]): Promise<void> {
+    for (let from = 0; from < vms.length; from += PART) {
+      this.#try(vms.slice(from, from + PART).flatMap(requests));
+      await turn();
+    }
+  }
+
+  /** What has gone meanwhile is no error. */
+  #try(requests: readonly Request[]): void {
+    for (const error of this.#options.netlink.tryAll(requests)) {
+      if (!error || GONE.includes(error.code)) continue;
+      this.counters.failed++;
+      this.#options.onError(error);
+    }
+  }
+
+  #open(vms: Iterable<number>): void {
+    const opened = [...vms].filter((vm) => !this.#vms.has(vm));
+    for (const vm of opened) this.#vms.add(vm);
+    if (opened.length > 0) this.#options.onTunnels('opened', opened);
+  }
+
+  #close(vms: Iterable<number>): void {
+    const closed = [...vms].filter((vm) => this.#vms.delete(vm));
+    if (closed.length > 0) this.#options.onTunnels('closed', closed);
+  }
+}
+
+const GONE = ['ENOENT', 'ESRCH'];
+
+function isOurs(entry: Neighbour): boolean {
+  return Boolean(entry.flags & NTF_EXT_LEARNED) && entry.protocol === ROUTE_PROTOCOL;
+}
