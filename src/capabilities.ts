@@ -35,11 +35,6 @@ export function requireCapabilities(needed: readonly Capability[]): void {
   if (effective.length > 0) {
     throw new InlayError('ERR_PERMISSION', `missing ${names(effective)}: devices, routes and raw sockets need them`);
   }
-  // Without root, and with capabilities of Node's own file, `ip` gets none of them.
-  const ambient = isRoot() ? [] : lacking(needed, 'CapAmb');
-  if (ambient.length > 0) {
-    throw new InlayError('ERR_PERMISSION', `not ambient: ${names(ambient)}: the command ip would not have them`);
-  }
 }
 
 /** What a failed socket(2) means: mostly a missing capability. */

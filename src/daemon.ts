@@ -67,7 +67,7 @@ class Daemon {
   #keepsNetwork = false;
   /** When something about a VM's tunnel was last logged, in ms. */
   readonly #logged = new Map<number, number>();
-  #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, icmp: NO_PACKETS, tunnels: 0 };
+  #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
 
   constructor(config: Config, log: Log) {
     this.#config = config;
@@ -219,9 +219,11 @@ class Daemon {
       tunnels: counters.tunnels,
       outbound: directionStatus(counters.outbound),
       inbound: directionStatus(counters.inbound),
-      replies: { sent: counters.outbound.replies, suppressed: counters.outbound.suppressed },
-      ecnAnomalies: counters.inbound.anomalies,
-      icmp: directionStatus(counters.icmp),
+      ...(counters.icmp && {
+        replies: { sent: counters.outbound.replies, suppressed: counters.outbound.suppressed },
+        ecnAnomalies: counters.inbound.anomalies,
+        icmp: directionStatus(counters.icmp),
+      }),
     };
   }
 

@@ -38,8 +38,8 @@ export interface Segmenter {
 export interface Counters {
   outbound: DirectionCounters;
   inbound: DirectionCounters;
-  /** ICMP messages from the underlay. */
-  icmp: DirectionCounters;
+  /** ICMP messages from the underlay; the kernel's data plane leaves them to the kernel. */
+  icmp?: DirectionCounters;
   tunnels: number;
 }
 

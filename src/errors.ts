@@ -1,4 +1,5 @@
 /** Errors for the operator. Each says what, where, why and, as a hint, what to type next. */
+import os from 'node:os';
 
 /** Exit codes of the CLI: sysexits.h where it has one (EX_NOPERM, EX_CONFIG). */
 export const EXIT = { done: 0, failed: 1, usage: 2, notRunning: 3, noPermission: 77, badConfiguration: 78 } as const;
@@ -28,13 +29,27 @@ export class InlayError extends Error {
   }
 }
 
+/** Of those that have two names, the one that the kernel uses. */
+const ERRNO_NAMES = new Map(
+  [
+    ...Object.entries(os.constants.errno),
+    ...(['EAGAIN', 'EOPNOTSUPP'] as const).map((name) => [name, os.constants.errno[name]] as const),
+  ].map(([name, errno]) => [errno, name]),
+);
+
+/** The name of an error number, such as 'EAGAIN'. */
+export function errnoName(errno: number): string {
+  return ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
+}
+
 /** A failed system call, in the shape of Node's own (`code`, `errno`, `syscall`). */
 export class SystemError extends Error {
   readonly code: string;
   readonly errno: number;
   readonly syscall: string;
 
-  constructor(syscall: string, errno: number, code: string, what: string) {
+  constructor(syscall: string, errno: number, what: string) {
+    const code = errnoName(errno);
     super(`${code}: ${syscall} ${what}`);
     this.name = 'SystemError';
     this.code = code;

@@ -17,7 +17,7 @@ export interface DirectionStatus extends Traffic {
   drops: Record<string, number>;
 }
 
-/** What only one of the data planes has to say. */
+/** What only one of the data planes has to say; before it runs, none has. */
 export interface DataPlaneStatus {
   core?: string;
   engine?: string;
@@ -30,7 +30,13 @@ export interface DataPlaneStatus {
   sourceCheck?: 'on' | 'off';
   /** Why they are not. */
   sourceCheckObstacle?: string | undefined;
-  /** Of the neighbour daemon. */
+  /** ICMP messages to containers whose packets did not get through: made, and not made because there were too many. */
+  replies?: { sent: number; suppressed: number };
+  /** Inbound packets with a combination of ECN fields that should not occur (RFC 6040 §4.2). */
+  ecnAnomalies?: number;
+  /** ICMP messages from the underlay; `packets` are those that were believed. */
+  icmp?: DirectionStatus;
+  /** Of the neighbour daemon: requests answered with a VM's address, refused because nobody can have the address, and not taken by the kernel; comparisons of all with the kernel, and VMs that were put right then. */
   neighbours?: { answered: number; refused: number; failed: number; resyncs: number; repaired: number };
 }
 
@@ -47,12 +53,6 @@ export interface Status extends DataPlaneStatus {
   tunnels: number;
   outbound: DirectionStatus;
   inbound: DirectionStatus;
-  /** ICMP messages to containers whose packets did not get through: made, and not made because there were too many. */
-  replies: { sent: number; suppressed: number };
-  /** Inbound packets with a combination of ECN fields that should not occur (RFC 6040 §4.2). */
-  ecnAnomalies: number;
-  /** ICMP messages from the underlay; `packets` are those that were believed. */
-  icmp: DirectionStatus;
 }
 
 export interface TunnelStatus {

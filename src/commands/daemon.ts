@@ -21,9 +21,20 @@ const RETRY = 50;
 export function addDaemonCommands(program: Command): void {
   const up = program.command('up').description('run the daemon in the foreground until SIGTERM or SIGINT');
   const flags = (Object.keys(settings) as SettingName[]).filter((name) => 'placeholder' in settings[name]);
-  example(addSettings(up, flags), 'up --overlay 10.0.0.0/8 --underlay 192.168.0.0/16', 'up --config /etc/inlay.yaml');
-  up.action(async (options: { config?: string }) => {
+  addSettings(up, flags).option('--dry-run', 'only print the commands that would do the same');
+  example(
+    up,
+    'up --overlay 10.0.0.0/8 --underlay 192.168.0.0/16',
+    'up --config /etc/inlay.yaml',
+    'up --overlay 10.0.0.0/8 --underlay 192.168.0.0/16 --dataplane kernel --dry-run',
+  );
+  up.action(async (options: { config?: string; dryRun?: boolean }) => {
     const config = loadConfig(flagsOf({ ...options }), options.config);
+    if (options.dryRun) {
+      const { dryRun } = await import('../dry-run.ts');
+      process.stdout.write(`${dryRun(config).join('\n')}\n`);
+      return;
+    }
     const { runDaemon } = await import('../daemon.ts');
     await runDaemon(config);
   });
@@ -82,16 +93,18 @@ function seconds(text: string): number {
 }
 
 function statusText(status: Status): string {
-  const { outbound, inbound, icmp, replies, mappings, ...facts } = status;
+  const { outbound, inbound, icmp, replies, neighbours, mappings, ...facts } = status;
   const slices = mappings.map((m) => ['slice', `${m.slice} (${m.overlay} over ${m.underlay})`]);
   const rows = Object.entries(facts).map(([name, value]) => [name, String(value)]);
+  const asked = neighbours && Object.entries(neighbours).map(([what, count]) => `${count} ${what}`);
   return table([
     ...rows,
     ...slices,
     ['outbound', directionText(outbound)],
     ['inbound', directionText(inbound)],
-    ['ICMP from the underlay', directionText(icmp)],
-    ['ICMP to containers', `${replies.sent} packets, ${replies.suppressed} suppressed`],
+    ...(icmp ? [['ICMP from the underlay', directionText(icmp)]] : []),
+    ...(replies ? [['ICMP to containers', `${replies.sent} packets, ${replies.suppressed} suppressed`]] : []),
+    ...(asked ? [['neighbour requests', asked.join(', ')]] : []),
   ]);
 }
 

@@ -15,7 +15,7 @@ interface Options {
 }
 
 /** What is handed to each daemon as it is. */
-const PASSED_ON: SettingName[] = ['encapsulation', 'key', 'core', 'engine', 'gre-segmentation', 'queues'];
+const PASSED_ON: SettingName[] = ['dataplane', 'encapsulation', 'key', 'core', 'engine', 'gre-segmentation', 'queues'];
 const DEFAULTS = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 
 export function addDemoCommand(program: Command): void {
@@ -23,7 +23,13 @@ export function addDemoCommand(program: Command): void {
   demo.option('--vms <NUMBER>', 'VMs', count, 3).option('--containers <NUMBER>', 'containers of each VM', count, 2);
   for (const name of ['overlay', 'underlay', ...PASSED_ON] as SettingName[]) addSetting(demo, name);
   addJson(demo).option('--keep', 'leave the mesh running and print how to look around');
-  example(demo, 'demo', 'demo --vms 8 --containers 4 --overlay 240.0.0.0/4', 'demo --core typescript --json');
+  example(
+    demo,
+    'demo',
+    'demo --vms 8 --containers 4 --overlay 240.0.0.0/4',
+    'demo --core typescript --json',
+    'demo --dataplane kernel',
+  );
   demo.action(async (options: Options) => {
     const flags = { ...DEFAULTS, ...flagsOf({ ...options }) };
     const [mapping] = loadConfig(flags).mappings;
@@ -60,8 +66,9 @@ function count(text: string): number {
 function resultText(result: DemoResult): string {
   const dash = (value: number | null) => (value === null ? '-' : String(value));
   const { overlay, underlay, encapsulation, core, engine, mtu } = result;
+  const how = core === undefined ? `dataplane ${result.dataPlane}` : `core ${core}, engine ${engine}`;
   return [
-    `mesh of ${result.vms} VMs with ${result.containers} containers each: ${overlay} over ${underlay}, ${encapsulation}, core ${core}, engine ${engine}, MTU ${mtu}`,
+    `mesh of ${result.vms} VMs with ${result.containers} containers each: ${overlay} over ${underlay}, ${encapsulation}, ${how}, MTU ${mtu}`,
     '',
     table([['FROM VM', 'TO VM', 'PAIRS', 'FIRST ms', 'STEADY ms', 'TCP Mbit/s'], ...vmRows(result)]),
     '',

@@ -74,7 +74,8 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
   const end = () => void lab.close().then(() => process.exit(130));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end);
   try {
-    const { mapping, vms, containers, flags, progress } = options;
+    const { mapping, vms, containers, progress } = options;
+    const flags = [...options.flags, ...(await kernelFlags(lab, options))];
     progress(`starting ${vms} VMs with ${containers} containers each`);
     const mesh = await Mesh.start(lab, { mapping, vms, containersPerVm: containers, flags });
     const result = await measure(lab, mesh, options);
@@ -85,6 +86,18 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
     if (!kept) await lab.close();
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, end);
   }
+}
+
+/** The kernel's data plane needs a kind of device that this kernel has: all VMs are here, so all can have the same. */
+async function kernelFlags(lab: Lab, { flags, progress }: DemoOptions): Promise<string[]> {
+  if (!flags.includes('kernel') || flags.includes('--encapsulation')) return [];
+  const { code } = await lab.run(undefined, ['ip', 'link', 'add', 'probe', 'type', 'gre', 'local', '127.0.0.1']);
+  if (code === 0) {
+    await lab.ip(undefined, ['link delete probe']);
+    return [];
+  }
+  progress('this kernel has no GRE devices: the VMs use vxlan');
+  return ['--encapsulation', 'vxlan'];
 }
 
 async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions): Promise<DemoResult> {

@@ -116,7 +116,7 @@ class KernelDataPlane implements DataPlane {
     const [outbound, inbound] = this.#check
       ? ([OUTBOUND, INBOUND] as const).map((which) => countersOf((this.#check as SourceCheck).direction(which)))
       : this.#linkCounters();
-    return { outbound, inbound, icmp: countersOf(NO_TRAFFIC), tunnels: this.#neighbours?.count ?? 0 } as Counters;
+    return { outbound, inbound, tunnels: this.#neighbours?.count ?? 0 } as Counters;
   }
 
   async tunnels(): ReturnType<DataPlane['tunnels']> {

@@ -1,5 +1,4 @@
 /** Messages (struct nlmsghdr, <linux/netlink.h>): what goes into a datagram and comes out of one, acknowledgements included. */
-import os from 'node:os';
 import { SystemError } from '../errors.ts';
 import { align, attributes, type Codec, s32, struct, text, u16, u32, type Writer } from './codec.ts';
 
@@ -111,8 +110,7 @@ export function putAcknowledgement(writer: Writer, { type, sequence }: Message, 
 export class NetlinkError extends SystemError {
   /** `what` is what it was asked, such as `route 10.16.33.0/24`. */
   constructor(errno: number, what: string, words?: string) {
-    const code = Object.entries(os.constants.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
-    super('netlink', errno, code, words === undefined ? what : `${what}: ${words}`);
+    super('netlink', errno, words === undefined ? what : `${what}: ${words}`);
     this.name = 'NetlinkError';
   }
 }

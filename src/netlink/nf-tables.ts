@@ -1,5 +1,5 @@
 /** Chains of nftables (<linux/netfilter/nf_tables.h>). */
-import { attributes, be16, be32, message, struct, text, u8 } from './codec.ts';
+import { attributes, be16, be32, message, struct, text, u8, type ValueOf } from './codec.ts';
 
 // <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>
 const NFNL_SUBSYS_NFTABLES = 10;
@@ -18,3 +18,5 @@ export const chain = message(struct(4, { family: [0, u8], version: [1, u8], reso
   policy: [5, be32],
   type: [7, text],
 });
+
+export type Chain = ValueOf<typeof chain>;

@@ -82,7 +82,7 @@ class LinuxEngine implements Engine {
     return {
       outbound: addCounters(all.map((counters) => counters.outbound)),
       inbound: addCounters(all.map((counters) => counters.inbound)),
-      icmp: addCounters(all.map((counters) => counters.icmp)),
+      icmp: addCounters(all.flatMap(({ icmp }) => icmp ?? [])),
       // A VM that two queues talk to is one tunnel.
       tunnels: this.#tunnels.size,
     };

@@ -152,12 +152,6 @@ export function requireLinux64(): void {
   );
 }
 
-/** The name of the last call's error, such as 'EAGAIN'. */
-function errorName(): string {
-  const number = koffi.errno();
-  return Object.entries(os.constants.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;
-}
-
 /** The last call's errno, without the price of its name. */
 export function errno(): number {
   return koffi.errno();
@@ -167,7 +161,7 @@ export const { EADDRINUSE, EAGAIN, EINTR, EIO, EMSGSIZE } = os.constants.errno;
 
 /** Throws the last call's error if `result` is negative; else returns it. `what` says on what it was done. */
 export function must(result: number, syscall: string, what: string): number {
-  if (result < 0) throw new SystemError(syscall, koffi.errno(), errorName(), what);
+  if (result < 0) throw new SystemError(syscall, koffi.errno(), what);
   return result;
 }
 
