@@ -44,7 +44,7 @@ const YAML = 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0/16\n';
 const DEFAULTS = {
   mappings: ['10.0.0.0/8 192.168.0.0/16'],
   ...{ local: undefined, device: 'inlay0', encapsulation: 'gre', key: undefined, core: 'wasm', engine: 'linux' },
-  ...{ greSegmentation: 'auto', queues: 1, busyPoll: 0 },
+  ...{ greSegmentation: 'auto', queues: 1, busyPoll: 0, dataPlane: 'wasm' },
   ...{ runDir: '/run/inlay', idleTimeout: 60_000, logLevel: 'info' },
 };
 /** Every setting, none of them the default. */
@@ -171,7 +171,7 @@ describe('bad values', () => {
     ['ecn: off', '3:6', 'ecn "off": expected normal or compatibility'],
     ['clamp-mss: yes', '3:12', 'clamp-mss "yes": expected on or off'],
     ['gre-checksum: true', '3:15', 'gre-checksum true: expected on or off'],
-    ['encapsulation: vxlan', '3:16', 'encapsulation "vxlan": expected gre or gre-udp'],
+    ['encapsulation: geneve', '3:16', 'encapsulation "geneve": expected gre, gre-udp or vxlan'],
     ['queues: 0', '3:9', 'queues 0: expected a number from 1 to 64'],
     ['gre-segmentation: nic', '3:19', 'gre-segmentation "nic": expected auto, core or kernel'],
     ['core: WASM', '3:7', 'core "WASM": expected wasm or typescript'],
@@ -326,6 +326,28 @@ describe('bad flags', () => {
     [
       { ...PAIR, engine: 'portable', dscp: 'uniform' },
       'dscp uniform: expected engine linux with it, which sees the DSCP of gre-udp',
+    ],
+    [{ ...PAIR, encapsulation: 'vxlan' }, 'encapsulation vxlan: expected dataplane kernel with it'],
+    ...Object.entries({
+      engine: 'portable',
+      core: 'typescript',
+      queues: '2',
+      'busy-poll': '1ms',
+      'gre-segmentation': 'kernel',
+      'clamp-mss': 'on',
+      ecn: 'compatibility',
+      dscp: 'uniform',
+    }).map(([key, value]) => [
+      { ...PAIR, dataplane: 'kernel', [key]: value },
+      `${key}${key === 'busy-poll' ? '' : ` ${value}`}: expected dataplane wasm with it`,
+    ]),
+    ...['gre-checksum', 'gre-sequence'].map((key) => [
+      { ...PAIR, dataplane: 'kernel', encapsulation: 'vxlan', [key]: 'on' },
+      'encapsulation vxlan: expected neither gre-checksum nor gre-sequence with it',
+    ]),
+    [
+      { ...PAIR, dataplane: 'kernel', encapsulation: 'vxlan', key: '16777216' },
+      'key 16777216: expected at most 16777215 with encapsulation vxlan',
     ],
     [
       { ...PAIR, queues: '2', 'path-mtu-discovery': 'off' },

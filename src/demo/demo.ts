@@ -90,7 +90,8 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
 
 /** The kernel's data plane needs a kind of device that this kernel has: all VMs are here, so all can have the same. */
 async function kernelFlags(lab: Lab, { flags, progress }: DemoOptions): Promise<string[]> {
-  if (!flags.includes('kernel') || flags.includes('--encapsulation')) return [];
+  const isKernel = flags.some((flag, i) => flag === '--dataplane' && flags[i + 1] === 'kernel');
+  if (!isKernel || flags.includes('--encapsulation')) return [];
   const { code } = await lab.run(undefined, ['ip', 'link', 'add', 'probe', 'type', 'gre', 'local', '127.0.0.1']);
   if (code === 0) {
     await lab.ip(undefined, ['link delete probe']);

@@ -140,8 +140,11 @@ export const text: Codec<string> = {
   },
 };
 
-/** An attribute that says all by being there. */
-export const flag: Codec<true> = { put: () => {}, get: () => true };
+/** An attribute that says all by being there. Some the kernel sends with a byte, which may be 0. */
+export const flag: Codec<true | undefined> = {
+  put: () => {},
+  get: (view, start, end) => (start === end || u8.get(view, start, end) !== 0 ? true : undefined),
+};
 
 type Fields = Readonly<Record<string, readonly [offset: number, codec: Fixed<number>]>>;
 type FieldValues<F extends Fields> = { [N in keyof F]: number };

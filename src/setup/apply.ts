@@ -153,12 +153,22 @@ export function routeBody({ to, device, via, source }: OverlayRoute, oif: number
   } as RouteRequest;
 }
 
+/** RTN_ of <linux/rtnetlink.h>, as ip(8) calls them. */
+const ROUTE_TYPES: Record<number, string> = {
+  2: 'local',
+  3: 'broadcast',
+  6: 'blackhole',
+  7: 'unreachable',
+  8: 'prohibit',
+  9: 'throw',
+};
+
 function describe(netlink: Netlink, { dst, dstLength, gateway, oif, protocol, type }: Route): string {
   const to = addressOf(dst);
   const via = addressOf(gateway);
   const device = oif === undefined ? undefined : findLink(netlink, oif)?.name;
   return [
-    ...(type === RTN_UNICAST ? [] : [`type ${type}`]),
+    ...(type === RTN_UNICAST ? [] : [ROUTE_TYPES[type] ?? `type ${type}`]),
     to ? formatPrefix({ ...to, length: dstLength }) : 'default',
     ...(via ? ['via', formatAddress(via)] : []),
     ...(device ? ['dev', device] : []),
