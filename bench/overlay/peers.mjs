@@ -17,7 +17,8 @@ export const REFERENCE = 'vxlan';
 const inlay = (...flags) => ({ kind: 'inlay', flags });
 
 /**
- * By name. `kind` says what makes the overlay: nothing, the kernel, or Inlay with `flags`. `underlayOff` and `overlayOff` are the
+ * By name. `kind` says what makes the overlay: nothing, the kernel, Inlay with `flags`, or by hand the commands that Inlay's kernel data plane would do (its
+ * programs apart). `underlayOff` and `overlayOff` are the
  * features that the underlay's device and the overlay's device go without.
  */
 export const PEERS = {
@@ -33,6 +34,13 @@ export const PEERS = {
     ...inlay('--encapsulation', 'gre', '--gre-segmentation', 'core'),
   },
   'gre-udp': { label: 'inlay gre-udp', ...inlay('--encapsulation', 'gre-udp') },
+  'kernel-vxlan': {
+    label: 'inlay dataplane kernel, vxlan',
+    ...inlay('--dataplane', 'kernel', '--encapsulation', 'vxlan'),
+  },
+  'static-vxlan': { label: 'the same by hand, vxlan', kind: 'static', encapsulation: 'vxlan' },
+  'kernel-gre': { label: 'inlay dataplane kernel, gre', ...inlay('--dataplane', 'kernel', '--encapsulation', 'gre') },
+  'static-gre': { label: 'the same by hand, gre', kind: 'static', encapsulation: 'gre' },
   'gre-udp-busy': {
     label: 'inlay gre-udp, busy-poll 2ms',
     ...inlay('--encapsulation', 'gre-udp', '--busy-poll', '2ms'),
@@ -47,7 +55,10 @@ export const PEERS = {
   },
 };
 
+/** Those of a kernel with GRE devices. */
+const WITH_GRE = ['kernel-gre', 'static-gre'];
+
 /** The peers that are measured unless others are named. */
 export function peersFor(nic) {
-  return Object.keys(PEERS).filter((name) => nic !== 'cut' || name !== 'vxlan-cut');
+  return Object.keys(PEERS).filter((name) => !WITH_GRE.includes(name) && (nic !== 'cut' || name !== 'vxlan-cut'));
 }

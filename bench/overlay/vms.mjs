@@ -2,6 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { parseAddress, parsePrefix } from '../../dist/address.js';
+import { Entries } from '../../dist/kernel/entries.js';
+import { Mapping } from '../../dist/mapping.js';
 import { OVERLAY_PREFIX, SEGMENTATION, UNDERLAY_PREFIX, VMS } from './peers.mjs';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -27,6 +30,7 @@ export async function joinVms(lab, peer, nic) {
     if (peer.underlayOff) await switchFeatures(lab, name, UNDERLAY, peer.underlayOff, 'off');
   }
   if (peer.kind === 'vxlan') await startVxlan(lab, peer);
+  if (peer.kind === 'static') await setUpByHand(lab, peer);
   const daemons = peer.kind === 'inlay' ? VMS.map((vm) => startDaemon(lab, vm, peer.flags)) : [];
   const [from, to] = VMS;
   const address = peer.kind === 'none' ? to.underlay : to.overlay;
@@ -79,6 +83,22 @@ async function startVxlan(lab, { overlayOff }) {
       `link set ${OVERLAY} mtu ${MTU - VXLAN_OVERHEAD} up`,
     ]);
     if (overlayOff) await switchFeatures(lab, vm.name, OVERLAY, overlayOff, 'off');
+  }
+}
+
+/** What `up --dry-run` prints, and what the daemon does at the first packet. */
+async function setUpByHand(lab, { encapsulation }) {
+  const flags = ['--overlay', OVERLAY_PREFIX, '--underlay', UNDERLAY_PREFIX, '--device', OVERLAY];
+  const words = [...flags, '--dataplane', 'kernel', '--encapsulation', encapsulation, '--dry-run'];
+  const [overlay, underlay] = [OVERLAY_PREFIX, UNDERLAY_PREFIX].map((text) => parsePrefix(text));
+  const mappings = [new Mapping(overlay, underlay)];
+  for (const [i, vm] of VMS.entries()) {
+    const commands = await lab.must(vm.name, [process.execPath, CLI, 'up', ...words]);
+    const local = parseAddress(vm.underlay);
+    const isVxlan = encapsulation === 'vxlan';
+    const entries = new Entries({ mappings, local, device: OVERLAY, ifindex: 0, isVxlan });
+    const other = Number(parseAddress(VMS[1 - i].underlay).bits);
+    await lab.must(vm.name, ['sh', '-e'], [commands, ...entries.commands(other)].join('\n'));
   }
 }
 

@@ -184,6 +184,7 @@ class KernelDataPlane implements DataPlane {
         if (change === 'closed') for (const vm of vms) this.#check?.forget(vm);
         onTunnels(change, vms);
       },
+      onResync: (facts) => log.info(facts, 'compared with the kernel'),
       onError: (error) => {
         log.debug({ error: error.message }, 'the kernel did not take an entry');
         // The device may have gone: what happened is told by a notification, too.

@@ -44,6 +44,8 @@ export interface NeighboursOptions extends EntriesOptions {
   /** Opens a socket for a dump, which others do not wait for. */
   openNetlink: () => Netlink;
   onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
+  /** Everything was compared with the kernel. */
+  onResync: (facts: { vms: number; repaired: number; ms: number }) => void;
   /** The kernel refused something. */
   onError: (error: Error) => void;
 }
@@ -89,6 +91,7 @@ export class Neighbours {
   /** Compares with the kernel: what waits is answered, what is missing or wrong is put right. */
   async resync(): Promise<void> {
     this.counters.resyncs++;
+    const start = performance.now();
     const asked: Neighbour[] = [];
     const wrong: Request[] = [];
     const found = new Map<number, number>();
@@ -124,6 +127,8 @@ export class Neighbours {
       [...this.#vms].filter((vm) => !found.has(vm) && !asked.some(({ dst }) => this.#entries.vmOf(dst) === vm)),
     );
     this.#open(found.keys());
+    const ms = Math.round(performance.now() - start);
+    this.#options.onResync({ vms: this.#vms.size, repaired: incomplete.length, ms });
   }
 
   /** The VMs with entries, and how many ms ago each was last sent to. */
