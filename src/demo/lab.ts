@@ -15,6 +15,7 @@ export interface Output {
 
 /** Debian packages of commands with other names, the tests' among them. */
 const PACKAGES: Record<string, string> = {
+  bridge: 'iproute2',
   cc: 'gcc',
   ip: 'iproute2',
   'iptables-legacy': 'iptables',

@@ -79,7 +79,10 @@ function linkInfo(config: Config, local: Address): LinkInfo {
   };
 }
 
+/** Locally administered, unicast (IEEE 802 §8.4). */
+export const MAC_FIRST = 0x02;
+
 /** The MAC address of a VM's VXLAN device: locally administered, the VM's underlay address in its bits. */
 export function macOf(vm: number): Uint8Array {
-  return Uint8Array.of(0x02, 0, ...ipv4Bytes(vm));
+  return Uint8Array.of(MAC_FIRST, 0, ...ipv4Bytes(vm));
 }

@@ -76,7 +76,7 @@ export class Neighbours {
       if (!dst) continue;
       if (vm === undefined) {
         this.counters.refused++;
-        answers.push(...this.#entries.refuse(dst));
+        answers.push(this.#entries.refuse(dst));
         continue;
       }
       this.counters.answered++;
@@ -103,7 +103,7 @@ export class Neighbours {
       else {
         const vm = this.#entries.vmAt(entry.dst, entry.lladdr);
         if (vm !== undefined && !(entry.state & NUD_FAILED)) note(vm);
-        else if (entry.dst) wrong.push(...this.#entries.refuse(entry.dst));
+        else if (entry.dst) wrong.push(this.#entries.refuse(entry.dst));
       }
     }
     this.answer(asked);
@@ -114,8 +114,8 @@ export class Neighbours {
       else note(vm);
     }
     for await (const entry of this.#forwardings()) {
-      const vm = this.#entries.vmIn(entry.lladdr);
-      if (vm !== undefined && this.#entries.vmIn(entry.lladdr, entry.dst) === vm) note(vm);
+      const vm = this.#entries.vmForwarded(entry.lladdr, entry.dst);
+      if (vm !== undefined) note(vm);
     }
     this.#try(wrong);
 

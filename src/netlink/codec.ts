@@ -18,6 +18,11 @@ export interface Fixed<T> extends Codec<T> {
   readonly size: number;
 }
 
+/** A codec of several values, which can be read into an object that has others already. */
+export interface Filler<T, P = T> extends Codec<T, P> {
+  fill(into: Record<string, unknown>, view: DataView, start: number, end: number): void;
+}
+
 /** The type of a codec's values, as they are read. */
 export type ValueOf<C> = C extends Decoder<infer T> ? T : never;
 /** The same, as they are written. */
@@ -118,13 +123,13 @@ export const be32: Fixed<number> = number(
   (view, at) => view.getUint32(at),
 );
 
-/** Bytes as they are, such as an address of any family. */
+/** Bytes as they are, such as an address of any family. What is read is a view: it is good as long as the datagram is. */
 export const bytes: Codec<Uint8Array> = {
   put: (writer, value) => {
     const at = writer.take(value.length);
     writer.bytes.set(value, at);
   },
-  get: (view, start, end) => new Uint8Array(view.buffer, view.byteOffset + start, end - start).slice(),
+  get: (view, start, end) => new Uint8Array(view.buffer, view.byteOffset + start, end - start),
 };
 
 /** Text with a final zero. */
@@ -150,7 +155,7 @@ type Fields = Readonly<Record<string, readonly [offset: number, codec: Fixed<num
 type FieldValues<F extends Fields> = { [N in keyof F]: number };
 
 /** A C structure of `size` bytes: its fields by their offsets. Fields that are not given are zero. */
-export function struct<F extends Fields>(size: number, fields: F): Fixed<FieldValues<F>> {
+export function struct<F extends Fields>(size: number, fields: F): Fixed<FieldValues<F>> & Filler<FieldValues<F>> {
   const list = Object.entries(fields);
   return {
     size,
@@ -163,10 +168,13 @@ export function struct<F extends Fields>(size: number, fields: F): Fixed<FieldVa
       }
       writer.length = end;
     },
-    get: (view, start, end) => {
+    fill(into, view, start, end) {
       if (end - start < size) throw new RangeError(`a structure of ${end - start} bytes: expected ${size}`);
-      const found: Record<string, number> = {};
-      for (const [name, [offset, codec]] of list) found[name] = codec.get(view, start + offset, end);
+      for (const [name, [offset, codec]] of list) into[name] = codec.get(view, start + offset, end);
+    },
+    get(view, start, end) {
+      const found: Record<string, unknown> = {};
+      this.fill(found, view, start, end);
       return found as FieldValues<F>;
     },
   };
@@ -177,7 +185,7 @@ type Schema = Readonly<Record<string, readonly [type: number, codec: Codec<any>]
 export type AttributeValues<S extends Schema> = { [N in keyof S]?: ValueOf<S[N][1]> | undefined };
 
 /** Attributes up to the end, each with its type and its codec; those that are not in the schema are passed over, and of several alike the last counts. */
-export function attributes<S extends Schema>(schema: S): Codec<AttributeValues<S>> {
+export function attributes<S extends Schema>(schema: S): Filler<AttributeValues<S>> {
   const list = Object.entries(schema);
   const byType = new Map(list.map(([name, [type, codec]]) => [type, { name, codec }]));
   return {
@@ -186,12 +194,19 @@ export function attributes<S extends Schema>(schema: S): Codec<AttributeValues<S
         if (values[name] !== undefined) putAttribute(writer, type, codec, values[name]);
       }
     },
-    get: (view, start, end) => {
-      const found: Record<string, unknown> = {};
-      for (const [type, from, to] of attributesIn(view, start, end)) {
-        const known = byType.get(type);
-        if (known) found[known.name] = known.codec.get(view, from, to);
+    fill(into, view, start, end) {
+      for (let at = start; at + ATTRIBUTE_HEADER <= end; ) {
+        const length = view.getUint16(at, true);
+        if (length < ATTRIBUTE_HEADER || at + length > end)
+          throw new RangeError(`an attribute of ${length} bytes at ${at}`);
+        const known = byType.get(view.getUint16(at + 2, true) & NLA_TYPE_MASK);
+        if (known) into[known.name] = known.codec.get(view, at + ATTRIBUTE_HEADER, at + length);
+        at += align(length);
       }
+    },
+    get(view, start, end) {
+      const found: Record<string, unknown> = {};
+      this.fill(found, view, start, end);
       return found as AttributeValues<S>;
     },
   };
@@ -207,24 +222,9 @@ export function putAttribute<T>(writer: Writer, type: number, codec: Codec<T>, v
   writer.pad();
 }
 
-/** Type, start and end of each attribute's value. */
-export function* attributesIn(
-  view: DataView,
-  start: number,
-  end: number,
-): Generator<readonly [type: number, start: number, end: number]> {
-  for (let at = start; at + ATTRIBUTE_HEADER <= end; ) {
-    const length = view.getUint16(at, true);
-    if (length < ATTRIBUTE_HEADER || at + length > end)
-      throw new RangeError(`an attribute of ${length} bytes at ${at}`);
-    yield [view.getUint16(at + 2, true) & NLA_TYPE_MASK, at + ATTRIBUTE_HEADER, at + length];
-    at += align(length);
-  }
-}
-
 /** A structure and the attributes behind it, as one object: the body of nearly every message. Fields of the structure that are not given are zero. */
 export function message<F extends Record<string, number>, S extends Schema>(
-  header: Fixed<F>,
+  header: Fixed<F> & Filler<F>,
   schema: S,
 ): Codec<F & AttributeValues<S>, Partial<F> & AttributeValues<S>> {
   const rest = attributes(schema);
@@ -234,9 +234,11 @@ export function message<F extends Record<string, number>, S extends Schema>(
       writer.pad();
       rest.put(writer, value);
     },
-    get: (view, start, end) => ({
-      ...header.get(view, start, end),
-      ...rest.get(view, start + align(header.size), end),
-    }),
+    get: (view, start, end) => {
+      const found: Record<string, unknown> = {};
+      header.fill(found, view, start, end);
+      rest.fill(found, view, start + align(header.size), end);
+      return found as F & AttributeValues<S>;
+    },
   };
 }

@@ -128,7 +128,7 @@ const linkInfo: Codec<LinkInfo> = {
     const { kind = '', data } = linkInfoParts.get(...at);
     const codec = KINDS[kind];
     if (!codec || !data) return { kind };
-    return { kind, data: codec.get(new DataView(data.buffer), 0, data.length) };
+    return { kind, data: codec.get(new DataView(data.buffer, data.byteOffset, data.length), 0, data.length) };
   },
 };
 const linkInfoParts = attributes({ kind: [IFLA_INFO_KIND, text], data: [IFLA_INFO_DATA, bytes] });

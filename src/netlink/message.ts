@@ -69,10 +69,10 @@ export function putMessage(
 export function* messagesIn(datagram: Uint8Array): Generator<Message> {
   const view = new DataView(datagram.buffer, datagram.byteOffset, datagram.length);
   for (let at = 0; at + HEADER_SIZE <= datagram.length; ) {
-    const { length, ...header } = HEADER.get(view, at, datagram.length);
+    const { length, type, flags, sequence, port } = HEADER.get(view, at, datagram.length);
     if (length < HEADER_SIZE || at + length > datagram.length)
       throw new RangeError(`a message of ${length} bytes at ${at}`);
-    yield { ...header, view, start: at + HEADER_SIZE, end: at + length };
+    yield { type, flags, sequence, port, view, start: at + HEADER_SIZE, end: at + length };
     at += align(length);
   }
 }

@@ -135,13 +135,13 @@ export class Netlink {
 
   *#received(): Generator<Message> {
     for (let datagram = this.#transport.receive(); datagram; datagram = this.#transport.receive())
-      yield* messagesIn(datagram);
+      yield* messagesIn(datagram.slice()); // The buffer is used again, and what is read are views.
   }
 
   #next(what: string): Iterable<Message> {
     const datagram = this.#transport.receive();
     if (!datagram) throw new Error(`${what}: the kernel stopped in the middle of a dump`);
-    return messagesIn(datagram);
+    return messagesIn(datagram.slice());
   }
 }
 

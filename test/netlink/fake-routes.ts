@@ -1,0 +1,73 @@
+/** Routes of the fake kernel (net/ipv4/fib_*.c). Unlike Linux, it has no two routes with the same destination, type of service and priority. */
+import os from 'node:os';
+import { IFF_UP } from '../../src/netlink/link.ts';
+import { type Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../src/netlink/message.ts';
+import {
+  type Route,
+  RT_TABLE_MAIN,
+  RTM_DELROUTE,
+  RTM_NEWROUTE,
+  RTN_UNICAST,
+  RTN_UNREACHABLE,
+  RTNLGRP_IPV4_ROUTE,
+  route,
+} from '../../src/netlink/route.ts';
+import { hex, type Rules, refuse, type Table } from './fake-table.ts';
+
+const { EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENOENT, ESRCH } = os.constants.errno;
+const AF_INET6 = 10;
+const RT_SCOPE_NOWHERE = 255;
+const RTM_F_CLONED = 0x200;
+const NO_ADDRESS = new Uint8Array(4);
+
+const number = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? NO_ADDRESS).readUInt32BE();
+const isWithin = (dst: Uint8Array, { dst: prefix, dstLength }: Route) =>
+  dstLength === 0 || (number(dst) ^ number(prefix)) >>> (32 - dstLength) === 0;
+
+/** `linkOf` refuses links that are not there. */
+export function routeRules(linkOf: (index: number) => { flags: number }, table: () => Table<Route>): Rules<Route> {
+  return {
+    ...{ type: RTM_NEWROUTE, group: RTNLGRP_IPV4_ROUTE, codec: route },
+    keyOf: (given) => [given.table, number(given.dst), given.dstLength, given.tos, given.priority ?? 0].join(),
+    put: putRoute,
+    find: (given, { type }) => (type === RTM_DELROUTE ? routeLike(given) : routeTo(given)),
+    isWanted: ({ family, ...given }, each) =>
+      family !== AF_INET6 &&
+      (['table', 'protocol', 'type', 'oif'] as const).every((name) => !given[name] || given[name] === each[name]),
+  };
+
+  function putRoute(given: Route, { flags, port }: Message): void {
+    const value = { ...given, table: given.table || RT_TABLE_MAIN, type: given.type || RTN_UNICAST };
+    if (given.dstLength < 32 && number(given.dst) << given.dstLength !== 0)
+      refuse(EINVAL, 'Invalid prefix for given prefix length');
+    if (given.oif !== undefined && !(linkOf(given.oif).flags & IFF_UP))
+      refuse(ENETDOWN, given.gateway ? 'Nexthop device is not up' : 'Device for nexthop is not up');
+    const known = table().like(value);
+    if (known && (flags & NLM_F_EXCL || !(flags & NLM_F_REPLACE))) refuse(EEXIST);
+    if (!known && !(flags & NLM_F_CREATE)) refuse(ENOENT);
+    table().set(value, port);
+  }
+
+  /** The first route of which is so what the request says. */
+  function routeLike(given: Route): Route {
+    const isSame = (each: Route) =>
+      each.table === (given.table || RT_TABLE_MAIN) &&
+      each.dstLength === given.dstLength &&
+      number(each.dst) === number(given.dst) &&
+      each.tos === given.tos &&
+      (given.scope === RT_SCOPE_NOWHERE || given.scope === each.scope) &&
+      (!given.gateway || hex(given.gateway) === hex(each.gateway)) &&
+      (['type', 'protocol', 'oif', 'priority'] as const).every((name) => !given[name] || given[name] === each[name]);
+    return table().all.find(isSame) ?? refuse(ESRCH);
+  }
+
+  /** Where a packet goes: by the longest prefix in the table local, then in main. */
+  function routeTo({ dst = NO_ADDRESS }: Route): Route {
+    const [found = refuse(ENETUNREACH)] = table()
+      .all.filter((each) => each.table >= RT_TABLE_MAIN && isWithin(dst, each))
+      .sort((a, b) => b.table - a.table || b.dstLength - a.dstLength || (a.priority ?? 0) - (b.priority ?? 0));
+    if (found.type === RTN_UNREACHABLE) refuse(EHOSTUNREACH);
+    const { priority: _, ...rest } = found;
+    return { ...rest, dst, dstLength: 32, flags: RTM_F_CLONED };
+  }
+}
