@@ -21,7 +21,8 @@ import {
   unreachableReason,
 } from './status.ts';
 
-const CAPABILITIES = ['CAP_NET_ADMIN', 'CAP_NET_RAW'] as const;
+/** The kernel's own device needs no raw socket. */
+const CAPABILITIES = { wasm: ['CAP_NET_ADMIN', 'CAP_NET_RAW'], kernel: ['CAP_NET_ADMIN'] } as const;
 
 /** How often what was learnt about a tunnel is logged, in ms. */
 const LOG_INTERVAL = 10_000;
@@ -31,11 +32,13 @@ const NO_PACKETS = addCounters([]);
 
 /** Runs until SIGTERM or SIGINT, or until forwarding fails. */
 export function runDaemon(config: Config): Promise<void> {
-  return explainPermission({ capabilities: CAPABILITIES, runDir: config.runDir, tun: true }, () => run(config));
+  const { runDir, dataPlane } = config;
+  const needs = { capabilities: CAPABILITIES[dataPlane], runDir, tun: dataPlane === 'wasm' };
+  return explainPermission(needs, () => run(config));
 }
 
 async function run(config: Config): Promise<void> {
-  requireCapabilities(CAPABILITIES);
+  requireCapabilities(CAPABILITIES[config.dataPlane]);
   const daemon = new Daemon(config, createLog(config.logLevel));
   const stop = new Promise<void>((resolve) => {
     // They stay handled: a second signal, from a wrapper or an impatient user, must not end the clean-up.

@@ -16,7 +16,7 @@ export function removeLeftovers(runDir: string): Promise<string[]> {
 
 async function remove(runDir: string): Promise<string[]> {
   if (!existsSync(runDir)) return [];
-  const lock = await lockRunDir(runDir, 'stop it, and it removes everything itself: kill');
+  const lock = await lockRunDir(runDir, 'stop it first: kill');
   try {
     const journal = new Journal(runDir);
     if (!journal.isEmpty) requireCapabilities(CAPABILITIES);

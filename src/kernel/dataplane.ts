@@ -1,4 +1,6 @@
 /** The kernel data plane: the kernel forwards through one device of its own, and the neighbour daemon tells it where to. */
+import { setImmediate as turn } from 'node:timers/promises';
+import { ipv4 } from '../address.ts';
 import type { Config } from '../config/config.ts';
 import type { DirectionCounters } from '../core/core.ts';
 import type { Tunnel } from '../core/tunnels.ts';
@@ -15,12 +17,13 @@ import { Monitor } from '../netlink/monitor.ts';
 import { type Neighbour, neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../netlink/neighbour.ts';
 import { Netlink } from '../netlink/netlink.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
-import { findLink } from '../netlink/rtnetlink.ts';
+import { findLink, routeTowards } from '../netlink/rtnetlink.ts';
 import { NETLINK_ROUTE, openTransport } from '../netlink/transport.ts';
 import { apply } from '../setup/apply.ts';
 import { attachFilter } from '../setup/filter.ts';
 import { type NetworkPlan, ROUTE_PROTOCOL } from '../setup/steps.ts';
 import { kernelSteps } from './device.ts';
+import { type DeviceLock, lockDevice } from './device-lock.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
 import { Neighbours } from './neighbours.ts';
 import { INBOUND, OUTBOUND, SourceCheck } from './source-check.ts';
@@ -30,6 +33,8 @@ import { UnderlayMarks } from './underlay-marks.ts';
 const SETTLE = 20;
 /** ms until what could not be put right is tried again. */
 const RETRY = 1000;
+/** VMs that are looked at in one go. */
+const PART = 64;
 /** ms between two looks for idle VMs, at most. */
 const MAX_SWEEP = 15_000;
 
@@ -47,7 +52,8 @@ type Task = 'marks' | 'resync' | 'repair';
 /** Makes the device, or takes over what an earlier daemon left, and answers from then on. */
 export async function startKernelDataPlane(config: Config, options: KernelDataPlaneOptions): Promise<DataPlane> {
   native.requireLinux64();
-  const dataPlane = new KernelDataPlane(config, options);
+  const lock = await lockDevice(config.device);
+  const dataPlane = new KernelDataPlane(config, options, lock);
   try {
     await dataPlane.setUp();
   } catch (error) {
@@ -58,6 +64,7 @@ export async function startKernelDataPlane(config: Config, options: KernelDataPl
 }
 
 class KernelDataPlane implements DataPlane {
+  readonly #lock: DeviceLock;
   readonly #config: Config;
   readonly #options: KernelDataPlaneOptions;
   /** Makes all changes, so that notifications of them are known by its port. */
@@ -76,7 +83,8 @@ class KernelDataPlane implements DataPlane {
   #work: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(config: Config, options: KernelDataPlaneOptions) {
+  constructor(config: Config, options: KernelDataPlaneOptions, lock: DeviceLock) {
+    this.#lock = lock;
     this.#config = config;
     this.#options = options;
     const { mappings, local } = options.plan;
@@ -121,15 +129,23 @@ class KernelDataPlane implements DataPlane {
 
   async tunnels(): ReturnType<DataPlane['tunnels']> {
     const now = performance.now();
-    const ages = (await this.#neighbours?.ages()) ?? new Map<number, number>();
-    const tunnels = [...ages].map(
-      ([vm, age]): Tunnel => ({
-        vm,
-        lastUse: now - age,
-        ...(this.#check?.vm(vm) ?? { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC }),
-      }),
-    );
+    const tunnels: Tunnel[] = [];
+    for (const [vm, age] of (await this.#neighbours?.ages()) ?? []) {
+      const traffic = this.#check?.vm(vm) ?? { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC };
+      tunnels.push({ vm, lastUse: now - age, ...this.#pathMtu(vm), ...traffic });
+      if (tunnels.length % PART === 0) await turn();
+    }
     return { now, tunnels };
+  }
+
+  /** What the kernel has learnt of the way to a VM. */
+  #pathMtu(vm: number): { pathMtu?: number } {
+    try {
+      const pathMtu = routeTowards(this.#netlink, ipv4(vm), this.#options.plan.local).metrics?.mtu;
+      return pathMtu === undefined ? {} : { pathMtu };
+    } catch {
+      return {}; // There is no way any more.
+    }
   }
 
   /** Stops answering. What the kernel has stays, and it goes on forwarding. */
@@ -143,6 +159,7 @@ class KernelDataPlane implements DataPlane {
     this.#netlink.close();
     this.#check?.close();
     this.#marks?.close();
+    this.#lock.release();
   }
 
   /** Before the device is up, so that no packet comes unchecked. */

@@ -114,15 +114,14 @@ function addRoute(wanted: OverlayRoute, { netlink, journal }: ApplyOptions): voi
   const body = routeBody(wanted, wanted.device === undefined ? undefined : indexOf(netlink, wanted.device));
   const prefix = parsePrefix(wanted.to) as Prefix;
   const existing = routes(netlink, { table: RT_TABLE_MAIN }).filter((r) => isTo(r, prefix));
-  if (existing.some((found) => isSame(found, body))) return;
   const [other] = existing;
-  if (other) {
+  if (other && !existing.some((found) => isSame(found, body))) {
     throw new InlayError('ERR_FAILED', `a route to ${wanted.to} exists already: ${describe(netlink, other)}`, {
       hint: `remove it (ip route del ${wanted.to}), or choose another overlay`,
     });
   }
   journal.add({ kind: 'route', route: wanted });
-  netlink.do(request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, `route ${routeWords(wanted)}`, route, body));
+  if (!other) netlink.do(request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, `route ${routeWords(wanted)}`, route, body));
 }
 
 function isTo({ dst, dstLength }: Route, prefix: Prefix): boolean {

@@ -1,5 +1,6 @@
 /** Makes a device, or takes over the one that an earlier daemon of ours made. */
 import { InlayError } from '../errors.ts';
+import type { Journal } from '../journal.ts';
 import { type LinkInfo, link, type ReceivedLink, RTM_DELLINK, RTM_NEWLINK } from '../netlink/link.ts';
 import { NetlinkError, NLM_F_CREATE, NLM_F_EXCL, request } from '../netlink/message.ts';
 import type { Netlink } from '../netlink/netlink.ts';
@@ -7,17 +8,20 @@ import { findLink } from '../netlink/rtnetlink.ts';
 import type { ApplyOptions } from './apply.ts';
 import { ALIAS, type Step } from './steps.ts';
 
+/** Of devices that we make. */
+const KINDS = ['gre', 'vxlan'];
+
 /** Throws ERR_FAILED if somebody else has a device of that name, or the kernel has no such devices. */
 export function makeLink(step: Extract<Step, { kind: 'link' }>, { netlink, journal, onChange }: ApplyOptions): void {
   const { device, info, address } = step;
   const existing = findLink(netlink, device);
-  if (existing && !(journal.has({ kind: 'link', device }) && isOurs(existing, step))) throw existsAlready(device);
+  if (existing && !isOurs(existing, step, journal)) throw existsAlready(device);
+  journal.add({ kind: 'link', device });
   if (existing && isSame(existing, step)) return;
   if (existing) {
     onChange({ device }, 'the device was made with other settings: it is made anew');
     deleteLink(netlink, device);
   }
-  journal.add({ kind: 'link', device });
   try {
     netlink.do(
       request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, `link ${device}`, link, { name: device, address, info }),
@@ -40,9 +44,11 @@ export function deleteLink(netlink: Netlink, device: string): boolean {
   return true;
 }
 
-/** By its alias, which a daemon that was killed in time has not set. */
-function isOurs(existing: ReceivedLink, step: Extract<Step, { kind: 'link' }>): boolean {
-  return existing.alias === undefined ? isSame(existing, step) : existing.alias.startsWith(ALIAS);
+/** By its kind and alias; a daemon that was killed in time has not set that. The journal may have gone with its directory. */
+function isOurs(existing: ReceivedLink, step: Extract<Step, { kind: 'link' }>, journal: Journal): boolean {
+  const { alias, info } = existing;
+  if (alias === undefined) return journal.has({ kind: 'link', device: step.device }) && isSame(existing, step);
+  return alias.startsWith(ALIAS) && KINDS.includes(info?.kind ?? '');
 }
 
 /** Whether the device has every setting that it is to have. */

@@ -231,7 +231,7 @@ describe.skipIf(skipped)('a daemon runs', () => {
     const message = `inlay: a daemon runs already with run directory /run/inlay (process ${pid})\n`;
     expectError(await inlay(where, ['down']), 1, [
       message,
-      `hint: stop it, and it removes everything itself: kill ${pid}`,
+      `hint: stop it first: kill ${pid}`,
     ]);
   });
 
