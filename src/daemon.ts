@@ -27,6 +27,8 @@ const CAPABILITIES = { wasm: ['CAP_NET_ADMIN', 'CAP_NET_RAW'], kernel: ['CAP_NET
 /** How often what was learnt about a tunnel is logged, in ms. */
 const LOG_INTERVAL = 10_000;
 const MAX_LOGGED = 10_000;
+/** Tunnels that come or go at once and are logged one by one. */
+const MAX_LISTED = 16;
 
 const NO_PACKETS = addCounters([]);
 
@@ -116,7 +118,9 @@ class Daemon {
     const options = {
       ...{ plan, journal, log: this.#log, overhead: overheadOf(this.#config) },
       onTunnels: (change: 'opened' | 'closed', vms: number[]) => {
-        for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
+        // The kernel may have tens of thousands when a daemon comes back.
+        if (vms.length > MAX_LISTED) this.#log.info({ tunnels: vms.length }, `tunnels ${change}`);
+        else for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
       },
       onLearnt: (tunnels: TunnelState[]) => {
         for (const tunnel of tunnels) this.#logLearnt(tunnel);

@@ -18,6 +18,7 @@ import { type Neighbour, neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } f
 import { Netlink } from '../netlink/netlink.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
 import { findLink, routeTowards } from '../netlink/rtnetlink.ts';
+import { RTM_DELQDISC, RTM_DELTFILTER, trafficControl } from '../netlink/traffic-control.ts';
 import { NETLINK_ROUTE, openTransport } from '../netlink/transport.ts';
 import { apply } from '../setup/apply.ts';
 import { attachFilter } from '../setup/filter.ts';
@@ -46,8 +47,8 @@ export interface KernelDataPlaneOptions extends DataPlaneListeners {
   overhead: number;
 }
 
-/** What is to be done about a change by others. `marks`: the underlay's devices; `resync`: remote VMs; `repair`: all. */
-type Task = 'marks' | 'resync' | 'repair';
+/** What is to be done about a change by others. `check`: our programs; `resync`: remote VMs; `repair`: all. */
+type Task = 'check' | 'resync' | 'repair';
 
 /** Makes the device, or takes over what an earlier daemon left, and answers from then on. */
 export async function startKernelDataPlane(config: Config, options: KernelDataPlaneOptions): Promise<DataPlane> {
@@ -244,15 +245,20 @@ class KernelDataPlane implements DataPlane {
       }
       case RTM_DELADDR:
         if (address.get(view, start, end).index === this.#ifindex) return 'repair';
-        return this.#marks && 'marks';
+        return this.#marks && 'check';
       case RTM_NEWADDR:
-        return this.#marks && 'marks';
+        return this.#marks && 'check';
       case RTM_DELROUTE:
       case RTM_NEWROUTE: {
         const found = route.get(view, start, end);
         const isLost = type === RTM_DELROUTE ? found.protocol === ROUTE_PROTOCOL : flags & NLM_F_REPLACE;
         if (isLost) return 'repair';
-        return this.#marks?.concerns(found) ? 'marks' : undefined;
+        return this.#marks?.concerns(found) ? 'check' : undefined;
+      }
+      case RTM_DELTFILTER:
+      case RTM_DELQDISC: {
+        const { ifindex } = trafficControl.get(view, start, end);
+        return ifindex === this.#ifindex || this.#marks?.isAt(ifindex) ? 'check' : undefined;
       }
       default:
         return undefined;
@@ -279,7 +285,7 @@ class KernelDataPlane implements DataPlane {
       await this.setUp();
       return;
     }
-    if (due.has('marks')) this.#attachCheck();
+    if (due.has('check')) this.#attachCheck();
     if (due.has('resync')) await this.#neighbours?.resync();
   }
 

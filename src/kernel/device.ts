@@ -57,7 +57,7 @@ function linkInfo(config: Config, local: Address): LinkInfo {
         tos,
         learning: 0,
         port: VXLAN_PORT,
-        ...(pathMtuDiscovery ? { df: VXLAN_DF_SET } : {}),
+        df: pathMtuDiscovery ? VXLAN_DF_SET : 0,
       },
     };
   }

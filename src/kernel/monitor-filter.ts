@@ -4,8 +4,9 @@ import { RTM_DELADDR, RTM_NEWADDR, RTNLGRP_IPV4_IFADDR } from '../netlink/addres
 import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../netlink/link.ts';
 import { RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, RTNLGRP_NEIGH } from '../netlink/neighbour.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE } from '../netlink/route.ts';
+import { RTM_DELQDISC, RTM_DELTFILTER, RTNLGRP_TC } from '../netlink/traffic-control.ts';
 
-export const GROUPS = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] as const;
+export const GROUPS = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] as const;
 
 // Offsets in a message: nlmsg_type and nlmsg_pid (struct nlmsghdr); ifi_index and ndm_ifindex are at the same place.
 const TYPE = 4;
@@ -17,27 +18,29 @@ export function monitorFilter(ifindex: number, port: number): SocketFilter {
   // Loads are in network order, the messages are not.
   const type = (value: number) => ((value & 0xff) << 8) | (value >> 8);
   const word = (value: number) => new DataView(Uint32Array.of(value).buffer).getUint32(0);
-  const [others, ourDevice, drop, take] = [12, 15, 17, 18];
+  const [others, neighbours, ourDevice, drop, take] = [12, 14, 17, 19, 20];
   const to = (target: number, from: number) => target - from - 1;
   return [
     /* 0 */ [LD_HALF, TYPE],
     /* 1 */ [JUMP_IF_EQUAL, type(RTM_GETNEIGH), to(ourDevice, 1)],
     /* 2 */ [JUMP_IF_EQUAL, type(RTM_NEWLINK), to(ourDevice, 2)],
     /* 3 */ [JUMP_IF_EQUAL, type(RTM_DELLINK), to(ourDevice, 3)],
-    /* 4 */ [JUMP_IF_EQUAL, type(RTM_NEWNEIGH), to(others, 4)],
-    /* 5 */ [JUMP_IF_EQUAL, type(RTM_DELNEIGH), to(others, 5)],
+    /* 4 */ [JUMP_IF_EQUAL, type(RTM_NEWNEIGH), to(neighbours, 4)],
+    /* 5 */ [JUMP_IF_EQUAL, type(RTM_DELNEIGH), to(neighbours, 5)],
     /* 6 */ [JUMP_IF_EQUAL, type(RTM_NEWADDR), to(take, 6)],
     /* 7 */ [JUMP_IF_EQUAL, type(RTM_DELADDR), to(take, 7)],
-    /* 8 */ [JUMP_IF_EQUAL, type(RTM_NEWROUTE), 1],
-    /* 9 */ [JUMP_IF_EQUAL, type(RTM_DELROUTE), 0, to(drop, 9)],
-    /* 10 */ [LD_WORD, PORT],
-    /* 11 */ [JUMP_IF_EQUAL, word(port), to(drop, 11), to(take, 11)],
-    /* 12, others: who changed a neighbour */ [LD_WORD, PORT],
-    /* 13 */ [JUMP_IF_EQUAL, word(port), to(drop, 13)],
-    /* 14, the kernel by itself, as time goes by */ [JUMP_IF_EQUAL, 0, to(drop, 14)],
-    /* 15, ourDevice */ [LD_WORD, IFINDEX],
-    /* 16 */ [JUMP_IF_EQUAL, word(ifindex), to(take, 16)],
-    /* 17, drop */ [RETURN, 0],
-    /* 18, take */ [RETURN, ALL],
+    /* 8 */ [JUMP_IF_EQUAL, type(RTM_NEWROUTE), to(others, 8)],
+    /* 9 */ [JUMP_IF_EQUAL, type(RTM_DELROUTE), to(others, 9)],
+    /* 10 */ [JUMP_IF_EQUAL, type(RTM_DELTFILTER), to(others, 10)],
+    /* 11 */ [JUMP_IF_EQUAL, type(RTM_DELQDISC), to(others, 11), to(drop, 11)],
+    /* 12, others: not we */ [LD_WORD, PORT],
+    /* 13 */ [JUMP_IF_EQUAL, word(port), to(drop, 13), to(take, 13)],
+    /* 14, neighbours: not we, and not the kernel by itself, as time goes by */ [LD_WORD, PORT],
+    /* 15 */ [JUMP_IF_EQUAL, word(port), to(drop, 15)],
+    /* 16 */ [JUMP_IF_EQUAL, 0, to(drop, 16)],
+    /* 17, ourDevice */ [LD_WORD, IFINDEX],
+    /* 18 */ [JUMP_IF_EQUAL, word(ifindex), to(take, 18)],
+    /* 19, drop */ [RETURN, 0],
+    /* 20, take */ [RETURN, ALL],
   ];
 }

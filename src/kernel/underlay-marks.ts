@@ -19,6 +19,8 @@ const ETHERNET_HEADER = 14;
 export class UnderlayMarks {
   readonly #mappings: readonly Mapping[];
   readonly #local: Address;
+  /** Devices that have the program. */
+  #ifindexes = new Set<number>();
   /** By the length of the link-layer header. */
   readonly #programs = new Map<number, number>();
 
@@ -33,9 +35,15 @@ export class UnderlayMarks {
     return type === RTN_UNICAST && this.#mappings.some(({ underlay }) => overlaps(to, underlay));
   }
 
+  /** Whether the program is to be at a device. */
+  isAt(ifindex: number): boolean {
+    return this.#ifindexes.has(ifindex);
+  }
+
   /** Puts the program at each such device. To be called again when addresses or routes change. Throws NetlinkError or SystemError. */
   attach(netlink: Netlink, overlay: string, journal: Journal): void {
-    for (const index of this.#devices(netlink)) {
+    this.#ifindexes = this.#devices(netlink);
+    for (const index of this.#ifindexes) {
       const link = findLink(netlink, index);
       if (!link?.name || link.name === overlay || link.flags & IFF_LOOPBACK) continue;
       const linkHeader = link.type === ARPHRD_ETHER ? ETHERNET_HEADER : 0;

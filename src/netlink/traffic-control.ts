@@ -6,6 +6,7 @@ export const RTM_DELQDISC = 37;
 export const RTM_NEWTFILTER = 44;
 export const RTM_DELTFILTER = 45;
 export const RTM_GETTFILTER = 46;
+export const RTNLGRP_TC = 4;
 
 // <linux/pkt_sched.h>: the discipline that only has filters, and its two places.
 export const TC_H_CLSACT = 0xfffffff1;
