@@ -25,6 +25,7 @@ import { attachFilter } from '../setup/filter.ts';
 import { type NetworkPlan, ROUTE_PROTOCOL } from '../setup/steps.ts';
 import { kernelSteps } from './device.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
+import { AF_BRIDGE } from './entries.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
 import { Neighbours } from './neighbours.ts';
 import { INBOUND, OUTBOUND, SourceCheck } from './source-check.ts';
@@ -235,8 +236,11 @@ class KernelDataPlane implements DataPlane {
     const { mtu } = this.#options.plan;
     switch (type) {
       case RTM_NEWNEIGH:
-      case RTM_DELNEIGH:
-        return 'resync';
+      case RTM_DELNEIGH: {
+        const found = neighbour.get(view, start, end);
+        const isWell = found.family === AF_BRIDGE && this.#neighbours?.isForwardedWell(found, type === RTM_DELNEIGH);
+        return isWell ? undefined : 'resync';
+      }
       case RTM_DELLINK:
         return 'repair';
       case RTM_NEWLINK: {

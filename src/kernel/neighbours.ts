@@ -88,6 +88,12 @@ export class Neighbours {
     this.#open(vms);
   }
 
+  /** Whether an entry of the forwarding database that came or went is as it should be; those of our own making are among them. */
+  isForwardedWell({ lladdr, dst }: Neighbour, isGone: boolean): boolean {
+    const vm = this.#entries.vmForwarded(lladdr, dst);
+    return isGone ? vm === undefined || !this.#vms.has(vm) : vm !== undefined;
+  }
+
   /** Compares with the kernel: what waits is answered, what is missing or wrong is put right. */
   async resync(): Promise<void> {
     this.counters.resyncs++;
@@ -145,8 +151,8 @@ export class Neighbours {
   /** Removes VMs that were not sent to for so many ms. */
   async removeIdle(timeout: number): Promise<void> {
     const idle = [...(await this.ages())].flatMap(([vm, age]) => (age >= timeout ? [vm] : []));
-    await this.#inParts(idle, (vm) => this.#entries.remove(vm));
     this.#close(idle);
+    await this.#inParts(idle, (vm) => this.#entries.remove(vm));
   }
 
   #neighbours(): AsyncGenerator<Neighbour> {

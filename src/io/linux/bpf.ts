@@ -15,6 +15,8 @@ const BPF_PROG_TYPE_SCHED_CLS = 3;
 const PROG_ATTR_SIZE = 48;
 const MAP_ATTR_SIZE = 20;
 const ELEMENT_ATTR_SIZE = 32;
+/** Up to the key: what lies behind it has to be zero where there is no value (CHECK_ATTR in kernel/bpf/syscall.c). */
+const KEY_ATTR_SIZE = 16;
 const LINK_ATTR_SIZE = 16;
 
 export const BPF_MAP_TYPE_HASH = 1;
@@ -174,7 +176,7 @@ export class BpfMap {
 
   delete(key: number): void {
     this.#key[0] = key;
-    bpf(BPF_MAP_DELETE_ELEM, this.#element);
+    bpf(BPF_MAP_DELETE_ELEM, this.#element, KEY_ATTR_SIZE);
   }
 
   close(): void {
@@ -186,8 +188,8 @@ function must(command: number, attributes: DataView, what: string): number {
   return native.must(bpf(command, attributes), 'bpf', what);
 }
 
-function bpf(command: number, attributes: DataView): number {
+function bpf(command: number, attributes: DataView, size = attributes.byteLength): number {
   const number = SYSCALL_NUMBERS[os.arch()];
   if (number === undefined) throw new Error(`bpf(2) has no known number on ${os.arch()}`);
-  return native.syscall(number, command, native.pointer(attributes), attributes.byteLength);
+  return native.syscall(number, command, native.pointer(attributes), size);
 }
