@@ -141,13 +141,15 @@ class Daemon {
   #stays(plan: NetworkPlan): (change: Change) => boolean {
     const { device, dataPlane, encapsulation } = this.#config;
     if (dataPlane === 'wasm') return () => false;
-    const steps = stepsOf(this.#config, plan).map((step) => JSON.stringify(step));
+    const all = stepsOf(this.#config, plan);
+    const steps = all.map((step) => JSON.stringify(step));
+    const sysctls = all.flatMap((step) => (step.kind === 'sysctl' ? [step.device] : []));
     return (change) => {
       switch (change.kind) {
         case 'link':
           return change.device === device;
         case 'sysctl':
-          return change.file.includes(`/conf/${device}/`);
+          return sysctls.some((of) => change.file.includes(`/conf/${of}/`));
         case 'filter':
         case 'clsact':
           return encapsulation === 'vxlan';

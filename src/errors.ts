@@ -38,7 +38,7 @@ const ERRNO_NAMES = new Map(
 );
 
 /** The name of an error number, such as 'EAGAIN'. */
-export function errnoName(errno: number): string {
+function errnoName(errno: number): string {
   return ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
 }
 

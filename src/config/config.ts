@@ -112,15 +112,15 @@ function checkDataPlane(values: WithDefaults): void {
     'busy-poll': values['busy-poll'] > 0,
     'gre-segmentation kernel': values['gre-segmentation'] === 'kernel',
     'clamp-mss on': values['clamp-mss'],
+    'gre-sequence on': values['gre-sequence'], // A multipoint device has one number for all VMs.
     'ecn compatibility': ecn === 'compatibility',
     'dscp uniform': dscp === 'uniform',
   };
   const wrong = Object.entries(wasmOnly).find(([, isSet]) => isSet)?.[0];
   if (wrong) throw new InlayError('ERR_CONFIG', `${wrong}: expected dataplane wasm with it`);
   if (encapsulation !== 'vxlan') return;
-  if (values['gre-checksum'] || values['gre-sequence']) {
-    throw new InlayError('ERR_CONFIG', 'encapsulation vxlan: expected neither gre-checksum nor gre-sequence with it');
-  }
+  if (values['gre-checksum'])
+    throw new InlayError('ERR_CONFIG', 'encapsulation vxlan: expected no gre-checksum with it');
   if (key > MAX_VNI)
     throw new InlayError('ERR_CONFIG', `key ${key}: expected at most ${MAX_VNI} with encapsulation vxlan`);
 }

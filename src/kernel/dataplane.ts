@@ -10,22 +10,18 @@ import { errorCode, type InlayError, SystemError } from '../errors.ts';
 import * as native from '../io/linux/native.ts';
 import type { Journal } from '../journal.ts';
 import type { Log } from '../log.ts';
-import { address, RTM_DELADDR, RTM_NEWADDR } from '../netlink/address.ts';
-import { IFF_NOARP, IFF_UP, link, RTM_DELLINK, RTM_NEWLINK } from '../netlink/link.ts';
-import { type Message, NLM_F_REPLACE } from '../netlink/message.ts';
+import type { Message } from '../netlink/message.ts';
 import { Monitor } from '../netlink/monitor.ts';
-import { type Neighbour, neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../netlink/neighbour.ts';
+import { type Neighbour, neighbour, RTM_GETNEIGH } from '../netlink/neighbour.ts';
 import { Netlink } from '../netlink/netlink.ts';
-import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
 import { findLink, routeTowards } from '../netlink/rtnetlink.ts';
-import { RTM_DELQDISC, RTM_DELTFILTER, trafficControl } from '../netlink/traffic-control.ts';
 import { NETLINK_ROUTE, openTransport } from '../netlink/transport.ts';
 import { apply } from '../setup/apply.ts';
 import { attachFilter } from '../setup/filter.ts';
-import { type NetworkPlan, ROUTE_PROTOCOL } from '../setup/steps.ts';
+import type { NetworkPlan } from '../setup/steps.ts';
+import { type Task, taskFor } from './changes.ts';
 import { kernelSteps } from './device.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
-import { AF_BRIDGE } from './entries.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
 import { Neighbours } from './neighbours.ts';
 import { INBOUND, OUTBOUND, SourceCheck } from './source-check.ts';
@@ -47,9 +43,6 @@ export interface KernelDataPlaneOptions extends DataPlaneListeners {
   /** Bytes of the outer headers. */
   overhead: number;
 }
-
-/** What is to be done about a change by others. `check`: our programs; `resync`: remote VMs; `repair`: all. */
-type Task = 'check' | 'resync' | 'repair';
 
 /** Makes the device, or takes over what an earlier daemon left, and answers from then on. */
 export async function startKernelDataPlane(config: Config, options: KernelDataPlaneOptions): Promise<DataPlane> {
@@ -195,7 +188,7 @@ class KernelDataPlane implements DataPlane {
     this.#monitor?.close();
     this.#ifindex = ifindex;
     const counters = this.#neighbours?.counters;
-    this.#neighbours = new Neighbours({
+    const neighbours = new Neighbours({
       ...{ mappings, local, device, ifindex, isVxlan: this.#config.encapsulation === 'vxlan' },
       netlink: this.#netlink,
       openNetlink: () => Netlink.open(),
@@ -210,63 +203,27 @@ class KernelDataPlane implements DataPlane {
         this.#schedule('resync', RETRY);
       },
     });
-    Object.assign(this.#neighbours.counters, counters);
+    Object.assign(neighbours.counters, counters);
+    this.#neighbours = neighbours;
     const transport = openTransport(NETLINK_ROUTE, GROUPS, () => monitorFilter(ifindex, this.#netlink.port));
     this.#monitor = new Monitor(transport, {
-      onMessages: (messages) => this.#hear(messages),
+      onMessages: (messages) => this.#hear(messages, neighbours),
       onOverrun: () => this.#schedule('resync', SETTLE),
       onFailure,
     });
   }
 
-  #hear(messages: readonly Message[]): void {
+  #hear(messages: readonly Message[], neighbours: Neighbours): void {
+    const overlay = { ifindex: this.#ifindex, mtu: this.#options.plan.mtu, neighbours, marks: this.#marks };
     const asked: Neighbour[] = [];
     for (const message of messages) {
       if (message.type === RTM_GETNEIGH) asked.push(neighbour.get(message.view, message.start, message.end));
       else {
-        const task = this.#taskFor(message);
+        const task = taskFor(message, overlay);
         if (task) this.#schedule(task, SETTLE);
       }
     }
-    if (asked.length > 0) this.#neighbours?.answer(asked);
-  }
-
-  /** What a change by others means to us. */
-  #taskFor({ type, flags, view, start, end }: Message): Task | undefined {
-    const { mtu } = this.#options.plan;
-    switch (type) {
-      case RTM_NEWNEIGH:
-      case RTM_DELNEIGH: {
-        const found = neighbour.get(view, start, end);
-        const isWell = found.family === AF_BRIDGE && this.#neighbours?.isForwardedWell(found, type === RTM_DELNEIGH);
-        return isWell ? undefined : 'resync';
-      }
-      case RTM_DELLINK:
-        return 'repair';
-      case RTM_NEWLINK: {
-        const found = link.get(view, start, end);
-        return found.mtu !== mtu || !(found.flags & IFF_UP) || found.flags & IFF_NOARP ? 'repair' : undefined;
-      }
-      case RTM_DELADDR:
-        if (address.get(view, start, end).index === this.#ifindex) return 'repair';
-        return this.#marks && 'check';
-      case RTM_NEWADDR:
-        return this.#marks && 'check';
-      case RTM_DELROUTE:
-      case RTM_NEWROUTE: {
-        const found = route.get(view, start, end);
-        const isLost = type === RTM_DELROUTE ? found.protocol === ROUTE_PROTOCOL : flags & NLM_F_REPLACE;
-        if (isLost) return 'repair';
-        return this.#marks?.concerns(found) ? 'check' : undefined;
-      }
-      case RTM_DELTFILTER:
-      case RTM_DELQDISC: {
-        const { ifindex } = trafficControl.get(view, start, end);
-        return ifindex === this.#ifindex || this.#marks?.isAt(ifindex) ? 'check' : undefined;
-      }
-      default:
-        return undefined;
-    }
+    if (asked.length > 0) neighbours.answer(asked);
   }
 
   #schedule(task: Task, delay: number): void {

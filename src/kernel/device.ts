@@ -2,8 +2,8 @@
 import type { Address } from '../address.ts';
 import type { Config } from '../config/config.ts';
 import { addressBytes, ipv4Bytes } from '../netlink/ipv4.ts';
-import { GRE_CSUM, GRE_KEY, GRE_SEQ, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../netlink/link.ts';
-import { type NetworkPlan, neighbourSteps, type Step } from '../setup/steps.ts';
+import { GRE_CSUM, GRE_KEY, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../netlink/link.ts';
+import { type NetworkPlan, neighbourSteps, quietGreSteps, type Step } from '../setup/steps.ts';
 
 /** RFC 8086 §3.2. */
 const GRE_UDP_PORT = 4754;
@@ -18,17 +18,20 @@ const TOS_INHERIT = 1;
 
 /** Seconds; see NEIGHBOUR_PARAMETERS. */
 const WEEK = 604_800;
+/** Bytes that wait for one answer, as the kernel counts them, some 2 KiB for a small packet: bursts of first packets that come at once. */
+const QUEUE = 1 << 20;
 
 /**
  * The daemon is asked, three times a second apart, and nobody on the network is. A neighbour in use is not doubted for a week: as long the kernel forwards
  * without a daemon. All that time it is in the state DELAY, in which the kernel notes each use (neigh_event_send in <net/neighbour.h>), so that idle ones are
  * known by their age.
  */
-export const NEIGHBOUR_PARAMETERS = {
+const NEIGHBOUR_PARAMETERS = {
   app_solicit: 3,
   mcast_solicit: 0,
   ucast_solicit: 0,
   delay_first_probe_time: WEEK,
+  unres_qlen_bytes: QUEUE,
 };
 
 /** All steps from nothing to a device that asks. */
@@ -39,6 +42,8 @@ export function kernelSteps(config: Config, plan: NetworkPlan): { make: Step[]; 
     make: [
       ...(encapsulation === 'gre-udp' ? [{ kind: 'fou', port: GRE_UDP_PORT } as const] : []),
       { kind: 'link', device, info: linkInfo(config, plan.local), ...address },
+      // Where it is up, it would take what our device does not, and nothing checks it there.
+      ...(encapsulation === 'vxlan' ? [] : quietGreSteps()),
     ],
     setUp: neighbourSteps(plan, NEIGHBOUR_PARAMETERS),
   };
@@ -61,8 +66,7 @@ function linkInfo(config: Config, local: Address): LinkInfo {
       },
     };
   }
-  const flags =
-    (config.key === undefined ? 0 : GRE_KEY) | (config.checksum ? GRE_CSUM : 0) | (config.sequence ? GRE_SEQ : 0);
+  const flags = (config.key === undefined ? 0 : GRE_KEY) | (config.checksum ? GRE_CSUM : 0);
   return {
     kind: 'gre',
     data: {

@@ -113,6 +113,7 @@ export class Neighbours {
       }
     }
     this.answer(asked);
+    const answered = new Set(asked.map(({ dst }) => this.#entries.vmOf(dst)));
     for await (const entry of this.#routes()) {
       if (!entry.gateway) continue; // To the whole overlay.
       const vm = this.#entries.vmBehind(entry);
@@ -128,13 +129,12 @@ export class Neighbours {
     // Whatever has some of its entries is to have all.
     const incomplete = [...found].flatMap(([vm, count]) => (count < this.#entries.count(vm) ? [vm] : []));
     await this.#inParts(incomplete, (vm) => this.#entries.install(vm));
-    this.counters.repaired += incomplete.length;
-    this.#close(
-      [...this.#vms].filter((vm) => !found.has(vm) && !asked.some(({ dst }) => this.#entries.vmOf(dst) === vm)),
-    );
+    const repaired = incomplete.filter((vm) => !answered.has(vm)).length;
+    this.counters.repaired += repaired;
+    this.#close([...this.#vms].filter((vm) => !found.has(vm) && !answered.has(vm)));
     this.#open(found.keys());
     const ms = Math.round(performance.now() - start);
-    this.#options.onResync({ vms: this.#vms.size, repaired: incomplete.length, ms });
+    this.#options.onResync({ vms: this.#vms.size, repaired, ms });
   }
 
   /** The VMs with entries, and how many ms ago each was last sent to. */

@@ -1,5 +1,5 @@
 /** Queueing disciplines and filters (struct tcmsg, <linux/rtnetlink.h>), as far as BPF programs need them (<linux/pkt_cls.h>, tc-bpf(8)). */
-import { attributes, message, type PutOf, s32, struct, text, u8, u32, type ValueOf } from './codec.ts';
+import { attributes, message, s32, struct, text, u8, u32 } from './codec.ts';
 
 export const RTM_NEWQDISC = 36;
 export const RTM_DELQDISC = 37;
@@ -24,6 +24,3 @@ export const trafficControl = message(
     options: [2, attributes({ fd: [6, u32], name: [7, text], flags: [8, u32], id: [11, u32] })],
   },
 );
-
-export type TrafficControl = ValueOf<typeof trafficControl>;
-export type TrafficControlRequest = PutOf<typeof trafficControl>;

@@ -69,11 +69,18 @@ function applyStep(step: Step, options: ApplyOptions): void {
       return;
     }
     case 'neighbour-parameters': {
-      const { app_solicit, mcast_solicit, ucast_solicit, delay_first_probe_time = 0 } = step.parameters;
+      const {
+        app_solicit,
+        mcast_solicit,
+        ucast_solicit,
+        unres_qlen_bytes,
+        delay_first_probe_time = 0,
+      } = step.parameters;
       const parms = {
         ifindex: indexOf(netlink, step.device),
         ...{ appProbes: app_solicit, mcastProbes: mcast_solicit, ucastProbes: ucast_solicit },
         delayProbeTime: delay_first_probe_time * MS,
+        queueLenbytes: unres_qlen_bytes,
       };
       const body = { family: AF_INET, name: 'arp_cache', parms };
       netlink.do(request(RTM_SETNEIGHTBL, 0, `neighbour parameters of ${step.device}`, neighbourTable, body));
@@ -88,6 +95,8 @@ function applyStep(step: Step, options: ApplyOptions): void {
     case 'sysctl': {
       const file = `/proc/sys/net/ipv4/conf/${step.device}/${step.name}`;
       if (step.isWish) wish(file, step.value);
+      else if (!existsSync(file))
+        return; // Such as that of gre0 where it is only for the first network namespace.
       else if (journal.sysctl(file, step.value)) onChange({ device: step.device }, `set ${step.name} to ${step.value}`);
     }
   }

@@ -39,7 +39,7 @@ export function attachFilter(netlink: Netlink, device: string, place: Place, pro
 }
 
 /** Whether our filter is there. */
-export function hasFilter(netlink: Netlink, ifindex: number, place: Place): boolean {
+function hasFilter(netlink: Netlink, ifindex: number, place: Place): boolean {
   return filters(netlink, ifindex, place).some(({ options }) => options?.name === NAME);
 }
 

@@ -3,10 +3,8 @@ import { existsSync } from 'node:fs';
 import type { Log } from '../log.ts';
 import { IFF_UP } from '../netlink/link.ts';
 import { findLink } from '../netlink/rtnetlink.ts';
-import { type ApplyOptions, setLink } from './apply.ts';
-
-/** The fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
-const FALLBACK_GRE = 'gre0';
+import { type ApplyOptions, apply, setLink } from './apply.ts';
+import { FALLBACK_GRE, quietGreSteps } from './steps.ts';
 
 /**
  * Where the module ip_gre is loaded, the kernel handles protocol 47 beside our socket: with gre0 down it answers every packet with an ICMP
@@ -16,9 +14,7 @@ const FALLBACK_GRE = 'gre0';
 export function quietKernelGre({ netlink, journal }: Pick<ApplyOptions, 'netlink' | 'journal'>, log: Log): void {
   const link = findLink(netlink, FALLBACK_GRE);
   if (!link) return;
-  const conf = `/proc/sys/net/ipv4/conf/${FALLBACK_GRE}`;
-  journal.sysctl(`${conf}/rp_filter`, '1');
-  journal.sysctl(`${conf}/forwarding`, '0');
+  apply(quietGreSteps(), { netlink, journal, onChange: () => {} });
   if (!(link.flags & IFF_UP)) {
     journal.add({ kind: 'link-up', name: FALLBACK_GRE });
     setLink(netlink, FALLBACK_GRE, { flags: IFF_UP, change: IFF_UP });

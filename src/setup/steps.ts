@@ -31,10 +31,10 @@ export type Step =
   | { kind: 'neighbour-parameters'; device: string; parameters: Record<string, number> }
   | { kind: 'link-up'; device: string }
   | { kind: 'route'; route: OverlayRoute }
-  /** Below net.ipv4.conf.DEVICE; a wish is no error where it is not allowed. */
-  | { kind: 'sysctl'; device: string; name: string; value: string; isWish?: true };
+  /** Below net.ipv4.conf.DEVICE; a wish, of a device of ours, is no error where it is not allowed. `ifAny`: there may be no such device. */
+  | { kind: 'sysctl'; device: string; name: string; value: string; isWish?: true; ifAny?: true };
 
-export interface LinkSettings {
+interface LinkSettings {
   alias: string;
   /** Bytes. */
   mtu: number;
@@ -63,6 +63,17 @@ export interface NetworkPlan {
   mappings: readonly Mapping[];
   /** Of the device, in bytes. */
   mtu: number;
+}
+
+/** The fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
+export const FALLBACK_GRE = 'gre0';
+
+/** Nothing that comes in by it is forwarded, nor believed where the way back leads through another device (RFC 3704 §2.2). */
+export function quietGreSteps(): Step[] {
+  return [
+    { kind: 'sysctl', device: FALLBACK_GRE, name: 'rp_filter', value: '1', ifAny: true },
+    { kind: 'sysctl', device: FALLBACK_GRE, name: 'forwarding', value: '0', ifAny: true },
+  ];
 }
 
 /** For a TUN device, which the engine makes. */

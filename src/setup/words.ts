@@ -1,6 +1,6 @@
 /** Steps as commands that an operator can type. */
 import { formatAddress, ipv4 } from '../address.ts';
-import { GRE_CSUM, GRE_KEY, GRE_SEQ, type LinkInfo } from '../netlink/link.ts';
+import { GRE_CSUM, GRE_KEY, type LinkInfo } from '../netlink/link.ts';
 import { type OverlayRoute, ROUTE_PROTOCOL, type Step } from './steps.ts';
 
 /** The command of iproute2 or procps that does the same. */
@@ -27,7 +27,7 @@ export function command(step: Step): string {
     case 'route':
       return `ip route add ${routeWords(step.route)}`;
     case 'sysctl':
-      return sysctl(`net/ipv4/conf/${step.device}/${step.name}=${step.value}`);
+      return sysctl(`net/ipv4/conf/${step.device}/${step.name}=${step.value}`, step.ifAny);
   }
 }
 
@@ -44,8 +44,8 @@ export function routeWords({ to, device, via, source }: OverlayRoute): string {
 }
 
 /** With slashes: a device's name may have dots. */
-function sysctl(assignment: string): string {
-  return `sysctl -qw ${assignment}`;
+function sysctl(assignment: string, ifAny = false): string {
+  return `sysctl ${ifAny ? '-e ' : ''}-qw ${assignment}`;
 }
 
 function tunWords({ device, info }: Extract<Step, { kind: 'link' }>): string {
@@ -67,7 +67,6 @@ function infoWords(info: LinkInfo): string[] {
       ...tosWords(data.tos),
       ...(flags & GRE_KEY ? ['key', String(data.okey)] : []),
       ...(flags & GRE_CSUM ? ['csum'] : []),
-      ...(flags & GRE_SEQ ? ['seq'] : []),
       ...(data.pmtudisc ? ['pmtudisc'] : ['nopmtudisc', 'ignore-df']),
       ...(data.encapDport ? ['encap', 'fou', 'encap-sport', 'auto', 'encap-dport', String(data.encapDport)] : []),
     ];

@@ -18,10 +18,8 @@ export const ADD_X = 0x0c;
 export const MULTIPLY = 0x24;
 export const SHIFT_RIGHT = 0x74;
 export const MODULO = 0x94;
-export const JUMP = 0x05;
 export const JUMP_IF_EQUAL = 0x15;
 export const JUMP_IF_AT_LEAST = 0x35;
-export const JUMP_IF_SET = 0x45;
 export const RETURN = 0x06;
 /** What RETURN gives a packet that is taken: more bytes than any has. */
 export const ALL = 0x7fffffff;

@@ -1,0 +1,286 @@
+/**
+ * The eBPF programs that check sources (Documentation/bpf/standardization/instruction-set.rst, bpf-helpers(7)): one for what leaves by the overlay's device, one
+ * for what comes in by it, made from the mappings.
+ */
+import { type Address, contains, lowBits } from '../address.ts';
+import * as abi from '../core/abi.ts';
+import * as bpf from '../io/linux/bpf.ts';
+import { IPPROTO_GRE } from '../io/linux/native.ts';
+import type { Mapping } from '../mapping.ts';
+
+// <linux/bpf.h>: offsets in struct __sk_buff, and numbers of helpers (bpf-helpers(7))
+const SKB_LENGTH = 0;
+const SKB_MARK = 8;
+const SKB_PROTOCOL = 16;
+const SKB_GSO_SEGMENTS = 164;
+const MAP_LOOKUP = 1;
+const MAP_UPDATE = 2;
+const SKB_LOAD_BYTES = 26;
+// <linux/pkt_cls.h>
+const TC_ACT_UNSPEC = -1; // on to the next filter
+const TC_ACT_SHOT = 2;
+/** ETH_P_IP, in network order. */
+const IPV4 = 0x0008;
+const IPPROTO_UDP = 17;
+const UDP_HEADER = 8;
+const ETHERNET_HEADER = 14;
+
+/** The counters' words: packets and bytes of a direction, and then its drops by reason. */
+const DIRECTION_WORDS = 64;
+export const OUTBOUND = 0;
+export const INBOUND: number = DIRECTION_WORDS;
+export const PACKETS = 0;
+export const BYTES = 1;
+/** Plus the negated verdict. */
+export const DROPS = 2;
+export const COUNTER_WORDS: number = 2 * DIRECTION_WORDS;
+/** Of a VM: packets and bytes outbound, then inbound. */
+export const VM_WORDS = 4;
+
+// On the stack, below its end.
+const KEY = -4;
+const HEADER = -32;
+const FLAGS = -40;
+const ZEROES = -72;
+
+// Registers that calls leave alone.
+const SKB = 6;
+const COUNTERS = 7;
+/** The remote VM: outbound where the packet goes, inbound where it says that it comes from. */
+const VM = 8;
+/** Bytes before the inner IPv4 header. */
+const OFFSET = 9;
+
+export interface CheckOptions {
+  mappings: readonly Mapping[];
+  local: Address;
+  isVxlan: boolean;
+  /** Bytes of the outer headers that this VM writes; with VXLAN they come later. */
+  overhead: number;
+}
+
+/** Their descriptors. */
+export type Maps = { counters: number; vms: number };
+
+/** From a container, or from this VM: the source has to be in our slice, and the destination in the overlay. */
+export function egress({ mappings, local, isVxlan, overhead }: CheckOptions, maps: Maps): bpf.Line[] {
+  return [
+    ...begin(maps),
+    bpf.set(OFFSET, isVxlan ? ETHERNET_HEADER : overhead),
+    ...loadInner(),
+    ...inOwnSlice(mappings, local, SOURCE, abi.DROP_FOREIGN_SOURCE),
+    // The VM that the destination lives on.
+    ...mappings.flatMap((mapping, i): bpf.Line[] => [
+      ...jumpUnlessIn(mapping, DESTINATION, `no ${i}`),
+      ...vmOf(mapping, DESTINATION, VM),
+      { goto: 'count', when: bpf.skip(0) },
+      { label: `no ${i}` },
+    ]),
+    ...drop(abi.DROP_NO_MAPPING, OUTBOUND),
+    ...end(OUTBOUND, maps),
+  ];
+}
+
+/** From another VM: the inner source has to live on it, and the destination in our slice. */
+export function ingress({ mappings, local, isVxlan }: CheckOptions, maps: Maps): bpf.Line[] {
+  return [
+    ...begin(maps),
+    ...(isVxlan ? outerFromMark() : outerFromHeader()),
+    { goto: 'foreign', when: bpf.skipIfEqual32(VM, Number(local.bits), 0) },
+    ...loadInner(),
+    ...mappings.flatMap((mapping, i): bpf.Line[] => [
+      ...jumpUnlessIn(mapping, SOURCE, `no ${i}`),
+      ...vmOf(mapping, SOURCE, 3),
+      { goto: 'believed', when: bpf.skipIfSame32(3, VM, 0) },
+      { label: `no ${i}` },
+    ]),
+    ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND),
+    { label: 'believed' },
+    ...inOwnSlice(mappings, local, DESTINATION, abi.DROP_FOREIGN_DESTINATION),
+    { goto: 'count', when: bpf.skip(0) },
+    { label: 'foreign' },
+    ...drop(abi.DROP_FOREIGN_UNDERLAY, INBOUND),
+    ...end(INBOUND, maps),
+  ];
+}
+
+const SOURCE = 1;
+const DESTINATION = 2;
+
+/** The counters; only IPv4 is for us. */
+function begin({ counters }: Maps): bpf.Line[] {
+  return [
+    bpf.copy(SKB, 1),
+    bpf.storeDouble(bpf.STACK, KEY - 4, 0),
+    ...bpf.loadMap(1, counters),
+    bpf.copy(2, bpf.STACK),
+    bpf.add(2, KEY),
+    bpf.call(MAP_LOOKUP),
+    bpf.skipUnlessEqual(0, 0, 2),
+    bpf.set(0, TC_ACT_SHOT),
+    bpf.exit,
+    bpf.copy(COUNTERS, 0),
+    bpf.loadWord(1, SKB, SKB_PROTOCOL),
+    { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, IPV4, 0) },
+  ];
+}
+
+/** What the kernel puts there where the underlay's packets come in (mark.ts). */
+function outerFromMark(): bpf.Line[] {
+  return [
+    bpf.loadWord(VM, SKB, SKB_MARK),
+    bpf.set(1, 0),
+    bpf.storeWord(SKB, SKB_MARK, 1),
+    bpf.set(OFFSET, ETHERNET_HEADER),
+    { goto: 'foreign', when: bpf.skipIfEqual(VM, 0, 0) },
+  ];
+}
+
+/** At the ingress of a GRE device a packet begins with its outer IPv4 header (skb_pop_mac_header in net/ipv4/ip_gre.c). */
+function outerFromHeader(): bpf.Line[] {
+  const option = (flag: number): bpf.Instruction[] => [
+    bpf.copy(2, 1),
+    bpf.and32(2, flag),
+    bpf.skipIfEqual(2, 0, 1),
+    bpf.add(OFFSET, 4),
+  ];
+  return [
+    bpf.set(2, 0),
+    ...loadBytes(HEADER, 20),
+    bpf.loadWord(VM, bpf.STACK, HEADER + 12),
+    bpf.fromNetwork32(VM),
+    ...headerLength(OFFSET),
+    bpf.loadByte(1, bpf.STACK, HEADER + 9),
+    bpf.skipUnlessEqual(1, IPPROTO_UDP, 1),
+    bpf.add(OFFSET, UDP_HEADER),
+    bpf.copy(2, OFFSET),
+    ...loadBytes(FLAGS, 2),
+    bpf.loadHalf(1, bpf.STACK, FLAGS),
+    bpf.fromNetwork16(1),
+    bpf.add(OFFSET, 4),
+    // Checksum, key and sequence number (RFC 2784 §2.1, RFC 2890 §2).
+    ...[0x8000, 0x2000, 0x1000].flatMap(option),
+  ];
+}
+
+/** The inner source and destination into their registers. */
+function loadInner(): bpf.Line[] {
+  return [
+    bpf.copy(2, OFFSET),
+    ...loadBytes(HEADER, 20),
+    bpf.loadByte(1, bpf.STACK, HEADER),
+    bpf.and32(1, 0xf0),
+    { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, 0x40, 0) },
+    bpf.loadByte(1, bpf.STACK, HEADER + 9),
+    { goto: 'nested', when: bpf.skipIfEqual(1, IPPROTO_GRE, 0) },
+    bpf.loadWord(SOURCE, bpf.STACK, HEADER + 12),
+    bpf.fromNetwork32(SOURCE),
+    bpf.loadWord(DESTINATION, bpf.STACK, HEADER + 16),
+    bpf.fromNetwork32(DESTINATION),
+  ];
+}
+
+/** From the packet, at the offset in register 2. */
+function loadBytes(to: number, length: number): bpf.Line[] {
+  return [
+    bpf.copy(1, SKB),
+    bpf.copy(3, bpf.STACK),
+    bpf.add(3, to),
+    bpf.set(4, length),
+    bpf.call(SKB_LOAD_BYTES),
+    { goto: 'truncated', when: bpf.skipUnlessEqual(0, 0, 0) },
+  ];
+}
+
+function headerLength(to: number): bpf.Instruction[] {
+  return [bpf.loadByte(to, bpf.STACK, HEADER), bpf.and32(to, 0x0f), bpf.shiftLeft(to, 2)];
+}
+
+/** Register 3 is used. */
+function jumpUnlessIn({ overlay }: Mapping, register: number, label: string): bpf.Line[] {
+  return [
+    bpf.copy(3, register),
+    bpf.and32(3, maskOf(overlay.length)),
+    bpf.skipIfEqual32(3, Number(overlay.bits), 1),
+    { goto: label, when: bpf.skip(0) },
+  ];
+}
+
+/** The arithmetic of the mapping: the bits that vary between VMs, from the overlay address into the underlay address. */
+function vmOf({ containerBits, vmBits, underlay }: Mapping, from: number, to: number): bpf.Instruction[] {
+  return [
+    bpf.copy(to, from),
+    bpf.shiftRight(to, containerBits),
+    bpf.and32(to, Number(lowBits(vmBits))),
+    bpf.or32(to, Number(underlay.bits)),
+  ];
+}
+
+function inOwnSlice(mappings: readonly Mapping[], local: Address, register: number, verdict: number): bpf.Line[] {
+  const slices = mappings.filter((m) => contains(m.underlay, local)).map((m) => m.sliceOf(local));
+  return [
+    ...slices.flatMap(({ bits, length }): bpf.Line[] => [
+      bpf.copy(3, register),
+      bpf.and32(3, maskOf(length)),
+      { goto: 'own', when: bpf.skipIfEqual32(3, Number(bits), 0) },
+    ]),
+    ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND),
+    { label: 'own' },
+  ];
+}
+
+function maskOf(length: number): number {
+  return length === 0 ? 0 : (-1 << (32 - length)) | 0;
+}
+
+function drop(verdict: number, direction: number): bpf.Line[] {
+  const at = 8 * (direction + DROPS - verdict);
+  return [bpf.set(1, 1), bpf.addAtomically(COUNTERS, at, 1), bpf.set(0, TC_ACT_SHOT), bpf.exit];
+}
+
+/** Counts the packet, for all and for its VM, and lets it through; and the drops that both directions have. */
+function end(direction: number, { vms }: Maps): bpf.Line[] {
+  const lookUp: bpf.Line[] = [
+    ...bpf.loadMap(1, vms),
+    bpf.copy(2, bpf.STACK),
+    bpf.add(2, KEY),
+    bpf.call(MAP_LOOKUP),
+    { goto: 'known', when: bpf.skipUnlessEqual(0, 0, 0) },
+  ];
+  return [
+    { label: 'count' },
+    bpf.storeWord(bpf.STACK, KEY, VM),
+    // Register 8 has the packets from here on, 9 the bytes: those of inner packets.
+    bpf.loadWord(1, SKB, SKB_LENGTH),
+    bpf.subtractRegister(1, OFFSET),
+    bpf.copy(OFFSET, 1),
+    bpf.loadWord(VM, SKB, SKB_GSO_SEGMENTS),
+    bpf.skipUnlessEqual(VM, 0, 1),
+    bpf.set(VM, 1),
+    bpf.addAtomically(COUNTERS, 8 * (direction + PACKETS), VM),
+    bpf.addAtomically(COUNTERS, 8 * (direction + BYTES), OFFSET),
+    ...lookUp,
+    ...[0, 8, 16, 24].map((word) => bpf.storeDouble(bpf.STACK, ZEROES + word, 0)),
+    ...bpf.loadMap(1, vms),
+    bpf.copy(2, bpf.STACK),
+    bpf.add(2, KEY),
+    bpf.copy(3, bpf.STACK),
+    bpf.add(3, ZEROES),
+    bpf.set(4, 1), // BPF_NOEXIST: another processor may be faster.
+    bpf.call(MAP_UPDATE),
+    ...lookUp,
+    { goto: 'through', when: bpf.skip(0) },
+    { label: 'known' },
+    bpf.addAtomically(0, direction === OUTBOUND ? 0 : 16, VM),
+    bpf.addAtomically(0, direction === OUTBOUND ? 8 : 24, OFFSET),
+    { label: 'through' },
+    bpf.set(0, TC_ACT_UNSPEC),
+    bpf.exit,
+    { label: 'truncated' },
+    ...drop(abi.DROP_TRUNCATED, direction),
+    { label: 'not IPv4' },
+    ...drop(abi.DROP_NOT_IPV4, direction),
+    { label: 'nested' },
+    ...drop(abi.DROP_NESTED_GRE, direction),
+  ];
+}
