@@ -32,7 +32,15 @@ const inFolder = (text: string) => text.replaceAll('FOLDER', folder);
 const nothing = { received: 0, packets: 0, bytes: 0, drops: {} };
 const status: Status = {
   ...{ state: 'running', pid: 4711, vm: '192.168.16.32', overlayAddress: '10.16.32.1', device: 'inlay0', core: 'wasm' },
-  ...{ engine: 'linux', encapsulation: 'gre', segmentation: 'kernel', queues: 1, mtu: 1476, tunnels: 1 },
+  ...{
+    engine: 'linux',
+    dataPlane: 'wasm',
+    encapsulation: 'gre',
+    segmentation: 'kernel',
+    queues: 1,
+    mtu: 1476,
+    tunnels: 1,
+  },
   mappings: [{ overlay: '10.0.0.0/8', underlay: '192.168.0.0/16', slice: '10.16.32.0/24' }],
   outbound: { received: 4, packets: 3, bytes: 252, drops: { 'no-mapping': 1 } },
   inbound: nothing,

@@ -338,7 +338,7 @@ describe('bad flags', () => {
       'gre-sequence': 'on',
       ecn: 'compatibility',
       dscp: 'uniform',
-    }).map(([key, value]) => [
+    }).map(([key, value]): [Flags, string] => [
       { ...PAIR, dataplane: 'kernel', [key]: value },
       `${key}${key === 'busy-poll' ? '' : ` ${value}`}: expected dataplane wasm with it`,
     ]),

@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { formatAddress, formatPrefix, type Prefix, parseAddress, parsePrefix } from '../address.ts';
 import { InlayError } from '../errors.ts';
 import type { Journal } from '../journal.ts';
-import { address, RTM_NEWADDR } from '../netlink/address.ts';
+import { address, RTM_DELADDR, RTM_NEWADDR } from '../netlink/address.ts';
 import { addressBytes, addressOf } from '../netlink/ipv4.ts';
 import { IFF_NOARP, IFF_UP, IN6_ADDR_GEN_MODE_NONE, type Link, link, RTM_NEWLINK } from '../netlink/link.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, request } from '../netlink/message.ts';
@@ -20,7 +20,7 @@ import {
   RTN_UNREACHABLE,
   route,
 } from '../netlink/route.ts';
-import { AF_INET, findLink, routes } from '../netlink/rtnetlink.ts';
+import { AF_INET, addresses, findLink, routes } from '../netlink/rtnetlink.ts';
 import { makeFou } from './fou.ts';
 import { makeLink } from './make-link.ts';
 import { type OverlayRoute, ROUTE_PROTOCOL, type Step } from './steps.ts';
@@ -61,13 +61,9 @@ function applyStep(step: Step, options: ApplyOptions): void {
       });
       return;
     }
-    case 'address': {
-      const bytes = addressBytes(parseAddress(step.address) as NonNullable<ReturnType<typeof parseAddress>>);
-      const index = indexOf(netlink, step.device);
-      const body = { family: AF_INET, prefixLength: 32, index, local: bytes, address: bytes };
-      netlink.do(request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, `address ${step.address}`, address, body));
+    case 'addresses':
+      setAddresses(netlink, step.device, step.addresses);
       return;
-    }
     case 'neighbour-parameters': {
       const {
         app_solicit,
@@ -118,6 +114,25 @@ function indexOf(netlink: Netlink, name: string): number {
   return found.index;
 }
 
+/** An earlier daemon with another overlay may have left others. */
+function setAddresses(netlink: Netlink, device: string, wanted: readonly string[]): void {
+  const index = indexOf(netlink, device);
+  const bodyOf = (bytes: Uint8Array) => ({ family: AF_INET, prefixLength: 32, index, local: bytes, address: bytes });
+  for (const text of wanted) {
+    const body = bodyOf(bytesOf(text));
+    netlink.do(request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, `address ${text}`, address, body));
+  }
+  for (const found of addresses(netlink)) {
+    const text = found.local?.join('.');
+    if (found.index !== index || text === undefined || wanted.includes(text)) continue;
+    netlink.do(request(RTM_DELADDR, 0, `address ${text}`, address, found));
+  }
+}
+
+function bytesOf(text: string): Uint8Array {
+  return addressBytes(parseAddress(text) as NonNullable<ReturnType<typeof parseAddress>>);
+}
+
 /** A route that is there already must be the very same, and ours. */
 function addRoute(wanted: OverlayRoute, { netlink, journal }: ApplyOptions): void {
   const body = routeBody(wanted, wanted.device === undefined ? undefined : indexOf(netlink, wanted.device));
@@ -151,13 +166,12 @@ function isSame(found: Route, { type, protocol, oif, gateway, prefsrc }: RouteRe
 /** The message's body; `oif` is the device's index. */
 export function routeBody({ to, device, via, source }: OverlayRoute, oif: number | undefined): RouteRequest {
   const prefix = parsePrefix(to) as Prefix;
-  const bytes = (text: string) => addressBytes(parseAddress(text) as NonNullable<ReturnType<typeof parseAddress>>);
   return {
     ...{ family: AF_INET, dstLength: prefix.length, table: RT_TABLE_MAIN, protocol: ROUTE_PROTOCOL },
     scope: device && !via ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
     type: device ? RTN_UNICAST : RTN_UNREACHABLE,
     dst: addressBytes(prefix),
-    ...{ oif, gateway: via && bytes(via), prefsrc: source && bytes(source) },
+    ...{ oif, gateway: via && bytesOf(via), prefsrc: source && bytesOf(source) },
   } as RouteRequest;
 }
 

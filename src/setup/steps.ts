@@ -26,7 +26,8 @@ export type Step =
   /** Lets the kernel take the device's protocol out of UDP datagrams to this port. */
   | { kind: 'fou'; port: number }
   | ({ kind: 'link-settings'; device: string } & LinkSettings)
-  | { kind: 'address'; device: string; address: string }
+  /** All that the device is to have. */
+  | { kind: 'addresses'; device: string; addresses: string[] }
   /** How the kernel asks for neighbours. */
   | { kind: 'neighbour-parameters'; device: string; parameters: Record<string, number> }
   | { kind: 'link-up'; device: string }
@@ -85,7 +86,7 @@ export function tunSteps(plan: NetworkPlan, encapsulation: 'gre' | 'gre-udp'): S
       gsoMaxSegs: PACKETS_PER_MESSAGE,
       gsoMaxSize: superPacketSize(mtu, encapsulation),
     },
-    ...addressSteps(plan),
+    addressStep(plan),
     // ICMP messages about packets of this VM itself come from its own overlay address, out of the device. Where this is not allowed, its own connections are all that miss them.
     { kind: 'sysctl', device, name: 'accept_local', value: '1', isWish: true },
     { kind: 'link-up', device },
@@ -100,7 +101,7 @@ export function neighbourSteps(plan: NetworkPlan, parameters: Record<string, num
   return [
     { ...settingsOf(plan), arp: true },
     { kind: 'neighbour-parameters', device, parameters },
-    ...addressSteps(plan),
+    addressStep(plan),
     { kind: 'link-up', device },
     ...routeSteps(plan),
     { kind: 'sysctl', device, name: 'forwarding', value: '1' },
@@ -111,12 +112,9 @@ function settingsOf({ device, local, mtu }: NetworkPlan): { kind: 'link-settings
   return { kind: 'link-settings', device, alias: ALIAS + formatAddress(local), mtu, txQueueLength: TX_QUEUE_LENGTH };
 }
 
-function addressSteps({ device, local, mappings }: NetworkPlan): Step[] {
-  return own(mappings, local).map((mapping) => ({
-    kind: 'address',
-    device,
-    address: formatAddress(mapping.addressOf(local, 1n)),
-  }));
+function addressStep({ device, local, mappings }: NetworkPlan): Step {
+  const addresses = own(mappings, local).map((mapping) => formatAddress(mapping.addressOf(local, 1n)));
+  return { kind: 'addresses', device, addresses };
 }
 
 function routeSteps({ device, local, mappings }: NetworkPlan): Step[] {

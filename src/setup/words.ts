@@ -16,8 +16,8 @@ export function command(step: Step): string {
       const set = `alias '${alias}' mtu ${mtu} txqueuelen ${txQueueLength}${gso}${arp ? ' arp on' : ''}`;
       return `ip link set dev ${device} addrgenmode none\nip link set dev ${device} ${set}`;
     }
-    case 'address':
-      return `ip address add ${step.address}/32 dev ${step.device}`;
+    case 'addresses':
+      return step.addresses.map((address) => `ip address add ${address}/32 dev ${step.device}`).join('\n');
     case 'neighbour-parameters': {
       const values = Object.entries(step.parameters).map(([name, value]) => `${name}=${value}`);
       return values.map((value) => sysctl(`net/ipv4/neigh/${step.device}/${value}`)).join('\n');

@@ -4,15 +4,11 @@
  * nothing. Runs in User-mode Linux, as root.
  */
 
-import { once } from 'node:events';
-import http from 'node:http';
 import { release } from 'node:os';
-import { setTimeout } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { CLI, ready, transfer } from './daemons.mjs';
 import * as scene from './namespaces.mjs';
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
-const TCP = fileURLToPath(new URL('tcp.mjs', import.meta.url));
+const RUN_DIR = '/run/inlay';
 const PINGS = 20;
 /** Where nothing is to come back, less will do. */
 const LOST_PINGS = 5;
@@ -31,45 +27,11 @@ async function pings(ways, count) {
   return found;
 }
 
-/** One connection, both directions at once. The transfer counts as failed if it has no end. */
-async function transfer(from, to) {
-  const listener = scene.start(to, 'node', TCP, 'listen', scene.OVERLAY[to], String(TRANSFER));
-  await Promise.race([once(listener.child.stderr, 'data'), listener.done]);
-  const connector = scene.start(from, 'timeout', '60', 'node', TCP, 'connect', scene.OVERLAY[to], String(TRANSFER));
-  const { status, stdout } = await connector.done;
-  if (status !== 0) listener.child.kill();
-  const other = await listener.done;
-  return { from, to, client: parse(stdout), server: parse(other.stdout) };
-}
-
-function parse(text) {
-  return text === '' ? null : JSON.parse(text);
-}
-
 const inlay = (...words) => scene.run('inlay', 'node', CLI, ...words);
+const status = () => ready(RUN_DIR);
 
-/** Asks the daemon's control socket itself: starting Node once more takes seconds here. */
-function ask() {
-  return new Promise((resolve, reject) => {
-    const request = http.get({ socketPath: '/run/inlay/control.sock', path: '/status' }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (chunk) => {
-        text += chunk;
-      });
-      response.on('end', () => resolve(JSON.parse(text)));
-    });
-    request.on('error', reject);
-  });
-}
-
-/** The daemon's status once it is ready; the machine's own time limit ends a wait in vain. */
-async function status() {
-  for (;;) {
-    const found = await ask().catch(() => undefined);
-    if (found?.state === 'running') return found;
-    await setTimeout(100);
-  }
-}
+/** The ICMP errors "destination unreachable" that `inlay` has sent. */
+const sentUnreachables = () => scene.icmpCounter('inlay', 'OutDestUnreachs');
 
 /** The state of gre0 that `up` has to do with. */
 function gre0(lines) {
@@ -87,20 +49,20 @@ async function oneDaemon({ core, key, otherKey, end, connection }) {
   const daemon = scene.start('inlay', 'node', CLI, 'up', ...flags);
   await status();
   const during = await scene.snapshot();
-  const unreachablesBefore = await scene.unreachables();
+  const unreachablesBefore = await sentUnreachables();
 
   const tunnels = [];
   for (const shape of ['point-to-point', 'multipoint']) {
     await scene.makeKernelTunnel(shape, key);
     tunnels.push({ shape, pings: await pings(WAYS, PINGS) });
   }
-  const transferred = await transfer(...connection);
+  const transferred = await transfer(...connection, TRANSFER);
   const { drops } = (await status()).inbound;
 
   // Nothing has the daemon's key now.
   await scene.makeKernelTunnel('point-to-point', otherKey);
   const lost = { pings: await pings(WAYS.slice(0, 2), LOST_PINGS), drops: (await status()).inbound.drops };
-  const unreachables = (await scene.unreachables()) - unreachablesBefore;
+  const unreachables = (await sentUnreachables()) - unreachablesBefore;
 
   daemon.child.kill(end);
   const ended = await daemon.done;
@@ -109,16 +71,16 @@ async function oneDaemon({ core, key, otherKey, end, connection }) {
   return {
     ...{ core, key, otherKey, end, tunnels, transfer: transferred, drops, lost, unreachables },
     ...{ gre0: gre0(during), exitStatus: ended.status, down },
-    left: [...after.filter((line) => !before.includes(line)), ...before.filter((line) => !after.includes(line))],
+    left: scene.difference(before, after),
   };
 }
 
 /** That the kernel does answer with ICMP errors as long as nothing stops it, and that this scene sees them. */
 async function withoutDaemon() {
-  const before = await scene.unreachables();
+  const before = await sentUnreachables();
   await scene.makeKernelTunnel('point-to-point', null);
   const found = await scene.ping('kernel', 'inlay', LOST_PINGS);
-  return { ping: found, unreachables: (await scene.unreachables()) - before };
+  return { ping: found, unreachables: (await sentUnreachables()) - before };
 }
 
 await scene.makeNamespaces();

@@ -1,4 +1,4 @@
-/** Packet sockets (packet(7)) in network namespaces: what crosses the devices there, and packets sent as they are, however broken. */
+/** Sockets in network namespaces: packet(7), what crosses the devices there, and packets sent as they are, however broken; raw(7), packets from anybody. */
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 
@@ -15,7 +15,8 @@ const recvfrom = lib.func(
 );
 
 const CLONE_NEWNET = 0x40000000;
-const [AF_PACKET, SOCK_DGRAM, MSG_DONTWAIT] = [17, 2, 0x40];
+const [AF_PACKET, SOCK_DGRAM, SOCK_RAW, MSG_DONTWAIT] = [17, 2, 3, 0x40];
+const IPPROTO_RAW = 255;
 const [ETH_P_ALL, ETH_P_IP] = [0x0003, 0x0800];
 /** Also an error of `recvfrom`: there is nothing more. */
 const EAGAIN = 11;
@@ -58,6 +59,38 @@ export function completeChecksums(namespace, device) {
     must(ioctl(fd, SIOCETHTOOL, request), 'ioctl SIOCETHTOOL');
     closeSync(fd);
   });
+}
+
+/** Whole IPv4 packets that the kernel routes, whoever is their source; and what it receives of one protocol. */
+export class RawSocket {
+  #fd;
+  #buffer = Buffer.alloc(65536);
+
+  /** Without a protocol it only sends. */
+  constructor(namespace, protocol = IPPROTO_RAW) {
+    inNamespace(namespace, () => {
+      this.#fd = must(socket(AF_INET, SOCK_RAW, protocol), 'socket');
+    });
+  }
+
+  /** The kernel completes the header's checksum. */
+  send(packet) {
+    // struct sockaddr_in.
+    const to = Buffer.alloc(16);
+    to.writeUInt16LE(AF_INET);
+    packet.copy(to, 4, 16, 20);
+    must(sendto(this.#fd, packet, packet.length, 0, to, to.length), 'sendto');
+  }
+
+  /** Since the last call. */
+  received() {
+    const packets = [];
+    for (;;) {
+      const length = recvfrom(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT, null, null);
+      if (length < 0 && koffi.errno() === EAGAIN) return packets;
+      packets.push(Buffer.from(this.#buffer.subarray(0, Number(must(length, 'recvfrom')))));
+    }
+  }
 }
 
 /** Of one namespace and all its devices, without link layer headers. */

@@ -1,7 +1,7 @@
 #!/bin/bash
 # uml.sh [-m MEGABYTES] [-t SECONDS] COMMAND [ARGUMENT...]
 #
-# Runs COMMAND as root in User-mode Linux (Debian package user-mode-linux): a kernel with GRE, TUN and veth as an ordinary process. It sees
+# Runs COMMAND as root in User-mode Linux (Debian package user-mode-linux): a kernel with GRE, TUN, veth and eBPF as an ordinary process. It sees
 # this machine's files read-only, the project folder (where it starts) among them; /tmp, /run and /dev/shm are its own. Its standard output,
 # standard error and exit status are passed on. The status is 125 if the machine ended without one. A processor with AMX needs a C compiler, too.
 set -eu
@@ -51,7 +51,7 @@ mkdir -p $(printf %q "$project") 2> /dev/null
 mount -t hostfs -o $(printf %q "$project"),ro project $(printf %q "$project")
 cd $(printf %q "$project")
 ln -s /usr/lib/uml/modules /run/modules/lib/modules
-modprobe -d /run/modules -a ip_gre tun veth 2>> /run/host/stderr
+modprobe -d /run/modules -a ip_gre tun veth bridge vxlan fou sch_ingress cls_bpf 2>> /run/host/stderr
 ip link set lo up
 $(printf '%q ' "$@") < /dev/null >> /run/host/stdout 2>> /run/host/stderr
 echo \$? > /run/host/status
