@@ -28,7 +28,7 @@ const rules = /```nft\n([\s\S]*?)```/
 describe.skipIf(skip('filter', await missing('nft', 'ping')))('filter', () => {
   let lab: Lab;
   let mesh: Mesh;
-  let segmentation: string;
+  let segmentation: string | undefined;
 
   beforeAll(async () => {
     lab = await Lab.open();
