@@ -39,7 +39,6 @@ const AF_INET6 = 10;
 // <linux/if_tunnel.h>; the flags are in network order.
 export const GRE_CSUM = 0x8000;
 export const GRE_KEY = 0x2000;
-export const GRE_SEQ = 0x1000;
 export const TUNNEL_ENCAP_FOU = 1;
 
 const gre = attributes({

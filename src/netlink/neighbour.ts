@@ -28,7 +28,6 @@ export const RTNLGRP_NEIGH = 3;
 export const NUD_INCOMPLETE = 0x01;
 export const NUD_REACHABLE = 0x02;
 export const NUD_STALE = 0x04;
-export const NUD_DELAY = 0x08;
 export const NUD_PROBE = 0x10;
 export const NUD_FAILED = 0x20;
 export const NUD_PERMANENT = 0x80;

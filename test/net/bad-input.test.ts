@@ -229,10 +229,7 @@ describe.skipIf(skipped)('a daemon runs', () => {
 
   test.concurrent('down', async () => {
     const message = `inlay: a daemon runs already with run directory /run/inlay (process ${pid})\n`;
-    expectError(await inlay(where, ['down']), 1, [
-      message,
-      `hint: stop it first: kill ${pid}`,
-    ]);
+    expectError(await inlay(where, ['down']), 1, [message, `hint: stop it first: kill ${pid}`]);
   });
 
   test('it goes on as if nothing had been, and leaves nothing when it is told to stop', async () => {

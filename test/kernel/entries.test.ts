@@ -1,0 +1,291 @@
+/** Entries about remote VMs: the requests and the commands say the same; addresses, MAC addresses and VMs are each other's inverse; and each step has its command. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { contains, formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/address.ts';
+import { macOf } from '../../src/kernel/device.ts';
+import { AF_BRIDGE, Entries } from '../../src/kernel/entries.ts';
+import { Slices } from '../../src/kernel/slices.ts';
+import { covering, Mapping } from '../../src/mapping.ts';
+import { Writer } from '../../src/netlink/codec.ts';
+import { ipv4Bytes } from '../../src/netlink/ipv4.ts';
+import { GRE_CSUM, GRE_KEY } from '../../src/netlink/link.ts';
+import { NLM_F_CREATE, NLM_F_REPLACE, type Request } from '../../src/netlink/message.ts';
+import {
+  NTF_EXT_LEARNED,
+  NTF_SELF,
+  NUD_PERMANENT,
+  NUD_STALE,
+  neighbour,
+  RTM_DELNEIGH,
+  RTM_NEWNEIGH,
+} from '../../src/netlink/neighbour.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE, RTNH_F_ONLINK, route } from '../../src/netlink/route.ts';
+import type { Step } from '../../src/setup/steps.ts';
+import { command, formatMac } from '../../src/setup/words.ts';
+
+const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
+const number = (text: string) => Number(parseAddress(text)?.bits);
+const mapping = (overlay: string, underlay: string) => new Mapping(prefix(overlay), prefix(underlay));
+const text = (bytes: Uint8Array | undefined) => (bytes ? [...bytes].join('.') : undefined);
+
+const plans = [
+  { name: '10/8 over /16', mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')], local: '192.168.16.32' },
+  { name: '240/4 over /17', mappings: [mapping('240.0.0.0/4', '192.168.0.0/17')], local: '192.168.16.32' },
+  { name: '128/3 over /8, with 5 container bits', mappings: [mapping('128.0.0.0/3', '10.0.0.0/8')], local: '10.1.2.3' },
+  {
+    name: 'other VMs',
+    mappings: [mapping('10.0.0.0/8', '192.168.0.0/16'), mapping('240.0.0.0/5', '172.16.0.0/16')],
+    local: '172.16.200.7',
+  },
+  {
+    name: 'the same VMs',
+    mappings: [mapping('10.0.0.0/8', '192.168.0.0/16'), mapping('240.0.0.0/4', '192.168.0.0/16')],
+    local: '192.168.16.32',
+  },
+];
+
+/** A request as the command that says the same. */
+function inWords({ type, flags, put }: Request): string {
+  const writer = new Writer();
+  put(writer);
+  const verb = { [RTM_NEWNEIGH]: 'replace', [RTM_NEWROUTE]: 'replace', [RTM_DELNEIGH]: 'del', [RTM_DELROUTE]: 'del' }[
+    type
+  ];
+  expect(flags).toBe(verb === 'replace' ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+  if (type === RTM_NEWROUTE || type === RTM_DELROUTE) {
+    const {
+      dst,
+      dstLength,
+      gateway,
+      prefsrc,
+      protocol,
+      priority,
+      flags: how,
+      oif,
+    } = route.get(writer.view, 0, writer.length);
+    expect([how, oif]).toEqual([RTNH_F_ONLINK, 7]);
+    const src = prefsrc ? ` src ${text(prefsrc)}` : '';
+    return `ip route ${verb} ${text(dst)}/${dstLength} via ${text(gateway)} dev inlay0 onlink${src} proto ${protocol} metric ${priority}`;
+  }
+  const { family, dst, lladdr, state, flags: how, protocol, ifindex } = neighbour.get(writer.view, 0, writer.length);
+  expect(ifindex).toBe(7);
+  if (family === AF_BRIDGE) {
+    expect([how, state]).toEqual([NTF_SELF, NUD_PERMANENT]);
+    return `bridge fdb ${verb} ${formatMac(lladdr as Uint8Array)} dev inlay0 dst ${text(dst)} self permanent`;
+  }
+  expect([how, state]).toEqual([NTF_EXT_LEARNED, NUD_STALE]);
+  const address = lladdr?.length === 4 ? text(lladdr) : formatMac(lladdr as Uint8Array);
+  return `ip neighbour ${verb} ${text(dst)} lladdr ${address} dev inlay0 nud stale extern_learn protocol ${protocol}`;
+}
+
+describe.each(plans)('$name', ({ mappings, local }) => {
+  const options = { mappings, local: ipv4(number(local)), device: 'inlay0', ifindex: 7 };
+  const vms = fc
+    .tuple(fc.constantFrom(...mappings), fc.nat(0xffffffff))
+    .map(([{ underlay, vmBits }, bits]) => Number(underlay.bits | (BigInt(bits) & ((1n << BigInt(vmBits)) - 1n))))
+    .filter((vm) => vm !== number(local));
+
+  test.each([true, false])('commands and requests agree (VXLAN: %s)', (isVxlan) => {
+    const entries = new Entries({ ...options, isVxlan });
+    fc.assert(
+      fc.property(vms, (vm) => {
+        const installed = entries.install(vm).map(inWords);
+        expect(installed).toEqual(entries.commands(vm));
+        expect(installed.length).toBe(entries.count(vm));
+        // The same entries, the routes first.
+        const removed = entries.remove(vm).map(inWords);
+        expect([...removed].sort()).toEqual(installed.map((line) => line.replace(' replace ', ' del ')).sort());
+        expect(removed.findLastIndex((line) => line.startsWith('ip route'))).toBe(mappingsOf(vm).length - 1);
+        expect(installed.findIndex((line) => line.startsWith('ip route'))).toBe(
+          installed.length - mappingsOf(vm).length,
+        );
+      }),
+    );
+  });
+  const mappingsOf = (vm: number) => mappings.filter((m) => contains(m.underlay, ipv4(vm)));
+
+  test('from a VM to its addresses, and back', () => {
+    const entries = new Entries({ ...options, isVxlan: true });
+    fc.assert(
+      fc.property(vms, fc.nat(0xffffffff), (vm, bits) => {
+        expect(entries.vmForwarded(macOf(vm), ipv4Bytes(vm))).toBe(vm);
+        expect(entries.vmForwarded(macOf(vm), ipv4Bytes(vm ^ 1))).toBe(undefined);
+        for (const m of mappingsOf(vm)) {
+          const at = (index: bigint) => ipv4Bytes(Number(m.addressOf(ipv4(vm), index).bits));
+          const usable = m.holdsBroadcast(ipv4(vm)) ? undefined : vm;
+          expect(entries.vmOf(at(1n))).toBe(usable);
+          expect(entries.vmAt(at(1n), macOf(vm))).toBe(usable);
+          expect(entries.vmAt(at(1n), macOf(vm ^ 1))).toBe(undefined);
+          expect(entries.vmAt(at(2n), macOf(vm))).toBe(undefined);
+          expect(entries.vmOf(at(2n + (BigInt(bits) % m.containersPerVm)))).toBe(usable);
+          expect(entries.vmOf(at(0n))).toBe(undefined);
+          expect(entries.vmOf(at((1n << BigInt(m.containerBits)) - 1n))).toBe(undefined);
+        }
+      }),
+    );
+  });
+
+  test('Slices says what Mapping says, for any address', () => {
+    const slices = new Slices(mappings, ipv4(number(local)));
+    const inOverlay = fc
+      .tuple(fc.constantFrom(...mappings), fc.nat(0xffffffff))
+      .map(([{ overlay }, bits]) => Number(overlay.bits | (BigInt(bits) & ((1n << BigInt(32 - overlay.length)) - 1n))));
+    fc.assert(
+      fc.property(fc.oneof(fc.nat(0xffffffff), inOverlay), (address) => {
+        const found = covering(mappings, ipv4(address));
+        const { kind, vm } = found?.explain(ipv4(address)) ?? {};
+        const nobody = !found || !vm || kind === 'slice' || kind === 'reserved' || found.holdsBroadcast(vm);
+        const expected = nobody || vm.bits === BigInt(number(local)) ? undefined : Number(vm.bits);
+        expect(slices.vmOf(address)).toBe(expected);
+      }),
+      { numRuns: 5000 },
+    );
+    fc.assert(
+      fc.property(vms, (vm) => {
+        const shown = slices
+          .of(vm)
+          .map(({ address, length, gateway, source }) => ({ address, length, gateway, source }));
+        expect(shown).toEqual(
+          mappingsOf(vm).map((m) => ({
+            address: Number(m.sliceOf(ipv4(vm)).bits),
+            length: m.sliceLength,
+            gateway: Number(m.addressOf(ipv4(vm), 1n).bits),
+            source: contains(m.underlay, ipv4(number(local)))
+              ? Number(m.addressOf(ipv4(number(local)), 1n).bits)
+              : undefined,
+          })),
+        );
+      }),
+    );
+    expect(slices.of(number('8.8.8.8'))).toEqual([]);
+  });
+});
+
+test('MAC addresses are locally administered, of one device, and all different', () => {
+  fc.assert(
+    fc.property(fc.nat(0xffffffff), fc.nat(0xffffffff), (a, b) => {
+      const mac = macOf(a);
+      expect([mac.length, (mac[0] as number) & 3, formatAddress(ipv4(new DataView(mac.buffer).getUint32(2)))]).toEqual([
+        6,
+        2,
+        formatAddress(ipv4(a)),
+      ]);
+      expect(formatMac(mac) === formatMac(macOf(b))).toBe(a === b);
+    }),
+  );
+});
+
+describe('commands of steps', () => {
+  const local = Uint8Array.of(192, 168, 16, 32);
+  const cases: [step: Step, words: string][] = [
+    [
+      {
+        kind: 'link',
+        device: 'inlay0',
+        address: macOf(number('192.168.16.32')),
+        info: { kind: 'vxlan', data: { id: 1, local, ttl: 64, tos: 0, learning: 0, port: 4789, df: 1 } },
+      },
+      'ip link add name inlay0 address 02:00:c0:a8:10:20 type vxlan id 1 local 192.168.16.32 dstport 4789 nolearning ttl 64 df set',
+    ],
+    [
+      {
+        kind: 'link',
+        device: 'v',
+        info: { kind: 'vxlan', data: { id: 9, local, ttlInherit: true, tos: 0xb8, learning: 0, port: 4789, df: 0 } },
+      },
+      'ip link add name v type vxlan id 9 local 192.168.16.32 dstport 4789 nolearning ttl inherit tos 0xb8',
+    ],
+    [
+      {
+        kind: 'link',
+        device: 'g',
+        info: { kind: 'gre', data: { iflags: 0, oflags: 0, local, ttl: 64, tos: 0, pmtudisc: 1 } },
+      },
+      'ip link add name g type gre local 192.168.16.32 ttl 64 pmtudisc',
+    ],
+    [
+      {
+        kind: 'link',
+        device: 'g',
+        info: {
+          kind: 'gre',
+          data: {
+            iflags: GRE_KEY | GRE_CSUM,
+            oflags: GRE_KEY | GRE_CSUM,
+            ikey: 5,
+            okey: 5,
+            local,
+            ttl: 0,
+            tos: 0,
+            pmtudisc: 0,
+            ignoreDf: 1,
+            encapType: 1,
+            encapDport: 4754,
+          },
+        },
+      },
+      'ip link add name g type gre local 192.168.16.32 ttl inherit key 5 csum nopmtudisc ignore-df encap fou encap-sport auto encap-dport 4754',
+    ],
+    [
+      { kind: 'link', device: 'inlay0', info: { kind: 'tun', data: { vnetHdr: 1, multiQueue: 1 } } },
+      'ip tuntap add dev inlay0 mode tun vnet_hdr multi_queue',
+    ],
+    [
+      { kind: 'link', device: 'inlay0', info: { kind: 'tun', data: { vnetHdr: 0, multiQueue: 0 } } },
+      'ip tuntap add dev inlay0 mode tun',
+    ],
+    [{ kind: 'fou', port: 4754 }, 'ip fou add port 4754 ipproto 47'],
+    [
+      {
+        kind: 'link-settings',
+        device: 'inlay0',
+        alias: 'inlay 192.168.16.32',
+        mtu: 1450,
+        txQueueLength: 1000,
+        arp: true,
+      },
+      "ip link set dev inlay0 addrgenmode none\nip link set dev inlay0 alias 'inlay 192.168.16.32' mtu 1450 txqueuelen 1000 arp on",
+    ],
+    [
+      {
+        kind: 'link-settings',
+        device: 'inlay0',
+        alias: 'inlay x',
+        mtu: 1476,
+        txQueueLength: 1000,
+        gsoMaxSegs: 44,
+        gsoMaxSize: 65536,
+      },
+      "ip link set dev inlay0 addrgenmode none\nip link set dev inlay0 alias 'inlay x' mtu 1476 txqueuelen 1000 gso_max_segs 44 gso_max_size 65536",
+    ],
+    [
+      { kind: 'addresses', device: 'inlay0', addresses: ['10.16.32.1', '241.2.0.1'] },
+      'ip address add 10.16.32.1/32 dev inlay0\nip address add 241.2.0.1/32 dev inlay0',
+    ],
+    [
+      { kind: 'neighbour-parameters', device: 'a.b', parameters: { app_solicit: 3, ucast_solicit: 0 } },
+      'sysctl -qw net/ipv4/neigh/a.b/app_solicit=3\nsysctl -qw net/ipv4/neigh/a.b/ucast_solicit=0',
+    ],
+    [{ kind: 'link-up', device: 'inlay0' }, 'ip link set dev inlay0 up'],
+    [
+      { kind: 'route', route: { to: '10.0.0.0/8', device: 'inlay0', source: '10.16.32.1' } },
+      'ip route add 10.0.0.0/8 dev inlay0 src 10.16.32.1 proto 73',
+    ],
+    [{ kind: 'route', route: { to: '10.16.32.0/24' } }, 'ip route add unreachable 10.16.32.0/24 proto 73'],
+    [
+      { kind: 'route', route: { to: '10.16.33.0/24', device: 'inlay0', via: '10.16.33.1' } },
+      'ip route add 10.16.33.0/24 via 10.16.33.1 dev inlay0 onlink proto 73',
+    ],
+    [
+      { kind: 'sysctl', device: 'inlay0', name: 'forwarding', value: '1' },
+      'sysctl -qw net/ipv4/conf/inlay0/forwarding=1',
+    ],
+    [
+      { kind: 'sysctl', device: 'inlay0', name: 'accept_local', value: '1', isWish: true },
+      'sysctl -qw net/ipv4/conf/inlay0/accept_local=1',
+    ],
+  ];
+  test.each(cases)('%j', (step, words) => {
+    expect(command(step)).toBe(words);
+  });
+});

@@ -1,0 +1,236 @@
+/** The filter of the notification socket, by a small interpreter of classic BPF, over messages as the codec writes them. */
+import { describe, expect, test } from 'vitest';
+import {
+  ADD_X,
+  ALL,
+  JUMP_IF_EQUAL,
+  LD_BYTE,
+  LD_HALF,
+  LD_WORD,
+  RETURN,
+  type SocketFilter,
+} from '../../src/io/linux/socket-filter.ts';
+import { GROUPS, monitorFilter } from '../../src/kernel/monitor-filter.ts';
+import { address, RTM_DELADDR, RTM_NEWADDR } from '../../src/netlink/address.ts';
+import { type Codec, Writer } from '../../src/netlink/codec.ts';
+import { link, RTM_DELLINK, RTM_NEWLINK } from '../../src/netlink/link.ts';
+import { putMessage } from '../../src/netlink/message.ts';
+import { neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../../src/netlink/neighbour.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../../src/netlink/route.ts';
+import {
+  RTM_DELQDISC,
+  RTM_DELTFILTER,
+  RTM_NEWQDISC,
+  RTM_NEWTFILTER,
+  trafficControl,
+} from '../../src/netlink/traffic-control.ts';
+
+/** What the filter returns for a packet (Documentation/networking/filter.rst): a load beyond the packet's end takes nothing. */
+function run(filter: SocketFilter, packet: Uint8Array): number {
+  const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
+  let a = 0;
+  for (let pc = 0; pc < filter.length; pc++) {
+    const [code, k, ifTrue = 0, ifFalse = 0] = filter[pc] as SocketFilter[number];
+    switch (code) {
+      case LD_WORD:
+      case LD_HALF:
+      case LD_BYTE: {
+        const size = { [LD_WORD]: 4, [LD_HALF]: 2, [LD_BYTE]: 1 }[code] as number;
+        if (k + size > packet.length) return 0;
+        a = size === 4 ? view.getUint32(k) : size === 2 ? view.getUint16(k) : view.getUint8(k);
+        break;
+      }
+      case JUMP_IF_EQUAL:
+        pc += a === k ? ifTrue : ifFalse;
+        break;
+      case RETURN:
+        return k;
+      default:
+        throw new Error(`instruction ${code} is not one of a monitor's filter (such as ${ADD_X})`);
+    }
+  }
+  throw new Error('the filter has no end');
+}
+
+const [OURS, OTHER] = [7, 8];
+const [OWN_PORT, OTHER_PORT, KERNEL] = [4711, 0xfffffff0, 0];
+const AF_INET = 2;
+
+function messageOf<P>(type: number, port: number, codec: Codec<unknown, P>, body: P): Uint8Array {
+  const writer = new Writer();
+  putMessage(writer, { type, flags: 0, sequence: 1, port }, (w) => codec.put(w, body));
+  return writer.bytes;
+}
+const neighbourOf = (ifindex: number) => ({ family: AF_INET, ifindex, dst: Uint8Array.of(10, 16, 33, 7) });
+const forwardingOf = (ifindex: number) => ({ ...neighbourOf(ifindex), family: 7 });
+const linkOf = (index: number) => ({ index, name: 'inlay0', mtu: 1450 });
+const addressOf = (index: number) => ({ family: AF_INET, index, local: Uint8Array.of(10, 16, 32, 1) });
+const routeOf = (oif: number) => ({ family: AF_INET, oif, dst: Uint8Array.of(10, 0, 0, 0), dstLength: 8 });
+
+describe('the filter of notifications', () => {
+  const filter = monitorFilter(OURS, OWN_PORT);
+  const takes = (packet: Uint8Array) => {
+    const result = run(filter, packet);
+    expect([0, ALL]).toContain(result);
+    return result === ALL;
+  };
+
+  const table: [
+    name: string,
+    type: number,
+    codec: Codec<unknown, never>,
+    ours: object,
+    other: object,
+    expected: object,
+  ][] = [
+    [
+      'RTM_GETNEIGH',
+      RTM_GETNEIGH,
+      neighbour,
+      neighbourOf(OURS),
+      neighbourOf(OTHER),
+      { own: true, others: true, kernel: true, elsewhere: false },
+    ],
+    [
+      'RTM_NEWNEIGH',
+      RTM_NEWNEIGH,
+      neighbour,
+      neighbourOf(OURS),
+      neighbourOf(OTHER),
+      { own: false, others: true, kernel: false, elsewhere: false },
+    ],
+    [
+      'RTM_DELNEIGH',
+      RTM_DELNEIGH,
+      neighbour,
+      neighbourOf(OURS),
+      neighbourOf(OTHER),
+      { own: false, others: true, kernel: false, elsewhere: false },
+    ],
+    // Of forwarding databases the kernel never says who changed them.
+    [
+      'RTM_NEWNEIGH, AF_BRIDGE',
+      RTM_NEWNEIGH,
+      neighbour,
+      forwardingOf(OURS),
+      forwardingOf(OTHER),
+      { own: false, others: true, kernel: true, elsewhere: false },
+    ],
+    [
+      'RTM_DELNEIGH, AF_BRIDGE',
+      RTM_DELNEIGH,
+      neighbour,
+      forwardingOf(OURS),
+      forwardingOf(OTHER),
+      { own: false, others: true, kernel: true, elsewhere: false },
+    ],
+    [
+      'RTM_NEWLINK',
+      RTM_NEWLINK,
+      link,
+      linkOf(OURS),
+      linkOf(OTHER),
+      { own: true, others: true, kernel: true, elsewhere: false },
+    ],
+    [
+      'RTM_DELLINK',
+      RTM_DELLINK,
+      link,
+      linkOf(OURS),
+      linkOf(OTHER),
+      { own: true, others: true, kernel: true, elsewhere: false },
+    ],
+    [
+      'RTM_NEWADDR',
+      RTM_NEWADDR,
+      address,
+      addressOf(OURS),
+      addressOf(OTHER),
+      { own: true, others: true, kernel: true, elsewhere: true },
+    ],
+    [
+      'RTM_DELADDR',
+      RTM_DELADDR,
+      address,
+      addressOf(OURS),
+      addressOf(OTHER),
+      { own: true, others: true, kernel: true, elsewhere: true },
+    ],
+    [
+      'RTM_NEWROUTE',
+      RTM_NEWROUTE,
+      route,
+      routeOf(OURS),
+      routeOf(OTHER),
+      { own: false, others: true, kernel: true, elsewhere: true },
+    ],
+    [
+      'RTM_DELROUTE',
+      RTM_DELROUTE,
+      route,
+      routeOf(OURS),
+      routeOf(OTHER),
+      { own: false, others: true, kernel: true, elsewhere: true },
+    ],
+    [
+      'RTM_DELTFILTER',
+      RTM_DELTFILTER,
+      trafficControl,
+      { ifindex: OURS },
+      { ifindex: OTHER },
+      { own: false, others: true, kernel: true, elsewhere: true },
+    ],
+    [
+      'RTM_DELQDISC',
+      RTM_DELQDISC,
+      trafficControl,
+      { ifindex: OURS },
+      { ifindex: OTHER },
+      { own: false, others: true, kernel: true, elsewhere: true },
+    ],
+    [
+      'RTM_NEWTFILTER',
+      RTM_NEWTFILTER,
+      trafficControl,
+      { ifindex: OURS },
+      { ifindex: OTHER },
+      { own: false, others: false, kernel: false, elsewhere: false },
+    ],
+    [
+      'RTM_NEWQDISC',
+      RTM_NEWQDISC,
+      trafficControl,
+      { ifindex: OURS },
+      { ifindex: OTHER },
+      { own: false, others: false, kernel: false, elsewhere: false },
+    ],
+  ] as never;
+
+  test.each(table)('%s', (_, type, codec, ours, other, expected) => {
+    expect({
+      own: takes(messageOf(type, OWN_PORT, codec, ours as never)),
+      others: takes(messageOf(type, OTHER_PORT, codec, ours as never)),
+      kernel: takes(messageOf(type, KERNEL, codec, ours as never)),
+      elsewhere: takes(messageOf(type, OTHER_PORT, codec, other as never)),
+    }).toEqual(expected);
+  });
+
+  test('large numbers are told apart in all their bytes', () => {
+    for (const number of [0x01020304, 0x7fffffff, 0x00ff00ff]) {
+      const strict = monitorFilter(number, 0xfeedbeef);
+      const ask = (ifindex: number) => run(strict, messageOf(RTM_GETNEIGH, 0, neighbour, neighbourOf(ifindex)));
+      expect(ask(number)).toBe(ALL);
+      for (let bit = 0; bit < 31; bit++) expect(ask(number ^ (1 << bit))).toBe(0);
+      const changed = (port: number) => run(strict, messageOf(RTM_NEWROUTE, port, route, routeOf(OURS)));
+      expect(changed(0xfeedbeef)).toBe(0);
+      for (let bit = 0; bit < 32; bit++) expect(changed((0xfeedbeef ^ (1 << bit)) >>> 0)).toBe(ALL);
+    }
+  });
+
+  test('a message that is cut short is not taken, and one of another kind neither', () => {
+    expect(takes(messageOf(RTM_GETNEIGH, KERNEL, neighbour, neighbourOf(OURS)).subarray(0, 18))).toBe(false);
+    expect(takes(new Uint8Array(4))).toBe(false);
+    expect(takes(messageOf(99, OTHER_PORT, neighbour, neighbourOf(OURS)))).toBe(false);
+    expect(new Set(GROUPS).size).toBe(GROUPS.length);
+  });
+});

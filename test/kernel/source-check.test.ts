@@ -1,0 +1,408 @@
+/** The eBPF programs that check sources, run by the kernel itself on packets made here (BPF_PROG_TEST_RUN): each verdict is that of the mapping's arithmetic. */
+import os from 'node:os';
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from 'vitest';
+import { contains, ipv4, parseAddress, parsePrefix } from '../../src/address.ts';
+import { DROP_REASONS } from '../../src/core/verdict.ts';
+import * as native from '../../src/io/linux/native.ts';
+import { INBOUND, OUTBOUND } from '../../src/kernel/check-programs.ts';
+import { loadMarkProgram } from '../../src/kernel/mark.ts';
+import { SourceCheck } from '../../src/kernel/source-check.ts';
+import { covering, Mapping } from '../../src/mapping.ts';
+import { skip } from '../net/require.ts';
+import { fragmented, greHeader, ipv4Around, packetAround, packetOf, payloadOf } from '../packet.ts';
+
+// bpf(2), <linux/bpf.h>
+const BPF = { x64: 321, arm64: 280 }[os.arch() as 'x64' | 'arm64'];
+const BPF_PROG_TEST_RUN = 10;
+const TEST_RUN_SIZE = 80;
+const SKB_SIZE = 192;
+const SKB_MARK = 8;
+const SHOT = 2;
+const ON = -1;
+
+/** Runs a program on a frame that begins with an Ethernet header: its verdict, and the mark of the packet then. */
+function run(program: number, frame: Uint8Array, mark = 0): { verdict: number; mark: number } {
+  const [given, out] = [new Uint8Array(SKB_SIZE), new Uint8Array(SKB_SIZE)];
+  new DataView(given.buffer).setUint32(SKB_MARK, mark, true);
+  const data = frame.slice();
+  const attributes = new DataView(new ArrayBuffer(TEST_RUN_SIZE));
+  attributes.setUint32(0, program, true);
+  attributes.setUint32(8, data.length, true);
+  attributes.setBigUint64(16, BigInt(native.pointer(data)), true);
+  attributes.setUint32(32, 1, true); // Once.
+  attributes.setUint32(40, SKB_SIZE, true);
+  attributes.setUint32(44, SKB_SIZE, true);
+  attributes.setBigUint64(48, BigInt(native.pointer(given)), true);
+  attributes.setBigUint64(56, BigInt(native.pointer(out)), true);
+  native.must(
+    native.syscall(BPF as number, BPF_PROG_TEST_RUN, native.pointer(attributes), TEST_RUN_SIZE),
+    'bpf',
+    'BPF_PROG_TEST_RUN',
+  );
+  return { verdict: attributes.getInt32(4, true), mark: new DataView(out.buffer).getUint32(SKB_MARK, true) };
+}
+
+const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
+const address = (text: string) => parseAddress(text) as NonNullable<ReturnType<typeof parseAddress>>;
+const number = (text: string) => Number(address(text).bits);
+const mapping = (overlay: string, underlay: string) => new Mapping(prefix(overlay), prefix(underlay));
+
+function why(): string | undefined {
+  if (BPF === undefined) return `bpf(2) has no known number on ${os.arch()}`;
+  try {
+    new SourceCheck({
+      mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')],
+      local: address('192.168.16.32'),
+      isVxlan: true,
+      overhead: 50,
+    }).close();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const TWO = [mapping('10.0.0.0/8', '192.168.0.0/16'), mapping('240.0.0.0/5', '172.16.0.0/16')];
+const plans = [
+  { name: '10/8 over /16', mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')], local: '192.168.16.32' },
+  { name: '240/4 over /17', mappings: [mapping('240.0.0.0/4', '192.168.0.0/17')], local: '192.168.16.32' },
+  { name: 'two mappings, from the first', mappings: TWO, local: '192.168.16.32' },
+  { name: 'two mappings, from the second', mappings: TWO, local: '172.16.200.7' },
+  {
+    name: 'two mappings of the same VMs',
+    mappings: [mapping('10.0.0.0/8', '192.168.0.0/16'), mapping('240.0.0.0/4', '192.168.0.0/16')],
+    local: '192.168.255.1',
+  },
+];
+
+const ETHERNET = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+const framed = (packet: ArrayLike<number>, type = 0x0800) =>
+  Uint8Array.from([...ETHERNET, type >> 8, type & 255, ...Array.from(packet)]);
+
+describe.skipIf(skip('source check', why()))('source check', () => {
+  const opened: SourceCheck[] = [];
+  afterAll(() => {
+    for (const check of opened) check.close();
+  });
+  function open(plan: (typeof plans)[number], isVxlan = true, overhead = 50): SourceCheck {
+    const check = new SourceCheck({ ...plan, local: address(plan.local), isVxlan, overhead });
+    opened.push(check);
+    return check;
+  }
+
+  /** What the counters say now, by reason, where it is not zero. */
+  function counted(check: SourceCheck, which: typeof INBOUND | typeof OUTBOUND): Record<string, number> {
+    const { packets, bytes, drops } = check.direction(which);
+    const all = {
+      packets,
+      bytes,
+      ...Object.fromEntries(DROP_REASONS.map(({ verdict, name }) => [name, drops[-verdict] ?? 0])),
+    };
+    return Object.fromEntries(Object.entries(all).filter(([, count]) => count !== 0));
+  }
+  /** What the counters say more after `work`. */
+  function difference(
+    check: SourceCheck,
+    which: typeof INBOUND | typeof OUTBOUND,
+    work: () => void,
+  ): Record<string, number> {
+    const before = counted(check, which);
+    work();
+    const after = counted(check, which);
+    return Object.fromEntries(
+      Object.entries(after).flatMap(([name, count]) =>
+        count === (before[name] ?? 0) ? [] : [[name, count - (before[name] ?? 0)]],
+      ),
+    );
+  }
+  const inner = (source: string, destination: string, protocol = 17) =>
+    packetAround({ source: number(source), destination: number(destination), protocol }, new Uint8Array(20));
+
+  const [first] = plans as [(typeof plans)[number]];
+  const B = number('192.168.16.33');
+  const bytes = 40;
+
+  describe('inbound, VXLAN', () => {
+    const check = open(first);
+    const good = inner('10.16.33.91', '10.16.32.7');
+    const cases: { name: string; frame: Uint8Array; mark?: number; counts: Record<string, number> }[] = [
+      { name: 'good', frame: framed(good), counts: { packets: 1, bytes } },
+      { name: 'from the VM itself', frame: framed(inner('10.16.33.1', '10.16.32.1')), counts: { packets: 1, bytes } },
+      { name: 'spoofed', frame: framed(inner('10.16.34.91', '10.16.32.7')), counts: { 'spoofed-source': 1 } },
+      {
+        name: 'source in our slice',
+        frame: framed(inner('10.16.32.91', '10.16.32.7')),
+        counts: { 'spoofed-source': 1 },
+      },
+      {
+        name: 'source outside the overlay',
+        frame: framed(inner('11.16.33.91', '10.16.32.7')),
+        counts: { 'spoofed-source': 1 },
+      },
+      {
+        name: 'foreign destination',
+        frame: framed(inner('10.16.33.91', '10.16.34.7')),
+        counts: { 'foreign-destination': 1 },
+      },
+      {
+        name: 'destination outside',
+        frame: framed(inner('10.16.33.91', '11.16.32.7')),
+        counts: { 'foreign-destination': 1 },
+      },
+      { name: 'no mark', frame: framed(good), mark: 0, counts: { 'foreign-underlay': 1 } },
+      {
+        name: 'our own address in the mark',
+        frame: framed(good),
+        mark: number('192.168.16.32'),
+        counts: { 'foreign-underlay': 1 },
+      },
+      {
+        name: 'outside the underlay in the mark',
+        frame: framed(good),
+        mark: number('10.16.16.33'),
+        counts: { 'spoofed-source': 1 },
+      },
+      {
+        name: 'a mark with the same VM number outside the underlay',
+        frame: framed(good),
+        mark: number('192.169.16.33'),
+        counts: { 'spoofed-source': 1 },
+      },
+      { name: 'ARP', frame: framed(new Uint8Array(28), 0x0806), counts: { 'not-ipv4': 1 } },
+      { name: 'IPv6', frame: framed(new Uint8Array(40).fill(0x60, 0, 1), 0x86dd), counts: { 'not-ipv4': 1 } },
+      { name: 'version 6 in an IPv4 frame', frame: framed([0x60, ...good.subarray(1)]), counts: { 'not-ipv4': 1 } },
+      { name: 'nested GRE', frame: framed(inner('10.16.33.91', '10.16.32.7', 47)), counts: { 'nested-gre': 1 } },
+    ];
+    test.each(cases)('$name', ({ frame, mark = B, counts }) => {
+      const verdict = counts['packets'] ? ON : SHOT;
+      const more = difference(check, INBOUND, () => {
+        const after = run(check.ingress, frame, mark);
+        expect(after.verdict).toBe(verdict);
+        // What goes on has no mark any more.
+        if (verdict === ON) expect(after.mark).toBe(0);
+      });
+      expect(more).toEqual(counts);
+      expect(counted(check, OUTBOUND)).toEqual({});
+    });
+    test('counts each VM', () => {
+      const { inbound } = check.vm(B);
+      run(check.ingress, framed(good), B);
+      expect(check.vm(B).inbound).toEqual({ packets: inbound.packets + 1, bytes: inbound.bytes + bytes });
+      check.forget(B);
+      expect(check.vm(B)).toEqual({ outbound: { packets: 0, bytes: 0 }, inbound: { packets: 0, bytes: 0 } });
+    });
+  });
+
+  describe.each([
+    { name: 'VXLAN', isVxlan: true, overhead: 50, wrap: (packet: Uint8Array) => framed(packet) },
+    // A GRE device writes its headers first; the Ethernet header that a test run takes away is of no matter.
+    {
+      name: 'GRE',
+      isVxlan: false,
+      overhead: 24,
+      wrap: (packet: Uint8Array) => framed([...new Uint8Array(24 - 14), ...packet]),
+    },
+  ])('outbound, $name', ({ isVxlan, overhead, wrap }) => {
+    const check = open(first, isVxlan, overhead);
+    const cases: { name: string; packet: Uint8Array; counts: Record<string, number> }[] = [
+      { name: 'good', packet: inner('10.16.32.91', '10.16.33.7'), counts: { packets: 1, bytes } },
+      { name: 'foreign source', packet: inner('10.16.33.91', '10.16.34.7'), counts: { 'foreign-source': 1 } },
+      { name: 'source outside', packet: inner('192.168.16.32', '10.16.34.7'), counts: { 'foreign-source': 1 } },
+      { name: 'no mapping', packet: inner('10.16.32.91', '11.16.33.7'), counts: { 'no-mapping': 1 } },
+      { name: 'nested GRE', packet: inner('10.16.32.91', '10.16.33.7', 47), counts: { 'nested-gre': 1 } },
+      {
+        name: 'version 6',
+        packet: Uint8Array.from([0x60, ...inner('10.16.32.91', '10.16.33.7').subarray(1)]),
+        counts: { 'not-ipv4': 1 },
+      },
+    ];
+    test.each(cases)('$name', ({ packet, counts }) => {
+      const verdict = counts['packets'] ? ON : SHOT;
+      expect(difference(check, OUTBOUND, () => expect(run(check.egress, wrap(packet)).verdict).toBe(verdict))).toEqual(
+        counts,
+      );
+      expect(counted(check, INBOUND)).toEqual({});
+    });
+    test('a mark of others stays on what goes out', () => {
+      expect(run(check.egress, wrap(inner('10.16.32.91', '10.16.33.7')), 77)).toEqual({ verdict: ON, mark: 77 });
+    });
+  });
+
+  test('outbound, GRE, cut short', () => {
+    const check = open(first, false, 24);
+    const whole = framed([...new Uint8Array(10), ...inner('10.16.32.91', '10.16.33.7')]);
+    // The kernel runs nothing on less than an Ethernet and an IPv4 header.
+    for (let length = 34; length < 44; length++) {
+      const counts = difference(check, OUTBOUND, () =>
+        expect(run(check.egress, whole.subarray(0, length)).verdict).toBe(SHOT),
+      );
+      expect(counts).toEqual({ truncated: 1 });
+    }
+    expect(run(check.egress, whole.subarray(0, 44)).verdict).toBe(ON);
+  });
+
+  // A test run takes bytes 12 and 13 for the type of the frame: with an outer source in 8.0.0.0/16 they say IPv4.
+  describe('inbound, GRE', () => {
+    const plan = { name: '', mappings: [mapping('10.0.0.0/8', '8.0.0.0/16')], local: '8.0.16.32' };
+    const check = open(plan, false, 24);
+    const good = inner('10.16.33.91', '10.16.32.7');
+    const outer = { source: number('8.0.16.33'), destination: number('8.0.16.32') };
+    const gre = (header: number[], packet: Uint8Array = good, from = outer.source) =>
+      ipv4Around({ ...outer, source: from }, [...header, ...packet]);
+    const udp = (payload: Uint8Array) =>
+      ipv4Around({ ...outer, protocol: 17 }, [0xc0, 0, 0x12, 0x92, 0, 8 + payload.length, 0, 0, ...payload]);
+    const plain = greHeader({}, good);
+    const withOptions = (packet: Uint8Array) =>
+      Uint8Array.from([0x47, ...packet.subarray(1, 20), 1, 1, 1, 1, 1, 1, 1, 1, ...packet.subarray(20)]);
+    const cases: { name: string; packet: Uint8Array; counts: Record<string, number> }[] = [
+      { name: 'plain', packet: gre(plain), counts: { packets: 1, bytes } },
+      { name: 'key', packet: gre(greHeader({ key: 5 }, good)), counts: { packets: 1, bytes } },
+      { name: 'checksum', packet: gre(greHeader({ checksum: true }, good)), counts: { packets: 1, bytes } },
+      { name: 'sequence', packet: gre(greHeader({ sequence: 5 }, good)), counts: { packets: 1, bytes } },
+      {
+        name: 'all',
+        packet: gre(greHeader({ key: 5, checksum: true, sequence: 5 }, good)),
+        counts: { packets: 1, bytes },
+      },
+      { name: 'in UDP', packet: udp(Uint8Array.from([...plain, ...good])), counts: { packets: 1, bytes } },
+      {
+        name: 'in UDP, with a key',
+        packet: udp(Uint8Array.from([...greHeader({ key: 5 }, good), ...good])),
+        counts: { packets: 1, bytes },
+      },
+      { name: 'outer options', packet: withOptions(gre(plain)), counts: { packets: 1, bytes } },
+      { name: 'spoofed', packet: gre(plain, inner('10.16.34.91', '10.16.32.7')), counts: { 'spoofed-source': 1 } },
+      { name: 'from another VM', packet: gre(plain, good, number('8.0.16.34')), counts: { 'spoofed-source': 1 } },
+      {
+        name: 'foreign destination',
+        packet: gre(plain, inner('10.16.33.91', '10.16.34.7')),
+        counts: { 'foreign-destination': 1 },
+      },
+      {
+        name: 'from ourselves',
+        packet: gre(plain, inner('10.16.32.91', '10.16.32.7'), outer.destination),
+        counts: { 'foreign-underlay': 1 },
+      },
+      { name: 'nested', packet: gre(plain, inner('10.16.33.91', '10.16.32.7', 47)), counts: { 'nested-gre': 1 } },
+      {
+        name: 'a flag that says more than there is',
+        packet: gre([0x20, 0, 8, 0]).subarray(0, 44),
+        counts: { truncated: 1 },
+      },
+      { name: 'no inner packet', packet: gre(plain).subarray(0, 40), counts: { truncated: 1 } },
+    ];
+    test.each(cases)('$name', ({ packet, counts }) => {
+      const more = difference(check, INBOUND, () =>
+        expect(run(check.ingress, packet).verdict).toBe(counts['packets'] ? ON : SHOT),
+      );
+      expect(more).toEqual(counts);
+    });
+  });
+
+  describe.each(plans)('$name: as the mapping says', (plan) => {
+    const { mappings } = plan;
+    const local = address(plan.local);
+    const check = open(plan);
+    const isOwn = (at: number) =>
+      mappings.some((m) => contains(m.underlay, local) && contains(m.sliceOf(local), ipv4(at)));
+    const vmsOf = (at: number) => {
+      const found = covering(mappings, ipv4(at));
+      return found && Number(found.explain(ipv4(at)).vm.bits);
+    };
+    /** Any address; one of the overlay; one of our slice; and the VM of each, or one beside it. */
+    const any = fc.nat(0xffffffff);
+    const within = (at: { bits: bigint; length: number }) =>
+      fc.nat(0xffffffff).map((bits) => Number(at.bits | (BigInt(bits) & ((1n << BigInt(32 - at.length)) - 1n))));
+    const inOverlay = fc.oneof(...mappings.map((m) => within(m.overlay)));
+    const own = fc.oneof(...mappings.filter((m) => contains(m.underlay, local)).map((m) => within(m.sliceOf(local))));
+    const overlay = fc.oneof(any, inOverlay, own);
+    const flip = (at: number, bit: number) => (bit > 31 ? at : (at ^ (1 << bit)) >>> 0);
+    const from = (source: number, destination: number) =>
+      framed(packetAround({ source, destination, protocol: 6 }, new Uint8Array(20)));
+
+    test('inbound', () => {
+      fc.assert(
+        fc.property(
+          overlay,
+          overlay,
+          fc.nat(63),
+          fc.oneof(any, fc.constant(undefined)),
+          (source, destination, bit, other) => {
+            const outer = flip(other ?? vmsOf(source) ?? 0, bit);
+            const expected = [0, Number(local.bits)].includes(outer)
+              ? 'foreign-underlay'
+              : vmsOf(source) !== outer
+                ? 'spoofed-source'
+                : isOwn(destination)
+                  ? undefined
+                  : 'foreign-destination';
+            const counts = difference(check, INBOUND, () =>
+              expect(run(check.ingress, from(source, destination), outer)).toEqual({
+                verdict: expected ? SHOT : ON,
+                mark: 0,
+              }),
+            );
+            expect(counts).toEqual(expected ? { [expected]: 1 } : { packets: 1, bytes: 40 });
+          },
+        ),
+        { numRuns: 1000 },
+      );
+    });
+
+    test('outbound', () => {
+      fc.assert(
+        fc.property(fc.oneof(overlay, own), overlay, (source, destination) => {
+          const expected = !isOwn(source)
+            ? 'foreign-source'
+            : vmsOf(destination) === undefined
+              ? 'no-mapping'
+              : undefined;
+          const counts = difference(check, OUTBOUND, () =>
+            expect(run(check.egress, from(source, destination)).verdict).toBe(expected ? SHOT : ON),
+          );
+          expect(counts).toEqual(expected ? { [expected]: 1 } : { packets: 1, bytes: 40 });
+        }),
+        { numRuns: 1000 },
+      );
+    });
+  });
+
+  describe('the mark', () => {
+    const local = address('192.168.16.32');
+    const program = loadMarkProgram(local, 4789, 14);
+    afterAll(() => native.close(program));
+    const [source, destination] = [B, Number(local.bits)];
+    const udp = (parts: object = {}) =>
+      packetOf({
+        protocol: 17,
+        source,
+        destination,
+        destinationPort: 4789,
+        fragment: 0,
+        payload: payloadOf(60),
+        ...parts,
+      });
+    const pieces = fragmented(udp({ payload: payloadOf(3000) }), 1500);
+
+    test.each([
+      { name: 'VXLAN', packet: udp(), mark: B },
+      { name: 'with IPv4 options', packet: udp({ ipOptions: [1, 1, 1, 1, 1, 1, 1, 1] }), mark: B },
+      { name: 'another port', packet: udp({ destinationPort: 4790 }), mark: 0 },
+      { name: 'from that port', packet: udp({ sourcePort: 4789, destinationPort: 53 }), mark: 0 },
+      { name: 'for another', packet: udp({ destination: destination + 1 }), mark: 0 },
+      { name: 'TCP', packet: packetOf({ source, destination, destinationPort: 4789 }), mark: 0 },
+      { name: 'GRE', packet: ipv4Around({ source, destination }, [...greHeader({}, udp()), ...udp()]), mark: 0 },
+      { name: 'the first fragment', packet: pieces[0] as Uint8Array, mark: B },
+      { name: 'the second fragment', packet: pieces[1] as Uint8Array, mark: 0 },
+      { name: 'without ports', packet: udp().subarray(0, 22), mark: 0 },
+    ])('$name', ({ packet, mark }) => {
+      expect(run(program, framed(packet))).toEqual({ verdict: ON, mark });
+    });
+    test('what is not for us keeps its mark; not IPv4 too', () => {
+      expect(run(program, framed(udp({ destinationPort: 53 })), 5)).toEqual({ verdict: ON, mark: 5 });
+      expect(run(program, framed(udp(), 0x86dd), 5)).toEqual({ verdict: ON, mark: 5 });
+      expect(run(program, framed(udp()), 5)).toEqual({ verdict: ON, mark: B });
+    });
+  });
+});

@@ -1,0 +1,209 @@
+/** Packets that claim to be what they are not, and addresses that nobody can have: the kernel drops them, and they are counted by reason. */
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
+import { ipv4Around, packetAround } from '../packet.ts';
+import { KERNEL, PATIENCE } from './kernel-vms.ts';
+import { startMesh } from './mesh.ts';
+import { missing, skip } from './require.ts';
+
+const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
+const LISTEN = `
+  const socket = require('node:dgram').createSocket('udp4');
+  socket.on('message', (message, from) => process.stdout.write(from.address + '\\n'));
+  socket.bind(9, () => process.stdout.write('ready\\n'));`;
+const number = (address: string) => address.split('.').reduce((all, part) => all * 256 + Number(part), 0);
+
+/** A VXLAN packet (RFC 7348 §5) around an IPv4 packet; the UDP checksum is 0. */
+function vxlan(
+  outer: { source: string; destination: string },
+  inner: Uint8Array,
+  { mac = '02:00:c0:a8:10:20', type = 0x0800, vni = 1 } = {},
+) {
+  const ethernet = [
+    ...mac.split(':').map((byte) => Number.parseInt(byte, 16)),
+    2,
+    0,
+    0,
+    0,
+    0,
+    1,
+    type >> 8,
+    type & 255,
+  ];
+  const payload = [0x08, 0, 0, 0, vni >> 16, (vni >> 8) & 255, vni & 255, 0, ...ethernet, ...inner];
+  const length = 8 + payload.length;
+  const udp = [0xc3, 0x50, 4789 >> 8, 4789 & 255, length >> 8, length & 255, 0, 0, ...payload];
+  return ipv4Around({ source: number(outer.source), destination: number(outer.destination), protocol: 17 }, udp);
+}
+
+describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge')))('kernel spoof', () => {
+  let lab: Lab;
+  let mesh: Mesh;
+  let a: Vm;
+  let b: Vm;
+  let victim: Container;
+  let other: Container;
+  /** Sources of the datagrams that the victim got. */
+  let got = '';
+
+  beforeAll(async () => {
+    lab = await Lab.open();
+    mesh = await startMesh(lab, KERNEL);
+    [a, b] = mesh.vms as [Vm, Vm];
+    [victim, other] = mesh.containers as [Container, Container];
+    // Only our own check is in the way, and nobody but us sends.
+    const quiet = `for d in /proc/sys/net/ipv4/conf/*; do echo 0 >$d/rp_filter; echo 1 >$d/accept_local; done
+      echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6`;
+    for (const { name } of [a, victim]) await lab.must(name, ['sh', '-c', quiet]);
+    const listener = lab.start(victim.name, [process.execPath, '-e', LISTEN], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise<void>((resolve) => {
+      listener.stdout?.on('data', (chunk) => {
+        got += chunk;
+        resolve();
+      });
+    });
+  });
+  afterAll(() => lab?.close());
+
+  /** UDP from one overlay address to another, port 9. */
+  const datagram = (source: string, destination: string) =>
+    packetAround(
+      { source: number(source), destination: number(destination) },
+      [0xc0, 0, 0, 9, 0, 12, 0, 0, 1, 2, 3, 4],
+    );
+  const inject = async (where: string, packet: Uint8Array, times = 3) => {
+    const lines = `${Buffer.from(packet).toString('hex')}\n`.repeat(times);
+    expect(await lab.must(where, [process.execPath, INJECT, a.underlay], lines)).toBe(`${times}\n`);
+  };
+  const inbound = async () => (await mesh.status(a)).inbound;
+  const fromB = () => ({ source: b.underlay, destination: a.underlay });
+
+  /** Injects spoofed packets, and then one that is good: when that has come, nothing else has. */
+  async function expectDropped(where: string, packet: Uint8Array, reason: string): Promise<void> {
+    got = '';
+    const before = await inbound();
+    await inject(where, packet);
+    await expect.poll(async () => (await inbound()).drops[reason] ?? 0, PATIENCE).toBe((before.drops[reason] ?? 0) + 3);
+    await inject(b.name, vxlan(fromB(), datagram(other.address, victim.address)), 1);
+    await expect.poll(() => got, PATIENCE).toBe(`${other.address}\n`);
+    const after = await inbound();
+    expect(after.drops).toEqual({ ...before.drops, [reason]: (before.drops[reason] ?? 0) + 3 });
+    expect(after.packets).toBe(before.packets + 1);
+    expect(after.received).toBe(before.received + 4);
+  }
+
+  test('what is true is delivered', async () => {
+    got = '';
+    await inject(b.name, vxlan(fromB(), datagram(other.address, victim.address)));
+    await expect.poll(() => got, PATIENCE).toBe(`${other.address}\n`.repeat(3));
+    expect(await inbound()).toMatchObject({ packets: 3, received: 3, drops: {} });
+  });
+
+  test.each([
+    ["a third VM's container", '10.16.34.91'],
+    ["the victim's own VM", '10.16.32.1'],
+    ["the victim's own slice", '10.16.32.7'],
+    ['an address outside the overlay', '8.8.8.8'],
+    ['an address of the underlay', '192.168.16.33'],
+  ])('S1 inner source: %s', async (_, source) => {
+    await expectDropped(b.name, vxlan(fromB(), datagram(source, victim.address)), 'spoofed-source');
+  });
+
+  test.each([
+    ['another VM', '10.16.33.91'],
+    ['an address outside the overlay', '8.8.8.8'],
+    ['an address of the underlay', '192.168.16.40'],
+  ])('S3 inner destination: %s', async (_, destination) => {
+    await expectDropped(b.name, vxlan(fromB(), datagram(other.address, destination)), 'foreign-destination');
+  });
+
+  test('S1 outer source: another VM, inner source of the true one', async () => {
+    const outer = { source: '192.168.16.34', destination: a.underlay };
+    await expectDropped(b.name, vxlan(outer, datagram(other.address, victim.address)), 'spoofed-source');
+  });
+
+  test("S4 outer source: the victim's own", async () => {
+    const outer = { source: a.underlay, destination: a.underlay };
+    await expectDropped(b.name, vxlan(outer, datagram('10.16.32.7', victim.address)), 'foreign-underlay');
+  });
+
+  test('S4 outer source: outside the underlay', async () => {
+    const outer = { source: '10.1.2.3', destination: a.underlay };
+    await expectDropped(b.name, vxlan(outer, datagram(other.address, victim.address)), 'spoofed-source');
+  });
+
+  test("from the host's own container: there is no mark, whatever it claims", async () => {
+    await expectDropped(victim.name, vxlan(fromB(), datagram(other.address, victim.address)), 'foreign-underlay');
+    const own = { source: victim.address, destination: a.underlay };
+    await expectDropped(victim.name, vxlan(own, datagram(other.address, victim.address)), 'foreign-underlay');
+  });
+
+  test('GRE inside', async () => {
+    const inner = packetAround({ source: number(other.address), destination: number(victim.address), protocol: 47 }, [
+      0,
+      0,
+      8,
+      0,
+      ...new Uint8Array(20),
+    ]);
+    await expectDropped(b.name, vxlan(fromB(), inner), 'nested-gre');
+  });
+
+  test('an ARP request inside', async () => {
+    const arp = Uint8Array.of(0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 16, 33, 1, 0, 0, 0, 0, 0, 0, 10, 16, 32, 1);
+    await expectDropped(b.name, vxlan(fromB(), arp, { type: 0x0806, mac: 'ff:ff:ff:ff:ff:ff' }), 'not-ipv4');
+  });
+
+  test('a mark does not stay on packets for the VM itself, nor on others', async () => {
+    // What reaches a socket of the VM has none, unless it is for VXLAN.
+    expect((await lab.run(other.name, ['ping', '-n', '-c', '3', '-i', '0.02', '-W', '2', a.overlay])).stdout).toMatch(
+      / 3 received/,
+    );
+    expect((await lab.run(b.name, ['ping', '-n', '-c', '3', '-i', '0.02', '-W', '2', a.underlay])).stdout).toMatch(
+      / 3 received/,
+    );
+  });
+
+  test('a fragmented VXLAN packet from a VM is delivered', async () => {
+    const large = ['ping', '-n', '-c', '2', '-i', '0.02', '-W', '2', '-s', '9000', '-M', 'dont', victim.address];
+    expect((await lab.run(other.name, large)).stdout).toMatch(/ 2 received/);
+  });
+
+  test('S5 outbound: a container with an address of others is dropped, and counted', async () => {
+    await lab.ip(victim.name, ['address add 10.16.33.77/32 dev lo', 'address add 10.99.0.1/32 dev lo']);
+    const { outbound } = await mesh.status(a);
+    const before = outbound.drops['foreign-source'] ?? 0;
+    for (const source of ['10.16.33.77', '10.99.0.1'])
+      expect(
+        (await lab.run(victim.name, ['ping', '-n', '-c', '2', '-i', '0.02', '-W', '1', '-I', source, other.address]))
+          .stdout,
+      ).toMatch(/ 0 received/);
+    expect((await mesh.status(a)).outbound.drops).toEqual({ ...outbound.drops, 'foreign-source': before + 4 });
+  });
+
+  test.each([
+    ['the slice itself', '10.16.40.0'],
+    ['the address kept free', '10.16.40.255'],
+    ['the last of all', '10.255.255.255'],
+  ])('%s is refused at once', async (_, address) => {
+    const before = (await mesh.status(a)).neighbours?.refused ?? 0;
+    const { stdout } = await lab.run(victim.name, ['ping', '-n', '-c', '1', '-W', '10', address]);
+    expect(stdout).toMatch(/^From \S+ icmp_seq=1 Destination Host Unreachable$/m);
+    expect(stdout).toMatch(/ 0 received/);
+    expect((await mesh.status(a)).neighbours?.refused).toBe(before + 1);
+    expect((await mesh.status(a)).neighbours).toMatchObject({ failed: 0 });
+  });
+
+  test('G9 an address of our own slice that no container has is unreachable', async () => {
+    const { stdout } = await lab.run(victim.name, ['ping', '-n', '-c', '1', '-W', '10', '10.16.32.77']);
+    expect(stdout).toMatch(/Destination Host Unreachable/);
+  });
+
+  test('the mesh works afterwards', async () => {
+    expect(
+      (await lab.run(victim.name, ['ping', '-n', '-c', '3', '-i', '0.02', '-W', '2', other.address])).stdout,
+    ).toMatch(/ 3 received/);
+  });
+});
