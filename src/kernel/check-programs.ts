@@ -7,30 +7,33 @@ import * as abi from '../core/abi.ts';
 import * as bpf from '../io/linux/bpf.ts';
 import { IPPROTO_GRE } from '../io/linux/native.ts';
 import type { Mapping } from '../mapping.ts';
+import {
+  BYTES,
+  bytesAt,
+  ETHERNET_HEADER,
+  IPPROTO_UDP,
+  IPV4,
+  OFFSET,
+  SKB,
+  SKB_GSO_SEGMENTS,
+  SKB_LENGTH,
+  SKB_MARK,
+  SKB_PROTOCOL,
+  TC_ACT_SHOT,
+  TC_ACT_UNSPEC,
+} from './skb.ts';
 
-// <linux/bpf.h>: offsets in struct __sk_buff, and numbers of helpers (bpf-helpers(7))
-const SKB_LENGTH = 0;
-const SKB_MARK = 8;
-const SKB_PROTOCOL = 16;
-const SKB_GSO_SEGMENTS = 164;
+// Helpers (bpf-helpers(7))
 const MAP_LOOKUP = 1;
 const MAP_UPDATE = 2;
-const SKB_LOAD_BYTES = 26;
-// <linux/pkt_cls.h>
-const TC_ACT_UNSPEC = -1; // on to the next filter
-const TC_ACT_SHOT = 2;
-/** ETH_P_IP, in network order. */
-const IPV4 = 0x0008;
-const IPPROTO_UDP = 17;
 const UDP_HEADER = 8;
-const ETHERNET_HEADER = 14;
 
 /** The counters' words: packets and bytes of a direction, and then its drops by reason. */
 const DIRECTION_WORDS = 64;
 export const OUTBOUND = 0;
 export const INBOUND: number = DIRECTION_WORDS;
 export const PACKETS = 0;
-export const BYTES = 1;
+export const TOTAL_BYTES = 1;
 /** Plus the negated verdict. */
 export const DROPS = 2;
 export const COUNTER_WORDS: number = 2 * DIRECTION_WORDS;
@@ -39,17 +42,16 @@ export const VM_WORDS = 4;
 
 // On the stack, below its end.
 const KEY = -4;
-const HEADER = -32;
-const FLAGS = -40;
-const ZEROES = -72;
+const ZEROES = -40;
 
-// Registers that calls leave alone.
-const SKB = 6;
+// Registers that calls leave alone, beside those of skb.ts; OFFSET is where the inner IPv4 header begins.
 const COUNTERS = 7;
 /** The remote VM: outbound where the packet goes, inbound where it says that it comes from. */
 const VM = 8;
-/** Bytes before the inner IPv4 header. */
-const OFFSET = 9;
+// Registers until the next call.
+const SOURCE = 1;
+const DESTINATION = 5;
+const SCRATCH = 3;
 
 export interface CheckOptions {
   mappings: readonly Mapping[];
@@ -90,8 +92,8 @@ export function ingress({ mappings, local, isVxlan }: CheckOptions, maps: Maps):
     ...loadInner(),
     ...mappings.flatMap((mapping, i): bpf.Line[] => [
       ...jumpUnlessIn(mapping, SOURCE, `no ${i}`),
-      ...vmOf(mapping, SOURCE, 3),
-      { goto: 'believed', when: bpf.skipIfSame32(3, VM, 0) },
+      ...vmOf(mapping, SOURCE, SCRATCH),
+      { goto: 'believed', when: bpf.skipIfSame32(SCRATCH, VM, 0) },
       { label: `no ${i}` },
     ]),
     ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND),
@@ -103,9 +105,6 @@ export function ingress({ mappings, local, isVxlan }: CheckOptions, maps: Maps):
     ...end(INBOUND, maps),
   ];
 }
-
-const SOURCE = 1;
-const DESTINATION = 2;
 
 /** The counters; only IPv4 is for us. */
 function begin({ counters }: Maps): bpf.Line[] {
@@ -145,17 +144,18 @@ function outerFromHeader(): bpf.Line[] {
     bpf.add(OFFSET, 4),
   ];
   return [
-    bpf.set(2, 0),
-    ...loadBytes(HEADER, 20),
-    bpf.loadWord(VM, bpf.STACK, HEADER + 12),
+    bpf.set(OFFSET, 0),
+    ...bytesAt('outer', 20, 'truncated'),
+    bpf.loadWord(VM, BYTES, 12),
     bpf.fromNetwork32(VM),
-    ...headerLength(OFFSET),
-    bpf.loadByte(1, bpf.STACK, HEADER + 9),
+    bpf.loadByte(OFFSET, BYTES, 0),
+    bpf.and32(OFFSET, 0x0f),
+    bpf.shiftLeft(OFFSET, 2),
+    bpf.loadByte(1, BYTES, 9),
     bpf.skipUnlessEqual(1, IPPROTO_UDP, 1),
     bpf.add(OFFSET, UDP_HEADER),
-    bpf.copy(2, OFFSET),
-    ...loadBytes(FLAGS, 2),
-    bpf.loadHalf(1, bpf.STACK, FLAGS),
+    ...bytesAt('GRE', 4, 'truncated'),
+    bpf.loadHalf(1, BYTES, 0),
     bpf.fromNetwork16(1),
     bpf.add(OFFSET, 4),
     // Checksum, key and sequence number (RFC 2784 §2.1, RFC 2890 §2).
@@ -166,42 +166,24 @@ function outerFromHeader(): bpf.Line[] {
 /** The inner source and destination into their registers. */
 function loadInner(): bpf.Line[] {
   return [
-    bpf.copy(2, OFFSET),
-    ...loadBytes(HEADER, 20),
-    bpf.loadByte(1, bpf.STACK, HEADER),
+    ...bytesAt('inner', 20, 'truncated'),
+    bpf.loadByte(1, BYTES, 0),
     bpf.and32(1, 0xf0),
     { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, 0x40, 0) },
-    bpf.loadByte(1, bpf.STACK, HEADER + 9),
+    bpf.loadByte(1, BYTES, 9),
     { goto: 'nested', when: bpf.skipIfEqual(1, IPPROTO_GRE, 0) },
-    bpf.loadWord(SOURCE, bpf.STACK, HEADER + 12),
+    bpf.loadWord(SOURCE, BYTES, 12),
     bpf.fromNetwork32(SOURCE),
-    bpf.loadWord(DESTINATION, bpf.STACK, HEADER + 16),
+    bpf.loadWord(DESTINATION, BYTES, 16),
     bpf.fromNetwork32(DESTINATION),
   ];
 }
 
-/** From the packet, at the offset in register 2. */
-function loadBytes(to: number, length: number): bpf.Line[] {
-  return [
-    bpf.copy(1, SKB),
-    bpf.copy(3, bpf.STACK),
-    bpf.add(3, to),
-    bpf.set(4, length),
-    bpf.call(SKB_LOAD_BYTES),
-    { goto: 'truncated', when: bpf.skipUnlessEqual(0, 0, 0) },
-  ];
-}
-
-function headerLength(to: number): bpf.Instruction[] {
-  return [bpf.loadByte(to, bpf.STACK, HEADER), bpf.and32(to, 0x0f), bpf.shiftLeft(to, 2)];
-}
-
-/** Register 3 is used. */
 function jumpUnlessIn({ overlay }: Mapping, register: number, label: string): bpf.Line[] {
   return [
-    bpf.copy(3, register),
-    bpf.and32(3, maskOf(overlay.length)),
-    bpf.skipIfEqual32(3, Number(overlay.bits), 1),
+    bpf.copy(SCRATCH, register),
+    bpf.and32(SCRATCH, maskOf(overlay.length)),
+    bpf.skipIfEqual32(SCRATCH, Number(overlay.bits), 1),
     { goto: label, when: bpf.skip(0) },
   ];
 }
@@ -220,9 +202,9 @@ function inOwnSlice(mappings: readonly Mapping[], local: Address, register: numb
   const slices = mappings.filter((m) => contains(m.underlay, local)).map((m) => m.sliceOf(local));
   return [
     ...slices.flatMap(({ bits, length }): bpf.Line[] => [
-      bpf.copy(3, register),
-      bpf.and32(3, maskOf(length)),
-      { goto: 'own', when: bpf.skipIfEqual32(3, Number(bits), 0) },
+      bpf.copy(SCRATCH, register),
+      bpf.and32(SCRATCH, maskOf(length)),
+      { goto: 'own', when: bpf.skipIfEqual32(SCRATCH, Number(bits), 0) },
     ]),
     ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND),
     { label: 'own' },
@@ -235,7 +217,12 @@ function maskOf(length: number): number {
 
 function drop(verdict: number, direction: number): bpf.Line[] {
   const at = 8 * (direction + DROPS - verdict);
-  return [bpf.set(1, 1), bpf.addAtomically(COUNTERS, at, 1), bpf.set(0, TC_ACT_SHOT), bpf.exit];
+  return [bpf.set(2, 1), ...count(at, 2), bpf.set(0, TC_ACT_SHOT), bpf.exit];
+}
+
+/** Adds a register to a counter; no other processor has it. Register 1 is used. */
+function count(at: number, from: number): bpf.Instruction[] {
+  return [bpf.loadDouble(1, COUNTERS, at), bpf.addRegister(1, from), bpf.storeDoubleFrom(COUNTERS, at, 1)];
 }
 
 /** Counts the packet, for all and for its VM, and lets it through; and the drops that both directions have. */
@@ -257,8 +244,8 @@ function end(direction: number, { vms }: Maps): bpf.Line[] {
     bpf.loadWord(VM, SKB, SKB_GSO_SEGMENTS),
     bpf.skipUnlessEqual(VM, 0, 1),
     bpf.set(VM, 1),
-    bpf.addAtomically(COUNTERS, 8 * (direction + PACKETS), VM),
-    bpf.addAtomically(COUNTERS, 8 * (direction + BYTES), OFFSET),
+    ...count(8 * (direction + PACKETS), VM),
+    ...count(8 * (direction + TOTAL_BYTES), OFFSET),
     ...lookUp,
     ...[0, 8, 16, 24].map((word) => bpf.storeDouble(bpf.STACK, ZEROES + word, 0)),
     ...bpf.loadMap(1, vms),

@@ -5,59 +5,43 @@
  */
 import type { Address } from '../address.ts';
 import * as bpf from '../io/linux/bpf.ts';
+import { BYTES, bytesAt, IPPROTO_UDP, IPV4, OFFSET, SKB, SKB_MARK, SKB_PROTOCOL, TC_ACT_UNSPEC } from './skb.ts';
 
-const SKB_MARK = 8;
-const SKB_PROTOCOL = 16;
-const SKB_LOAD_BYTES = 26;
-const TC_ACT_UNSPEC = -1;
-const IPV4 = 0x0008;
-const IPPROTO_UDP = 17;
 const FRAGMENT_OFFSET = 0x1fff;
-const HEADER = -24;
-const PORTS = -32;
-const SKB = 6;
-const OFFSET = 9;
+/** A register that calls leave alone. */
+const SOURCE = 8;
 
 /** The program for a device whose packets begin with a link-layer header of so many bytes; returns its descriptor. */
 export function loadMarkProgram(local: Address, port: number, linkHeader: number): number {
   const next = (when: bpf.Instruction): bpf.Line => ({ goto: 'next', when });
-  const loadBytes = (to: number, length: number): bpf.Line[] => [
-    bpf.copy(1, SKB),
-    bpf.copy(2, OFFSET),
-    bpf.copy(3, bpf.STACK),
-    bpf.add(3, to),
-    bpf.set(4, length),
-    bpf.call(SKB_LOAD_BYTES),
-    next(bpf.skipUnlessEqual(0, 0, 0)),
-  ];
   const lines: bpf.Line[] = [
     bpf.copy(SKB, 1),
     bpf.loadWord(1, SKB, SKB_PROTOCOL),
     next(bpf.skipUnlessEqual(1, IPV4, 0)),
     bpf.set(OFFSET, linkHeader),
-    ...loadBytes(HEADER, 20),
-    bpf.loadByte(1, bpf.STACK, HEADER + 9),
+    ...bytesAt('IPv4', 20, 'next'),
+    bpf.loadByte(1, BYTES, 9),
     next(bpf.skipUnlessEqual(1, IPPROTO_UDP, 0)),
     // Of fragments, the first has the ports, and its mark is that of the whole packet.
-    bpf.loadHalf(1, bpf.STACK, HEADER + 6),
+    bpf.loadHalf(1, BYTES, 6),
     bpf.fromNetwork16(1),
     bpf.and32(1, FRAGMENT_OFFSET),
     next(bpf.skipUnlessEqual(1, 0, 0)),
-    bpf.loadWord(1, bpf.STACK, HEADER + 16),
+    bpf.loadWord(1, BYTES, 16),
     bpf.fromNetwork32(1),
     bpf.skipIfEqual32(1, Number(local.bits), 1),
     next(bpf.skip(0)),
-    bpf.loadByte(1, bpf.STACK, HEADER),
+    bpf.loadWord(SOURCE, BYTES, 12),
+    bpf.fromNetwork32(SOURCE),
+    bpf.loadByte(1, BYTES, 0),
     bpf.and32(1, 0x0f),
     bpf.shiftLeft(1, 2),
     bpf.addRegister(OFFSET, 1),
-    ...loadBytes(PORTS, 4),
-    bpf.loadHalf(1, bpf.STACK, PORTS + 2),
+    ...bytesAt('UDP', 4, 'next'),
+    bpf.loadHalf(1, BYTES, 2),
     bpf.fromNetwork16(1),
     next(bpf.skipUnlessEqual(1, port, 0)),
-    bpf.loadWord(1, bpf.STACK, HEADER + 12),
-    bpf.fromNetwork32(1),
-    bpf.storeWord(SKB, SKB_MARK, 1),
+    bpf.storeWord(SKB, SKB_MARK, SOURCE),
     { label: 'next' },
     bpf.set(0, TC_ACT_UNSPEC),
     bpf.exit,

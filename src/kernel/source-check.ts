@@ -8,13 +8,13 @@ import { DROP_REASONS } from '../core/verdict.ts';
 import * as bpf from '../io/linux/bpf.ts';
 import * as native from '../io/linux/native.ts';
 import {
-  BYTES,
   type CheckOptions,
   COUNTER_WORDS,
   DROPS,
   egress,
   ingress,
   PACKETS,
+  TOTAL_BYTES,
   VM_WORDS,
 } from './check-programs.ts';
 
@@ -60,7 +60,7 @@ export class SourceCheck {
       return total;
     };
     const drops = Array.from({ length: DROP_REASONS.length + 1 }, (_, reason) => sum(DROPS + reason));
-    return { packets: sum(PACKETS), bytes: sum(BYTES), drops };
+    return { packets: sum(PACKETS), bytes: sum(TOTAL_BYTES), drops };
   }
 
   vm(vm: number): { outbound: Traffic; inbound: Traffic } {

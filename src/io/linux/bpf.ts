@@ -42,6 +42,8 @@ export const loadHalf = (to: number, from: number, offset: number): Instruction 
 export const loadByte = (to: number, from: number, offset: number): Instruction => [0x71, to, from, offset, 0];
 export const storeWord = (to: number, offset: number, from: number): Instruction => [0x63, to, from, offset, 0];
 export const storeDouble = (to: number, offset: number, value: number): Instruction => [0x7a, to, 0, offset, value];
+export const loadDouble = (to: number, from: number, offset: number): Instruction => [0x79, to, from, offset, 0];
+export const storeDoubleFrom = (to: number, offset: number, from: number): Instruction => [0x7b, to, from, offset, 0];
 /** Adds a 64-bit register to memory, at once for all processors. */
 export const addAtomically = (to: number, offset: number, from: number): Instruction => [0xdb, to, from, offset, 0];
 export const set = (to: number, value: number): Instruction => [0xb7, to, 0, 0, value];
@@ -88,6 +90,15 @@ export const skipIfEqual32 = (register: number, value: number, count: number): I
 ];
 export const skipIfSame32 = (register: number, other: number, count: number): Instruction => [
   0x1e,
+  register,
+  other,
+  count,
+  0,
+];
+
+/** Compares without signs. */
+export const skipIfAtMost = (register: number, other: number, count: number): Instruction => [
+  0xbd,
   register,
   other,
   count,
