@@ -2,7 +2,7 @@
  * The eBPF programs that check sources (Documentation/bpf/standardization/instruction-set.rst, bpf-helpers(7)): one for what leaves by the overlay's device, one
  * for what comes in by it, made from the mappings.
  */
-import { type Address, contains, lowBits } from '../address.ts';
+import { type Address, contains, formatPrefix, lowBits } from '../address.ts';
 import * as abi from '../core/abi.ts';
 import * as bpf from '../io/linux/bpf.ts';
 import { IPPROTO_GRE } from '../io/linux/native.ts';
@@ -25,7 +25,6 @@ import {
 
 // Helpers (bpf-helpers(7))
 const MAP_LOOKUP = 1;
-const MAP_UPDATE = 2;
 const UDP_HEADER = 8;
 
 /** The counters' words: packets and bytes of a direction, and then its drops by reason. */
@@ -42,7 +41,6 @@ export const VM_WORDS = 4;
 
 // On the stack, below its end.
 const KEY = -4;
-const ZEROES = -40;
 
 // Registers that calls leave alone, beside those of skb.ts; OFFSET is where the inner IPv4 header begins.
 const COUNTERS = 7;
@@ -64,8 +62,21 @@ export interface CheckOptions {
 /** Their descriptors. */
 export type Maps = { counters: number; vms: number };
 
+/** Where in the map the VMs of each mapping begin; mappings with the same underlay share theirs. */
+export function placesOf(mappings: readonly Mapping[]): number[] {
+  const places: number[] = [];
+  let end = 0;
+  for (const [i, { underlay, vmBits }] of mappings.entries()) {
+    const same = mappings.findIndex((other) => formatPrefix(other.underlay) === formatPrefix(underlay));
+    places.push(same < i ? (places[same] as number) : end);
+    if (same === i) end += 2 ** vmBits;
+  }
+  return places;
+}
+
 /** From a container, or from this VM: the source has to be in our slice, and the destination in the overlay. */
 export function egress({ mappings, local, isVxlan, overhead }: CheckOptions, maps: Maps): bpf.Line[] {
+  const places = placesOf(mappings);
   return [
     ...begin(maps),
     bpf.set(OFFSET, isVxlan ? ETHERNET_HEADER : overhead),
@@ -75,6 +86,7 @@ export function egress({ mappings, local, isVxlan, overhead }: CheckOptions, map
     ...mappings.flatMap((mapping, i): bpf.Line[] => [
       ...jumpUnlessIn(mapping, DESTINATION, `no ${i}`),
       ...vmOf(mapping, DESTINATION, VM),
+      ...toPlace(mapping, places[i] ?? 0),
       { goto: 'count', when: bpf.skip(0) },
       { label: `no ${i}` },
     ]),
@@ -85,6 +97,7 @@ export function egress({ mappings, local, isVxlan, overhead }: CheckOptions, map
 
 /** From another VM: the inner source has to live on it, and the destination in our slice. */
 export function ingress({ mappings, local, isVxlan }: CheckOptions, maps: Maps): bpf.Line[] {
+  const places = placesOf(mappings);
   return [
     ...begin(maps),
     ...(isVxlan ? outerFromMark() : outerFromHeader()),
@@ -93,9 +106,12 @@ export function ingress({ mappings, local, isVxlan }: CheckOptions, maps: Maps):
     ...mappings.flatMap((mapping, i): bpf.Line[] => [
       ...jumpUnlessIn(mapping, SOURCE, `no ${i}`),
       ...vmOf(mapping, SOURCE, SCRATCH),
-      { goto: 'believed', when: bpf.skipIfSame32(SCRATCH, VM, 0) },
+      { goto: 'spoofed', when: bpf.skipUnlessSame32(SCRATCH, VM, 0) },
+      ...toPlace(mapping, places[i] ?? 0),
+      { goto: 'believed', when: bpf.skip(0) },
       { label: `no ${i}` },
     ]),
+    { label: 'spoofed' },
     ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND),
     { label: 'believed' },
     ...inOwnSlice(mappings, local, DESTINATION, abi.DROP_FOREIGN_DESTINATION),
@@ -198,6 +214,11 @@ function vmOf({ containerBits, vmBits, underlay }: Mapping, from: number, to: nu
   ];
 }
 
+/** From a VM's address to its place in the map. */
+function toPlace({ vmBits }: Mapping, first: number): bpf.Instruction[] {
+  return [bpf.and32(VM, Number(lowBits(vmBits))), bpf.add(VM, first)];
+}
+
 function inOwnSlice(mappings: readonly Mapping[], local: Address, register: number, verdict: number): bpf.Line[] {
   const slices = mappings.filter((m) => contains(m.underlay, local)).map((m) => m.sliceOf(local));
   return [
@@ -227,13 +248,6 @@ function count(at: number, from: number): bpf.Instruction[] {
 
 /** Counts the packet, for all and for its VM, and lets it through; and the drops that both directions have. */
 function end(direction: number, { vms }: Maps): bpf.Line[] {
-  const lookUp: bpf.Line[] = [
-    ...bpf.loadMap(1, vms),
-    bpf.copy(2, bpf.STACK),
-    bpf.add(2, KEY),
-    bpf.call(MAP_LOOKUP),
-    { goto: 'known', when: bpf.skipUnlessEqual(0, 0, 0) },
-  ];
   return [
     { label: 'count' },
     bpf.storeWord(bpf.STACK, KEY, VM),
@@ -246,18 +260,12 @@ function end(direction: number, { vms }: Maps): bpf.Line[] {
     bpf.set(VM, 1),
     ...count(8 * (direction + PACKETS), VM),
     ...count(8 * (direction + TOTAL_BYTES), OFFSET),
-    ...lookUp,
-    ...[0, 8, 16, 24].map((word) => bpf.storeDouble(bpf.STACK, ZEROES + word, 0)),
     ...bpf.loadMap(1, vms),
     bpf.copy(2, bpf.STACK),
     bpf.add(2, KEY),
-    bpf.copy(3, bpf.STACK),
-    bpf.add(3, ZEROES),
-    bpf.set(4, 1), // BPF_NOEXIST: another processor may be faster.
-    bpf.call(MAP_UPDATE),
-    ...lookUp,
-    { goto: 'through', when: bpf.skip(0) },
-    { label: 'known' },
+    bpf.call(MAP_LOOKUP),
+    // In a plan of more VMs than the map has room for.
+    { goto: 'through', when: bpf.skipIfEqual(0, 0, 0) },
     bpf.addAtomically(0, direction === OUTBOUND ? 0 : 16, VM),
     bpf.addAtomically(0, direction === OUTBOUND ? 8 : 24, OFFSET),
     { label: 'through' },

@@ -4,9 +4,11 @@
  * the daemon goes.
  */
 import { readFileSync } from 'node:fs';
+import { contains, ipv4, lowBits, type Prefix } from '../address.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
 import * as bpf from '../io/linux/bpf.ts';
 import * as native from '../io/linux/native.ts';
+import type { Mapping } from '../mapping.ts';
 import {
   type CheckOptions,
   COUNTER_WORDS,
@@ -14,6 +16,7 @@ import {
   egress,
   ingress,
   PACKETS,
+  placesOf,
   TOTAL_BYTES,
   VM_WORDS,
 } from './check-programs.ts';
@@ -35,17 +38,18 @@ export class SourceCheck {
   readonly #counters: bpf.BpfMap;
   readonly #vms: bpf.BpfMap;
   readonly #cpus = possibleCpus();
+  readonly #places: { first: number; vmBits: number; underlay: Prefix }[];
 
   /** Loads the programs. Throws SystemError, as without CAP_BPF. */
   constructor(options: CheckOptions) {
-    const bits = Math.max(...options.mappings.map((mapping) => mapping.vmBits));
-    this.#counters = new bpf.BpfMap(bpf.BPF_MAP_TYPE_PERCPU_ARRAY, 8 * COUNTER_WORDS, 1, 0, this.#cpus);
-    this.#vms = new bpf.BpfMap(
-      bpf.BPF_MAP_TYPE_HASH,
-      8 * VM_WORDS,
-      Math.min(2 ** bits, MAX_VMS),
-      bpf.BPF_F_NO_PREALLOC,
-    );
+    const { mappings } = options;
+    this.#places = placesOf(mappings).map((first, i) => {
+      const { vmBits, underlay } = mappings[i] as Mapping;
+      return { first, vmBits, underlay };
+    });
+    const capacity = Math.max(...this.#places.map(({ first, vmBits }) => first + 2 ** vmBits));
+    this.#counters = new bpf.BpfMap(bpf.BPF_MAP_TYPE_PERCPU_ARRAY, 8 * COUNTER_WORDS, 1, this.#cpus);
+    this.#vms = new bpf.BpfMap(bpf.BPF_MAP_TYPE_ARRAY, 8 * VM_WORDS, Math.min(capacity, MAX_VMS));
     const maps = { counters: this.#counters.fd, vms: this.#vms.fd };
     this.egress = bpf.loadProgram(bpf.assemble(egress(options, maps)), 'for egress');
     this.ingress = bpf.loadProgram(bpf.assemble(ingress(options, maps)), 'for ingress');
@@ -64,12 +68,20 @@ export class SourceCheck {
   }
 
   vm(vm: number): { outbound: Traffic; inbound: Traffic } {
-    const [a, b, c, d] = Array.from(this.#vms.get(vm) ?? [0n, 0n, 0n, 0n], Number) as [number, number, number, number];
+    const words = this.#vms.get(this.#placeOf(vm)) ?? [0n, 0n, 0n, 0n];
+    const [a, b, c, d] = Array.from(words, Number) as [number, number, number, number];
     return { outbound: { packets: a, bytes: b }, inbound: { packets: c, bytes: d } };
   }
 
   forget(vm: number): void {
-    this.#vms.delete(vm);
+    const place = this.#placeOf(vm);
+    if (place < MAX_VMS) this.#vms.put(place, [0n, 0n, 0n, 0n]);
+  }
+
+  /** As in the programs; beyond the map's end if no mapping has the VM. */
+  #placeOf(vm: number): number {
+    const found = this.#places.find(({ underlay }) => contains(underlay, ipv4(vm)));
+    return found ? found.first + (vm & Number(lowBits(found.vmBits))) : MAX_VMS;
   }
 
   /** What is attached stays. */

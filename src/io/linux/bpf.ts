@@ -8,20 +8,16 @@ const SYSCALL_NUMBERS: Partial<Record<string, number>> = { x64: 321, arm64: 280 
 const BPF_MAP_CREATE = 0;
 const BPF_MAP_LOOKUP_ELEM = 1;
 const BPF_MAP_UPDATE_ELEM = 2;
-const BPF_MAP_DELETE_ELEM = 3;
 const BPF_PROG_LOAD = 5;
 const BPF_LINK_CREATE = 28;
 const BPF_PROG_TYPE_SCHED_CLS = 3;
 const PROG_ATTR_SIZE = 48;
 const MAP_ATTR_SIZE = 20;
 const ELEMENT_ATTR_SIZE = 32;
-/** Up to the key: what lies behind it has to be zero where there is no value (CHECK_ATTR in kernel/bpf/syscall.c). */
-const KEY_ATTR_SIZE = 16;
 const LINK_ATTR_SIZE = 16;
 
-export const BPF_MAP_TYPE_HASH = 1;
+export const BPF_MAP_TYPE_ARRAY = 2;
 export const BPF_MAP_TYPE_PERCPU_ARRAY = 6;
-export const BPF_F_NO_PREALLOC = 1;
 export const BPF_TCX_INGRESS = 46;
 
 export type Instruction = readonly [
@@ -88,14 +84,13 @@ export const skipIfEqual32 = (register: number, value: number, count: number): I
   count,
   value | 0,
 ];
-export const skipIfSame32 = (register: number, other: number, count: number): Instruction => [
-  0x1e,
+export const skipUnlessSame32 = (register: number, other: number, count: number): Instruction => [
+  0x5e,
   register,
   other,
   count,
   0,
 ];
-
 /** Compares without signs. */
 export const skipIfAtMost = (register: number, other: number, count: number): Instruction => [
   0xbd,
@@ -163,9 +158,9 @@ export class BpfMap {
   readonly #element = new DataView(new ArrayBuffer(ELEMENT_ATTR_SIZE));
 
   /** `valueSize` is in bytes, a multiple of 8; with PERCPU there is a value for each of `cpus`. */
-  constructor(type: number, valueSize: number, capacity: number, flags: number, cpus = 1) {
+  constructor(type: number, valueSize: number, capacity: number, cpus = 1) {
     const attributes = new DataView(new ArrayBuffer(MAP_ATTR_SIZE));
-    for (const [i, word] of [type, 4, valueSize, capacity, flags].entries()) attributes.setUint32(i * 4, word, true);
+    for (const [i, word] of [type, 4, valueSize, capacity].entries()) attributes.setUint32(i * 4, word, true);
     this.fd = must(BPF_MAP_CREATE, attributes, 'of a map');
     this.#value = new BigUint64Array((valueSize / 8) * cpus);
     this.#element.setUint32(0, this.fd, true);
@@ -185,11 +180,6 @@ export class BpfMap {
     must(BPF_MAP_UPDATE_ELEM, this.#element, 'of a map');
   }
 
-  delete(key: number): void {
-    this.#key[0] = key;
-    bpf(BPF_MAP_DELETE_ELEM, this.#element, KEY_ATTR_SIZE);
-  }
-
   close(): void {
     native.close(this.fd);
   }
@@ -199,8 +189,8 @@ function must(command: number, attributes: DataView, what: string): number {
   return native.must(bpf(command, attributes), 'bpf', what);
 }
 
-function bpf(command: number, attributes: DataView, size = attributes.byteLength): number {
+function bpf(command: number, attributes: DataView): number {
   const number = SYSCALL_NUMBERS[os.arch()];
   if (number === undefined) throw new Error(`bpf(2) has no known number on ${os.arch()}`);
-  return native.syscall(number, command, native.pointer(attributes), size);
+  return native.syscall(number, command, native.pointer(attributes), attributes.byteLength);
 }
