@@ -8,11 +8,13 @@ import * as bpf from '../io/linux/bpf.ts';
 import { IPPROTO_GRE } from '../io/linux/native.ts';
 import type { Mapping } from '../mapping.ts';
 import {
-  BYTES,
-  bytesAt,
   ETHERNET_HEADER,
+  headerByte,
+  headerHalf,
+  headerWord,
   IPPROTO_UDP,
   IPV4,
+  loadHeader,
   OFFSET,
   SKB,
   SKB_GSO_SEGMENTS,
@@ -161,18 +163,16 @@ function outerFromHeader(): bpf.Line[] {
   ];
   return [
     bpf.set(OFFSET, 0),
-    ...bytesAt('outer', 20, 'truncated'),
-    bpf.loadWord(VM, BYTES, 12),
-    bpf.fromNetwork32(VM),
-    bpf.loadByte(OFFSET, BYTES, 0),
+    ...loadHeader(20, 'truncated'),
+    ...headerWord(VM, 12),
+    ...headerByte(OFFSET, 0),
     bpf.and32(OFFSET, 0x0f),
     bpf.shiftLeft(OFFSET, 2),
-    bpf.loadByte(1, BYTES, 9),
+    ...headerByte(1, 9),
     bpf.skipUnlessEqual(1, IPPROTO_UDP, 1),
     bpf.add(OFFSET, UDP_HEADER),
-    ...bytesAt('GRE', 4, 'truncated'),
-    bpf.loadHalf(1, BYTES, 0),
-    bpf.fromNetwork16(1),
+    ...loadHeader(4, 'truncated'),
+    ...headerHalf(1, 0),
     bpf.add(OFFSET, 4),
     // Checksum, key and sequence number (RFC 2784 §2.1, RFC 2890 §2).
     ...[0x8000, 0x2000, 0x1000].flatMap(option),
@@ -182,16 +182,14 @@ function outerFromHeader(): bpf.Line[] {
 /** The inner source and destination into their registers. */
 function loadInner(): bpf.Line[] {
   return [
-    ...bytesAt('inner', 20, 'truncated'),
-    bpf.loadByte(1, BYTES, 0),
+    ...loadHeader(20, 'truncated'),
+    ...headerByte(1, 0),
     bpf.and32(1, 0xf0),
     { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, 0x40, 0) },
-    bpf.loadByte(1, BYTES, 9),
+    ...headerByte(1, 9),
     { goto: 'nested', when: bpf.skipIfEqual(1, IPPROTO_GRE, 0) },
-    bpf.loadWord(SOURCE, BYTES, 12),
-    bpf.fromNetwork32(SOURCE),
-    bpf.loadWord(DESTINATION, BYTES, 16),
-    bpf.fromNetwork32(DESTINATION),
+    ...headerWord(SOURCE, 12),
+    ...headerWord(DESTINATION, 16),
   ];
 }
 

@@ -5,7 +5,19 @@
  */
 import type { Address } from '../address.ts';
 import * as bpf from '../io/linux/bpf.ts';
-import { BYTES, bytesAt, IPPROTO_UDP, IPV4, OFFSET, SKB, SKB_MARK, SKB_PROTOCOL, TC_ACT_UNSPEC } from './skb.ts';
+import {
+  headerByte,
+  headerHalf,
+  headerWord,
+  IPPROTO_UDP,
+  IPV4,
+  loadHeader,
+  OFFSET,
+  SKB,
+  SKB_MARK,
+  SKB_PROTOCOL,
+  TC_ACT_UNSPEC,
+} from './skb.ts';
 
 const FRAGMENT_OFFSET = 0x1fff;
 /** A register that calls leave alone. */
@@ -19,27 +31,23 @@ export function loadMarkProgram(local: Address, port: number, linkHeader: number
     bpf.loadWord(1, SKB, SKB_PROTOCOL),
     next(bpf.skipUnlessEqual(1, IPV4, 0)),
     bpf.set(OFFSET, linkHeader),
-    ...bytesAt('IPv4', 20, 'next'),
-    bpf.loadByte(1, BYTES, 9),
+    ...loadHeader(20, 'next'),
+    ...headerByte(1, 9),
     next(bpf.skipUnlessEqual(1, IPPROTO_UDP, 0)),
     // Of fragments, the first has the ports, and its mark is that of the whole packet.
-    bpf.loadHalf(1, BYTES, 6),
-    bpf.fromNetwork16(1),
+    ...headerHalf(1, 6),
     bpf.and32(1, FRAGMENT_OFFSET),
     next(bpf.skipUnlessEqual(1, 0, 0)),
-    bpf.loadWord(1, BYTES, 16),
-    bpf.fromNetwork32(1),
+    ...headerWord(1, 16),
     bpf.skipIfEqual32(1, Number(local.bits), 1),
     next(bpf.skip(0)),
-    bpf.loadWord(SOURCE, BYTES, 12),
-    bpf.fromNetwork32(SOURCE),
-    bpf.loadByte(1, BYTES, 0),
+    ...headerWord(SOURCE, 12),
+    ...headerByte(1, 0),
     bpf.and32(1, 0x0f),
     bpf.shiftLeft(1, 2),
     bpf.addRegister(OFFSET, 1),
-    ...bytesAt('UDP', 4, 'next'),
-    bpf.loadHalf(1, BYTES, 2),
-    bpf.fromNetwork16(1),
+    ...loadHeader(4, 'next'),
+    ...headerHalf(1, 2),
     next(bpf.skipUnlessEqual(1, port, 0)),
     bpf.storeWord(SKB, SKB_MARK, SOURCE),
     { label: 'next' },

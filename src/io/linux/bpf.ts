@@ -91,15 +91,6 @@ export const skipUnlessSame32 = (register: number, other: number, count: number)
   count,
   0,
 ];
-/** Compares without signs. */
-export const skipIfAtMost = (register: number, other: number, count: number): Instruction => [
-  0xbd,
-  register,
-  other,
-  count,
-  0,
-];
-
 /** A program in which jumps go to labels. */
 export type Line = Instruction | { label: string } | { goto: string; when: Instruction };
 
