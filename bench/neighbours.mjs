@@ -55,14 +55,7 @@ async function deliver(world, addresses, rate) {
 const ms = (value) => `${value.toFixed(3)} ms`;
 const times = ({ times }) => `median ${ms(median(times))}, 99 % ${ms(quantile(times, 0.99))}`;
 
-await requireCommands('ip', 'unshare', 'nsenter');
-
-await withWorld(async (world) => {
-  const first = await deliver(world, containers.slice(0, FIRST), RATE);
-  tell(`first packets to ${FIRST} VMs, ${RATE} a second`, `${first.lost} lost, ${times(first)}`);
-  const again = await deliver(world, containers.slice(0, FIRST), RATE);
-  tell('the same again, VMs known', `${again.lost} lost, ${times(again)}`);
-
+async function installRest(world) {
   const before = { kernel: kernelMemory(), daemon: await world.memory() };
   const rest = await deliver(world, containers.slice(FIRST), 5000);
   const { tunnels } = await world.status();
@@ -73,6 +66,17 @@ await withWorld(async (world) => {
     'memory',
     `kernel ${bytes(kernelMemory(), before.kernel)}, daemon ${bytes(await world.memory(), before.daemon)}`,
   );
+}
+
+await requireCommands('ip', 'unshare', 'nsenter');
+
+await withWorld(async (world) => {
+  const first = await deliver(world, containers.slice(0, FIRST), RATE);
+  tell(`first packets to ${FIRST} VMs, ${RATE} a second`, `${first.lost} lost, ${times(first)}`);
+  const again = await deliver(world, containers.slice(0, FIRST), RATE);
+  tell('the same again, VMs known', `${again.lost} lost, ${times(again)}`);
+
+  if (containers.length > FIRST) await installRest(world);
 
   const one = await deliver(
     world,

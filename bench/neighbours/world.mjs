@@ -40,9 +40,14 @@ export class World {
     ]);
     await world.#lab.ip('world', [
       ...['link set lo up', `address add ${GATEWAY}/32 dev eth0`, 'link set eth0 up', 'link set other0 up'],
-      ...['route add 192.168.16.32 dev eth0', `route add local ${UNDERLAY} dev lo`],
-      // With GRE the kernel itself takes everything out.
-      ...(isVxlan ? [] : [`route add local ${OVERLAY} dev lo`, 'link add gre1 type gre external', 'link set gre1 up']),
+      ...['route add 192.168.16.32 dev eth0', `route add local ${UNDERLAY} dev lo table main`],
+      // With GRE the kernel itself takes everything out. What is not from us is ours: by the longest prefix, as both are in one table.
+      ...(isVxlan
+        ? []
+        : [
+            ...[`route add local ${OVERLAY} dev lo table main`, 'link add gre1 type gre external', 'link set gre1 up'],
+            'route add 10.16.32.0/24 dev gre1',
+          ]),
     ]);
     world.receiver = await world.agent('world');
     await world.receiver('receive', isVxlan ? VXLAN : PLAIN);
