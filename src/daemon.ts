@@ -101,9 +101,6 @@ class Daemon {
     if (left.length > 0) this.#log.warn({ changes: left }, 'removed what an earlier daemon left');
     if (made || left.some((change) => change.kind === 'directory'))
       this.#journal.add({ kind: 'directory', path: runDir });
-    this.#keepsNetwork = this.#journal.has({ kind: 'link', device: this.#config.device });
-    if (this.#keepsNetwork) this.#log.info('taking over what an earlier daemon left');
-
     this.#dataPlane = await this.#startDataPlane(this.#plan, this.#journal);
     this.#keepsNetwork = this.#config.dataPlane === 'kernel';
     this.#state = 'running';
@@ -117,6 +114,10 @@ class Daemon {
   async #startDataPlane(plan: NetworkPlan, journal: Journal): Promise<DataPlane> {
     const options = {
       ...{ plan, journal, log: this.#log, overhead: overheadOf(this.#config) },
+      onAdopt: () => {
+        if (!this.#keepsNetwork) this.#log.info('taking over what an earlier daemon left');
+        this.#keepsNetwork = true;
+      },
       onTunnels: (change: 'opened' | 'closed', vms: number[]) => {
         // The kernel may have tens of thousands when a daemon comes back.
         if (vms.length > MAX_LISTED) this.#log.info({ tunnels: vms.length }, `tunnels ${change}`);

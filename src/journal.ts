@@ -50,6 +50,13 @@ export class Journal {
     this.#write();
   }
 
+  /** Takes the note of a change back that was not made. */
+  forget(change: Change): void {
+    const text = JSON.stringify(change);
+    this.#changes = this.#changes.filter((known) => JSON.stringify(known) !== text);
+    this.#write();
+  }
+
   /** Sets a sysctl, by its file under /proc/sys; false if it had that value. Throws ERR_FAILED if it is not allowed. */
   sysctl(file: string, value: string): boolean {
     const before = readFileSync(file, 'utf8').trim();

@@ -1,24 +1,27 @@
 /** What a change by others to links, addresses, routes, neighbours or filters means to the overlay. */
+import { contains } from '../address.ts';
 import { address, RTM_DELADDR, RTM_NEWADDR } from '../netlink/address.ts';
+import { addressOf } from '../netlink/ipv4.ts';
 import { IFF_NOARP, IFF_UP, link, RTM_DELLINK, RTM_NEWLINK } from '../netlink/link.ts';
 import { type Message, NLM_F_REPLACE } from '../netlink/message.ts';
 import { neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../netlink/neighbour.ts';
-import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
+import { type Route, RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
 import { RTM_DELQDISC, RTM_DELTFILTER, trafficControl } from '../netlink/traffic-control.ts';
-import { ROUTE_PROTOCOL } from '../setup/steps.ts';
+import { type NetworkPlan, ROUTE_PROTOCOL } from '../setup/steps.ts';
 import { AF_BRIDGE } from './entries.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { UnderlayMarks } from './underlay-marks.ts';
 
-/** What is to be done about it. `check`: our programs; `resync`: remote VMs; `repair`: all. */
-export type Task = 'check' | 'resync' | 'repair';
+/** What is to be done about it. `check`: our programs; `resync`: remote VMs; `repair`: all; `underlay`: nothing can be done, the VM has lost its address. */
+export type Task = 'check' | 'resync' | 'repair' | 'underlay';
 
-/** What the overlay's device is like. */
 export interface Overlay {
+  plan: NetworkPlan;
   ifindex: number;
-  mtu: number;
   neighbours: Neighbours;
   marks: UnderlayMarks | undefined;
+  /** The device's link-layer address, if that matters. */
+  mac: Uint8Array | undefined;
 }
 
 export function taskFor({ type, flags, view, start, end }: Message, overlay: Overlay): Task | undefined {
@@ -33,20 +36,26 @@ export function taskFor({ type, flags, view, start, end }: Message, overlay: Ove
       return 'repair';
     case RTM_NEWLINK: {
       const found = link.get(view, start, end);
-      const isWell = found.mtu === overlay.mtu && found.flags & IFF_UP && !(found.flags & IFF_NOARP);
-      return isWell ? undefined : 'repair';
+      const isWell = found.mtu === overlay.plan.mtu && found.flags & IFF_UP && !(found.flags & IFF_NOARP);
+      const hasMac = overlay.mac === undefined || String(found.address) === String(overlay.mac);
+      return isWell && hasMac ? undefined : 'repair';
     }
     case RTM_DELADDR:
-      if (address.get(view, start, end).index === overlay.ifindex) return 'repair';
-      return overlay.marks && 'check';
-    case RTM_NEWADDR:
-      return overlay.marks && 'check';
+    case RTM_NEWADDR: {
+      const { index, local } = address.get(view, start, end);
+      if (type === RTM_DELADDR && index === overlay.ifindex) return 'repair';
+      if (addressOf(local)?.bits !== overlay.plan.local.bits) return undefined;
+      return type === RTM_DELADDR ? 'underlay' : overlay.marks && 'check';
+    }
     case RTM_DELROUTE:
     case RTM_NEWROUTE: {
       const found = route.get(view, start, end);
-      const isLost = type === RTM_DELROUTE ? found.protocol === ROUTE_PROTOCOL : flags & NLM_F_REPLACE;
-      if (isLost) return 'repair';
-      return overlay.marks?.concerns(found) ? 'check' : undefined;
+      if (overlay.marks?.concerns(found)) return 'check';
+      if (!isInOverlay(found, overlay.plan)) return undefined;
+      if (type === RTM_NEWROUTE) return flags & NLM_F_REPLACE ? 'repair' : undefined;
+      // With a gateway, it is that of a VM; without, it may be the one to the whole overlay, or that of our own slice.
+      if (found.protocol !== ROUTE_PROTOCOL) return undefined;
+      return found.gateway ? (found.oif === overlay.ifindex ? 'resync' : undefined) : 'repair';
     }
     case RTM_DELTFILTER:
     case RTM_DELQDISC: {
@@ -56,4 +65,9 @@ export function taskFor({ type, flags, view, start, end }: Message, overlay: Ove
     default:
       return undefined;
   }
+}
+
+function isInOverlay({ dst, dstLength }: Route, { mappings }: NetworkPlan): boolean {
+  const to = addressOf(dst);
+  return to !== undefined && mappings.some(({ overlay }) => dstLength >= overlay.length && contains(overlay, to));
 }

@@ -6,7 +6,7 @@ import type { DirectionCounters } from '../core/core.ts';
 import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
 import type { Counters, DataPlane, DataPlaneListeners } from '../dataplane.ts';
-import { errorCode, type InlayError, SystemError } from '../errors.ts';
+import { errorCode, type InlayError } from '../errors.ts';
 import * as native from '../io/linux/native.ts';
 import type { Journal } from '../journal.ts';
 import type { Log } from '../log.ts';
@@ -16,16 +16,15 @@ import { type Neighbour, neighbour, RTM_GETNEIGH } from '../netlink/neighbour.ts
 import { Netlink } from '../netlink/netlink.ts';
 import { findLink, routeTowards } from '../netlink/rtnetlink.ts';
 import { NETLINK_ROUTE, openTransport } from '../netlink/transport.ts';
-import { apply } from '../setup/apply.ts';
-import { attachFilter } from '../setup/filter.ts';
+import { apply, indexOf } from '../setup/apply.ts';
 import type { NetworkPlan } from '../setup/steps.ts';
 import { type Task, taskFor } from './changes.ts';
-import { kernelSteps } from './device.ts';
+import { kernelSteps, macOf, vniOf } from './device.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
+import { Guard } from './guard.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
 import { Neighbours } from './neighbours.ts';
-import { INBOUND, OUTBOUND, SourceCheck } from './source-check.ts';
-import { UnderlayMarks } from './underlay-marks.ts';
+import { INBOUND, OUTBOUND } from './source-check.ts';
 
 /** ms from the first sign that something of ours was changed to putting it right: more of it may be under way. */
 const SETTLE = 20;
@@ -42,6 +41,8 @@ export interface KernelDataPlaneOptions extends DataPlaneListeners {
   log: Log;
   /** Bytes of the outer headers. */
   overhead: number;
+  /** Told that a device of ours was there already. */
+  onAdopt: () => void;
 }
 
 /** Makes the device, or takes over what an earlier daemon left, and answers from then on. */
@@ -64,15 +65,14 @@ class KernelDataPlane implements DataPlane {
   readonly #options: KernelDataPlaneOptions;
   /** Makes all changes, so that notifications of them are known by its port. */
   readonly #netlink = Netlink.open();
-  readonly #marks: UnderlayMarks | undefined;
-  #check: SourceCheck | undefined;
-  /** Why sources are not checked. */
-  #obstacle: string | undefined;
+  readonly #guard: Guard;
   #ifindex = 0;
   #monitor: Monitor | undefined;
   #neighbours: Neighbours | undefined;
   #due = new Set<Task>();
   #timer: NodeJS.Timeout | undefined;
+  /** When it ends, in ms. */
+  #timerAt = 0;
   readonly #sweep: NodeJS.Timeout;
   /** What reads or changes the tables as a whole comes one after the other. */
   #work: Promise<void> = Promise.resolve();
@@ -82,42 +82,39 @@ class KernelDataPlane implements DataPlane {
     this.#lock = lock;
     this.#config = config;
     this.#options = options;
-    const { mappings, local } = options.plan;
-    const isVxlan = config.encapsulation === 'vxlan';
-    try {
-      this.#check = new SourceCheck({ mappings, local, isVxlan, overhead: options.overhead });
-      if (isVxlan) this.#marks = new UnderlayMarks(mappings, local);
-    } catch (error) {
-      this.#giveUpCheck(error);
-    }
+    const { plan, overhead, journal, log } = options;
+    const vni = config.encapsulation === 'vxlan' ? vniOf(config) : undefined;
+    this.#guard = new Guard({ plan, vni, overhead, netlink: this.#netlink, journal, log });
     const sweep = Math.min(config.idleTimeout / 4, MAX_SWEEP);
     this.#sweep = setInterval(() => void this.#enqueue(() => this.#removeIdle()), sweep).unref();
   }
 
   /** Idempotent: what is there stays, what is missing is made. */
   async setUp(): Promise<void> {
-    const { plan, journal, log } = this.#options;
+    const { plan, journal, log, onAdopt } = this.#options;
     const onChange = (facts: object, what: string) => log.info(facts, what);
+    const options = { netlink: this.#netlink, journal, onChange, onAdopt };
     const { make, setUp } = kernelSteps(this.#config, plan);
-    apply(make, { netlink: this.#netlink, journal, onChange });
+    apply(make, options);
     this.#attachCheck();
-    apply(setUp, { netlink: this.#netlink, journal, onChange });
-    this.#listen(findLink(this.#netlink, plan.device)?.index ?? 0);
+    apply(setUp, options);
+    this.#listen(indexOf(this.#netlink, plan.device));
     await this.#neighbours?.resync();
   }
 
   get status(): DataPlane['status'] {
     const { answered, refused, failed, resyncs, repaired } = this.#neighbours?.counters ?? NOTHING;
     return {
-      sourceCheck: this.#check ? 'on' : 'off',
-      sourceCheckObstacle: this.#obstacle,
+      sourceCheck: this.#guard.check ? 'on' : 'off',
+      sourceCheckObstacle: this.#guard.obstacle,
       neighbours: { answered, refused, failed, resyncs, repaired },
     };
   }
 
   async counters(): Promise<Counters> {
-    const [outbound, inbound] = this.#check
-      ? ([OUTBOUND, INBOUND] as const).map((which) => countersOf((this.#check as SourceCheck).direction(which)))
+    const { check } = this.#guard;
+    const [outbound, inbound] = check
+      ? [OUTBOUND, INBOUND].map((which) => countersOf(check.direction(which)))
       : this.#linkCounters();
     return { outbound, inbound, tunnels: this.#neighbours?.count ?? 0 } as Counters;
   }
@@ -126,9 +123,10 @@ class KernelDataPlane implements DataPlane {
     const now = performance.now();
     const tunnels: Tunnel[] = [];
     for (const [vm, age] of (await this.#neighbours?.ages()) ?? []) {
-      const traffic = this.#check?.vm(vm) ?? { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC };
+      const traffic = this.#guard.check?.vm(vm) ?? { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC };
       tunnels.push({ vm, lastUse: now - age, ...this.#pathMtu(vm), ...traffic });
       if (tunnels.length % PART === 0) await turn();
+      if (this.#closed) break;
     }
     return { now, tunnels };
   }
@@ -152,32 +150,12 @@ class KernelDataPlane implements DataPlane {
     this.#monitor?.close();
     await this.#work;
     this.#netlink.close();
-    this.#check?.close();
-    this.#marks?.close();
+    this.#guard.close();
     this.#lock.release();
   }
 
-  /** Before the device is up, so that no packet comes unchecked. */
   #attachCheck(): void {
-    const { plan, journal } = this.#options;
-    if (!this.#check) return;
-    try {
-      attachFilter(this.#netlink, plan.device, 'egress', this.#check.egress);
-      attachFilter(this.#netlink, plan.device, 'ingress', this.#check.ingress);
-      this.#marks?.attach(this.#netlink, plan.device, journal);
-    } catch (error) {
-      this.#giveUpCheck(error);
-    }
-  }
-
-  #giveUpCheck(error: unknown): void {
-    if (!(error instanceof SystemError)) throw error;
-    const isForbidden = error.syscall === 'bpf' && error.code === 'EPERM';
-    this.#obstacle = isForbidden ? 'CAP_BPF is missing' : error.message;
-    this.#check?.close();
-    this.#check = undefined;
-    const what = "sources are not checked: another VM can speak for any VM's containers, a container for others";
-    this.#options.log.warn({ obstacle: this.#obstacle }, what);
+    if (!this.#guard.attach()) this.#schedule('check', RETRY);
   }
 
   /** Hears about the device with this index; the one before may have gone. */
@@ -193,7 +171,7 @@ class KernelDataPlane implements DataPlane {
       netlink: this.#netlink,
       openNetlink: () => Netlink.open(),
       onTunnels: (change, vms) => {
-        if (change === 'closed') for (const vm of vms) this.#check?.forget(vm);
+        if (change === 'closed') for (const vm of vms) this.#guard.check?.forget(vm);
         onTunnels(change, vms);
       },
       onResync: (facts) => log.info(facts, 'compared with the kernel'),
@@ -214,7 +192,9 @@ class KernelDataPlane implements DataPlane {
   }
 
   #hear(messages: readonly Message[], neighbours: Neighbours): void {
-    const overlay = { ifindex: this.#ifindex, mtu: this.#options.plan.mtu, neighbours, marks: this.#marks };
+    const { plan } = this.#options;
+    const mac = this.#config.encapsulation === 'vxlan' ? macOf(Number(plan.local.bits)) : undefined;
+    const overlay = { ifindex: this.#ifindex, neighbours, marks: this.#guard.marks, plan, mac };
     const asked: Neighbour[] = [];
     for (const message of messages) {
       if (message.type === RTM_GETNEIGH) asked.push(neighbour.get(message.view, message.start, message.end));
@@ -229,7 +209,11 @@ class KernelDataPlane implements DataPlane {
   #schedule(task: Task, delay: number): void {
     if (this.#closed) return;
     this.#due.add(task);
-    this.#timer ??= setTimeout(() => {
+    const at = performance.now() + delay;
+    if (this.#timer && at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => {
       this.#timer = undefined;
       void this.#enqueue(() => this.#doTasks());
     }, delay);
@@ -246,6 +230,8 @@ class KernelDataPlane implements DataPlane {
       await this.setUp();
       return;
     }
+    if (due.has('underlay'))
+      this.#options.log.warn('the underlay address of this VM has gone: nothing can be sent or received');
     if (due.has('check')) this.#attachCheck();
     if (due.has('resync')) await this.#neighbours?.resync();
   }

@@ -1,7 +1,7 @@
 /** The kernel's device for the overlay: multipoint GRE, or VXLAN, whose neighbours say where each packet goes. */
 import type { Address } from '../address.ts';
 import type { Config } from '../config/config.ts';
-import { addressBytes, ipv4Bytes } from '../netlink/ipv4.ts';
+import { addressBytes, ipv4Bytes, ipv4Number } from '../netlink/ipv4.ts';
 import { GRE_CSUM, GRE_KEY, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../netlink/link.ts';
 import { type NetworkPlan, neighbourSteps, quietGreSteps, type Step } from '../setup/steps.ts';
 
@@ -18,8 +18,8 @@ const TOS_INHERIT = 1;
 
 /** Seconds; see NEIGHBOUR_PARAMETERS. */
 const WEEK = 604_800;
-/** Bytes that wait for one answer, as the kernel counts them, some 2 KiB for a small packet: bursts of first packets that come at once. */
-const QUEUE = 1 << 20;
+/** Bytes that wait for one answer, as the kernel counts them, some 2 KiB for a small packet: bursts of first packets that come at once. Nobody is charged for them. */
+const QUEUE = 512 << 10;
 
 /**
  * The daemon is asked, three times a second apart, and nobody on the network is. A neighbour in use is not doubted for a week: as long the kernel forwards
@@ -33,6 +33,10 @@ const NEIGHBOUR_PARAMETERS = {
   delay_first_probe_time: WEEK,
   unres_qlen_bytes: QUEUE,
 };
+
+export function vniOf(config: Config): number {
+  return config.key ?? DEFAULT_VNI;
+}
 
 /** All steps from nothing to a device that asks. */
 export function kernelSteps(config: Config, plan: NetworkPlan): { make: Step[]; setUp: Step[] } {
@@ -56,7 +60,7 @@ function linkInfo(config: Config, local: Address): LinkInfo {
     return {
       kind: 'vxlan',
       data: {
-        id: config.key ?? DEFAULT_VNI,
+        id: vniOf(config),
         local: addressBytes(local),
         ...(ttl === 'inherit' ? { ttlInherit: true } : { ttl }),
         tos,
@@ -77,14 +81,21 @@ function linkInfo(config: Config, local: Address): LinkInfo {
       ttl: ttl === 'inherit' ? 0 : ttl,
       tos,
       pmtudisc: pathMtuDiscovery ? 1 : 0,
-      ...(pathMtuDiscovery ? {} : { ignoreDf: 1 }),
-      ...(encapsulation === 'gre-udp' ? { encapType: TUNNEL_ENCAP_FOU, encapDport: GRE_UDP_PORT } : {}),
+      ignoreDf: pathMtuDiscovery ? 0 : 1,
+      // Said in any case, so that a device that was made otherwise is not taken for the same.
+      encapType: encapsulation === 'gre-udp' ? TUNNEL_ENCAP_FOU : 0,
+      encapDport: encapsulation === 'gre-udp' ? GRE_UDP_PORT : 0,
     },
   };
 }
 
 /** Locally administered, unicast (IEEE 802 §8.4). */
-export const MAC_FIRST = 0x02;
+const MAC_FIRST = 0x02;
+
+/** The VM in such an address; undefined if it is not one. */
+export function vmOfMac(mac: Uint8Array | undefined): number | undefined {
+  return mac?.[0] === MAC_FIRST && mac[1] === 0 ? ipv4Number(mac.subarray(2)) : undefined;
+}
 
 /** The MAC address of a VM's VXLAN device: locally administered, the VM's underlay address in its bits. */
 export function macOf(vm: number): Uint8Array {

@@ -28,14 +28,12 @@ import {
 import { AF_INET } from '../netlink/rtnetlink.ts';
 import { ROUTE_PROTOCOL } from '../setup/steps.ts';
 import { formatMac } from '../setup/words.ts';
-import { MAC_FIRST, macOf } from './device.ts';
+import { macOf, vmOfMac } from './device.ts';
 import { type Slice, Slices } from './slices.ts';
 
 /** <linux/socket.h>: the family of entries in forwarding databases. */
 export const AF_BRIDGE = 7;
 const PUT = NLM_F_CREATE | NLM_F_REPLACE;
-/** Bytes before the VM's address in a MAC address. */
-const MAC_PREFIX = 2;
 
 export interface EntriesOptions {
   mappings: readonly Mapping[];
@@ -102,6 +100,12 @@ export class Entries {
     return address === undefined ? undefined : this.#slices.vmOf(address);
   }
 
+  /** The same for any address of a VM's slice. */
+  vmNear(dst: Uint8Array | undefined): number | undefined {
+    const address = ipv4Number(dst);
+    return address === undefined ? undefined : this.#slices.vmNear(address);
+  }
+
   /** Whether an overlay address is that of the VM itself: the neighbour that stays. */
   isGateway(dst: Uint8Array | undefined, vm: number): boolean {
     const address = ipv4Number(dst);
@@ -154,9 +158,7 @@ export class Entries {
   }
 
   #vmIn(lladdr: Uint8Array | undefined): number | undefined {
-    if (!this.#options.isVxlan) return ipv4Number(lladdr);
-    const vm = ipv4Number(lladdr?.subarray(MAC_PREFIX));
-    return lladdr?.[0] === MAC_FIRST && lladdr[1] === 0 ? vm : undefined;
+    return this.#options.isVxlan ? vmOfMac(lladdr) : ipv4Number(lladdr);
   }
 
   #gateway({ gateway }: Slice, vm: number): NeighbourRequest {

@@ -23,8 +23,16 @@ const FRAGMENT_OFFSET = 0x1fff;
 /** A register that calls leave alone. */
 const SOURCE = 8;
 
-/** The program for a device whose packets begin with a link-layer header of so many bytes; returns its descriptor. */
-export function loadMarkProgram(local: Address, port: number, linkHeader: number): number {
+export interface MarkOptions {
+  local: Address;
+  port: number;
+  vni: number;
+  /** Bytes before the IPv4 header. */
+  linkHeader: number;
+}
+
+/** Loads the program; returns its descriptor. */
+export function loadMarkProgram({ local, port, vni, linkHeader }: MarkOptions): number {
   const next = (when: bpf.Instruction): bpf.Line => ({ goto: 'next', when });
   const lines: bpf.Line[] = [
     bpf.copy(SKB, 1),
@@ -49,6 +57,12 @@ export function loadMarkProgram(local: Address, port: number, linkHeader: number
     ...loadHeader(4, 'next'),
     ...headerHalf(1, 2),
     next(bpf.skipUnlessEqual(1, port, 0)),
+    // Flags and the network identifier of VXLAN (RFC 7348 §5): other networks may share the port.
+    bpf.add(OFFSET, 8),
+    ...loadHeader(8, 'next'),
+    ...headerWord(1, 4),
+    bpf.shiftRight(1, 8),
+    next(bpf.skipUnlessEqual(1, vni, 0)),
     bpf.storeWord(SKB, SKB_MARK, SOURCE),
     { label: 'next' },
     bpf.set(0, TC_ACT_UNSPEC),

@@ -22,6 +22,10 @@ import { AF_BRIDGE, Entries, type EntriesOptions } from './entries.ts';
 
 /** Times of neighbours are in ticks of so many ms (USER_HZ). */
 const TICK = 10;
+/** VMs with entries, at most: some 1.5 KB each in the kernel. */
+const MAX_VMS = 1 << 17;
+/** Requests a second, and at once, for addresses that nobody can have. */
+const REFUSALS = 100;
 /** VMs that are seen to in one go, before others have their turn. */
 const PART = 64;
 
@@ -56,6 +60,12 @@ export class Neighbours {
   readonly #entries: Entries;
   /** VMs that have entries in the kernel. */
   readonly #vms = new Set<number>();
+  /** VMs that were answered since the last comparison began: it may have looked before. */
+  readonly #answered = new Set<number>();
+
+  /** Refusals that cost nothing else, and when they were counted, in ms. */
+  #tokens = REFUSALS;
+  #filled = performance.now();
 
   constructor(options: NeighboursOptions) {
     this.#options = options;
@@ -67,25 +77,41 @@ export class Neighbours {
     return this.#vms.size;
   }
 
-  /** Answers requests: neighbours of our device that the kernel does not know, or doubts. */
+  /**
+   * Answers requests: neighbours of our device that the kernel does not know, or doubts. Whoever sends to an address that nobody can have is told so. If that
+   * happens too often, the entries of its VM are made all the same: then the kernel asks no more often than there are VMs.
+   */
   answer(asked: readonly Neighbour[]): void {
     const vms = new Set<number>();
     const answers: Request[] = [];
     for (const { dst } of asked) {
-      const vm = this.#entries.vmOf(dst);
       if (!dst) continue;
-      if (vm === undefined) {
+      const vm = this.#entries.vmOf(dst);
+      const near = vm ?? (this.#mayRefuse() ? undefined : this.#entries.vmNear(dst));
+      const hasRoom = near !== undefined && (this.#vms.has(near) || this.#vms.size + vms.size < MAX_VMS);
+      if (hasRoom) vms.add(near);
+      if (vm === undefined || !hasRoom) {
         this.counters.refused++;
         answers.push(this.#entries.refuse(dst));
         continue;
       }
       this.counters.answered++;
-      vms.add(vm);
       // The VM's own overlay address is the neighbour that stays.
       if (!this.#entries.isGateway(dst, vm)) answers.push(...this.#entries.answer(dst, vm));
     }
     this.#try([...[...vms].flatMap((vm) => this.#entries.install(vm)), ...answers]);
+    for (const vm of vms) this.#answered.add(vm);
     this.#open(vms);
+  }
+
+  /** A token bucket. */
+  #mayRefuse(): boolean {
+    const now = performance.now();
+    this.#tokens = Math.min(this.#tokens + ((now - this.#filled) * REFUSALS) / 1000, REFUSALS);
+    this.#filled = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
   }
 
   /** Whether an entry of the forwarding database that came or went is as it should be; those of our own making are among them. */
@@ -98,6 +124,7 @@ export class Neighbours {
   async resync(): Promise<void> {
     this.counters.resyncs++;
     const start = performance.now();
+    this.#answered.clear();
     const asked: Neighbour[] = [];
     const wrong: Request[] = [];
     const found = new Map<number, number>();
@@ -113,7 +140,6 @@ export class Neighbours {
       }
     }
     this.answer(asked);
-    const answered = new Set(asked.map(({ dst }) => this.#entries.vmOf(dst)));
     for await (const entry of this.#routes()) {
       if (!entry.gateway) continue; // To the whole overlay.
       const vm = this.#entries.vmBehind(entry);
@@ -129,9 +155,9 @@ export class Neighbours {
     // Whatever has some of its entries is to have all.
     const incomplete = [...found].flatMap(([vm, count]) => (count < this.#entries.count(vm) ? [vm] : []));
     await this.#inParts(incomplete, (vm) => this.#entries.install(vm));
-    const repaired = incomplete.filter((vm) => !answered.has(vm)).length;
+    const repaired = incomplete.filter((vm) => !this.#answered.has(vm)).length;
     this.counters.repaired += repaired;
-    this.#close([...this.#vms].filter((vm) => !found.has(vm) && !answered.has(vm)));
+    this.#close([...this.#vms].filter((vm) => !found.has(vm) && !this.#answered.has(vm)));
     this.#open(found.keys());
     const ms = Math.round(performance.now() - start);
     this.#options.onResync({ vms: this.#vms.size, repaired, ms });

@@ -50,14 +50,26 @@ export class Slices {
 
   /** The remote VM that an overlay address lives on; undefined if nobody can have that address. */
   vmOf(address: number): number | undefined {
+    const vm = this.vmNear(address);
+    return vm === undefined || this.#isReserved(address) ? undefined : vm;
+  }
+
+  /** The remote VM in whose slice an overlay address is, even if nobody can have it; undefined if there can be no such VM. */
+  vmNear(address: number): number | undefined {
     for (const { overlay, overlayMask, underlay, underlayMask, containerBits, indexMask } of this.#mappings) {
       if ((address & overlayMask) >>> 0 !== overlay) continue;
-      const index = (address & indexMask) >>> 0;
-      if (index === 0 || index === indexMask || (address | indexMask) >>> 0 === ALL_ONES) return undefined;
+      if ((address | indexMask) >>> 0 === ALL_ONES) return undefined;
       const vm = (underlay | ((address >>> containerBits) & ~underlayMask)) >>> 0;
       return vm === this.#local ? undefined : vm;
     }
     return undefined;
+  }
+
+  /** Index 0 and all ones. */
+  #isReserved(address: number): boolean {
+    const mapping = this.#mappings.find(({ overlay, overlayMask }) => (address & overlayMask) >>> 0 === overlay);
+    const index = mapping && (address & mapping.indexMask) >>> 0;
+    return index === 0 || index === mapping?.indexMask;
   }
 
   /** The slices of a VM: none if it is outside the underlay. */

@@ -51,8 +51,15 @@ export class SourceCheck {
     this.#counters = new bpf.BpfMap(bpf.BPF_MAP_TYPE_PERCPU_ARRAY, 8 * COUNTER_WORDS, 1, this.#cpus);
     this.#vms = new bpf.BpfMap(bpf.BPF_MAP_TYPE_ARRAY, 8 * VM_WORDS, Math.min(capacity, MAX_VMS));
     const maps = { counters: this.#counters.fd, vms: this.#vms.fd };
-    this.egress = bpf.loadProgram(bpf.assemble(egress(options, maps)), 'for egress');
-    this.ingress = bpf.loadProgram(bpf.assemble(ingress(options, maps)), 'for ingress');
+    let loaded = -1;
+    try {
+      loaded = bpf.loadProgram(bpf.assemble(egress(options, maps)), 'for egress');
+      this.ingress = bpf.loadProgram(bpf.assemble(ingress(options, maps)), 'for ingress');
+      this.egress = loaded;
+    } catch (error) {
+      for (const fd of [loaded, maps.counters, maps.vms]) if (fd >= 0) native.close(fd);
+      throw error;
+    }
   }
 
   /** Packets, bytes, and drops by the negated verdict, of one direction: OUTBOUND or INBOUND. */

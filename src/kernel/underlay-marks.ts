@@ -11,20 +11,28 @@ import { addresses, findLink, routes } from '../netlink/rtnetlink.ts';
 import { attachFilter } from '../setup/filter.ts';
 import { VXLAN_PORT } from './device.ts';
 import { loadMarkProgram } from './mark.ts';
+import { ETHERNET_HEADER } from './skb.ts';
 
-/** ARPHRD_ETHER (<linux/if_arp.h>): its packets begin with an Ethernet header, those of all other devices here with the IP header. */
-const ARPHRD_ETHER = 1;
-const ETHERNET_HEADER = 14;
+/** Bytes before the IP header, by the type of the device (<linux/if_arp.h>): ARPHRD_ETHER, _PPP, _RAWIP, _TUNNEL and _NONE, such as WireGuard's. */
+const LINK_HEADERS = new Map([
+  [1, ETHERNET_HEADER],
+  [512, 0],
+  [519, 0],
+  [768, 0],
+  [0xfffe, 0],
+]);
 
 export class UnderlayMarks {
   readonly #mappings: readonly Mapping[];
   readonly #local: Address;
+  readonly #vni: number;
   /** Devices that have the program. */
   #ifindexes = new Set<number>();
   /** By the length of the link-layer header. */
   readonly #programs = new Map<number, number>();
 
-  constructor(mappings: readonly Mapping[], local: Address) {
+  constructor(mappings: readonly Mapping[], local: Address, vni: number) {
+    this.#vni = vni;
     this.#mappings = mappings;
     this.#local = local;
   }
@@ -40,17 +48,30 @@ export class UnderlayMarks {
     return this.#ifindexes.has(ifindex);
   }
 
-  /** Puts the program at each such device. To be called again when addresses or routes change. Throws NetlinkError or SystemError. */
-  attach(netlink: Netlink, overlay: string, journal: Journal): void {
+  /** Puts the program at each such device; returns where that failed. To be called again when addresses or routes change. */
+  attach(netlink: Netlink, overlay: string, journal: Journal): { device: string; error: Error }[] {
+    const failures: { device: string; error: Error }[] = [];
     this.#ifindexes = this.#devices(netlink);
     for (const index of this.#ifindexes) {
       const link = findLink(netlink, index);
       if (!link?.name || link.name === overlay || link.flags & IFF_LOOPBACK) continue;
-      const linkHeader = link.type === ARPHRD_ETHER ? ETHERNET_HEADER : 0;
-      const program = this.#programs.get(linkHeader) ?? loadMarkProgram(this.#local, VXLAN_PORT, linkHeader);
-      this.#programs.set(linkHeader, program);
-      attachFilter(netlink, link.name, 'ingress', program, journal);
+      try {
+        attachFilter(netlink, link.name, 'ingress', this.#programFor(link.type), journal);
+      } catch (error) {
+        failures.push({ device: link.name, error: error as Error });
+      }
     }
+    return failures;
+  }
+
+  #programFor(type: number): number {
+    const linkHeader = LINK_HEADERS.get(type);
+    if (linkHeader === undefined)
+      throw new Error(`a device of type ${type}, whose packets begin in a way that is not known`);
+    const known = this.#programs.get(linkHeader);
+    const program = known ?? loadMarkProgram({ local: this.#local, port: VXLAN_PORT, vni: this.#vni, linkHeader });
+    this.#programs.set(linkHeader, program);
+    return program;
   }
 
   close(): void {

@@ -7,6 +7,7 @@ export const CTRL_CMD_GETFAMILY = 3;
 // <linux/fou.h>
 export const FOU_CMD_ADD = 1;
 export const FOU_CMD_DEL = 2;
+export const FOU_CMD_GET = 3;
 export const FOU_ENCAP_DIRECT = 1;
 
 const genlmsghdr = struct(4, { command: [0, u8], version: [1, u8] });

@@ -7,7 +7,7 @@ const MAX_DRAINED = 256;
 
 export interface MonitorListeners {
   onMessages(messages: readonly Message[]): void;
-  /** Notifications were lost: only a dump tells now how things are. */
+  /** Notifications were lost, or could not be read: only a dump tells now how things are. */
   onOverrun(): void;
   /** Nothing more will be heard. */
   onFailure(error: Error): void;
@@ -54,11 +54,16 @@ export class Monitor {
         if (!datagram) break;
         messages.push(...messagesIn(datagram.slice())); // The buffer is used again.
       } catch (error) {
-        if (!isOverrun(error)) throw error;
+        if (!isOverrun(error) && !(error instanceof RangeError)) throw error;
         isIncomplete = true;
       }
     }
-    if (messages.length > 0) this.#listeners.onMessages(messages);
+    try {
+      if (messages.length > 0) this.#listeners.onMessages(messages);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      isIncomplete = true; // Whatever it says, it says in a way that is not known here.
+    }
     if (isIncomplete) this.#listeners.onOverrun();
   }
 }

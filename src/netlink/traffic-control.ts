@@ -16,11 +16,17 @@ export const CLSACT_EGRESS = 0xfffffff3;
 // <linux/pkt_cls.h>
 export const TCA_BPF_FLAG_ACT_DIRECT = 1;
 
-export const trafficControl = message(
-  struct(20, { family: [0, u8], ifindex: [4, s32], handle: [8, u32], parent: [12, u32], info: [16, u32] }),
-  {
-    kind: [1, text],
-    /** Of kind bpf. */
-    options: [2, attributes({ fd: [6, u32], name: [7, text], flags: [8, u32], id: [11, u32] })],
-  },
-);
+const tcmsg = struct(20, {
+  family: [0, u8],
+  ifindex: [4, s32],
+  handle: [8, u32],
+  parent: [12, u32],
+  info: [16, u32],
+});
+const bpfOptions = attributes({ fd: [6, u32], name: [7, text], flags: [8, u32], id: [11, u32] });
+
+/** Of any kind: each has options of its own form, and not all are attributes. */
+export const trafficControl = message(tcmsg, { kind: [1, text] });
+
+/** A filter of kind bpf. */
+export const bpfFilter = message(tcmsg, { kind: [1, text], options: [2, bpfOptions] });

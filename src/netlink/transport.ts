@@ -92,6 +92,7 @@ class SocketTransport implements Transport {
   }
 
   send(datagram: Uint8Array<ArrayBuffer>): void {
+    if (this.#closed) throw new Error('the netlink socket is closed'); // Its number may be somebody else's by now.
     native.must(native.write(this.#fd, native.pointer(datagram), datagram.length), 'write', 'to netlink');
   }
 

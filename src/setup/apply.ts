@@ -35,6 +35,8 @@ export interface ApplyOptions {
   journal: Journal;
   /** Told what was changed that a user may notice. */
   onChange: (facts: object, what: string) => void;
+  /** A device of ours was there already. */
+  onAdopt?: () => void;
 }
 
 /** Throws ERR_FAILED where something of others is in the way, and NetlinkError where the kernel refuses. */
@@ -108,7 +110,7 @@ export function setLink(netlink: Netlink, name: string, changes: Link): void {
   netlink.do(request(RTM_NEWLINK, 0, `link ${name}`, link, { ...changes, name }));
 }
 
-function indexOf(netlink: Netlink, name: string): number {
+export function indexOf(netlink: Netlink, name: string): number {
   const found = findLink(netlink, name);
   if (!found) throw new InlayError('ERR_FAILED', `device ${name} has gone`);
   return found.index;

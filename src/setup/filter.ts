@@ -4,6 +4,7 @@ import { NetlinkError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, request } from '
 import type { Netlink } from '../netlink/netlink.ts';
 import { findLink } from '../netlink/rtnetlink.ts';
 import {
+  bpfFilter,
   CLSACT_EGRESS,
   CLSACT_HANDLE,
   CLSACT_INGRESS,
@@ -21,6 +22,8 @@ import {
 const PRIORITY = 73;
 const NAME = 'inlay';
 const HANDLE = 1;
+/** What the kernel answers where there is none. */
+const NO_DISCIPLINE = ['EINVAL', 'ENOENT', 'EOPNOTSUPP'];
 /** ETH_P_ALL in network order (<linux/if_ether.h>). */
 const ALL_PROTOCOLS = 0x0300;
 
@@ -35,19 +38,19 @@ export function attachFilter(netlink: Netlink, device: string, place: Place, pro
   journal?.add({ kind: 'filter', device });
   const options = { fd: program, name: NAME, flags: TCA_BPF_FLAG_ACT_DIRECT };
   const body = { ...filterOf(ifindex, place), kind: 'bpf', options };
-  netlink.do(request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, `filter of ${device}`, trafficControl, body));
+  netlink.do(request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, `filter of ${device}`, bpfFilter, body));
 }
 
 /** Whether our filter is there. */
 function hasFilter(netlink: Netlink, ifindex: number, place: Place): boolean {
-  return filters(netlink, ifindex, place).some(({ options }) => options?.name === NAME);
+  return filters(netlink, ifindex, place).some(({ info }) => info >>> 16 === PRIORITY);
 }
 
 /** False if it had gone already. */
-export function removeFilter(netlink: Netlink, device: string): boolean {
+export function removeFilter(netlink: Netlink, device: string, place: Place): boolean {
   const ifindex = findLink(netlink, device)?.index;
-  if (ifindex === undefined || !hasFilter(netlink, ifindex, 'ingress')) return false;
-  netlink.do(request(RTM_DELTFILTER, 0, `filter of ${device}`, trafficControl, filterOf(ifindex, 'ingress')));
+  if (ifindex === undefined || !hasFilter(netlink, ifindex, place)) return false;
+  netlink.do(request(RTM_DELTFILTER, 0, `filter of ${device}`, trafficControl, filterOf(ifindex, place)));
   return true;
 }
 
@@ -63,9 +66,13 @@ export function removeClsact(netlink: Netlink, device: string): boolean {
 function makeClsact(netlink: Netlink, device: string, ifindex: number, journal: Journal | undefined): void {
   const body = { ...clsactOf(ifindex), kind: 'clsact' };
   const make = request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, `clsact of ${device}`, trafficControl, body);
+  const change = { kind: 'clsact', device } as const;
+  const isKnown = journal?.has(change);
+  journal?.add(change);
   const [error] = netlink.tryAll([make]);
-  if (error && error.code !== 'EEXIST') throw error;
-  if (!error) journal?.add({ kind: 'clsact', device });
+  if (!error) return;
+  if (!isKnown) journal?.forget(change); // Somebody else's, or none.
+  if (error.code !== 'EEXIST') throw error;
 }
 
 function filters(netlink: Netlink, ifindex: number, place: Place) {
@@ -73,7 +80,7 @@ function filters(netlink: Netlink, ifindex: number, place: Place) {
   try {
     return netlink.dump(request(RTM_GETTFILTER, 0, 'filters', trafficControl, body), trafficControl);
   } catch (error) {
-    if (error instanceof NetlinkError) return []; // There is no such discipline.
+    if (error instanceof NetlinkError && NO_DISCIPLINE.includes(error.code)) return [];
     throw error;
   }
 }

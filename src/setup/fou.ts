@@ -5,6 +5,7 @@ import {
   CTRL_CMD_GETFAMILY,
   FOU_CMD_ADD,
   FOU_CMD_DEL,
+  FOU_CMD_GET,
   FOU_ENCAP_DIRECT,
   family,
   fou,
@@ -19,16 +20,37 @@ const IPPROTO_GRE = 47;
 
 /** Opens the port, unless the journal says that we have. Throws ERR_FAILED if the kernel has no FOU, or the port is taken. */
 export function makeFou(port: number, journal: Journal): void {
-  const isOurs = journal.has({ kind: 'fou', port });
+  const change = { kind: 'fou', port } as const;
+  if (journal.has(change) && hasFou(port)) return;
   withFou((netlink, type) => {
-    journal.add({ kind: 'fou', port });
+    journal.add(change);
     try {
       netlink.do(request(type, 0, `FOU port ${port}`, fou, { command: FOU_CMD_ADD, version: 1, ...body(port) }));
     } catch (cause) {
-      if (isOurs && cause instanceof NetlinkError && cause.code === 'EADDRINUSE') return;
-      throw cause;
+      journal.forget(change);
+      if (!(cause instanceof NetlinkError) || cause.code !== 'EADDRINUSE') throw cause;
+      if (hasFou(port)) return; // It serves as well, whoever opened it.
+      throw new InlayError('ERR_FAILED', `UDP port ${port} is taken`, {
+        hint: `look who has it: ss -lunp sport = ${port}`,
+        cause,
+      });
     }
   });
+}
+
+/** Whether the port is open, for GRE. */
+function hasFou(port: number): boolean {
+  try {
+    let found: number | undefined;
+    withFou((netlink, type) => {
+      const body = { command: FOU_CMD_GET, version: 1, port, family: AF_INET };
+      found = netlink.get(request(type, 0, `FOU port ${port}`, fou, body), fou).protocol;
+    });
+    return found === IPPROTO_GRE;
+  } catch (error) {
+    if (error instanceof NetlinkError) return false;
+    throw error;
+  }
 }
 
 /** False if it had gone already. */

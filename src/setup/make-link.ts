@@ -12,10 +12,12 @@ import { ALIAS, type Step } from './steps.ts';
 const KINDS = ['gre', 'vxlan'];
 
 /** Throws ERR_FAILED if somebody else has a device of that name, or the kernel has no such devices. */
-export function makeLink(step: Extract<Step, { kind: 'link' }>, { netlink, journal, onChange }: ApplyOptions): void {
+export function makeLink(step: Extract<Step, { kind: 'link' }>, options: ApplyOptions): void {
+  const { netlink, journal, onChange } = options;
   const { device, info, address } = step;
   const existing = findLink(netlink, device);
   if (existing && !isOurs(existing, step, journal)) throw existsAlready(device);
+  if (existing) options.onAdopt?.();
   journal.add({ kind: 'link', device });
   if (existing && isSame(existing, step)) return;
   if (existing) {
@@ -52,7 +54,7 @@ function isOurs(existing: ReceivedLink, step: Extract<Step, { kind: 'link' }>, j
 }
 
 /** Whether the device has every setting that it is to have. */
-function isSame(existing: ReceivedLink, { info, address }: Extract<Step, { kind: 'link' }>): boolean {
+export function isSame(existing: ReceivedLink, { info, address }: Extract<Step, { kind: 'link' }>): boolean {
   if (existing.info?.kind !== info.kind) return false;
   if (address && existing.address?.join() !== address.join()) return false;
   const found = (existing.info.data ?? {}) as Record<string, unknown>;

@@ -1,5 +1,5 @@
 /** What has to be done on a machine before packets flow, as data: carried out by apply.ts, printed as commands by words.ts. */
-import { type Address, contains, formatAddress, formatPrefix } from '../address.ts';
+import { type Address, contains, formatAddress, formatPrefix, lowBits } from '../address.ts';
 import { PACKETS_PER_MESSAGE } from '../core/abi.ts';
 import type { Mapping } from '../mapping.ts';
 import type { LinkInfo } from '../netlink/link.ts';
@@ -104,8 +104,16 @@ export function neighbourSteps(plan: NetworkPlan, parameters: Record<string, num
     addressStep(plan),
     { kind: 'link-up', device },
     ...routeSteps(plan),
+    ...plan.mappings.flatMap(lastSliceStep),
     { kind: 'sysctl', device, name: 'forwarding', value: '1' },
   ];
+}
+
+/** The slice that holds 255.255.255.255 is nobody's: the kernel need not ask for its addresses. */
+function lastSliceStep(mapping: Mapping): Step[] {
+  const { underlay, vmBits } = mapping;
+  const last = { width: underlay.width, bits: underlay.bits | lowBits(vmBits) };
+  return mapping.holdsBroadcast(last) ? [{ kind: 'route', route: { to: formatPrefix(mapping.sliceOf(last)) } }] : [];
 }
 
 function settingsOf({ device, local, mtu }: NetworkPlan): { kind: 'link-settings'; device: string } & LinkSettings {

@@ -36,7 +36,7 @@ function undoLink(netlink: Netlink, change: Exclude<Change, { kind: 'directory' 
     case 'route':
       return deleteRoute(netlink, change.route);
     case 'filter':
-      return removeFilter(netlink, change.device);
+      return removeFilter(netlink, change.device, 'ingress');
     case 'clsact':
       return removeClsact(netlink, change.device);
     case 'link-up':

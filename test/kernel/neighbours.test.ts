@@ -198,6 +198,14 @@ describe('neighbours', () => {
       expect([machine.changes, machine.errors]).toEqual([[], []]);
     });
 
+    test('too many requests for nobody: all are refused, but their VMs are known from then on, so that the kernel does not ask again', () => {
+      machine.ask(...Array.from({ length: 1000 }, (_, i) => `10.20.${i >> 2}.${i & 1 ? 255 : 0}`));
+      expect(machine.neighbours.counters).toMatchObject({ answered: 0, refused: 1000, failed: 0 });
+      expect(machine.neighbours.count).toBeGreaterThan(200);
+      expect(machine.neighbours.count).toBeLessThan(250);
+      expect(machine.errors).toEqual([]);
+    });
+
     test('the last slice of 240.0.0.0/4 is refused', () => {
       const dense = new Machine(DENSE);
       dense.ask('255.255.255.254', '255.255.224.1');

@@ -370,9 +370,10 @@ describe.skipIf(skip('source check', why()))('source check', () => {
 
   describe('the mark', () => {
     const local = address('192.168.16.32');
-    const program = loadMarkProgram(local, 4789, 14);
+    const program = loadMarkProgram({ local, port: 4789, vni: 5, linkHeader: 14 });
     afterAll(() => native.close(program));
     const [source, destination] = [B, Number(local.bits)];
+    const vxlan = (length: number, vni = 5) => Uint8Array.of(8, 0, 0, 0, 0, 0, vni, 0, ...payloadOf(length));
     const udp = (parts: object = {}) =>
       packetOf({
         protocol: 17,
@@ -380,14 +381,15 @@ describe.skipIf(skip('source check', why()))('source check', () => {
         destination,
         destinationPort: 4789,
         fragment: 0,
-        payload: payloadOf(60),
+        payload: vxlan(60),
         ...parts,
       });
-    const pieces = fragmented(udp({ payload: payloadOf(3000) }), 1500);
+    const pieces = fragmented(udp({ payload: vxlan(3000) }), 1500);
 
     test.each([
       { name: 'VXLAN', packet: udp(), mark: B },
       { name: 'with IPv4 options', packet: udp({ ipOptions: [1, 1, 1, 1, 1, 1, 1, 1] }), mark: B },
+      { name: 'another network on that port', packet: udp({ payload: vxlan(60, 6) }), mark: 0 },
       { name: 'another port', packet: udp({ destinationPort: 4790 }), mark: 0 },
       { name: 'from that port', packet: udp({ sourcePort: 4789, destinationPort: 53 }), mark: 0 },
       { name: 'for another', packet: udp({ destination: destination + 1 }), mark: 0 },

@@ -7,7 +7,7 @@ import { link } from '../../src/netlink/link.ts';
 import { neighbour, neighbourTable } from '../../src/netlink/neighbour.ts';
 import { chain } from '../../src/netlink/nf-tables.ts';
 import { route } from '../../src/netlink/route.ts';
-import { trafficControl } from '../../src/netlink/traffic-control.ts';
+import { bpfFilter } from '../../src/netlink/traffic-control.ts';
 
 const edges = (low: number, high: number) =>
   fc.oneof({ weight: 3, arbitrary: fc.integer({ min: low, max: high }) }, fc.constantFrom(low, high));
@@ -120,7 +120,7 @@ export const examples: readonly Example[] = [
     ),
   },
   {
-    ...{ name: 'trafficControl', codec: trafficControl, header: 20 },
+    ...{ name: 'bpfFilter', codec: bpfFilter, header: 20 },
     values: parts(
       { family: u8, ifindex: s32, handle: u32, parent: u32, info: u32 },
       { kind: name, options: some({ fd: u32, name, flags: u32, id: u32 }) },

@@ -12,10 +12,10 @@ import { neighbour, neighbourTable } from '../../dist/netlink/neighbour.js';
 import { Netlink } from '../../dist/netlink/netlink.js';
 import { chain } from '../../dist/netlink/nf-tables.js';
 import { route } from '../../dist/netlink/route.js';
-import { trafficControl } from '../../dist/netlink/traffic-control.js';
+import { bpfFilter, trafficControl } from '../../dist/netlink/traffic-control.js';
 import { openTransport } from '../../dist/netlink/transport.js';
 
-const codecs = { address, chain, link, neighbour, neighbourTable, route, trafficControl };
+const codecs = { address, chain, link, neighbour, neighbourTable, route, bpfFilter, trafficControl };
 
 function revive(_, value) {
   if (typeof value !== 'string') return value;

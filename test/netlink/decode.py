@@ -15,7 +15,7 @@ KINDS = {
     "route": rtmsg,
     "neighbour": ndmsg,
     "neighbourTable": ndtmsg,
-    "trafficControl": tcmsg,
+    "bpfFilter": tcmsg,
 }
 
 

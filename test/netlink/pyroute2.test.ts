@@ -131,7 +131,7 @@ const names: Record<string, Names> = {
       }),
     ),
   },
-  trafficControl: {
+  bpfFilter: {
     ...{ family: 'family', ifindex: 'index', handle: 'handle', parent: 'parent', info: 'info', kind: 'TCA_KIND' },
     options: nested('TCA_OPTIONS', prefixed('TCA_BPF_', { fd: 'FD', name: 'NAME', flags: 'FLAGS' })),
   },
