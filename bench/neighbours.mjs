@@ -25,8 +25,8 @@ const others = Array.from({ length: 65_536 }, (_, k) => (k * 40_503) & 0xffff)
   .filter((k) => k !== (LOCAL & 0xffff) && k !== 0 && k !== 0xffff && k !== 0xfffe)
   .slice(0, vms);
 const containers = others.map((k) => ((10 << 24) | (k << 8) | CONTAINER) >>> 0);
-/** Index 0 and all ones: nobody's. */
-const nonsense = others.flatMap((k) => [0, 255].map((index) => ((10 << 24) | (k << 8) | index) >>> 0));
+/** Outside the overlay, and led to its device all the same: each of them is asked for again and again. */
+const strangers = Array.from({ length: 131_072 }, (_, i) => ((172 << 24) | (16 << 16)) + i).map((n) => n >>> 0);
 
 const rows = [];
 function tell(what, value) {
@@ -103,13 +103,14 @@ await withWorld(async (world) => {
 
 await withWorld(async (world) => {
   const before = await world.status();
-  const { seconds } = await world.sender('send', { addresses: nonsense, rate: 0 });
+  await world.leadToDevice('172.16.0.0/12');
+  const { seconds } = await world.sender('send', { addresses: strangers, rate: 0 });
   await sleep(2000);
   const after = await world.status();
   const refused = after.neighbours.refused - before.neighbours.refused;
   tell(
-    'requests for nonsense',
-    `${Math.round(refused / seconds)} refused a second (${Math.round(nonsense.length / seconds)} sent)`,
+    'requests for addresses of nobody',
+    `${Math.round(refused / seconds)} refused a second (${Math.round(strangers.length / seconds)} packets sent)`,
   );
 });
 

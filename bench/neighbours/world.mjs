@@ -93,6 +93,11 @@ export class World {
     }
   }
 
+  /** Adds a route. */
+  leadToDevice(prefix) {
+    return this.#lab.ip('vm', [`route add ${prefix} dev inlay0`]);
+  }
+
   async killDaemon() {
     await this.#lab.must(undefined, ['kill', '-9', String(this.#daemon)]);
     await sleep(100);
