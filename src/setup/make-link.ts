@@ -54,7 +54,7 @@ function isOurs(existing: ReceivedLink, step: Extract<Step, { kind: 'link' }>, j
 }
 
 /** Whether the device has every setting that it is to have. */
-export function isSame(existing: ReceivedLink, { info, address }: Extract<Step, { kind: 'link' }>): boolean {
+function isSame(existing: ReceivedLink, { info, address }: Extract<Step, { kind: 'link' }>): boolean {
   if (existing.info?.kind !== info.kind) return false;
   if (address && existing.address?.join() !== address.join()) return false;
   const found = (existing.info.data ?? {}) as Record<string, unknown>;
