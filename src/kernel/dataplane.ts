@@ -73,6 +73,8 @@ class KernelDataPlane implements DataPlane {
   #timer: NodeJS.Timeout | undefined;
   /** When it ends, in ms. */
   #timerAt = 0;
+  /** Why the last job failed. */
+  #trouble: string | undefined;
   readonly #sweep: NodeJS.Timeout;
   /** What reads or changes the tables as a whole comes one after the other. */
   #work: Promise<void> = Promise.resolve();
@@ -222,16 +224,14 @@ class KernelDataPlane implements DataPlane {
   async #doTasks(): Promise<void> {
     const due = this.#due;
     this.#due = new Set();
+    const { log, plan } = this.#options;
+    if (due.has('underlay')) log.warn('the underlay address of this VM has gone: nothing can be sent or received');
     if (due.has('repair')) {
-      this.#options.log.warn(
-        { device: this.#options.plan.device },
-        'somebody changed our device or routes: putting them right',
-      );
+      if (!this.#trouble)
+        log.warn({ device: plan.device }, 'somebody changed our device or routes: putting them right');
       await this.setUp();
       return;
     }
-    if (due.has('underlay'))
-      this.#options.log.warn('the underlay address of this VM has gone: nothing can be sent or received');
     if (due.has('check')) this.#attachCheck();
     if (due.has('resync')) await this.#neighbours?.resync();
   }
@@ -246,16 +246,22 @@ class KernelDataPlane implements DataPlane {
       if (this.#closed) return;
       try {
         await job();
+        this.#trouble = undefined;
       } catch (error) {
-        const { message, hint } = error as InlayError;
-        this.#options.log.error(
-          { error: message, hint, code: errorCode(error) },
-          'the kernel cannot be set up; trying again',
-        );
+        this.#report(error as InlayError);
         this.#schedule('repair', RETRY);
       }
     });
     return this.#work;
+  }
+
+  /** Once, however often it is tried again. */
+  #report(error: InlayError): void {
+    const { message, hint } = error;
+    if (message === this.#trouble) return;
+    this.#trouble = message;
+    const facts = { error: message, hint, code: errorCode(error) };
+    this.#options.log.error(facts, 'the kernel cannot be set up; trying again');
   }
 
   /** Without programs that count, what the device says. */

@@ -26,6 +26,8 @@ export class Guard {
   #check: SourceCheck | undefined;
   #obstacle: string | undefined;
   #wasAttached = false;
+  /** What was last said of devices that the mark program could not be put at. */
+  #told = '';
 
   constructor(options: GuardOptions) {
     this.#options = options;
@@ -72,9 +74,10 @@ export class Guard {
       return true;
     }
     const failures = this.marks?.attach(netlink, plan.device, journal) ?? [];
-    for (const { device, error } of failures) {
-      log.warn({ device, error: error.message }, 'what comes in by this device is not believed');
-    }
+    const told = failures.map(({ device, error }) => `${device}: ${error.message}`).join('; ');
+    if (told !== this.#told && told !== '')
+      log.warn({ obstacle: told }, 'what comes in by some devices of the underlay is not believed');
+    this.#told = told;
     return failures.length === 0;
   }
 
