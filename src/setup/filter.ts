@@ -1,5 +1,6 @@
 /** Programs at the ingress and egress of devices: filters of kind bpf in the discipline clsact (tc-bpf(8)). They stay when the daemon goes. */
 import type { Journal } from '../journal.ts';
+import type { Decoder, ValueOf } from '../netlink/codec.ts';
 import { NetlinkError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, request } from '../netlink/message.ts';
 import type { Netlink } from '../netlink/netlink.ts';
 import { findLink } from '../netlink/rtnetlink.ts';
@@ -43,7 +44,9 @@ export function attachFilter(netlink: Netlink, device: string, place: Place, pro
 
 /** Whether our filter is there. */
 function hasFilter(netlink: Netlink, ifindex: number, place: Place): boolean {
-  return filters(netlink, ifindex, place).some(({ info }) => info >>> 16 === PRIORITY);
+  return filters(netlink, ifindex, place).some(
+    ({ info, options }) => info >>> 16 === PRIORITY && options?.name === NAME,
+  );
 }
 
 /** False if it had gone already. */
@@ -75,10 +78,18 @@ function makeClsact(netlink: Netlink, device: string, ifindex: number, journal: 
   if (error.code !== 'EEXIST') throw error;
 }
 
+/** Filters of other kinds have options of other forms. */
+const anyFilter: Decoder<ValueOf<typeof bpfFilter>> = {
+  get: (...at) => {
+    const found = trafficControl.get(...at);
+    return found.kind === 'bpf' ? bpfFilter.get(...at) : found;
+  },
+};
+
 function filters(netlink: Netlink, ifindex: number, place: Place) {
   const body = { ifindex, parent: PARENTS[place] };
   try {
-    return netlink.dump(request(RTM_GETTFILTER, 0, 'filters', trafficControl, body), trafficControl);
+    return netlink.dump(request(RTM_GETTFILTER, 0, 'filters', trafficControl, body), anyFilter);
   } catch (error) {
     if (error instanceof NetlinkError && NO_DISCIPLINE.includes(error.code)) return [];
     throw error;
