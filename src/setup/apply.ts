@@ -93,8 +93,7 @@ function applyStep(step: Step, options: ApplyOptions): void {
     case 'sysctl': {
       const file = `/proc/sys/net/ipv4/conf/${step.device}/${step.name}`;
       if (step.isWish) wish(file, step.value);
-      else if (!existsSync(file))
-        return; // Such as that of gre0 where it is only for the first network namespace.
+      else if (step.ifAny && !existsSync(file)) return;
       else if (journal.sysctl(file, step.value)) onChange({ device: step.device }, `set ${step.name} to ${step.value}`);
     }
   }
