@@ -43,6 +43,11 @@ export function lowBits(count: number): bigint {
   return (1n << BigInt(count)) - 1n;
 }
 
+/** The mask of an IPv4 prefix, as a signed 32-bit number. */
+export function netmask(length: number): number {
+  return length === 0 ? 0 : -1 << (32 - length);
+}
+
 /** The prefix of `length` bits that holds `address`, its host bits cleared. */
 export function network(address: Address, length: number): Prefix {
   const host = lowBits(address.width - length);

@@ -1,6 +1,6 @@
 /** The daemon: sets everything up, is ready, and takes everything down again when it is told to stop. */
 import { mkdirSync } from 'node:fs';
-import { contains, formatAddress, formatPrefix, ipv4 } from './address.ts';
+import { formatAddress, formatPrefix, ipv4 } from './address.ts';
 import { explainPermission, requireCapabilities } from './capabilities.ts';
 import type { Config } from './config/config.ts';
 import { ControlServer } from './control.ts';
@@ -10,6 +10,7 @@ import { InlayError } from './errors.ts';
 import { type Change, Journal } from './journal.ts';
 import { type Lock, lockRunDir, runDirError } from './lock.ts';
 import { createLog, type Log } from './log.ts';
+import { mappingsWith } from './mapping.ts';
 import { overheadOf, planNetwork, stepsOf } from './network.ts';
 import type { NetworkPlan } from './setup/steps.ts';
 import {
@@ -210,7 +211,7 @@ class Daemon {
     // Before it is open and after it is closed, the data plane has nothing new to tell.
     this.#counters = (await this.#dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
     const counters = this.#counters;
-    const own = mappings.filter((m) => contains(m.underlay, local));
+    const own = mappingsWith(mappings, local);
     return {
       state: this.#state,
       pid: process.pid,

@@ -136,6 +136,11 @@ export function covering(mappings: readonly Mapping[], address: Address): Mappin
   return mappings.find((mapping) => contains(mapping.overlay, address));
 }
 
+/** The mappings whose underlay prefix holds `vm`. */
+export function mappingsWith(mappings: readonly Mapping[], vm: Address): Mapping[] {
+  return mappings.filter((mapping) => contains(mapping.underlay, vm));
+}
+
 /** Throws ERR_CONFIG where the overlay prefix of one mapping overlaps a prefix of another. */
 export function checkMappings(mappings: readonly Mapping[]): void {
   for (const [i, a] of mappings.entries()) {

@@ -1,9 +1,9 @@
 /** What this VM's overlay network is to look like, from the configuration and the machine. */
-import { contains } from './address.ts';
 import type { Config } from './config/config.ts';
 import { overhead } from './core/core.ts';
 import { InlayError } from './errors.ts';
 import { kernelSteps, VXLAN_OVERHEAD } from './kernel/device.ts';
+import { mappingsWith } from './mapping.ts';
 import type { NetworkPlan, Step } from './setup/steps.ts';
 import { findUnderlay } from './underlay.ts';
 import { wasmSteps } from './wasm-steps.ts';
@@ -17,7 +17,7 @@ const MIN_MTU = 68;
 export function planNetwork(config: Config): NetworkPlan {
   const { device, mappings } = config;
   const { local, mtu: underlayMtu } = findUnderlay(mappings, config.local);
-  for (const mapping of mappings) if (contains(mapping.underlay, local)) mapping.checkVm(local);
+  for (const mapping of mappingsWith(mappings, local)) mapping.checkVm(local);
   const mtu = Math.min(underlayMtu, config.underlayMtu ?? MAX_MTU, MAX_MTU) - overheadOf(config);
   if (mtu < MIN_MTU) throw new InlayError('ERR_FAILED', `underlay MTU ${underlayMtu} leaves no room for packets`);
   return { device, local, mappings, mtu };

@@ -4,11 +4,10 @@ import { address, RTM_DELADDR, RTM_NEWADDR } from '../netlink/address.ts';
 import { addressOf } from '../netlink/ipv4.ts';
 import { IFF_NOARP, IFF_UP, link, RTM_DELLINK, RTM_NEWLINK } from '../netlink/link.ts';
 import { type Message, NLM_F_REPLACE } from '../netlink/message.ts';
-import { neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../netlink/neighbour.ts';
+import { AF_BRIDGE, neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../netlink/neighbour.ts';
 import { type Route, RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
 import { RTM_DELQDISC, RTM_DELTFILTER, trafficControl } from '../netlink/traffic-control.ts';
 import { type NetworkPlan, ROUTE_PROTOCOL } from '../setup/steps.ts';
-import { AF_BRIDGE } from './entries.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { UnderlayMarks } from './underlay-marks.ts';
 

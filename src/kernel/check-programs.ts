@@ -2,11 +2,11 @@
  * The eBPF programs that check sources (Documentation/bpf/standardization/instruction-set.rst, bpf-helpers(7)): one for what leaves by the overlay's device, one
  * for what comes in by it, made from the mappings.
  */
-import { type Address, contains, formatPrefix, lowBits } from '../address.ts';
+import { type Address, formatPrefix, lowBits, netmask } from '../address.ts';
 import * as abi from '../core/abi.ts';
 import * as bpf from '../io/linux/bpf.ts';
 import { IPPROTO_GRE } from '../io/linux/native.ts';
-import type { Mapping } from '../mapping.ts';
+import { type Mapping, mappingsWith } from '../mapping.ts';
 import {
   ETHERNET_HEADER,
   headerByte,
@@ -196,7 +196,7 @@ function loadInner(): bpf.Line[] {
 function jumpUnlessIn({ overlay }: Mapping, register: number, label: string): bpf.Line[] {
   return [
     bpf.copy(SCRATCH, register),
-    bpf.and32(SCRATCH, maskOf(overlay.length)),
+    bpf.and32(SCRATCH, netmask(overlay.length)),
     bpf.skipIfEqual32(SCRATCH, Number(overlay.bits), 1),
     { goto: label, when: bpf.skip(0) },
   ];
@@ -218,20 +218,16 @@ function toPlace({ vmBits }: Mapping, first: number): bpf.Instruction[] {
 }
 
 function inOwnSlice(mappings: readonly Mapping[], local: Address, register: number, verdict: number): bpf.Line[] {
-  const slices = mappings.filter((m) => contains(m.underlay, local)).map((m) => m.sliceOf(local));
+  const slices = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
   return [
     ...slices.flatMap(({ bits, length }): bpf.Line[] => [
       bpf.copy(SCRATCH, register),
-      bpf.and32(SCRATCH, maskOf(length)),
+      bpf.and32(SCRATCH, netmask(length)),
       { goto: 'own', when: bpf.skipIfEqual32(SCRATCH, Number(bits), 0) },
     ]),
     ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND),
     { label: 'own' },
   ];
-}
-
-function maskOf(length: number): number {
-  return length === 0 ? 0 : (-1 << (32 - length)) | 0;
 }
 
 function drop(verdict: number, direction: number): bpf.Line[] {

@@ -1,12 +1,11 @@
 /** The kernel's device for the overlay: multipoint GRE, or VXLAN, whose neighbours say where each packet goes. */
 import type { Address } from '../address.ts';
 import type { Config } from '../config/config.ts';
+import { GRE_UDP_PORT } from '../core/abi.ts';
 import { addressBytes, ipv4Bytes, ipv4Number } from '../netlink/ipv4.ts';
 import { GRE_CSUM, GRE_KEY, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../netlink/link.ts';
 import { type NetworkPlan, neighbourSteps, quietGreSteps, type Step } from '../setup/steps.ts';
 
-/** RFC 8086 §3.2. */
-const GRE_UDP_PORT = 4754;
 /** RFC 7348 §5. */
 export const VXLAN_PORT = 4789;
 /** Without a key. */

@@ -4,6 +4,7 @@ import type { Mapping } from '../mapping.ts';
 import { ipv4Bytes, ipv4Number } from '../netlink/ipv4.ts';
 import { NLM_F_CREATE, NLM_F_REPLACE, type Request, request } from '../netlink/message.ts';
 import {
+  AF_BRIDGE,
   type NeighbourRequest,
   NTF_EXT_LEARNED,
   NTF_SELF,
@@ -31,8 +32,6 @@ import { formatMac } from '../setup/words.ts';
 import { macOf, vmOfMac } from './device.ts';
 import { type Slice, Slices } from './slices.ts';
 
-/** <linux/socket.h>: the family of entries in forwarding databases. */
-export const AF_BRIDGE = 7;
 const PUT = NLM_F_CREATE | NLM_F_REPLACE;
 
 export interface EntriesOptions {

@@ -2,10 +2,9 @@
 import { ALL, JUMP_IF_EQUAL, LD_BYTE, LD_HALF, LD_WORD, RETURN, type SocketFilter } from '../io/linux/socket-filter.ts';
 import { RTM_DELADDR, RTM_NEWADDR, RTNLGRP_IPV4_IFADDR } from '../netlink/address.ts';
 import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../netlink/link.ts';
-import { RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, RTNLGRP_NEIGH } from '../netlink/neighbour.ts';
+import { AF_BRIDGE, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, RTNLGRP_NEIGH } from '../netlink/neighbour.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE } from '../netlink/route.ts';
 import { RTM_DELQDISC, RTM_DELTFILTER, RTNLGRP_TC } from '../netlink/traffic-control.ts';
-import { AF_BRIDGE } from './entries.ts';
 
 export const GROUPS = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] as const;
 

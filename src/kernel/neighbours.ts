@@ -6,6 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Decoder } from '../netlink/codec.ts';
 import { type Request, request } from '../netlink/message.ts';
 import {
+  AF_BRIDGE,
   type Neighbour,
   NTF_EXT_LEARNED,
   NUD_FAILED,
@@ -18,7 +19,7 @@ import type { Netlink } from '../netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTM_GETROUTE, route } from '../netlink/route.ts';
 import { AF_INET } from '../netlink/rtnetlink.ts';
 import { ROUTE_PROTOCOL } from '../setup/steps.ts';
-import { AF_BRIDGE, Entries, type EntriesOptions } from './entries.ts';
+import { Entries, type EntriesOptions } from './entries.ts';
 
 /** Times of neighbours are in ticks of so many ms (USER_HZ). */
 const TICK = 10;

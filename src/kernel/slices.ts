@@ -1,5 +1,5 @@
 /** The mappings' arithmetic on u32 numbers, for what is asked thousands of times a second; src/mapping.ts has the same for people. */
-import { type Address, contains } from '../address.ts';
+import { type Address, contains, netmask } from '../address.ts';
 import type { Mapping } from '../mapping.ts';
 
 /** One VM's part of an overlay; a VM has one for each mapping whose underlay prefix holds its address. */
@@ -38,9 +38,9 @@ export class Slices {
     this.#local = Number(local.bits);
     this.#mappings = mappings.map((mapping) => ({
       overlay: Number(mapping.overlay.bits),
-      overlayMask: maskOf(mapping.overlay.length),
+      overlayMask: netmask(mapping.overlay.length),
       underlay: Number(mapping.underlay.bits),
-      underlayMask: maskOf(mapping.underlay.length),
+      underlayMask: netmask(mapping.underlay.length),
       containerBits: mapping.containerBits,
       indexMask: 2 ** mapping.containerBits - 1,
       sliceLength: mapping.sliceLength,
@@ -81,8 +81,4 @@ export class Slices {
       return [{ address, length: sliceLength, number, gateway: address + 1, source }];
     });
   }
-}
-
-function maskOf(length: number): number {
-  return length === 0 ? 0 : -1 << (32 - length);
 }

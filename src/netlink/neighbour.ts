@@ -24,6 +24,9 @@ export const RTM_GETNEIGHTBL = 66;
 export const RTM_SETNEIGHTBL = 67;
 export const RTNLGRP_NEIGH = 3;
 
+/** <linux/socket.h>: the family of entries in forwarding databases. */
+export const AF_BRIDGE = 7;
+
 // <linux/neighbour.h>
 export const NUD_INCOMPLETE = 0x01;
 export const NUD_REACHABLE = 0x02;

@@ -1,6 +1,7 @@
 /** Questions that are asked of rtnetlink in several places. */
 
 import type { Address as IpAddress } from '../address.ts';
+import { AF_INET } from '../io/linux/native.ts';
 import { type Address, type AddressRequest, address, RTM_GETADDR } from './address.ts';
 import { addressBytes } from './ipv4.ts';
 import { link, type ReceivedLink, RTM_GETLINK } from './link.ts';
@@ -8,7 +9,7 @@ import { NetlinkError, request } from './message.ts';
 import type { Netlink } from './netlink.ts';
 import { type Route, type RouteRequest, RTM_GETROUTE, route } from './route.ts';
 
-export const AF_INET = 2;
+export { AF_INET };
 
 /** The link of that name, or with that index; undefined if there is none. */
 export function findLink(netlink: Netlink, which: string | number): ReceivedLink | undefined {

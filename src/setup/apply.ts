@@ -41,10 +41,16 @@ export interface ApplyOptions {
 
 /** Throws ERR_FAILED where something of others is in the way, and NetlinkError where the kernel refuses. */
 export function apply(steps: readonly Step[], options: ApplyOptions): void {
-  for (const step of steps) applyStep(step, options);
+  // Read once: it may have a route for each VM and each container.
+  let table: Route[] | undefined;
+  const mainTable = () => {
+    table ??= routes(options.netlink, { table: RT_TABLE_MAIN });
+    return table;
+  };
+  for (const step of steps) applyStep(step, options, mainTable);
 }
 
-function applyStep(step: Step, options: ApplyOptions): void {
+function applyStep(step: Step, options: ApplyOptions, mainTable: () => Route[]): void {
   const { netlink, journal, onChange } = options;
   switch (step.kind) {
     case 'link':
@@ -88,7 +94,7 @@ function applyStep(step: Step, options: ApplyOptions): void {
       setLink(netlink, step.device, { flags: IFF_UP, change: IFF_UP });
       return;
     case 'route':
-      addRoute(step.route, options);
+      addRoute(step.route, mainTable(), options);
       return;
     case 'sysctl': {
       const file = `/proc/sys/net/ipv4/conf/${step.device}/${step.name}`;
@@ -135,10 +141,10 @@ function bytesOf(text: string): Uint8Array {
 }
 
 /** A route that is there already must be the very same, and ours. */
-function addRoute(wanted: OverlayRoute, { netlink, journal }: ApplyOptions): void {
+function addRoute(wanted: OverlayRoute, table: readonly Route[], { netlink, journal }: ApplyOptions): void {
   const body = routeBody(wanted, wanted.device === undefined ? undefined : indexOf(netlink, wanted.device));
   const prefix = parsePrefix(wanted.to) as Prefix;
-  const existing = routes(netlink, { table: RT_TABLE_MAIN }).filter((r) => isTo(r, prefix));
+  const existing = table.filter((r) => isTo(r, prefix));
   const [other] = existing;
   if (other && !existing.some((found) => isSame(found, body))) {
     throw new InlayError('ERR_FAILED', `a route to ${wanted.to} exists already: ${describe(netlink, other)}`, {

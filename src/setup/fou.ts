@@ -1,5 +1,6 @@
 /** The kernel's receiver of GRE in UDP: a port of its FOU module (ip-fou(8), RFC 8086). */
 import { InlayError } from '../errors.ts';
+import { IPPROTO_GRE } from '../io/linux/native.ts';
 import type { Journal } from '../journal.ts';
 import {
   CTRL_CMD_GETFAMILY,
@@ -15,8 +16,6 @@ import { NetlinkError, request } from '../netlink/message.ts';
 import { Netlink } from '../netlink/netlink.ts';
 import { AF_INET } from '../netlink/rtnetlink.ts';
 import { NETLINK_GENERIC } from '../netlink/transport.ts';
-
-const IPPROTO_GRE = 47;
 
 /** Opens the port, unless the journal says that we have. Throws ERR_FAILED if the kernel has no FOU, or the port is taken. */
 export function makeFou(port: number, journal: Journal): void {

@@ -1,7 +1,7 @@
 /** What has to be done on a machine before packets flow, as data: carried out by apply.ts, printed as commands by words.ts. */
 import { type Address, contains, formatAddress, formatPrefix, lowBits } from '../address.ts';
 import { PACKETS_PER_MESSAGE } from '../core/abi.ts';
-import type { Mapping } from '../mapping.ts';
+import { type Mapping, mappingsWith } from '../mapping.ts';
 import type { LinkInfo } from '../netlink/link.ts';
 
 /** Our routes carry this number, so that they are recognisable as ours (rtnetlink(7): numbers above RTPROT_STATIC are free to use). */
@@ -121,7 +121,7 @@ function settingsOf({ device, local, mtu }: NetworkPlan): { kind: 'link-settings
 }
 
 function addressStep({ device, local, mappings }: NetworkPlan): Step {
-  const addresses = own(mappings, local).map((mapping) => formatAddress(mapping.addressOf(local, 1n)));
+  const addresses = mappingsWith(mappings, local).map((mapping) => formatAddress(mapping.addressOf(local, 1n)));
   return { kind: 'addresses', device, addresses };
 }
 
@@ -138,10 +138,6 @@ function routeSteps({ device, local, mappings }: NetworkPlan): Step[] {
     if (here) routes.push({ to: formatPrefix(mapping.sliceOf(local)) });
     return routes.map((route): Step => ({ kind: 'route', route }));
   });
-}
-
-function own(mappings: readonly Mapping[], local: Address): Mapping[] {
-  return mappings.filter((mapping) => contains(mapping.underlay, local));
 }
 
 /**

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { contains, formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/address.ts';
 import { macOf } from '../../src/kernel/device.ts';
-import { AF_BRIDGE, Entries } from '../../src/kernel/entries.ts';
+import { Entries } from '../../src/kernel/entries.ts';
 import { Slices } from '../../src/kernel/slices.ts';
 import { covering, Mapping } from '../../src/mapping.ts';
 import { Writer } from '../../src/netlink/codec.ts';
@@ -11,6 +11,7 @@ import { ipv4Bytes } from '../../src/netlink/ipv4.ts';
 import { GRE_CSUM, GRE_KEY } from '../../src/netlink/link.ts';
 import { NLM_F_CREATE, NLM_F_REPLACE, type Request } from '../../src/netlink/message.ts';
 import {
+  AF_BRIDGE,
   NTF_EXT_LEARNED,
   NTF_SELF,
   NUD_PERMANENT,

@@ -3,13 +3,13 @@ import os from 'node:os';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/address.ts';
 import { macOf } from '../../src/kernel/device.ts';
-import { AF_BRIDGE } from '../../src/kernel/entries.ts';
 import { Neighbours } from '../../src/kernel/neighbours.ts';
 import { Mapping } from '../../src/mapping.ts';
 import { ipv4Bytes } from '../../src/netlink/ipv4.ts';
 import { IFF_UP } from '../../src/netlink/link.ts';
 import { NLM_F_CREATE, NLM_F_REPLACE, request } from '../../src/netlink/message.ts';
 import {
+  AF_BRIDGE,
   type NeighbourRequest,
   NTF_EXT_LEARNED,
   NTF_SELF,
