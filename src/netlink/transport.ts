@@ -93,7 +93,7 @@ class SocketTransport implements Transport {
 
   send(datagram: Uint8Array<ArrayBuffer>): void {
     if (this.#closed) throw new Error('the netlink socket is closed'); // Its number may be somebody else's by now.
-    native.must(native.write(this.#fd, native.pointer(datagram), datagram.length), 'write', 'to netlink');
+    native.must(native.write(this.#fd, datagram, datagram.length), 'write', 'to netlink');
   }
 
   receive(): Uint8Array | undefined {
@@ -120,7 +120,7 @@ class SocketTransport implements Transport {
     if (this.#closed) return;
     this.#closed = true;
     if (!this.#waiting) this.#closeNow();
-    else native.write(this.#wakeFd, native.pointer(ONE), ONE.byteLength);
+    else native.write(this.#wakeFd, ONE, ONE.byteLength);
   }
 
   #closeNow(): void {

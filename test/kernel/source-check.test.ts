@@ -23,24 +23,23 @@ const ON = -1;
 
 /** Runs a program on a frame that begins with an Ethernet header: its verdict, and the mark of the packet then. */
 function run(program: number, frame: Uint8Array, mark = 0): { verdict: number; mark: number } {
-  const [given, out] = [new Uint8Array(SKB_SIZE), new Uint8Array(SKB_SIZE)];
-  new DataView(given.buffer).setUint32(SKB_MARK, mark, true);
-  const data = frame.slice();
-  const attributes = new DataView(new ArrayBuffer(TEST_RUN_SIZE));
-  attributes.setUint32(0, program, true);
-  attributes.setUint32(8, data.length, true);
-  attributes.setBigUint64(16, BigInt(native.pointer(data)), true);
-  attributes.setUint32(32, 1, true); // Once.
-  attributes.setUint32(40, SKB_SIZE, true);
-  attributes.setUint32(44, SKB_SIZE, true);
-  attributes.setBigUint64(48, BigInt(native.pointer(given)), true);
-  attributes.setBigUint64(56, BigInt(native.pointer(out)), true);
-  native.must(
-    native.syscall(BPF as number, BPF_PROG_TEST_RUN, native.pointer(attributes), TEST_RUN_SIZE),
-    'bpf',
-    'BPF_PROG_TEST_RUN',
-  );
-  return { verdict: attributes.getInt32(4, true), mark: new DataView(out.buffer).getUint32(SKB_MARK, true) };
+  const { bytes, view, pointed } = native.structure(TEST_RUN_SIZE, {
+    16: frame,
+    48: new Uint8Array(SKB_SIZE),
+    56: new Uint8Array(SKB_SIZE),
+  });
+  const field = (skb: Uint8Array) => new DataView(bytes.buffer, skb.byteOffset + SKB_MARK, 4);
+  field(pointed[48]).setUint32(0, mark, true);
+  for (const [at, value] of [
+    [0, program],
+    [8, frame.length],
+    [32, 1], // Once.
+    [40, SKB_SIZE],
+    [44, SKB_SIZE],
+  ] as const)
+    view.setUint32(at, value, true);
+  native.must(native.syscall(BPF as number, BPF_PROG_TEST_RUN, bytes, TEST_RUN_SIZE), 'bpf', 'BPF_PROG_TEST_RUN');
+  return { verdict: view.getInt32(4, true), mark: field(pointed[56]).getUint32(0, true) };
 }
 
 const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;

@@ -114,49 +114,50 @@ export function assemble(lines: readonly Line[]): Instruction[] {
   });
 }
 
+/** union bpf_attr, as far as a command has it. */
+type Attributes = Pick<ReturnType<typeof native.structure>, 'bytes' | 'view'>;
+
 /** Loads a program of type SCHED_CLS (bpf-helpers(7)); returns its descriptor. */
 export function loadProgram(instructions: readonly Instruction[], what: string): number {
-  const program = new DataView(new ArrayBuffer(instructions.length * 8));
+  const program = new Uint8Array(instructions.length * 8);
+  const view = new DataView(program.buffer);
   for (const [i, [code, destination, source, offset, immediate]] of instructions.entries()) {
-    program.setUint8(i * 8, code);
-    program.setUint8(i * 8 + 1, (source << 4) | destination);
-    program.setInt16(i * 8 + 2, offset, true);
-    program.setInt32(i * 8 + 4, immediate, true);
+    view.setUint8(i * 8, code);
+    view.setUint8(i * 8 + 1, (source << 4) | destination);
+    view.setInt16(i * 8 + 2, offset, true);
+    view.setInt32(i * 8 + 4, immediate, true);
   }
   const license = new TextEncoder().encode('MIT\0');
-  const attributes = new DataView(new ArrayBuffer(PROG_ATTR_SIZE));
-  attributes.setUint32(0, BPF_PROG_TYPE_SCHED_CLS, true);
-  attributes.setUint32(4, instructions.length, true);
-  attributes.setBigUint64(8, BigInt(native.pointer(program)), true);
-  attributes.setBigUint64(16, BigInt(native.pointer(license)), true);
+  const attributes = native.structure(PROG_ATTR_SIZE, { 8: program, 16: license });
+  attributes.view.setUint32(0, BPF_PROG_TYPE_SCHED_CLS, true);
+  attributes.view.setUint32(4, instructions.length, true);
   return must(BPF_PROG_LOAD, attributes, what);
 }
 
 /** Attaches a program to a link, until that goes. Needs Linux 6.6. */
 export function attachTcx(program: number, ifindex: number, place: number, what: string): void {
-  const attributes = new DataView(new ArrayBuffer(LINK_ATTR_SIZE));
-  attributes.setUint32(0, program, true);
-  attributes.setUint32(4, ifindex, true);
-  attributes.setUint32(8, place, true);
+  const attributes = native.structure(LINK_ATTR_SIZE, {});
+  for (const [i, word] of [program, ifindex, place].entries()) attributes.view.setUint32(i * 4, word, true);
   must(BPF_LINK_CREATE, attributes, what);
 }
 
 /** A map; keys are u32. It lives as long as its descriptor or a program that uses it. */
 export class BpfMap {
   readonly fd: number;
-  readonly #key = new Uint32Array(1);
+  readonly #element: Attributes;
+  readonly #key: Uint32Array;
   readonly #value: BigUint64Array;
-  readonly #element = new DataView(new ArrayBuffer(ELEMENT_ATTR_SIZE));
 
   /** `valueSize` is in bytes, a multiple of 8; with PERCPU there is a value for each of `cpus`. */
   constructor(type: number, valueSize: number, capacity: number, cpus = 1) {
-    const attributes = new DataView(new ArrayBuffer(MAP_ATTR_SIZE));
-    for (const [i, word] of [type, 4, valueSize, capacity].entries()) attributes.setUint32(i * 4, word, true);
+    const attributes = native.structure(MAP_ATTR_SIZE, {});
+    for (const [i, word] of [type, 4, valueSize, capacity].entries()) attributes.view.setUint32(i * 4, word, true);
     this.fd = must(BPF_MAP_CREATE, attributes, 'of a map');
-    this.#value = new BigUint64Array((valueSize / 8) * cpus);
-    this.#element.setUint32(0, this.fd, true);
-    this.#element.setBigUint64(8, BigInt(native.pointer(this.#key)), true);
-    this.#element.setBigUint64(16, BigInt(native.pointer(this.#value)), true);
+    const element = native.structure(ELEMENT_ATTR_SIZE, { 8: new Uint8Array(4), 16: new Uint8Array(valueSize * cpus) });
+    element.view.setUint32(0, this.fd, true);
+    this.#element = element;
+    this.#key = new Uint32Array(element.bytes.buffer, element.pointed[8].byteOffset, 1);
+    this.#value = new BigUint64Array(element.bytes.buffer, element.pointed[16].byteOffset, (valueSize / 8) * cpus);
   }
 
   /** The value, good until the next call; undefined if there is none. */
@@ -176,12 +177,12 @@ export class BpfMap {
   }
 }
 
-function must(command: number, attributes: DataView, what: string): number {
+function must(command: number, attributes: Attributes, what: string): number {
   return native.must(bpf(command, attributes), 'bpf', what);
 }
 
-function bpf(command: number, attributes: DataView): number {
+function bpf(command: number, { bytes, view }: Attributes): number {
   const number = SYSCALL_NUMBERS[os.arch()];
   if (number === undefined) throw new Error(`bpf(2) has no known number on ${os.arch()}`);
-  return native.syscall(number, command, native.pointer(attributes), attributes.byteLength);
+  return native.syscall(number, command, bytes, view.byteLength);
 }

@@ -57,9 +57,37 @@ const lib = koffi.load(null);
 /** An address in this process, as system calls take it. */
 export type Pointer = number;
 
-/** The address of a view's first byte, which stays where it is as long as the view lives (koffi moves small arrays off the garbage-collected heap). */
+/**
+ * The address of a view's first byte, which stays where it is as long as the view lives (koffi moves small arrays off the garbage-collected heap). The address
+ * does not keep the view: it has to be one that a field or a module holds. For what only one call looks at there is `structure`.
+ */
 export function pointer(view: ArrayBufferView): Pointer {
   return Number(koffi.address(view));
+}
+
+/**
+ * Memory for a C structure of `size` bytes in which the pointers at some offsets point to copies of what is given for them. All of it is one allocation, so that
+ * nothing goes before the system call that was given `bytes` has come back. `pointed` are the copies, each on a multiple of 8.
+ */
+export function structure<Offset extends number>(
+  size: number,
+  pointed: Record<Offset, Uint8Array>,
+): { bytes: Uint8Array<ArrayBuffer>; view: DataView<ArrayBuffer>; pointed: Record<Offset, Uint8Array<ArrayBuffer>> } {
+  const aligned = (length: number) => Math.ceil(length / 8) * 8;
+  const parts = Object.entries<Uint8Array>(pointed);
+  const bytes = new Uint8Array(parts.reduce((sum, [, part]) => sum + aligned(part.length), aligned(size)));
+  const view = new DataView(bytes.buffer, 0, size);
+  const base = BigInt(pointer(bytes));
+  const copies: Partial<Record<string, Uint8Array<ArrayBuffer>>> = {};
+  let end = aligned(size);
+  for (const [offset, part] of parts) {
+    view.setBigUint64(Number(offset), base + BigInt(end), true);
+    const copy = bytes.subarray(end, end + part.length);
+    copy.set(part);
+    copies[offset] = copy;
+    end += aligned(part.length);
+  }
+  return { bytes, view, pointed: copies as Record<Offset, Uint8Array<ArrayBuffer>> };
 }
 
 export const open = lib.func('int open(const char *path, int flags)') as (path: string, flags: number) => number;
@@ -69,9 +97,9 @@ export const read = lib.func('intptr_t read(int fd, uintptr_t buf, size_t count)
   buf: Pointer,
   count: number,
 ) => number;
-export const write = lib.func('intptr_t write(int fd, uintptr_t buf, size_t count)') as (
+export const write = lib.func('intptr_t write(int fd, void *buf, size_t count)') as (
   fd: number,
-  buf: Pointer,
+  buf: ArrayBufferView,
   count: number,
 ) => number;
 export const ioctl = lib.func('int ioctl(int fd, unsigned long request, void *argument)') as (
@@ -134,10 +162,10 @@ export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') 
 ) => number;
 /** if_nametoindex(3): 0 if there is no such device. */
 export const ifNameToIndex = lib.func('unsigned int if_nametoindex(const char *name)') as (name: string) => number;
-export const syscall = lib.func('long syscall(long number, int command, uintptr_t attributes, unsigned int size)') as (
+export const syscall = lib.func('long syscall(long number, int command, void *attributes, unsigned int size)') as (
   number: number,
   command: number,
-  attributes: Pointer,
+  attributes: Uint8Array,
   size: number,
 ) => number;
 export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;

@@ -8,7 +8,6 @@ import type { QueueFds, WorkerMessage, WorkerOptions, WorkerRequest } from './wo
 
 /** What is written to the eventfd: the number 1, as a u64. */
 const WAKE = BigUint64Array.of(1n);
-const WAKE_POINTER = native.pointer(WAKE);
 
 export interface QueueListeners extends TunnelListeners {
   /** Called when the kernel does not take a packet to this VM because it is too long for the device. */
@@ -99,6 +98,6 @@ export class Queue {
   /** The worker waits in poll(2), where messages do not reach it: the eventfd ends the wait. */
   #post(request: WorkerRequest): void {
     this.#worker.postMessage(request);
-    native.must(native.write(this.#wakeFd, WAKE_POINTER, WAKE.byteLength), 'write', 'to the eventfd');
+    native.must(native.write(this.#wakeFd, WAKE, WAKE.byteLength), 'write', 'to the eventfd');
   }
 }

@@ -25,6 +25,7 @@ export const RETURN = 0x06;
 export const ALL = 0x7fffffff;
 
 const INSTRUCTION_SIZE = 8;
+const FPROG_SIZE = 16;
 
 export function attachSocketFilter(fd: number, instructions: SocketFilter): void {
   const program = new Uint8Array(instructions.length * INSTRUCTION_SIZE);
@@ -37,8 +38,8 @@ export function attachSocketFilter(fd: number, instructions: SocketFilter): void
     view.setUint32(at + 4, k, true);
   }
   // struct sock_fprog { unsigned short length; struct sock_filter *filter; }
-  const fprog = BigUint64Array.of(BigInt(instructions.length), BigInt(native.pointer(program)));
-  const bytes = new Uint8Array(fprog.buffer);
-  const set = native.setsockopt(fd, native.SOL_SOCKET, native.SO_ATTACH_FILTER, bytes, bytes.length);
+  const fprog = native.structure(FPROG_SIZE, { 8: program });
+  fprog.view.setUint16(0, instructions.length, true);
+  const set = native.setsockopt(fd, native.SOL_SOCKET, native.SO_ATTACH_FILTER, fprog.bytes, FPROG_SIZE);
   native.must(set, 'setsockopt', 'SO_ATTACH_FILTER');
 }
