@@ -14,6 +14,7 @@ import {
   headerWord,
   IPPROTO_UDP,
   IPV4,
+  IPV4_HEADER,
   loadHeader,
   OFFSET,
   SKB,
@@ -28,6 +29,7 @@ import {
 // Helpers (bpf-helpers(7))
 const MAP_LOOKUP = 1;
 const UDP_HEADER = 8;
+const GRE_HEADER = 4;
 
 /** The counters' words: packets and bytes of a direction, and then its drops by reason. */
 const DIRECTION_WORDS = 64;
@@ -77,12 +79,14 @@ export function placesOf(mappings: readonly Mapping[]): number[] {
 }
 
 /** From a container, or from this VM: the source has to be in our slice, and the destination in the overlay. */
-export function egress({ mappings, local, isVxlan, overhead }: CheckOptions, maps: Maps): bpf.Line[] {
+export function egress(options: CheckOptions, maps: Maps): bpf.Line[] {
+  const { mappings, local } = options;
   const places = placesOf(mappings);
+  const inner = innerHeader(options);
   return [
     ...begin(maps),
-    bpf.set(OFFSET, isVxlan ? ETHERNET_HEADER : overhead),
-    ...loadInner(),
+    bpf.set(OFFSET, inner),
+    ...loadInner(inner),
     ...inOwnSlice(mappings, local, SOURCE, abi.DROP_FOREIGN_SOURCE),
     // The VM that the destination lives on.
     ...mappings.flatMap((mapping, i): bpf.Line[] => [
@@ -98,13 +102,14 @@ export function egress({ mappings, local, isVxlan, overhead }: CheckOptions, map
 }
 
 /** From another VM: the inner source has to live on it, and the destination in our slice. */
-export function ingress({ mappings, local, isVxlan }: CheckOptions, maps: Maps): bpf.Line[] {
+export function ingress(options: CheckOptions, maps: Maps): bpf.Line[] {
+  const { mappings, local, isVxlan } = options;
   const places = placesOf(mappings);
   return [
     ...begin(maps),
     ...(isVxlan ? outerFromMark() : outerFromHeader()),
     { goto: 'foreign', when: bpf.skipIfEqual32(VM, Number(local.bits), 0) },
-    ...loadInner(),
+    ...loadInner(innerHeader(options)),
     ...mappings.flatMap((mapping, i): bpf.Line[] => [
       ...jumpUnlessIn(mapping, SOURCE, `no ${i}`),
       ...vmOf(mapping, SOURCE, SCRATCH),
@@ -122,6 +127,11 @@ export function ingress({ mappings, local, isVxlan }: CheckOptions, maps: Maps):
     ...drop(abi.DROP_FOREIGN_UNDERLAY, INBOUND),
     ...end(INBOUND, maps),
   ];
+}
+
+/** Where the inner IPv4 header begins, in what this VM sends, and in what others send that have the same configuration. */
+function innerHeader({ isVxlan, overhead }: CheckOptions): number {
+  return isVxlan ? ETHERNET_HEADER : overhead;
 }
 
 /** The counters; only IPv4 is for us. */
@@ -163,7 +173,7 @@ function outerFromHeader(): bpf.Line[] {
   ];
   return [
     bpf.set(OFFSET, 0),
-    ...loadHeader(20, 'truncated'),
+    ...loadHeader(IPV4_HEADER, 0, 'truncated'),
     ...headerWord(VM, 12),
     ...headerByte(OFFSET, 0),
     bpf.and32(OFFSET, 0x0f),
@@ -171,18 +181,18 @@ function outerFromHeader(): bpf.Line[] {
     ...headerByte(1, 9),
     bpf.skipUnlessEqual(1, IPPROTO_UDP, 1),
     bpf.add(OFFSET, UDP_HEADER),
-    ...loadHeader(4, 'truncated'),
+    ...loadHeader(GRE_HEADER, IPV4_HEADER, 'truncated'),
     ...headerHalf(1, 0),
-    bpf.add(OFFSET, 4),
+    bpf.add(OFFSET, GRE_HEADER),
     // Checksum, key and sequence number (RFC 2784 §2.1, RFC 2890 §2).
     ...[0x8000, 0x2000, 0x1000].flatMap(option),
   ];
 }
 
-/** The inner source and destination into their registers. */
-function loadInner(): bpf.Line[] {
+/** The inner source and destination into their registers; `usual` as in loadHeader. */
+function loadInner(usual: number): bpf.Line[] {
   return [
-    ...loadHeader(20, 'truncated'),
+    ...loadHeader(IPV4_HEADER, usual, 'truncated'),
     ...headerByte(1, 0),
     bpf.and32(1, 0xf0),
     { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, 0x40, 0) },

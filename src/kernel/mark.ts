@@ -11,6 +11,7 @@ import {
   headerWord,
   IPPROTO_UDP,
   IPV4,
+  IPV4_HEADER,
   loadHeader,
   OFFSET,
   SKB,
@@ -19,6 +20,8 @@ import {
   TC_ACT_UNSPEC,
 } from './skb.ts';
 
+/** Ports, length and checksum; then flags and the network identifier (RFC 7348 §5). */
+const UDP_VXLAN = 16;
 const FRAGMENT_OFFSET = 0x1fff;
 /** A register that calls leave alone. */
 const SOURCE = 8;
@@ -39,7 +42,7 @@ export function loadMarkProgram({ local, port, vni, linkHeader }: MarkOptions): 
     bpf.loadWord(1, SKB, SKB_PROTOCOL),
     next(bpf.skipUnlessEqual(1, IPV4, 0)),
     bpf.set(OFFSET, linkHeader),
-    ...loadHeader(20, 'next'),
+    ...loadHeader(IPV4_HEADER, linkHeader, 'next'),
     ...headerByte(1, 9),
     next(bpf.skipUnlessEqual(1, IPPROTO_UDP, 0)),
     // Of fragments, the first has the ports, and its mark is that of the whole packet.
@@ -54,13 +57,11 @@ export function loadMarkProgram({ local, port, vni, linkHeader }: MarkOptions): 
     bpf.and32(1, 0x0f),
     bpf.shiftLeft(1, 2),
     bpf.addRegister(OFFSET, 1),
-    ...loadHeader(4, 'next'),
+    ...loadHeader(UDP_VXLAN, linkHeader + IPV4_HEADER, 'next'),
     ...headerHalf(1, 2),
     next(bpf.skipUnlessEqual(1, port, 0)),
-    // Flags and the network identifier of VXLAN (RFC 7348 §5): other networks may share the port.
-    bpf.add(OFFSET, 8),
-    ...loadHeader(8, 'next'),
-    ...headerWord(1, 4),
+    // Other networks may share the port.
+    ...headerWord(1, 12),
     bpf.shiftRight(1, 8),
     next(bpf.skipUnlessEqual(1, vni, 0)),
     bpf.storeWord(SKB, SKB_MARK, SOURCE),

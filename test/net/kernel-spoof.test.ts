@@ -171,6 +171,39 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge')))('ke
     expect((await lab.run(other.name, large)).stdout).toMatch(/ 2 received/);
   });
 
+  test('of which the kernel has only the link header in one piece: checked like others', async () => {
+    const port = `port-${a.name}`;
+    // Longer than a page, or the kernel has all of it in one piece: what is behind the inner packet is padding.
+    const frame = (source: string) => {
+      const inner = Uint8Array.of(...datagram(source, victim.address), ...new Uint8Array(5000));
+      return Uint8Array.of(...mac, 2, 0, 0, 0, 0, 2, 8, 0, ...vxlan(fromB(), inner));
+    };
+    const mac = (await lab.must(a.name, ['cat', '/sys/class/net/eth0/address']))
+      .trim()
+      .split(':')
+      .map((byte) => Number.parseInt(byte, 16));
+    const send = async (source: string) => {
+      const lines = `${Buffer.from(frame(source)).toString('hex')}\n`.repeat(3);
+      expect(await lab.must(undefined, [process.execPath, INJECT, port], lines)).toBe('3\n');
+    };
+    await lab.ip(undefined, [`link set ${port} mtu 9000`]);
+    await lab.ip(a.name, ['link set eth0 mtu 9000']);
+    try {
+      got = '';
+      const before = await inbound();
+      await send('10.16.34.91');
+      await expect
+        .poll(async () => (await inbound()).drops['spoofed-source'], PATIENCE)
+        .toBe((before.drops['spoofed-source'] ?? 0) + 3);
+      await send(other.address);
+      await expect.poll(() => got, PATIENCE).toBe(`${other.address}\n`.repeat(3));
+      expect((await inbound()).packets).toBe(before.packets + 3);
+    } finally {
+      await lab.ip(a.name, ['link set eth0 mtu 1500']);
+      await lab.ip(undefined, [`link set ${port} mtu 1500`]);
+    }
+  });
+
   test('S5 outbound: a container with an address of others is dropped, and counted', async () => {
     await lab.ip(victim.name, ['address add 10.16.33.77/32 dev lo', 'address add 10.99.0.1/32 dev lo']);
     const { outbound } = await mesh.status(a);

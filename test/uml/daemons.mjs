@@ -7,6 +7,8 @@ import { OVERLAY, start } from './namespaces.mjs';
 
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const TCP = fileURLToPath(new URL('tcp.mjs', import.meta.url));
+/** What SECURITY.md says that the kernel data plane needs, to check sources too. */
+const LEAST = ['setpriv', '--bounding-set=-all,+net_admin,+bpf'];
 export const PREFIXES = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
 
 /** Asks a daemon's control socket itself: starting Node once more takes seconds here. */
@@ -36,7 +38,8 @@ export async function ready(runDir, hasEnded = () => false) {
 /** A daemon in a namespace, whose run directory is named after it, once it is ready. */
 export async function up(namespace, ...flags) {
   const runDir = `/run/${namespace}`;
-  const { child, done } = start(namespace, 'node', CLI, 'up', ...PREFIXES, '--run-dir', runDir, ...flags);
+  const wrapper = flags.includes('--dataplane') ? LEAST : [];
+  const { child, done } = start(namespace, ...wrapper, 'node', CLI, 'up', ...PREFIXES, '--run-dir', runDir, ...flags);
   let ended = false;
   child.once('close', () => {
     ended = true;

@@ -47,13 +47,13 @@ export const copy = (to: number, from: number): Instruction => [0xbf, to, from, 
 export const add = (to: number, value: number): Instruction => [0x07, to, 0, 0, value];
 export const addRegister = (to: number, from: number): Instruction => [0x0f, to, from, 0, 0];
 export const subtractRegister = (to: number, from: number): Instruction => [0x1f, to, from, 0, 0];
+export const orRegister = (to: number, from: number): Instruction => [0x4f, to, from, 0, 0];
 /** On the low 32 bits; the others become zero. */
 export const and32 = (to: number, value: number): Instruction => [0x54, to, 0, 0, value | 0];
 export const or32 = (to: number, value: number): Instruction => [0x44, to, 0, 0, value | 0];
 export const shiftLeft = (to: number, count: number): Instruction => [0x64, to, 0, 0, count];
 export const shiftRight = (to: number, count: number): Instruction => [0x74, to, 0, 0, count];
 export const fromNetwork16 = (register: number): Instruction => [0xdc, register, 0, 0, 16];
-export const fromNetwork32 = (register: number): Instruction => [0xdc, register, 0, 0, 32];
 export const call = (helper: number): Instruction => [0x85, 0, 0, 0, helper];
 export const exit: Instruction = [0x95, 0, 0, 0, 0];
 /** Register = the map: two instructions. */
@@ -86,6 +86,14 @@ export const skipIfEqual32 = (register: number, value: number, count: number): I
 ];
 export const skipUnlessSame32 = (register: number, other: number, count: number): Instruction => [
   0x5e,
+  register,
+  other,
+  count,
+  0,
+];
+/** Compares pointers into a packet with its end, as the verifier wants it. */
+export const skipUnlessAbove = (register: number, other: number, count: number): Instruction => [
+  0xbd,
   register,
   other,
   count,
