@@ -1,18 +1,22 @@
-/** What a change by others to links, addresses, routes, neighbours or filters means to the overlay. */
+/** What a change by others to links, their settings, addresses, routes, neighbours or filters means to the overlay. */
 import { contains } from '../address.ts';
 import { address, RTM_DELADDR, RTM_NEWADDR } from '../netlink/address.ts';
 import { addressOf } from '../netlink/ipv4.ts';
 import { IFF_NOARP, IFF_UP, link, RTM_DELLINK, RTM_NEWLINK } from '../netlink/link.ts';
 import { type Message, NLM_F_REPLACE } from '../netlink/message.ts';
 import { AF_BRIDGE, neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../netlink/neighbour.ts';
+import { netconf, RTM_NEWNETCONF } from '../netlink/netconf.ts';
 import { type Route, RTM_DELROUTE, RTM_NEWROUTE, route } from '../netlink/route.ts';
 import { RTM_DELQDISC, RTM_DELTFILTER, trafficControl } from '../netlink/traffic-control.ts';
 import { type NetworkPlan, ROUTE_PROTOCOL } from '../setup/steps.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { UnderlayMarks } from './underlay-marks.ts';
 
-/** What is to be done about it. `check`: our programs; `resync`: remote VMs; `repair`: all; `underlay`: nothing can be done, the VM has lost its address. */
-export type Task = 'check' | 'resync' | 'repair' | 'underlay';
+/**
+ * What is to be done about it. `check`: our programs; `resync`: remote VMs; `repair`: all; `overrun`: all, as notifications were lost; `underlay`: nothing can be
+ * done, the VM has lost its address.
+ */
+export type Task = 'check' | 'resync' | 'repair' | 'overrun' | 'underlay';
 
 export interface Overlay {
   plan: NetworkPlan;
@@ -39,6 +43,8 @@ export function taskFor({ type, flags, view, start, end }: Message, overlay: Ove
       const hasMac = overlay.mac === undefined || String(found.address) === String(overlay.mac);
       return isWell && hasMac ? undefined : 'repair';
     }
+    case RTM_NEWNETCONF:
+      return netconf.get(view, start, end).forwarding === 0 ? 'repair' : undefined;
     case RTM_DELADDR:
     case RTM_NEWADDR: {
       const { index, local } = address.get(view, start, end);

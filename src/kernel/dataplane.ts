@@ -188,7 +188,7 @@ class KernelDataPlane implements DataPlane {
     const transport = openTransport(NETLINK_ROUTE, GROUPS, () => monitorFilter(ifindex, this.#netlink.port));
     this.#monitor = new Monitor(transport, {
       onMessages: (messages) => this.#hear(messages, neighbours),
-      onOverrun: () => this.#schedule('resync', SETTLE),
+      onOverrun: () => this.#schedule('overrun', SETTLE),
       onFailure,
     });
   }
@@ -226,9 +226,9 @@ class KernelDataPlane implements DataPlane {
     this.#due = new Set();
     const { log, plan } = this.#options;
     if (due.has('underlay')) log.warn('the underlay address of this VM has gone: nothing can be sent or received');
-    if (due.has('repair')) {
-      if (!this.#trouble)
-        log.warn({ device: plan.device }, 'somebody changed our device or routes: putting them right');
+    if (due.has('repair') && !this.#trouble)
+      log.warn({ device: plan.device }, 'somebody changed our device or routes: putting them right');
+    if (due.has('repair') || due.has('overrun')) {
       await this.setUp();
       return;
     }

@@ -16,6 +16,7 @@ import { type Codec, Writer } from '../../src/netlink/codec.ts';
 import { link, RTM_DELLINK, RTM_NEWLINK } from '../../src/netlink/link.ts';
 import { putMessage } from '../../src/netlink/message.ts';
 import { neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../../src/netlink/neighbour.ts';
+import { netconf, RTM_NEWNETCONF } from '../../src/netlink/netconf.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../../src/netlink/route.ts';
 import {
   RTM_DELQDISC,
@@ -187,6 +188,14 @@ describe('the filter of notifications', () => {
       { ifindex: OURS },
       { ifindex: OTHER },
       { own: false, others: true, kernel: true, elsewhere: true },
+    ],
+    [
+      'RTM_NEWNETCONF',
+      RTM_NEWNETCONF,
+      netconf,
+      { family: AF_INET, ifindex: OURS, forwarding: 0 },
+      { family: AF_INET, ifindex: OTHER, forwarding: 0 },
+      { own: true, others: true, kernel: true, elsewhere: false },
     ],
     [
       'RTM_NEWTFILTER',

@@ -51,6 +51,13 @@ describe.skipIf(skip('kernel notifications', await missing('ping', 'tc', 'bridge
       await vms.expectEntries('a');
     });
 
+    const settings = async () => {
+      const script = `ip route show 10.0.0.0/8; ip link show inlay0; cat /proc/sys/net/ipv4/conf/inlay0/forwarding
+        for d in inlay0 eth0; do tc filter show dev $d ingress; done`;
+      const said = await vms.lab.must('a', ['sh', '-c', script]);
+      return said.replace(/ id \d+ name /g, ' ').split('\n');
+    };
+
     test("more of others' changes to our own neighbours than the socket holds: it compares with the kernel, and what waits is answered", async () => {
       const a = await vms.up('a');
       expect(await vms.pings('a', vms.overlay('b'), 1)).toBe('1');
@@ -71,9 +78,19 @@ describe.skipIf(skip('kernel notifications', await missing('ping', 'tc', 'bridge
         .toBe(3);
       const dropped = await vms.lab.must('a', ['sh', '-c', `awk '$2 == 0 && $9 > 0' /proc/net/netlink`]);
       expect(dropped).not.toBe('');
+      // Nobody tells the daemon of these either.
+      const right = await settings();
+      await vms.lab.must('a', [
+        'sh',
+        '-c',
+        `ip route del 10.0.0.0/8; ip link set inlay0 mtu 1400
+         echo 0 >/proc/sys/net/ipv4/conf/inlay0/forwarding; tc filter del dev inlay0 ingress; tc filter del dev eth0 ingress`,
+      ]);
+      expect(await settings()).not.toEqual(right);
       await vms.kill('CONT', a);
       for (const { stdout } of await Promise.all(waiting)) expect(stdout).toMatch(/ 1 received/);
       await vms.expectEntries('a', 'b', 'c', 'd', 'e');
+      await expect.poll(settings, PATIENCE).toEqual(right);
       const { neighbours, pid } = await vms.status('a');
       process.stderr.write(`kernel overflow: ${JSON.stringify(neighbours)}\n`);
       expect(pid).toBe(a.pid);

@@ -5,6 +5,7 @@ import type { Codec } from '../../src/netlink/codec.ts';
 import { family, fou } from '../../src/netlink/generic.ts';
 import { link } from '../../src/netlink/link.ts';
 import { neighbour, neighbourTable } from '../../src/netlink/neighbour.ts';
+import { netconf } from '../../src/netlink/netconf.ts';
 import { chain } from '../../src/netlink/nf-tables.ts';
 import { route } from '../../src/netlink/route.ts';
 import { bpfFilter } from '../../src/netlink/traffic-control.ts';
@@ -125,6 +126,10 @@ export const examples: readonly Example[] = [
       { family: u8, ifindex: s32, handle: u32, parent: u32, info: u32 },
       { kind: name, options: some({ fd: u32, name, flags: u32, id: u32 }) },
     ),
+  },
+  {
+    ...{ name: 'netconf', codec: netconf, header: 4 },
+    values: parts({ family: u8 }, { ifindex: s32, forwarding: s32 }),
   },
   {
     ...{ name: 'family', codec: family, header: 4 },

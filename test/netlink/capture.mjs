@@ -16,7 +16,7 @@ import { openTransport } from '../../dist/netlink/transport.js';
 const [NLM_F_REQUEST, NLM_F_DUMP, NLM_F_CREATE] = [0x1, 0x300, 0x400];
 const found = [];
 const asking = openTransport(0);
-const listening = openTransport(0, [1, 3, 5, 7]);
+const listening = openTransport(0, [1, 3, 5, 7, 24]);
 
 function keep(name, command, datagram) {
   const source = `Linux ${os.release()}: ${command}`;
@@ -67,6 +67,7 @@ async function plain() {
   await hear('a link goes up', 16, 'ip link set vx0 up', isUp);
   await hear('a new address', 20, 'ip address add 10.20.0.1/24 label vx0:x dev vx0');
   await hear('a new route', 24, 'ip route add 10.31.0.0/24 via 10.99.0.1 dev vx0 onlink mtu 1300 protocol static');
+  await hear('forwarding is turned on', 80, 'sysctl -q net.ipv4.conf.vx0.forwarding=1');
   execSync(`ip address add 10.21.0.1 peer 10.21.0.2/32 dev vx0
     ip route add unreachable 10.30.0.0/24 metric 5 protocol static
     ip route add 10.33.0.0/24 encap ip id 77 dst 192.168.1.1 ttl 64 dev vx0 protocol static

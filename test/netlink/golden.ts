@@ -4,6 +4,7 @@ import { address, RTM_NEWADDR } from '../../src/netlink/address.ts';
 import type { Codec } from '../../src/netlink/codec.ts';
 import { link, RTM_NEWLINK } from '../../src/netlink/link.ts';
 import { neighbour, neighbourTable, RTM_NEWNEIGH } from '../../src/netlink/neighbour.ts';
+import { netconf, RTM_NEWNETCONF } from '../../src/netlink/netconf.ts';
 import { RTM_NEWROUTE, route } from '../../src/netlink/route.ts';
 import { fromJson } from './json.ts';
 
@@ -24,6 +25,7 @@ const kinds = new Map<number, { kind: string; codec: Codec<object> }>([
   [RTM_NEWADDR, { kind: 'address', codec: address }],
   [RTM_NEWROUTE, { kind: 'route', codec: route }],
   [RTM_NEWNEIGH, { kind: 'neighbour', codec: neighbour }],
+  [RTM_NEWNETCONF, { kind: 'netconf', codec: netconf }],
   [RTM_NEWNEIGHTBL, { kind: 'neighbourTable', codec: neighbourTable }],
 ]);
 

@@ -1,0 +1,9 @@
+/** What is set of a device below net.ipv4.conf (struct netconfmsg, <linux/netconf.h>); the kernel tells whoever sets it. */
+import { message, s32, struct, u8 } from './codec.ts';
+
+export const RTM_NEWNETCONF = 80;
+/** <linux/rtnetlink.h> */
+export const RTNLGRP_IPV4_NETCONF = 24;
+
+/** A notification has only what was set. */
+export const netconf = message(struct(4, { family: [0, u8] }), { ifindex: [1, s32], forwarding: [2, s32] });
