@@ -49,11 +49,11 @@ function inNamespace(name, work) {
 
 /** Makes checksums complete on a device, which a veth leaves open otherwise. */
 export function completeChecksums(namespace, device) {
-  // struct ethtool_value { command, data } and struct ifreq { name, address of that }.
-  const value = Uint32Array.of(ETHTOOL_STXCSUM, 0);
-  const request = Buffer.alloc(40);
+  // struct ifreq { name, address of what is behind it }, and struct ethtool_value { command, data } in the same memory, which lives as long as the call.
+  const request = Buffer.alloc(48);
   request.write(device);
-  request.writeBigUInt64LE(BigInt(koffi.address(value)), 16);
+  request.writeBigUInt64LE(BigInt(koffi.address(request)) + 40n, 16);
+  request.writeUInt32LE(ETHTOOL_STXCSUM, 40);
   inNamespace(namespace, () => {
     const fd = must(socket(AF_INET, SOCK_DGRAM, 0), 'socket');
     must(ioctl(fd, SIOCETHTOOL, request), 'ioctl SIOCETHTOOL');
