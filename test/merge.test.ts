@@ -47,6 +47,12 @@ function plain(packet: Uint8Array, merged: boolean): string {
   return hex(any ? wire.editedHeader(whole, 4, 0, 0) : whole);
 }
 
+/** A checksum that is the sum of the pseudo header counts as open, even if it was meant to be wrong, and is made on the way. */
+function completed(packet: Uint8Array): Uint8Array {
+  const whole = packet.slice(0, view(packet).getUint16(2));
+  return hex(wire.partial(whole)) === hex(whole) ? wire.fixed(whole) : whole;
+}
+
 describe.each(cores)('$name', ({ make }) => {
   /** Two packets that follow each other, the second one changed. */
   const pair = (parts: wire.Parts, { before, after, afterBoth }: Partial<NamedChange>): [Uint8Array, Uint8Array] => {
@@ -161,7 +167,7 @@ describe.each(cores)('$name', ({ make }) => {
         for (const [flow, sent] of expected) {
           const arrived = got.get(flow) as Passed[];
           expect(arrived.map(({ merged, packet }) => plain(packet, merged))).toEqual(
-            sent.map(({ packet }, i) => plain(packet, arrived[i]?.merged === true)),
+            sent.map(({ packet }, i) => plain(completed(packet), arrived[i]?.merged === true)),
           );
         }
 
