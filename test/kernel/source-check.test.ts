@@ -28,11 +28,8 @@ function run(program: number, frame: Uint8Array, mark = 0): { verdict: number; m
     48: new Uint8Array(SKB_SIZE),
     56: new Uint8Array(SKB_SIZE),
   });
-  const [given, out] = [pointed[48], pointed[56]].map((skb) => new DataView(bytes.buffer, skb.byteOffset)) as [
-    DataView,
-    DataView,
-  ];
-  given.setUint32(SKB_MARK, mark, true);
+  const markOf = (skb: Uint8Array) => new DataView(bytes.buffer, skb.byteOffset + SKB_MARK, 4);
+  markOf(pointed[48]).setUint32(0, mark, true);
   for (const [at, value] of [
     [0, program],
     [8, frame.length],
@@ -42,7 +39,7 @@ function run(program: number, frame: Uint8Array, mark = 0): { verdict: number; m
   ] as const)
     view.setUint32(at, value, true);
   native.must(native.syscall(BPF as number, BPF_PROG_TEST_RUN, bytes, TEST_RUN_SIZE), 'bpf', 'BPF_PROG_TEST_RUN');
-  return { verdict: view.getInt32(4, true), mark: out.getUint32(SKB_MARK, true) };
+  return { verdict: view.getInt32(4, true), mark: markOf(pointed[56]).getUint32(0, true) };
 }
 
 const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;

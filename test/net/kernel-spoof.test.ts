@@ -173,15 +173,15 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge')))('ke
 
   test('of which the kernel has only the link header in one piece: checked like others', async () => {
     const port = `port-${a.name}`;
+    const mac = (await lab.must(a.name, ['cat', '/sys/class/net/eth0/address']))
+      .trim()
+      .split(':')
+      .map((byte) => Number.parseInt(byte, 16));
     // Longer than a page, or the kernel has all of it in one piece: what is behind the inner packet is padding.
     const frame = (source: string) => {
       const inner = Uint8Array.of(...datagram(source, victim.address), ...new Uint8Array(5000));
       return Uint8Array.of(...mac, 2, 0, 0, 0, 0, 2, 8, 0, ...vxlan(fromB(), inner));
     };
-    const mac = (await lab.must(a.name, ['cat', '/sys/class/net/eth0/address']))
-      .trim()
-      .split(':')
-      .map((byte) => Number.parseInt(byte, 16));
     const send = async (source: string) => {
       const lines = `${Buffer.from(frame(source)).toString('hex')}\n`.repeat(3);
       expect(await lab.must(undefined, [process.execPath, INJECT, port], lines)).toBe('3\n');
