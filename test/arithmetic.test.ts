@@ -1,10 +1,10 @@
 /** plan and explain: the arithmetic of the mapping, with the numbers that the documentation promises. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { formatAddress, ipv4, network, type Prefix, parseAddress, parsePrefix } from '../src/address.ts';
-import { explain } from '../src/explain.ts';
-import { checkMappings, Mapping } from '../src/mapping.ts';
-import { plan } from '../src/plan.ts';
+import { formatAddress, ipv4, network, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
+import { explain } from '../src/mesh/explain.ts';
+import { checkMappings, Mapping } from '../src/mesh/mapping.ts';
+import { plan } from '../src/mesh/plan.ts';
 
 const prefix = (text: string) => parsePrefix(text) as Prefix;
 const mapping = (overlay: string, underlay: string) => new Mapping(prefix(overlay), prefix(underlay));

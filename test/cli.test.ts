@@ -5,9 +5,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import { ControlServer } from '../src/control.ts';
-import { lockRunDir } from '../src/lock.ts';
-import type { Status, TunnelStatus } from '../src/status.ts';
+import { ControlServer } from '../src/daemon/control.ts';
+import { lockRunDir } from '../src/daemon/lock.ts';
+import type { Status, TunnelStatus } from '../src/observe/status.ts';
 
 const CLI = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { formatAddress, formatPrefix } from '../src/address.ts';
 import { type Flags, loadConfig } from '../src/config/config.ts';
 import { InlayError } from '../src/errors.ts';
+import { formatAddress, formatPrefix } from '../src/mesh/address.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, expect, test } from 'vitest';
-import { ask, ControlServer } from '../src/control.ts';
+import { ask, ControlServer } from '../src/daemon/control.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-control-'));
 const socketPath = path.join(folder, 'control.sock');

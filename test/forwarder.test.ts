@@ -1,8 +1,8 @@
 /** The data path between loopback devices: two VMs in memory, with either core and either format. */
 import { describe, expect, test } from 'vitest';
 import { abi, type CoreConfig, type PacketCore } from '../src/core/index.ts';
-import { Forwarder } from '../src/forwarder.ts';
-import { LoopbackDevice } from '../src/io/loopback.ts';
+import { Forwarder } from '../src/dataplane/wasm/forwarder.ts';
+import { LoopbackDevice } from '../src/dataplane/wasm/memory.ts';
 import { config, cores } from './core.ts';
 import { editedHeader, ipv4Packet } from './packet.ts';
 

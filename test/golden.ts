@@ -1,7 +1,7 @@
 /** The golden packets of test/vectors, made by an implementation that is not ours (test/vectors/make.py). */
 import { readdirSync, readFileSync } from 'node:fs';
-import { type Address, type Prefix, parseAddress, parsePrefix } from '../src/address.ts';
 import type { CoreConfig, Direction } from '../src/core/index.ts';
+import { type Address, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
 
 export interface Vector {
   name: string;

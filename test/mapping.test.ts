@@ -1,8 +1,8 @@
 /** The mapping, in the cores and in the host, against a formula of its own: the bits as text, cut and pasted. */
 import { describe, expect, test } from 'vitest';
-import { ipv4, parsePrefix } from '../src/address.ts';
 import { abi, type PacketCore } from '../src/core/index.ts';
-import { Mapping } from '../src/mapping.ts';
+import { ipv4, parsePrefix } from '../src/mesh/address.ts';
+import { Mapping } from '../src/mesh/mapping.ts';
 import { cores, word } from './core.ts';
 import { grePacket, ipv4Packet } from './packet.ts';
 

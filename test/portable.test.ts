@@ -2,7 +2,7 @@
 import { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
 import { abi } from '../src/core/index.ts';
-import { Tuntap2Tun } from '../src/io/portable/tun.ts';
+import { Tuntap2Tun } from '../src/dataplane/wasm/portable/tun.ts';
 import { config, cores } from './core.ts';
 import { ipv4Packet } from './packet.ts';
 

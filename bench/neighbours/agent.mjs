@@ -2,10 +2,10 @@
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
-import { request } from '../../dist/netlink/message.js';
-import { NUD_STALE, neighbour, RTM_NEWNEIGH } from '../../dist/netlink/neighbour.js';
-import { Netlink } from '../../dist/netlink/netlink.js';
-import { AF_INET, findLink } from '../../dist/netlink/rtnetlink.js';
+import { request } from '../../dist/linux/netlink/message.js';
+import { NUD_STALE, neighbour, RTM_NEWNEIGH } from '../../dist/linux/netlink/neighbour.js';
+import { Netlink } from '../../dist/linux/netlink/netlink.js';
+import { AF_INET, findLink } from '../../dist/linux/netlink/rtnetlink.js';
 
 /** What a packet carries: its number and when it was sent, in ns of a clock that all processes share. */
 const PAYLOAD = 12;

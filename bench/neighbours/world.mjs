@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ask } from '../../dist/control.js';
+import { ask } from '../../dist/daemon/control.js';
 import { Lab } from '../../dist/demo/lab.js';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));

@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseAddress, parsePrefix } from '../../dist/address.js';
-import { Entries } from '../../dist/kernel/entries.js';
-import { Mapping } from '../../dist/mapping.js';
+import { Entries } from '../../dist/dataplane/kernel/entries.js';
+import { parseAddress, parsePrefix } from '../../dist/mesh/address.js';
+import { Mapping } from '../../dist/mesh/mapping.js';
 import { OVERLAY_PREFIX, SEGMENTATION, UNDERLAY_PREFIX, VMS } from './peers.mjs';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));

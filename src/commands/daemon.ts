@@ -3,11 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../config/config.ts';
 import { type SettingName, settings } from '../config/settings.ts';
-import { ask } from '../control.ts';
+import { ask } from '../daemon/control.ts';
 import { errorCode, InlayError } from '../errors.ts';
-import type { DirectionStatus, Status, TunnelStatus } from '../status.ts';
-import { table } from '../table.ts';
+import type { DirectionStatus, Status, TunnelStatus } from '../observe/status.ts';
 import { addJson, addSetting, addSettings, example, flagsOf, print } from './options.ts';
+import { table } from './table.ts';
 
 interface ClientOptions {
   runDir?: string;
@@ -31,18 +31,18 @@ export function addDaemonCommands(program: Command): void {
   up.action(async (options: { config?: string; dryRun?: boolean }) => {
     const config = loadConfig(flagsOf({ ...options }), options.config);
     if (options.dryRun) {
-      const { dryRun } = await import('../dry-run.ts');
+      const { dryRun } = await import('../daemon/dry-run.ts');
       process.stdout.write(`${dryRun(config).join('\n')}\n`);
       return;
     }
-    const { runDaemon } = await import('../daemon.ts');
+    const { runDaemon } = await import('../daemon/daemon.ts');
     await runDaemon(config);
   });
 
   const down = addSetting(program.command('down').description('remove what a killed daemon left'), 'run-dir');
   example(down, 'down', 'down --run-dir /run/inlay-2');
   down.action(async (options: ClientOptions) => {
-    const { removeLeftovers } = await import('../down.ts');
+    const { removeLeftovers } = await import('../daemon/down.ts');
     const removed = await removeLeftovers(runDirOf(options));
     process.stdout.write(
       `${removed.length === 0 ? 'nothing to remove' : table(removed.map((change) => ['removed', change]))}\n`,

@@ -4,8 +4,8 @@ import { loadConfig } from '../config/config.ts';
 import type { SettingName } from '../config/settings.ts';
 import type { DemoResult } from '../demo/demo.ts';
 import { InlayError } from '../errors.ts';
-import { table } from '../table.ts';
 import { addJson, addSetting, example, flagsOf, print } from './options.ts';
+import { table } from './table.ts';
 
 interface Options {
   vms: number;

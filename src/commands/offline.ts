@@ -1,13 +1,13 @@
 /** plan and explain: arithmetic alone, no daemon and no network. */
 import { type Command, InvalidArgumentError } from 'commander';
-import { parseAddress } from '../address.ts';
 import { loadConfig } from '../config/config.ts';
 import { InlayError } from '../errors.ts';
-import { explain } from '../explain.ts';
-import type { Mapping } from '../mapping.ts';
-import { plan } from '../plan.ts';
-import { table } from '../table.ts';
+import { parseAddress } from '../mesh/address.ts';
+import { explain } from '../mesh/explain.ts';
+import type { Mapping } from '../mesh/mapping.ts';
+import { plan } from '../mesh/plan.ts';
 import { addJson, addSettings, example, flagsOf, print } from './options.ts';
+import { table } from './table.ts';
 
 interface Options {
   config?: string;

@@ -1,9 +1,9 @@
 /** The configuration: a YAML file and flags, checked against one table of settings. */
 import { distance } from 'fastest-levenshtein';
 import * as v from 'valibot';
-import type { Address, Prefix } from '../address.ts';
 import { InlayError } from '../errors.ts';
-import { checkMappings, Mapping } from '../mapping.ts';
+import type { Address, Prefix } from '../mesh/address.ts';
+import { checkMappings, Mapping } from '../mesh/mapping.ts';
 import { type Setting, type SettingName, settings } from './settings.ts';
 import { fileSource, flagSource, type Path, printable, type Source } from './source.ts';
 

@@ -1,6 +1,6 @@
 /** The settings: one table from which the flags, the file's schema, the defaults and README's table of settings come. */
 import * as v from 'valibot';
-import { formatPrefix, network, type Prefix, parseAddress, parsePrefix } from '../address.ts';
+import { formatPrefix, network, type Prefix, parseAddress, parsePrefix } from '../mesh/address.ts';
 
 /** A prefix without host bits, such as 10.0.0.0/8. */
 const prefix = v.pipe(

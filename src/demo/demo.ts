@@ -1,7 +1,7 @@
 /** `demo`: a whole mesh on this machine, real traffic between all of its containers, and what came of it. */
-import { formatPrefix } from '../address.ts';
-import type { Mapping } from '../mapping.ts';
-import type { TunnelStatus } from '../status.ts';
+import { formatPrefix } from '../mesh/address.ts';
+import type { Mapping } from '../mesh/mapping.ts';
+import type { TunnelStatus } from '../observe/status.ts';
 import { Lab, requireCommands } from './lab.ts';
 import { type Container, Mesh, type Vm } from './mesh.ts';
 import { Agents, median, type PingResult, pingAll } from './traffic.ts';

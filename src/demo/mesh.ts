@@ -2,11 +2,11 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type Address, formatAddress, formatPrefix, lowBits } from '../address.ts';
-import { ask } from '../control.ts';
+import { ask } from '../daemon/control.ts';
 import { EXIT, InlayError } from '../errors.ts';
-import type { Mapping } from '../mapping.ts';
-import type { Status, TunnelStatus } from '../status.ts';
+import { type Address, formatAddress, formatPrefix, lowBits } from '../mesh/address.ts';
+import type { Mapping } from '../mesh/mapping.ts';
+import type { Status, TunnelStatus } from '../observe/status.ts';
 import type { Lab } from './lab.ts';
 
 export interface MeshPlan {

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { Journal } from '../../src/journal.ts';
-import { Netlink } from '../../src/netlink/netlink.ts';
-import { apply } from '../../src/setup/apply.ts';
+import { Netlink } from '../../src/linux/netlink/netlink.ts';
+import { apply } from '../../src/machine/apply.ts';
+import { Journal } from '../../src/machine/journal.ts';
 import { FakeKernel } from '../netlink/fake-kernel.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-apply-'));

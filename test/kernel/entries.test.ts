@@ -1,15 +1,12 @@
 /** Entries about remote VMs: the requests and the commands say the same; addresses, MAC addresses and VMs are each other's inverse; and each step has its command. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { contains, formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/address.ts';
-import { macOf } from '../../src/kernel/device.ts';
-import { Entries } from '../../src/kernel/entries.ts';
-import { Slices } from '../../src/kernel/slices.ts';
-import { covering, Mapping } from '../../src/mapping.ts';
-import { Writer } from '../../src/netlink/codec.ts';
-import { ipv4Bytes } from '../../src/netlink/ipv4.ts';
-import { GRE_CSUM, GRE_KEY } from '../../src/netlink/link.ts';
-import { NLM_F_CREATE, NLM_F_REPLACE, type Request } from '../../src/netlink/message.ts';
+import { macOf } from '../../src/dataplane/kernel/device.ts';
+import { Entries } from '../../src/dataplane/kernel/entries.ts';
+import { Writer } from '../../src/linux/netlink/codec.ts';
+import { ipv4Bytes } from '../../src/linux/netlink/ipv4.ts';
+import { GRE_CSUM, GRE_KEY } from '../../src/linux/netlink/link.ts';
+import { NLM_F_CREATE, NLM_F_REPLACE, type Request } from '../../src/linux/netlink/message.ts';
 import {
   AF_BRIDGE,
   NTF_EXT_LEARNED,
@@ -19,10 +16,13 @@ import {
   neighbour,
   RTM_DELNEIGH,
   RTM_NEWNEIGH,
-} from '../../src/netlink/neighbour.ts';
-import { RTM_DELROUTE, RTM_NEWROUTE, RTNH_F_ONLINK, route } from '../../src/netlink/route.ts';
-import type { Step } from '../../src/setup/steps.ts';
-import { command, formatMac } from '../../src/setup/words.ts';
+} from '../../src/linux/netlink/neighbour.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE, RTNH_F_ONLINK, route } from '../../src/linux/netlink/route.ts';
+import type { Step } from '../../src/machine/steps.ts';
+import { command, formatMac } from '../../src/machine/words.ts';
+import { contains, formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/mesh/address.ts';
+import { covering, Mapping } from '../../src/mesh/mapping.ts';
+import { Slices } from '../../src/mesh/slices.ts';
 
 const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
 const number = (text: string) => Number(parseAddress(text)?.bits);

@@ -1,5 +1,20 @@
 /** The filter of the notification socket, by a small interpreter of classic BPF, over messages as the codec writes them. */
 import { describe, expect, test } from 'vitest';
+import { GROUPS, monitorFilter } from '../../src/dataplane/kernel/monitor-filter.ts';
+import { address, RTM_DELADDR, RTM_NEWADDR } from '../../src/linux/netlink/address.ts';
+import { type Codec, Writer } from '../../src/linux/netlink/codec.ts';
+import { link, RTM_DELLINK, RTM_NEWLINK } from '../../src/linux/netlink/link.ts';
+import { putMessage } from '../../src/linux/netlink/message.ts';
+import { neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../../src/linux/netlink/neighbour.ts';
+import { netconf, RTM_NEWNETCONF } from '../../src/linux/netlink/netconf.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../../src/linux/netlink/route.ts';
+import {
+  RTM_DELQDISC,
+  RTM_DELTFILTER,
+  RTM_NEWQDISC,
+  RTM_NEWTFILTER,
+  trafficControl,
+} from '../../src/linux/netlink/traffic-control.ts';
 import {
   ADD_X,
   ALL,
@@ -9,22 +24,7 @@ import {
   LD_WORD,
   RETURN,
   type SocketFilter,
-} from '../../src/io/linux/socket-filter.ts';
-import { GROUPS, monitorFilter } from '../../src/kernel/monitor-filter.ts';
-import { address, RTM_DELADDR, RTM_NEWADDR } from '../../src/netlink/address.ts';
-import { type Codec, Writer } from '../../src/netlink/codec.ts';
-import { link, RTM_DELLINK, RTM_NEWLINK } from '../../src/netlink/link.ts';
-import { putMessage } from '../../src/netlink/message.ts';
-import { neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../../src/netlink/neighbour.ts';
-import { netconf, RTM_NEWNETCONF } from '../../src/netlink/netconf.ts';
-import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../../src/netlink/route.ts';
-import {
-  RTM_DELQDISC,
-  RTM_DELTFILTER,
-  RTM_NEWQDISC,
-  RTM_NEWTFILTER,
-  trafficControl,
-} from '../../src/netlink/traffic-control.ts';
+} from '../../src/linux/socket-filter.ts';
 
 /** What the filter returns for a packet (Documentation/networking/filter.rst): a load beyond the packet's end takes nothing. */
 function run(filter: SocketFilter, packet: Uint8Array): number {

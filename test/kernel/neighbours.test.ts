@@ -1,13 +1,11 @@
 /** The neighbour daemon over a kernel in memory: what is asked is answered, what is missing or wrong is put right, and what is others' stays. */
 import os from 'node:os';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/address.ts';
-import { macOf } from '../../src/kernel/device.ts';
-import { Neighbours } from '../../src/kernel/neighbours.ts';
-import { Mapping } from '../../src/mapping.ts';
-import { ipv4Bytes } from '../../src/netlink/ipv4.ts';
-import { IFF_UP } from '../../src/netlink/link.ts';
-import { NLM_F_CREATE, NLM_F_REPLACE, request } from '../../src/netlink/message.ts';
+import { macOf } from '../../src/dataplane/kernel/device.ts';
+import { Neighbours } from '../../src/dataplane/kernel/neighbours.ts';
+import { ipv4Bytes } from '../../src/linux/netlink/ipv4.ts';
+import { IFF_UP } from '../../src/linux/netlink/link.ts';
+import { NLM_F_CREATE, NLM_F_REPLACE, request } from '../../src/linux/netlink/message.ts';
 import {
   AF_BRIDGE,
   type NeighbourRequest,
@@ -22,8 +20,8 @@ import {
   neighbour,
   RTM_DELNEIGH,
   RTM_NEWNEIGH,
-} from '../../src/netlink/neighbour.ts';
-import { Netlink } from '../../src/netlink/netlink.ts';
+} from '../../src/linux/netlink/neighbour.ts';
+import { Netlink } from '../../src/linux/netlink/netlink.ts';
 import {
   type RouteRequest,
   RT_TABLE_MAIN,
@@ -31,7 +29,9 @@ import {
   RTM_NEWROUTE,
   RTN_UNICAST,
   route,
-} from '../../src/netlink/route.ts';
+} from '../../src/linux/netlink/route.ts';
+import { formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/mesh/address.ts';
+import { Mapping } from '../../src/mesh/mapping.ts';
 import { FakeKernel } from '../netlink/fake-kernel.ts';
 
 const { EACCES, ENOBUFS, ENOENT, ESRCH } = os.constants.errno;

@@ -2,13 +2,13 @@
 import os from 'node:os';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import { contains, ipv4, parseAddress, parsePrefix } from '../../src/address.ts';
 import { DROP_REASONS } from '../../src/core/verdict.ts';
-import * as native from '../../src/io/linux/native.ts';
-import { INBOUND, OUTBOUND } from '../../src/kernel/check-programs.ts';
-import { loadMarkProgram } from '../../src/kernel/mark.ts';
-import { SourceCheck } from '../../src/kernel/source-check.ts';
-import { covering, Mapping } from '../../src/mapping.ts';
+import { loadMarkProgram } from '../../src/dataplane/check/mark.ts';
+import { INBOUND, OUTBOUND } from '../../src/dataplane/check/programs.ts';
+import { SourceCheck } from '../../src/dataplane/check/source-check.ts';
+import * as native from '../../src/linux/native.ts';
+import { contains, ipv4, parseAddress, parsePrefix } from '../../src/mesh/address.ts';
+import { covering, Mapping } from '../../src/mesh/mapping.ts';
 import { skip } from '../net/require.ts';
 import { fragmented, greHeader, ipv4Around, packetAround, packetOf, payloadOf } from '../packet.ts';
 

@@ -1,7 +1,7 @@
 /** `up` where it cannot work, and the other commands at the wrong time: exit codes, messages, and that nothing is left. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
-import type { Status } from '../../src/status.ts';
+import type { Status } from '../../src/observe/status.ts';
 import { CLI, shellLine } from './mesh.ts';
 import { missing, skip } from './require.ts';
 

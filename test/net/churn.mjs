@@ -1,8 +1,8 @@
 /** Changes neighbours of the device argv[2] argv[3] times, as fast as it can: they are added and deleted again, 32 a datagram, and in the end none is left. */
-import { NLM_F_CREATE, NLM_F_REPLACE, request } from '../../dist/netlink/message.js';
-import { NUD_PERMANENT, neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../../dist/netlink/neighbour.js';
-import { Netlink } from '../../dist/netlink/netlink.js';
-import { findLink } from '../../dist/netlink/rtnetlink.js';
+import { NLM_F_CREATE, NLM_F_REPLACE, request } from '../../dist/linux/netlink/message.js';
+import { NUD_PERMANENT, neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../../dist/linux/netlink/neighbour.js';
+import { Netlink } from '../../dist/linux/netlink/netlink.js';
+import { findLink } from '../../dist/linux/netlink/rtnetlink.js';
 
 const [device, count] = [process.argv[2], Number(process.argv[3])];
 const netlink = Netlink.open();

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
-import type { Status } from '../../src/status.ts';
+import type { Status } from '../../src/observe/status.ts';
 import { startMesh } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
 

@@ -2,9 +2,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { ask } from '../../src/control.ts';
+import { ask } from '../../src/daemon/control.ts';
 import { Lab, type Output } from '../../src/demo/lab.ts';
-import type { Status, TunnelStatus } from '../../src/status.ts';
+import type { Status, TunnelStatus } from '../../src/observe/status.ts';
 import { CLI, shellLine } from './mesh.ts';
 
 /** What makes `inlay up` a kernel data plane that this machine's kernel has. */

@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
-import type { Status, TunnelStatus } from '../../src/status.ts';
+import type { Status, TunnelStatus } from '../../src/observe/status.ts';
 import { CLI } from './mesh.ts';
 import { missing, skip } from './require.ts';
 

@@ -1,9 +1,9 @@
 /** The mesh that several suites use, and the command line that all of them run. */
 import { fileURLToPath } from 'node:url';
-import { parsePrefix } from '../../src/address.ts';
 import type { Lab } from '../../src/demo/lab.ts';
 import { Mesh } from '../../src/demo/mesh.ts';
-import { Mapping } from '../../src/mapping.ts';
+import { parsePrefix } from '../../src/mesh/address.ts';
+import { Mapping } from '../../src/mesh/mapping.ts';
 
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Mesh, Vm } from '../../src/demo/mesh.ts';
-import type { Status } from '../../src/status.ts';
+import type { Status } from '../../src/observe/status.ts';
 import { CLI, shellLine, startMesh } from './mesh.ts';
 import { missing, notRoot, rawSocketMissing, skip } from './require.ts';
 

@@ -1,7 +1,7 @@
 /** gre-segmentation auto: the kernel cuts super-packets, but not where a firewall could drop what it forwards; and what is sent arrives either way. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
-import type { Status } from '../../src/status.ts';
+import type { Status } from '../../src/observe/status.ts';
 import { CLI } from './mesh.ts';
 import { missing, notRoot, skip } from './require.ts';
 

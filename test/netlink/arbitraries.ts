@@ -1,14 +1,14 @@
 /** Every message of src/netlink, as fast-check generates it. */
 import fc from 'fast-check';
-import { address } from '../../src/netlink/address.ts';
-import type { Codec } from '../../src/netlink/codec.ts';
-import { family, fou } from '../../src/netlink/generic.ts';
-import { link } from '../../src/netlink/link.ts';
-import { neighbour, neighbourTable } from '../../src/netlink/neighbour.ts';
-import { netconf } from '../../src/netlink/netconf.ts';
-import { chain } from '../../src/netlink/nf-tables.ts';
-import { route } from '../../src/netlink/route.ts';
-import { bpfFilter } from '../../src/netlink/traffic-control.ts';
+import { address } from '../../src/linux/netlink/address.ts';
+import type { Codec } from '../../src/linux/netlink/codec.ts';
+import { family, fou } from '../../src/linux/netlink/generic.ts';
+import { link } from '../../src/linux/netlink/link.ts';
+import { neighbour, neighbourTable } from '../../src/linux/netlink/neighbour.ts';
+import { netconf } from '../../src/linux/netlink/netconf.ts';
+import { chain } from '../../src/linux/netlink/nf-tables.ts';
+import { route } from '../../src/linux/netlink/route.ts';
+import { bpfFilter } from '../../src/linux/netlink/traffic-control.ts';
 
 const edges = (low: number, high: number) =>
   fc.oneof({ weight: 3, arbitrary: fc.integer({ min: low, max: high }) }, fc.constantFrom(low, high));

@@ -4,16 +4,16 @@
  */
 import { spawn } from 'node:child_process';
 import { openSync, readFileSync } from 'node:fs';
-import { address } from '../../dist/netlink/address.js';
-import { link } from '../../dist/netlink/link.js';
-import { request } from '../../dist/netlink/message.js';
-import { Monitor } from '../../dist/netlink/monitor.js';
-import { neighbour, neighbourTable } from '../../dist/netlink/neighbour.js';
-import { Netlink } from '../../dist/netlink/netlink.js';
-import { chain } from '../../dist/netlink/nf-tables.js';
-import { route } from '../../dist/netlink/route.js';
-import { bpfFilter, trafficControl } from '../../dist/netlink/traffic-control.js';
-import { openTransport } from '../../dist/netlink/transport.js';
+import { address } from '../../dist/linux/netlink/address.js';
+import { link } from '../../dist/linux/netlink/link.js';
+import { request } from '../../dist/linux/netlink/message.js';
+import { Monitor } from '../../dist/linux/netlink/monitor.js';
+import { neighbour, neighbourTable } from '../../dist/linux/netlink/neighbour.js';
+import { Netlink } from '../../dist/linux/netlink/netlink.js';
+import { chain } from '../../dist/linux/netlink/nf-tables.js';
+import { route } from '../../dist/linux/netlink/route.js';
+import { bpfFilter, trafficControl } from '../../dist/linux/netlink/traffic-control.js';
+import { openTransport } from '../../dist/linux/netlink/transport.js';
 
 const codecs = { address, chain, link, neighbour, neighbourTable, route, bpfFilter, trafficControl };
 

@@ -5,13 +5,13 @@
 import { execSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import os from 'node:os';
-import { address } from '../../dist/netlink/address.js';
-import { Writer } from '../../dist/netlink/codec.js';
-import { link } from '../../dist/netlink/link.js';
-import { messagesIn, putMessage } from '../../dist/netlink/message.js';
-import { neighbour, neighbourTable } from '../../dist/netlink/neighbour.js';
-import { route } from '../../dist/netlink/route.js';
-import { openTransport } from '../../dist/netlink/transport.js';
+import { address } from '../../dist/linux/netlink/address.js';
+import { Writer } from '../../dist/linux/netlink/codec.js';
+import { link } from '../../dist/linux/netlink/link.js';
+import { messagesIn, putMessage } from '../../dist/linux/netlink/message.js';
+import { neighbour, neighbourTable } from '../../dist/linux/netlink/neighbour.js';
+import { route } from '../../dist/linux/netlink/route.js';
+import { openTransport } from '../../dist/linux/netlink/transport.js';
 
 const [NLM_F_REQUEST, NLM_F_DUMP, NLM_F_CREATE] = [0x1, 0x300, 0x400];
 const found = [];

@@ -1,14 +1,14 @@
 /** The netlink codecs: what is put is what is got, and whatever comes, nothing is read that is not there. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import * as codec from '../../src/netlink/codec.ts';
+import * as codec from '../../src/linux/netlink/codec.ts';
 import {
   acknowledgement,
   type Message,
   messagesIn,
   putAcknowledgement,
   putMessage,
-} from '../../src/netlink/message.ts';
+} from '../../src/linux/netlink/message.ts';
 import { examples } from './arbitraries.ts';
 
 const { Writer, attributes, struct } = codec;

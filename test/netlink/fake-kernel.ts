@@ -1,6 +1,6 @@
 /** A kernel in memory: links, IPv4 addresses, routes and neighbours, with the rules and words of Linux (net/core, net/ipv4) as far as tests need them. */
 import os from 'node:os';
-import { type Address, address, RTM_NEWADDR, RTNLGRP_IPV4_IFADDR } from '../../src/netlink/address.ts';
+import { type Address, address, RTM_NEWADDR, RTNLGRP_IPV4_IFADDR } from '../../src/linux/netlink/address.ts';
 import {
   IFF_LOOPBACK,
   IFF_NOARP,
@@ -11,7 +11,7 @@ import {
   type ReceivedLink,
   RTM_NEWLINK,
   RTNLGRP_LINK,
-} from '../../src/netlink/link.ts';
+} from '../../src/linux/netlink/link.ts';
 import {
   type Message,
   messagesIn,
@@ -20,10 +20,15 @@ import {
   NLM_F_EXCL,
   NLM_F_REPLACE,
   putAcknowledgement,
-} from '../../src/netlink/message.ts';
-import { type Neighbour, type NeighbourTable, NUD_INCOMPLETE, neighbourTable } from '../../src/netlink/neighbour.ts';
-import { type Route, RTN_UNICAST } from '../../src/netlink/route.ts';
-import type { Transport } from '../../src/netlink/transport.ts';
+} from '../../src/linux/netlink/message.ts';
+import {
+  type Neighbour,
+  type NeighbourTable,
+  NUD_INCOMPLETE,
+  neighbourTable,
+} from '../../src/linux/netlink/neighbour.ts';
+import { type Route, RTN_UNICAST } from '../../src/linux/netlink/route.ts';
+import type { Transport } from '../../src/linux/netlink/transport.ts';
 import { entryOf, neighbourRules } from './fake-neighbours.ts';
 import { routeRules } from './fake-routes.ts';
 import { FakeSocket, type SocketOptions } from './fake-socket.ts';

@@ -1,7 +1,7 @@
 /** Neighbours of the fake kernel (net/core/neighbour.c), and entries of forwarding databases (rtnl_fdb_add in net/core/rtnetlink.c). */
 import os from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
-import { type Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../src/netlink/message.ts';
+import { type Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../src/linux/netlink/message.ts';
 import {
   type Neighbour,
   NTF_SELF,
@@ -10,8 +10,8 @@ import {
   RTM_GETNEIGH,
   RTM_NEWNEIGH,
   RTNLGRP_NEIGH,
-} from '../../src/netlink/neighbour.ts';
-import { RTN_UNICAST } from '../../src/netlink/route.ts';
+} from '../../src/linux/netlink/neighbour.ts';
+import { RTN_UNICAST } from '../../src/linux/netlink/route.ts';
 import { hex, type Rules, refuse, type Table } from './fake-table.ts';
 
 const { EAFNOSUPPORT, EEXIST, EINVAL, ENOENT, EOPNOTSUPP } = os.constants.errno;

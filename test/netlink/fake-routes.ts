@@ -1,7 +1,7 @@
 /** Routes of the fake kernel (net/ipv4/fib_*.c). Unlike Linux, it has no two routes with the same destination, type of service and priority. */
 import os from 'node:os';
-import { IFF_UP } from '../../src/netlink/link.ts';
-import { type Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../src/netlink/message.ts';
+import { IFF_UP } from '../../src/linux/netlink/link.ts';
+import { type Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../src/linux/netlink/message.ts';
 import {
   type Route,
   RT_TABLE_MAIN,
@@ -11,7 +11,7 @@ import {
   RTN_UNREACHABLE,
   RTNLGRP_IPV4_ROUTE,
   route,
-} from '../../src/netlink/route.ts';
+} from '../../src/linux/netlink/route.ts';
 import { hex, type Rules, refuse, type Table } from './fake-table.ts';
 
 const { EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENOENT, ESRCH } = os.constants.errno;

@@ -1,6 +1,6 @@
 /** A table of the fake kernel: how rtnetlink asks of it, changes it and tells of it. */
 import os from 'node:os';
-import { type Codec, s32 } from '../../src/netlink/codec.ts';
+import { type Codec, s32 } from '../../src/linux/netlink/codec.ts';
 import {
   type Message,
   NLM_F_DUMP,
@@ -8,7 +8,7 @@ import {
   NLM_F_REQUEST,
   NLMSG_DONE,
   putMessage,
-} from '../../src/netlink/message.ts';
+} from '../../src/linux/netlink/message.ts';
 import type { Datagram, FakeSocket } from './fake-socket.ts';
 
 const { EBUSY, EOPNOTSUPP } = os.constants.errno;

@@ -1,6 +1,6 @@
 /** Datagrams of real kernels, Linux 6.18 and, for GRE, 6.1, mean what they meant. */
 import { describe, expect, test } from 'vitest';
-import { acknowledgement, messagesIn } from '../../src/netlink/message.ts';
+import { acknowledgement, messagesIn } from '../../src/linux/netlink/message.ts';
 import { goldens, kindOf } from './golden.ts';
 
 describe('what kernels said', () => {

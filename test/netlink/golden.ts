@@ -1,11 +1,11 @@
 /** What kernels said, and what it means (golden.json; capture.mjs captured it). */
 import { readFileSync } from 'node:fs';
-import { address, RTM_NEWADDR } from '../../src/netlink/address.ts';
-import type { Codec } from '../../src/netlink/codec.ts';
-import { link, RTM_NEWLINK } from '../../src/netlink/link.ts';
-import { neighbour, neighbourTable, RTM_NEWNEIGH } from '../../src/netlink/neighbour.ts';
-import { netconf, RTM_NEWNETCONF } from '../../src/netlink/netconf.ts';
-import { RTM_NEWROUTE, route } from '../../src/netlink/route.ts';
+import { address, RTM_NEWADDR } from '../../src/linux/netlink/address.ts';
+import type { Codec } from '../../src/linux/netlink/codec.ts';
+import { link, RTM_NEWLINK } from '../../src/linux/netlink/link.ts';
+import { neighbour, neighbourTable, RTM_NEWNEIGH } from '../../src/linux/netlink/neighbour.ts';
+import { netconf, RTM_NEWNETCONF } from '../../src/linux/netlink/netconf.ts';
+import { RTM_NEWROUTE, route } from '../../src/linux/netlink/route.ts';
 import { fromJson } from './json.ts';
 
 export interface Golden {

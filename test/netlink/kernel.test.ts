@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
-import { type Address, address, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../../src/netlink/address.ts';
+import { type Address, address, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../../src/linux/netlink/address.ts';
 import {
   IFF_UP,
   IN6_ADDR_GEN_MODE_NONE,
@@ -14,8 +14,8 @@ import {
   RTM_NEWLINK,
   RTNLGRP_LINK,
   VXLAN_DF_SET,
-} from '../../src/netlink/link.ts';
-import { messagesIn, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, request } from '../../src/netlink/message.ts';
+} from '../../src/linux/netlink/link.ts';
+import { messagesIn, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, request } from '../../src/linux/netlink/message.ts';
 import {
   type Neighbour,
   type NeighbourTable,
@@ -33,9 +33,9 @@ import {
   RTM_NEWNEIGH,
   RTM_SETNEIGHTBL,
   RTNLGRP_NEIGH,
-} from '../../src/netlink/neighbour.ts';
-import { Netlink } from '../../src/netlink/netlink.ts';
-import { NF_ACCEPT, NF_INET_FORWARD, NFPROTO_INET, NFT_MSG_GETCHAIN } from '../../src/netlink/nf-tables.ts';
+} from '../../src/linux/netlink/neighbour.ts';
+import { Netlink } from '../../src/linux/netlink/netlink.ts';
+import { NF_ACCEPT, NF_INET_FORWARD, NFPROTO_INET, NFT_MSG_GETCHAIN } from '../../src/linux/netlink/nf-tables.ts';
 import {
   LWTUNNEL_ENCAP_IP,
   type Route,
@@ -49,9 +49,9 @@ import {
   RTN_UNREACHABLE,
   RTNH_F_ONLINK,
   route,
-} from '../../src/netlink/route.ts';
-import { CLSACT_HANDLE, RTM_DELQDISC, RTM_NEWQDISC, TC_H_CLSACT } from '../../src/netlink/traffic-control.ts';
-import { NETLINK_NETFILTER } from '../../src/netlink/transport.ts';
+} from '../../src/linux/netlink/route.ts';
+import { CLSACT_HANDLE, RTM_DELQDISC, RTM_NEWQDISC, TC_H_CLSACT } from '../../src/linux/netlink/traffic-control.ts';
+import { NETLINK_NETFILTER } from '../../src/linux/netlink/transport.ts';
 import { missing, skip } from '../net/require.ts';
 import { FakeKernel } from './fake-kernel.ts';
 import { fromJson, toJson } from './json.ts';

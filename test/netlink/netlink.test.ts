@@ -2,8 +2,8 @@
 import os from 'node:os';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { SystemError } from '../../src/errors.ts';
-import { Writer } from '../../src/netlink/codec.ts';
-import { IFF_UP, link, RTM_GETLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../src/netlink/link.ts';
+import { Writer } from '../../src/linux/netlink/codec.ts';
+import { IFF_UP, link, RTM_GETLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../src/linux/netlink/link.ts';
 import {
   type Message,
   messagesIn,
@@ -16,8 +16,8 @@ import {
   putMessage,
   type Request,
   request,
-} from '../../src/netlink/message.ts';
-import { Monitor } from '../../src/netlink/monitor.ts';
+} from '../../src/linux/netlink/message.ts';
+import { Monitor } from '../../src/linux/netlink/monitor.ts';
 import {
   type NeighbourRequest,
   NTF_EXT_LEARNED,
@@ -35,8 +35,8 @@ import {
   RTM_NEWNEIGH,
   RTM_SETNEIGHTBL,
   RTNLGRP_NEIGH,
-} from '../../src/netlink/neighbour.ts';
-import { Netlink } from '../../src/netlink/netlink.ts';
+} from '../../src/linux/netlink/neighbour.ts';
+import { Netlink } from '../../src/linux/netlink/netlink.ts';
 import {
   type RouteRequest,
   RTM_DELROUTE,
@@ -45,8 +45,8 @@ import {
   RTN_UNREACHABLE,
   RTNH_F_ONLINK,
   route,
-} from '../../src/netlink/route.ts';
-import type { Transport } from '../../src/netlink/transport.ts';
+} from '../../src/linux/netlink/route.ts';
+import type { Transport } from '../../src/linux/netlink/transport.ts';
 import { FakeKernel } from './fake-kernel.ts';
 
 const { EINTR, ENOENT, EPERM } = os.constants.errno;

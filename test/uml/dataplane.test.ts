@@ -1,7 +1,7 @@
 /** `inlay up --dataplane kernel` over the kernel's GRE, in User-mode Linux. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../src/demo/demo.ts';
-import type { Status, TunnelStatus } from '../../src/status.ts';
+import type { Status, TunnelStatus } from '../../src/observe/status.ts';
 import { skip } from '../net/require.ts';
 import { MACHINE_TIMEOUT, machineMissing, runInMachine } from './machine.ts';
 

@@ -1,0 +1,116 @@
+/** Which Linux capabilities this process has (capabilities(7)), and the command that starts it with those that it lacks. */
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { errorCode, InlayError } from '../errors.ts';
+
+// <linux/capability.h>
+const BITS = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13 } as const;
+export type Capability = keyof typeof BITS;
+
+const TUN = '/dev/net/tun';
+
+/** What a command needs of the machine. */
+export interface Needs {
+  capabilities: readonly Capability[];
+  /** Has to be writable. */
+  runDir: string;
+  /** Whether it opens /dev/net/tun. */
+  tun: boolean;
+}
+
+/** Does `work`; an error about permission without a hint gets one: the command that helps. */
+export async function explainPermission<T>(needs: Needs, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof InlayError) || error.code !== 'ERR_PERMISSION' || error.hint) throw error;
+    throw new InlayError(error.code, error.message, { hint: privilegeHint(needs), cause: error });
+  }
+}
+
+/** Throws ERR_PERMISSION that names what is missing. */
+export function requireCapabilities(needed: readonly Capability[]): void {
+  const effective = lacking(needed, 'CapEff');
+  if (effective.length > 0) {
+    throw new InlayError('ERR_PERMISSION', `missing ${names(effective)}: devices, routes and raw sockets need them`);
+  }
+}
+
+/** What a failed socket(2) means: mostly a missing capability. */
+export function rawSocketError(cause: unknown): InlayError {
+  const code = errorCode(cause) ?? String(cause);
+  return /EPERM|EACCES|not permitted|denied/.test(code)
+    ? new InlayError('ERR_PERMISSION', 'no raw socket: CAP_NET_RAW is missing', { cause })
+    : new InlayError('ERR_FAILED', `no raw socket: ${code}`, { cause });
+}
+
+/** The command that starts this process again with all that it needs, to be pasted into a shell, and a second line about systemd and containers. */
+function privilegeHint({ capabilities, runDir, tun }: Needs): string {
+  const [uid, gid] = [process.geteuid?.(), process.getegid?.()];
+  // A run directory that is somebody else's stays theirs.
+  const isTheirs = existsSync(runDir) && !isWritable(runDir);
+  const asRoot = isRoot() || isTheirs;
+  const commands = [];
+  if (!asRoot && !isWritable(runDir)) commands.push(`sudo install -d -o ${uid} -g ${gid} ${quote(runDir)}`);
+  // As udev sets it: "There's no harm in allowing the device to be accessible by non-root users" (Documentation/networking/tuntap.rst).
+  if (!isTheirs && tun && existsSync(TUN) && !isWritable(TUN)) commands.push(`sudo chmod 666 ${TUN}`);
+  // What starts with capabilities of its file's loses those that it was handed (capabilities(7), "ambient").
+  const ofFile = lacking(capabilities, 'CapAmb').length > lacking(capabilities, 'CapEff').length;
+  if (!asRoot && ofFile) commands.push(`sudo setcap -r ${quote(process.execPath)}`);
+  const caps = capabilities.map((name) => `+${name.slice('CAP_'.length).toLowerCase()}`).join(',');
+  const asUser = `setpriv --reuid=${uid} --regid=${gid} ${groups()} --inh-caps=${caps} --ambient-caps=${caps} `;
+  commands.push(`sudo ${asRoot ? '' : asUser}${commandLine()}`);
+
+  const all = capabilities.join(' ');
+  const containers = capabilities.map((name) => `--cap-add=${name.slice('CAP_'.length)}`).join(' ');
+  const elsewhere =
+    lacking(capabilities, 'CapBnd').length > 0
+      ? `outside, as nothing that is started here can have them; in a container: docker run ${containers}; in a systemd unit: CapabilityBoundingSet=${all}`
+      : `or in a systemd unit, beside User=: AmbientCapabilities=${all}`;
+  return `${commands.join(' && ')}\n${elsewhere}`;
+}
+
+/** This process's own command, for a shell. */
+export function commandLine(): string {
+  return [process.execPath, ...process.execArgv, ...process.argv.slice(1)].map(quote).join(' ');
+}
+
+function quote(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** Those of `needed` that a set of this process, a line of /proc/self/status, does not have. */
+function lacking(needed: readonly Capability[], set: 'CapEff' | 'CapAmb' | 'CapBnd'): Capability[] {
+  const hex = new RegExp(`^${set}:\\s*([0-9a-f]+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  const bits = BigInt(`0x${hex ?? '0'}`);
+  return needed.filter((name) => !((bits >> BigInt(BITS[name])) & 1n));
+}
+
+function names(capabilities: readonly Capability[]): string {
+  return capabilities.join(' and ');
+}
+
+function isRoot(): boolean {
+  return process.geteuid?.() === 0;
+}
+
+/** True as well for a directory that does not exist and can be made. */
+function isWritable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK | constants.W_OK);
+    return true;
+  } catch (error) {
+    return errorCode(error) === 'ENOENT' && path.dirname(file) !== file && isWritable(path.dirname(file));
+  }
+}
+
+/** Only a user that has a name can be given its groups by it. */
+function groups(): string {
+  try {
+    os.userInfo();
+    return '--init-groups';
+  } catch {
+    return '--clear-groups';
+  }
+}

@@ -1,0 +1,286 @@
+/**
+ * The eBPF programs that check sources (Documentation/bpf/standardization/instruction-set.rst, bpf-helpers(7)): one for what leaves by the overlay's device, one
+ * for what comes in by it, made from the mappings.
+ */
+
+import * as abi from '../../core/abi.ts';
+import * as bpf from '../../linux/bpf/bpf.ts';
+import { IPPROTO_GRE } from '../../linux/native.ts';
+import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
+import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
+import {
+  ETHERNET_HEADER,
+  headerByte,
+  headerHalf,
+  headerWord,
+  IPPROTO_UDP,
+  IPV4,
+  IPV4_HEADER,
+  loadHeader,
+  OFFSET,
+  SKB,
+  SKB_GSO_SEGMENTS,
+  SKB_LENGTH,
+  SKB_MARK,
+  SKB_PROTOCOL,
+  TC_ACT_SHOT,
+  TC_ACT_UNSPEC,
+} from './skb.ts';
+
+// Helpers (bpf-helpers(7))
+const MAP_LOOKUP = 1;
+const UDP_HEADER = 8;
+const GRE_HEADER = 4;
+
+/** The counters' words: packets and bytes of a direction, and then its drops by reason. */
+const DIRECTION_WORDS = 64;
+export const OUTBOUND = 0;
+export const INBOUND: number = DIRECTION_WORDS;
+export const PACKETS = 0;
+export const TOTAL_BYTES = 1;
+/** Plus the negated verdict. */
+export const DROPS = 2;
+export const COUNTER_WORDS: number = 2 * DIRECTION_WORDS;
+/** Of a VM: packets and bytes outbound, then inbound. */
+export const VM_WORDS = 4;
+
+// On the stack, below its end.
+const KEY = -4;
+
+// Registers that calls leave alone, beside those of skb.ts; OFFSET is where the inner IPv4 header begins.
+const COUNTERS = 7;
+/** The remote VM: outbound where the packet goes, inbound where it says that it comes from. */
+const VM = 8;
+// Registers until the next call.
+const SOURCE = 1;
+const DESTINATION = 5;
+const SCRATCH = 3;
+
+export interface CheckOptions {
+  mappings: readonly Mapping[];
+  local: Address;
+  isVxlan: boolean;
+  /** Bytes of the outer headers that this VM writes; with VXLAN they come later. */
+  overhead: number;
+}
+
+/** Their descriptors. */
+export type Maps = { counters: number; vms: number };
+
+/** Where in the map the VMs of each mapping begin; mappings with the same underlay share theirs. */
+export function placesOf(mappings: readonly Mapping[]): number[] {
+  const places: number[] = [];
+  let end = 0;
+  for (const [i, { underlay, vmBits }] of mappings.entries()) {
+    const same = mappings.findIndex((other) => formatPrefix(other.underlay) === formatPrefix(underlay));
+    places.push(same < i ? (places[same] as number) : end);
+    if (same === i) end += 2 ** vmBits;
+  }
+  return places;
+}
+
+/** From a container, or from this VM: the source has to be in our slice, and the destination in the overlay. */
+export function egress(options: CheckOptions, maps: Maps): bpf.Line[] {
+  const { mappings, local } = options;
+  const places = placesOf(mappings);
+  const inner = innerHeader(options);
+  return [
+    ...begin(maps),
+    bpf.set(OFFSET, inner),
+    ...loadInner(inner),
+    ...inOwnSlice(mappings, local, SOURCE, abi.DROP_FOREIGN_SOURCE),
+    // The VM that the destination lives on.
+    ...mappings.flatMap((mapping, i): bpf.Line[] => [
+      ...jumpUnlessIn(mapping, DESTINATION, `no ${i}`),
+      ...vmOf(mapping, DESTINATION, VM),
+      ...toPlace(mapping, places[i] ?? 0),
+      { goto: 'count', when: bpf.skip(0) },
+      { label: `no ${i}` },
+    ]),
+    ...drop(abi.DROP_NO_MAPPING, OUTBOUND),
+    ...end(OUTBOUND, maps),
+  ];
+}
+
+/** From another VM: the inner source has to live on it, and the destination in our slice. */
+export function ingress(options: CheckOptions, maps: Maps): bpf.Line[] {
+  const { mappings, local, isVxlan } = options;
+  const places = placesOf(mappings);
+  return [
+    ...begin(maps),
+    ...(isVxlan ? outerFromMark() : outerFromHeader()),
+    { goto: 'foreign', when: bpf.skipIfEqual32(VM, Number(local.bits), 0) },
+    ...loadInner(innerHeader(options)),
+    ...mappings.flatMap((mapping, i): bpf.Line[] => [
+      ...jumpUnlessIn(mapping, SOURCE, `no ${i}`),
+      ...vmOf(mapping, SOURCE, SCRATCH),
+      { goto: 'spoofed', when: bpf.skipUnlessSame32(SCRATCH, VM, 0) },
+      ...toPlace(mapping, places[i] ?? 0),
+      { goto: 'believed', when: bpf.skip(0) },
+      { label: `no ${i}` },
+    ]),
+    { label: 'spoofed' },
+    ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND),
+    { label: 'believed' },
+    ...inOwnSlice(mappings, local, DESTINATION, abi.DROP_FOREIGN_DESTINATION),
+    { goto: 'count', when: bpf.skip(0) },
+    { label: 'foreign' },
+    ...drop(abi.DROP_FOREIGN_UNDERLAY, INBOUND),
+    ...end(INBOUND, maps),
+  ];
+}
+
+/** Where the inner IPv4 header begins, in what this VM sends, and in what others send that have the same configuration. */
+function innerHeader({ isVxlan, overhead }: CheckOptions): number {
+  return isVxlan ? ETHERNET_HEADER : overhead;
+}
+
+/** The counters; only IPv4 is for us. */
+function begin({ counters }: Maps): bpf.Line[] {
+  return [
+    bpf.copy(SKB, 1),
+    bpf.storeDouble(bpf.STACK, KEY - 4, 0),
+    ...bpf.loadMap(1, counters),
+    bpf.copy(2, bpf.STACK),
+    bpf.add(2, KEY),
+    bpf.call(MAP_LOOKUP),
+    bpf.skipUnlessEqual(0, 0, 2),
+    bpf.set(0, TC_ACT_SHOT),
+    bpf.exit,
+    bpf.copy(COUNTERS, 0),
+    bpf.loadWord(1, SKB, SKB_PROTOCOL),
+    { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, IPV4, 0) },
+  ];
+}
+
+/** What the kernel puts there where the underlay's packets come in (mark.ts). */
+function outerFromMark(): bpf.Line[] {
+  return [
+    bpf.loadWord(VM, SKB, SKB_MARK),
+    bpf.set(1, 0),
+    bpf.storeWord(SKB, SKB_MARK, 1),
+    bpf.set(OFFSET, ETHERNET_HEADER),
+    { goto: 'foreign', when: bpf.skipIfEqual(VM, 0, 0) },
+  ];
+}
+
+/** At the ingress of a GRE device a packet begins with its outer IPv4 header (skb_pop_mac_header in net/ipv4/ip_gre.c). */
+function outerFromHeader(): bpf.Line[] {
+  const option = (flag: number): bpf.Instruction[] => [
+    bpf.copy(2, 1),
+    bpf.and32(2, flag),
+    bpf.skipIfEqual(2, 0, 1),
+    bpf.add(OFFSET, 4),
+  ];
+  return [
+    bpf.set(OFFSET, 0),
+    ...loadHeader(IPV4_HEADER, 0, 'truncated'),
+    ...headerWord(VM, 12),
+    ...headerByte(OFFSET, 0),
+    bpf.and32(OFFSET, 0x0f),
+    bpf.shiftLeft(OFFSET, 2),
+    ...headerByte(1, 9),
+    bpf.skipUnlessEqual(1, IPPROTO_UDP, 1),
+    bpf.add(OFFSET, UDP_HEADER),
+    ...loadHeader(GRE_HEADER, IPV4_HEADER, 'truncated'),
+    ...headerHalf(1, 0),
+    bpf.add(OFFSET, GRE_HEADER),
+    // Checksum, key and sequence number (RFC 2784 §2.1, RFC 2890 §2).
+    ...[0x8000, 0x2000, 0x1000].flatMap(option),
+  ];
+}
+
+/** The inner source and destination into their registers; `usual` as in loadHeader. */
+function loadInner(usual: number): bpf.Line[] {
+  return [
+    ...loadHeader(IPV4_HEADER, usual, 'truncated'),
+    ...headerByte(1, 0),
+    bpf.and32(1, 0xf0),
+    { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, 0x40, 0) },
+    ...headerByte(1, 9),
+    { goto: 'nested', when: bpf.skipIfEqual(1, IPPROTO_GRE, 0) },
+    ...headerWord(SOURCE, 12),
+    ...headerWord(DESTINATION, 16),
+  ];
+}
+
+function jumpUnlessIn({ overlay }: Mapping, register: number, label: string): bpf.Line[] {
+  return [
+    bpf.copy(SCRATCH, register),
+    bpf.and32(SCRATCH, netmask(overlay.length)),
+    bpf.skipIfEqual32(SCRATCH, Number(overlay.bits), 1),
+    { goto: label, when: bpf.skip(0) },
+  ];
+}
+
+/** The arithmetic of the mapping: the bits that vary between VMs, from the overlay address into the underlay address. */
+function vmOf({ containerBits, vmBits, underlay }: Mapping, from: number, to: number): bpf.Instruction[] {
+  return [
+    bpf.copy(to, from),
+    bpf.shiftRight(to, containerBits),
+    bpf.and32(to, Number(lowBits(vmBits))),
+    bpf.or32(to, Number(underlay.bits)),
+  ];
+}
+
+/** From a VM's address to its place in the map. */
+function toPlace({ vmBits }: Mapping, first: number): bpf.Instruction[] {
+  return [bpf.and32(VM, Number(lowBits(vmBits))), bpf.add(VM, first)];
+}
+
+function inOwnSlice(mappings: readonly Mapping[], local: Address, register: number, verdict: number): bpf.Line[] {
+  const slices = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
+  return [
+    ...slices.flatMap(({ bits, length }): bpf.Line[] => [
+      bpf.copy(SCRATCH, register),
+      bpf.and32(SCRATCH, netmask(length)),
+      { goto: 'own', when: bpf.skipIfEqual32(SCRATCH, Number(bits), 0) },
+    ]),
+    ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND),
+    { label: 'own' },
+  ];
+}
+
+function drop(verdict: number, direction: number): bpf.Line[] {
+  const at = 8 * (direction + DROPS - verdict);
+  return [bpf.set(2, 1), ...count(at, 2), bpf.set(0, TC_ACT_SHOT), bpf.exit];
+}
+
+/** Adds a register to a counter; no other processor has it. Register 1 is used. */
+function count(at: number, from: number): bpf.Instruction[] {
+  return [bpf.loadDouble(1, COUNTERS, at), bpf.addRegister(1, from), bpf.storeDoubleFrom(COUNTERS, at, 1)];
+}
+
+/** Counts the packet, for all and for its VM, and lets it through; and the drops that both directions have. */
+function end(direction: number, { vms }: Maps): bpf.Line[] {
+  return [
+    { label: 'count' },
+    bpf.storeWord(bpf.STACK, KEY, VM),
+    // Register 8 has the packets from here on, 9 the bytes: those of inner packets.
+    bpf.loadWord(1, SKB, SKB_LENGTH),
+    bpf.subtractRegister(1, OFFSET),
+    bpf.copy(OFFSET, 1),
+    bpf.loadWord(VM, SKB, SKB_GSO_SEGMENTS),
+    bpf.skipUnlessEqual(VM, 0, 1),
+    bpf.set(VM, 1),
+    ...count(8 * (direction + PACKETS), VM),
+    ...count(8 * (direction + TOTAL_BYTES), OFFSET),
+    ...bpf.loadMap(1, vms),
+    bpf.copy(2, bpf.STACK),
+    bpf.add(2, KEY),
+    bpf.call(MAP_LOOKUP),
+    // In a plan of more VMs than the map has room for.
+    { goto: 'through', when: bpf.skipIfEqual(0, 0, 0) },
+    bpf.addAtomically(0, direction === OUTBOUND ? 0 : 16, VM),
+    bpf.addAtomically(0, direction === OUTBOUND ? 8 : 24, OFFSET),
+    { label: 'through' },
+    bpf.set(0, TC_ACT_UNSPEC),
+    bpf.exit,
+    { label: 'truncated' },
+    ...drop(abi.DROP_TRUNCATED, direction),
+    { label: 'not IPv4' },
+    ...drop(abi.DROP_NOT_IPV4, direction),
+    { label: 'nested' },
+    ...drop(abi.DROP_NESTED_GRE, direction),
+  ];
+}

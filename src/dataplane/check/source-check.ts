@@ -1,0 +1,107 @@
+/**
+ * The checks of the packet core for packets that only the kernel sees: the inner source determines the only legal outer source, and nobody speaks for others.
+ * An eBPF program at each end of the device; it counts what it lets through, and what not by the reasons of src/core/verdict.ts. Programs stay attached when
+ * the daemon goes.
+ */
+import { readFileSync } from 'node:fs';
+import { DROP_REASONS } from '../../core/verdict.ts';
+import * as bpf from '../../linux/bpf/bpf.ts';
+import * as native from '../../linux/native.ts';
+import { contains, ipv4, lowBits, type Prefix } from '../../mesh/address.ts';
+import type { Mapping } from '../../mesh/mapping.ts';
+import {
+  type CheckOptions,
+  COUNTER_WORDS,
+  DROPS,
+  egress,
+  ingress,
+  PACKETS,
+  placesOf,
+  TOTAL_BYTES,
+  VM_WORDS,
+} from './programs.ts';
+
+export { INBOUND, OUTBOUND } from './programs.ts';
+
+/** VMs that are counted, at most. */
+const MAX_VMS = 1 << 20;
+
+export interface Traffic {
+  packets: number;
+  bytes: number;
+}
+
+export class SourceCheck {
+  /** Descriptors of the programs. */
+  readonly egress: number;
+  readonly ingress: number;
+  readonly #counters: bpf.BpfMap;
+  readonly #vms: bpf.BpfMap;
+  readonly #cpus = possibleCpus();
+  readonly #places: { first: number; vmBits: number; underlay: Prefix }[];
+
+  /** Loads the programs. Throws SystemError, as without CAP_BPF. */
+  constructor(options: CheckOptions) {
+    const { mappings } = options;
+    this.#places = placesOf(mappings).map((first, i) => {
+      const { vmBits, underlay } = mappings[i] as Mapping;
+      return { first, vmBits, underlay };
+    });
+    const capacity = Math.max(...this.#places.map(({ first, vmBits }) => first + 2 ** vmBits));
+    this.#counters = new bpf.BpfMap(bpf.BPF_MAP_TYPE_PERCPU_ARRAY, 8 * COUNTER_WORDS, 1, this.#cpus);
+    this.#vms = new bpf.BpfMap(bpf.BPF_MAP_TYPE_ARRAY, 8 * VM_WORDS, Math.min(capacity, MAX_VMS));
+    const maps = { counters: this.#counters.fd, vms: this.#vms.fd };
+    let loaded = -1;
+    try {
+      loaded = bpf.loadProgram(bpf.assemble(egress(options, maps)), 'for egress');
+      this.ingress = bpf.loadProgram(bpf.assemble(ingress(options, maps)), 'for ingress');
+      this.egress = loaded;
+    } catch (error) {
+      for (const fd of [loaded, maps.counters, maps.vms]) if (fd >= 0) native.close(fd);
+      throw error;
+    }
+  }
+
+  /** Packets, bytes, and drops by the negated verdict, of one direction: OUTBOUND or INBOUND. */
+  direction(which: number): Traffic & { drops: number[] } {
+    const words = this.#counters.get(0) ?? new BigUint64Array(0);
+    const sum = (word: number) => {
+      let total = 0;
+      for (let cpu = 0; cpu < this.#cpus; cpu++) total += Number(words[cpu * COUNTER_WORDS + which + word] ?? 0n);
+      return total;
+    };
+    const drops = Array.from({ length: DROP_REASONS.length + 1 }, (_, reason) => sum(DROPS + reason));
+    return { packets: sum(PACKETS), bytes: sum(TOTAL_BYTES), drops };
+  }
+
+  vm(vm: number): { outbound: Traffic; inbound: Traffic } {
+    const words = this.#vms.get(this.#placeOf(vm)) ?? [0n, 0n, 0n, 0n];
+    const [a, b, c, d] = Array.from(words, Number) as [number, number, number, number];
+    return { outbound: { packets: a, bytes: b }, inbound: { packets: c, bytes: d } };
+  }
+
+  forget(vm: number): void {
+    const place = this.#placeOf(vm);
+    if (place < MAX_VMS) this.#vms.put(place, [0n, 0n, 0n, 0n]);
+  }
+
+  /** As in the programs; beyond the map's end if no mapping has the VM. */
+  #placeOf(vm: number): number {
+    const found = this.#places.find(({ underlay }) => contains(underlay, ipv4(vm)));
+    return found ? found.first + (vm & Number(lowBits(found.vmBits))) : MAX_VMS;
+  }
+
+  /** What is attached stays. */
+  close(): void {
+    native.close(this.egress);
+    native.close(this.ingress);
+    this.#counters.close();
+    this.#vms.close();
+  }
+}
+
+/** As many as a value of a map with one for each processor has ("0-3" or "0,2-3"). */
+function possibleCpus(): number {
+  const last = readFileSync('/sys/devices/system/cpu/possible', 'utf8').trim().split(/[,-]/).at(-1);
+  return Number(last) + 1;
+}

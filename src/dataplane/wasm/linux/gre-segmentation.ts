@@ -1,0 +1,86 @@
+/**
+ * Lets the kernel cut super-packets of GRE that we write to the TUN device and that it forwards to the underlay.
+ *
+ * The virtio header can say where the inner TCP header is, but not that there is an outer one (before Linux 6.17 for UDP, never for GRE), and without that
+ * gre_gso_segment() refuses to cut. A small eBPF program, where packets come in from the device, takes the outer headers off super-packets and puts them on
+ * again as an encapsulation that the kernel knows of (bpf_skb_adjust_room in bpf-helpers(7)). It goes when its descriptor is closed.
+ */
+import {
+  add,
+  attachTcx,
+  BPF_TCX_INGRESS,
+  call,
+  copy,
+  exit,
+  type Instruction,
+  loadByte,
+  loadProgram,
+  loadWord,
+  STACK,
+  set,
+  skipIfEqual,
+  skipUnlessEqual,
+} from '../../../linux/bpf/bpf.ts';
+import * as native from '../../../linux/native.ts';
+
+// <linux/bpf.h>
+const SKB_GSO_SIZE = 176; // offset in struct __sk_buff
+const SKB_LOAD_BYTES = 26;
+const SKB_STORE_BYTES = 9;
+const SKB_ADJUST_ROOM = 50;
+const ROOM_AT_MAC = 1;
+const ROOM_FIXED_GSO = 1;
+const ROOM_ENCAP_IPV4 = 2;
+const ROOM_ENCAP_GRE = 8;
+const TCX_NEXT = -1;
+const TCX_DROP = 2;
+const PROTOCOL_OFFSET = 9; // in the IPv4 header
+const WHAT = 'for GRE segmentation';
+
+/** Attaches the program to the device `name`, whose super-packets have outer headers of `outer` bytes; throws if the kernel cannot. */
+export function attachGreSegmentation(name: string, outer: number): void {
+  // Not from /sys, which may show another network namespace.
+  const ifindex = native.ifNameToIndex(name);
+  const program = loadProgram(markProgram(outer), WHAT);
+  try {
+    attachTcx(program, ifindex, BPF_TCX_INGRESS, WHAT);
+  } finally {
+    native.close(program); // A link holds it.
+  }
+}
+
+/** Marks what is GRE and GSO; all else goes on as it is. */
+function markProgram(outer: number): Instruction[] {
+  // r6: the packet, r1 to r5: arguments, r0: result. A failure drops the packet: unmarked, it could not be cut.
+  const helper = (id: number, ...args: Instruction[]) => [
+    copy(1, 6),
+    ...args,
+    call(id),
+    skipIfEqual(0, 0, 2),
+    set(0, TCX_DROP),
+    exit,
+  ];
+  const onStack = [copy(3, STACK), add(3, -outer), set(4, outer)];
+  return [
+    copy(6, 1),
+    loadWord(2, 6, SKB_GSO_SIZE),
+    skipUnlessEqual(2, 0, 2),
+    set(0, TCX_NEXT),
+    exit,
+    ...helper(SKB_LOAD_BYTES, set(2, 0), ...onStack),
+    loadByte(2, STACK, PROTOCOL_OFFSET - outer),
+    skipIfEqual(2, native.IPPROTO_GRE, 2),
+    set(0, TCX_NEXT),
+    exit,
+    ...helper(SKB_ADJUST_ROOM, set(2, -outer), set(3, ROOM_AT_MAC), set(4, ROOM_FIXED_GSO)),
+    ...helper(
+      SKB_ADJUST_ROOM,
+      set(2, outer),
+      set(3, ROOM_AT_MAC),
+      set(4, ROOM_FIXED_GSO | ROOM_ENCAP_IPV4 | ROOM_ENCAP_GRE),
+    ),
+    ...helper(SKB_STORE_BYTES, set(2, 0), ...onStack, set(5, 0)),
+    set(0, TCX_NEXT),
+    exit,
+  ];
+}

@@ -1,0 +1,54 @@
+/**
+ * Every raw socket gets a copy of every packet (raw(7)): where several workers receive, a filter (Documentation/networking/filter.rst) leaves each packet to
+ * one of them, all of a flow to the same.
+ */
+import {
+  ADD_X,
+  ALL,
+  attachSocketFilter,
+  JUMP_IF_AT_LEAST,
+  JUMP_IF_EQUAL,
+  LD_LENGTH,
+  LD_WORD_AT_X,
+  LDX_HEADER_LENGTH,
+  LDX_MEMORY,
+  MODULO,
+  MULTIPLY,
+  RETURN,
+  SHIFT_RIGHT,
+  STORE,
+  SUBTRACT_X,
+} from '../../../linux/socket-filter.ts';
+
+/** Which share of the packets a socket takes. */
+export interface Share {
+  index: number;
+  count: number;
+  /** Bytes in the outer headers, as this VM writes them. */
+  header: number;
+}
+
+const GOLDEN_RATIO = 0x9e3779b1;
+
+/** Lets the socket take only its share of the GRE packets; those too short to have inner addresses go to the first. */
+export function attachFilter(fd: number, { index, count, header }: Share): void {
+  const inner = header - 20; // behind the outer IPv4 header
+  attachSocketFilter(fd, [
+    [LDX_HEADER_LENGTH, 0],
+    [LD_LENGTH, 0],
+    [SUBTRACT_X, 0],
+    [JUMP_IF_AT_LEAST, inner + 20, 1, 0],
+    [RETURN, index === 0 ? ALL : 0],
+    [LD_WORD_AT_X, inner + 12],
+    [STORE, 0],
+    [LD_WORD_AT_X, inner + 16],
+    [LDX_MEMORY, 0],
+    [ADD_X, 0],
+    [MULTIPLY, GOLDEN_RATIO],
+    [SHIFT_RIGHT, 16],
+    [MODULO, count],
+    [JUMP_IF_EQUAL, index, 0, 1],
+    [RETURN, ALL],
+    [RETURN, 0],
+  ]);
+}

@@ -1,0 +1,72 @@
+/** Two connected devices in memory: what is written to one is read from the other. For tests, simulations and benchmarks. */
+import { BATCH_SIZE } from '../../core/abi.ts';
+import type { PacketCore } from '../../core/core.ts';
+import type { OverlayDevice } from './device.ts';
+
+/** Most messages that wait in one direction; more are refused, as a full socket buffer would. */
+const QUEUE_LENGTH = 1024;
+
+interface Waiting {
+  bytes: Uint8Array;
+  /** Of GRE-in-UDP: bytes of each datagram, and who sent it, as in `PacketCore.peer`. */
+  datagrams?: { segment: number; peer: number };
+}
+
+export class LoopbackDevice implements OverlayDevice {
+  /** Messages that wait to be read. */
+  readonly queue: Waiting[] = [];
+  readonly #address: number | undefined;
+  #peer: LoopbackDevice | undefined;
+
+  /** With addresses (as in `PacketCore.peer`) what is written are datagrams of GRE-in-UDP, else whole packets. */
+  static pair(addresses: readonly number[] = []): [LoopbackDevice, LoopbackDevice] {
+    const [a, b] = [new LoopbackDevice(addresses[0]), new LoopbackDevice(addresses[1])];
+    a.#peer = b;
+    b.#peer = a;
+    return [a, b];
+  }
+
+  private constructor(address: number | undefined) {
+    this.#address = address;
+  }
+
+  read(core: PacketCore): number {
+    const waiting = this.queue.splice(0, BATCH_SIZE);
+    for (const [i, { bytes, datagrams }] of waiting.entries()) {
+      core.put(i, bytes);
+      if (datagrams) core.describeDatagrams(i, bytes.length, datagrams.segment, datagrams.peer);
+    }
+    return waiting.length;
+  }
+
+  write(core: PacketCore): void {
+    for (const message of core.messages()) {
+      const bytes = core.messageBytes(message);
+      const datagrams =
+        this.#address === undefined
+          ? {}
+          : { datagrams: { segment: core.messageSegment(message), peer: this.#address } };
+      if (!this.#take({ bytes, ...datagrams })) core.refuse(message);
+    }
+  }
+
+  reply(core: PacketCore): void {
+    for (const message of core.replies()) this.#take({ bytes: core.messageBytes(message) });
+  }
+
+  /** Hands a copy of one packet to the other end; false if that is full or closed. */
+  send(packet: Uint8Array): boolean {
+    return this.#take({ bytes: packet.slice() });
+  }
+
+  #take(waiting: Waiting): boolean {
+    if (!this.#peer || this.#peer.queue.length >= QUEUE_LENGTH) return false;
+    this.#peer.queue.push(waiting);
+    return true;
+  }
+
+  close(): void {
+    this.#peer = undefined;
+    this.queue.length = 0;
+  }
+}

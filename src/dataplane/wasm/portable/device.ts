@@ -1,0 +1,79 @@
+/** A device that gets its packets from events, one at a time. */
+import type { PacketCore } from '../../../core/core.ts';
+import type { OverlayDevice } from '../device.ts';
+
+export interface DeviceListeners {
+  /** Called for each packet; has to read it before it returns. */
+  onReadable: () => void;
+  onError: (error: Error) => void;
+  /** Called when what was taken could not be sent after all. */
+  onLost?: (cargo: { packets: number; bytes: number }) => void;
+}
+
+/** Most messages that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
+const MAX_UNSENT = 256;
+
+export abstract class EventDevice implements OverlayDevice {
+  readonly #listeners: DeviceListeners;
+  #received: Uint8Array | undefined;
+  #peer: number | undefined;
+  #unsent = 0;
+
+  constructor(listeners: DeviceListeners) {
+    this.#listeners = listeners;
+  }
+
+  /** Hands over one packet, or one GRE-in-UDP datagram from `peer` (as in `PacketCore.peer`), whose bytes need to last only for this call. */
+  protected receive(packet: Uint8Array, peer?: number): void {
+    this.#received = packet;
+    this.#peer = peer;
+    this.#listeners.onReadable();
+    this.#received = undefined;
+  }
+
+  /** Sends a copy of a message, for those who send later, when the slot may hold another packet; false if too many wait. */
+  protected sendLater(
+    core: PacketCore,
+    message: number,
+    transmit: (bytes: Buffer, to: string, done: (error: Error | null) => void) => void,
+  ): boolean {
+    if (this.#unsent >= MAX_UNSENT) return false;
+    const bytes = Buffer.from(core.messageBytes(message).buffer);
+    const cargo = core.messageCargo(message);
+    this.#unsent++;
+    transmit(bytes, peerText(core.messagePeer(message)), (error) => {
+      this.#unsent--;
+      if (error) this.#listeners.onLost?.(cargo);
+    });
+    return true;
+  }
+
+  protected fail(error: Error): void {
+    this.#listeners.onError(error);
+  }
+
+  read(core: PacketCore): number {
+    if (!this.#received) return 0;
+    core.put(0, this.#received);
+    if (this.#peer !== undefined) core.describeDatagrams(0, this.#received.length, this.#received.length, this.#peer);
+    this.#received = undefined;
+    return 1;
+  }
+
+  write(core: PacketCore): void {
+    for (const message of core.messages()) if (!this.send(core, message)) core.refuse(message);
+  }
+
+  reply(core: PacketCore): void {
+    for (const message of core.replies()) this.send(core, message);
+  }
+
+  /** Writes one message, whose bytes last only for this call; false if it was not taken. */
+  protected abstract send(core: PacketCore, message: number): boolean;
+  abstract close(): void;
+}
+
+/** An address in network order, read as a little-endian number (`PacketCore.messagePeer`), as text. */
+function peerText(peer: number): string {
+  return `${peer & 255}.${(peer >>> 8) & 255}.${(peer >>> 16) & 255}.${peer >>> 24}`;
+}

@@ -1,0 +1,103 @@
+/** The portable engine: everything in the event loop, one packet at a time, for platforms without the linux engine. */
+
+import { MAX_PORTS } from '../../../core/abi.ts';
+import type { PacketCore } from '../../../core/core.ts';
+import { tunnelsFrom } from '../../../core/tunnels.ts';
+import { formatAddress, ipv4 } from '../../../mesh/address.ts';
+import { type Counters, countersOf, type Engine, type EngineOptions, sweepInterval } from '../../dataplane.ts';
+import type { PacketDevice, PacketSource } from '../device.ts';
+import { Forwarder } from '../forwarder.ts';
+import { WITHOUT_PORT } from '../gre-udp.ts';
+import { loadCore } from '../load-core.ts';
+import type { DeviceListeners } from './device.ts';
+import { RawGreSocket } from './gre-socket.ts';
+import { PortableGreUdpSocket } from './gre-udp-socket.ts';
+import { RawIcmpSocket } from './icmp-socket.ts';
+import { openPortableTun } from './tun.ts';
+
+export async function startPortableEngine(options: EngineOptions): Promise<Engine> {
+  const core = loadCore(options.core);
+  core.configure(options.coreConfig);
+  const isGreUdp = options.coreConfig.encapsulation === 'gre-udp';
+  core.attach({ ports: MAX_PORTS });
+  let engine: PortableEngine | undefined;
+  const onError = (error: Error) => engine?.fail(error);
+  const onLost = (cargo: { packets: number; bytes: number }) => core.countLost('outbound', cargo.packets, cargo.bytes);
+  const devices: PacketSource[] = [];
+  try {
+    const gre = await RawGreSocket.open({ onReadable: () => engine?.inbound(gre), onLost, onError });
+    devices.push(gre);
+    const icmp = await RawIcmpSocket.open({ onReadable: () => engine?.learn(icmp), onError });
+    devices.push(icmp);
+    const local = formatAddress(ipv4(options.coreConfig.local));
+    const sources = isGreUdp ? MAX_PORTS : 0;
+    const listeners: DeviceListeners = { onReadable: () => greUdp && engine?.inbound(greUdp), onLost, onError };
+    const greUdp = await PortableGreUdpSocket.open(local, sources, options.coreConfig, listeners).catch((error) => {
+      // Needed only where this VM sends it, too.
+      if (isGreUdp) throw error;
+      options.log.warn(`${error.message}: ${WITHOUT_PORT}`);
+    });
+    if (greUdp) devices.push(greUdp);
+    // The device last: it is the one that has to be taken away again if something fails.
+    const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError });
+    devices.push(tun);
+    const forwarder = new Forwarder(core, tun, isGreUdp && greUdp ? greUdp : gre, options);
+    engine = new PortableEngine(core, devices, forwarder, options);
+  } catch (error) {
+    for (const device of devices) device.close();
+    throw error;
+  }
+  return engine;
+}
+
+class PortableEngine implements Engine {
+  readonly segmenter = { by: 'kernel' } as const; // Before we read.
+  readonly #core: PacketCore;
+  readonly #devices: PacketSource[];
+  readonly #forwarder: Forwarder;
+  readonly #onFailure: (error: Error) => void;
+  readonly #sweep: NodeJS.Timeout;
+
+  constructor(core: PacketCore, devices: PacketSource[], forwarder: Forwarder, options: EngineOptions) {
+    this.#core = core;
+    this.#devices = devices;
+    this.#forwarder = forwarder;
+    this.#onFailure = options.onFailure;
+    this.#sweep = setInterval(
+      () => this.#forwarder.expire(performance.now() - options.idleTimeout),
+      sweepInterval(options.idleTimeout),
+    );
+  }
+
+  outbound(): void {
+    this.#forwarder.outbound(performance.now());
+  }
+
+  inbound(from: PacketDevice): void {
+    this.#forwarder.inbound(from, performance.now());
+  }
+
+  learn(from: PacketSource): void {
+    this.#forwarder.learn(from, performance.now());
+  }
+
+  fail(error: Error): void {
+    this.#onFailure(error);
+  }
+
+  deviceIsUp(): void {}
+
+  async counters(): Promise<Counters> {
+    return countersOf(this.#core);
+  }
+
+  async tunnels(): ReturnType<Engine['tunnels']> {
+    const now = performance.now();
+    return { now, tunnels: tunnelsFrom(this.#core.copyTunnels(now)) };
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#sweep);
+    for (const device of this.#devices) device.close();
+  }
+}

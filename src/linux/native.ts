@@ -1,0 +1,199 @@
+/** The doorway to the system calls, through koffi; the only file that touches native code. */
+import os from 'node:os';
+import koffi from 'koffi';
+import { InlayError, SystemError } from '../errors.ts';
+
+// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>, <linux/if_tun.h>, <sys/eventfd.h>
+export const O_RDONLY = 0;
+export const O_RDWR = 0o2;
+export const O_NONBLOCK = 0o4000;
+export const O_DIRECTORY = 0o200000;
+export const O_CLOEXEC = 0o2000000;
+export const AF_INET = 2;
+export const AF_NETLINK = 16;
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+export const SOL_SOCKET = 1;
+export const SO_RCVBUF = 8;
+export const SO_REUSEPORT = 15;
+export const SO_ATTACH_FILTER = 26;
+export const SO_SNDBUFFORCE = 32;
+export const SO_RCVBUFFORCE = 33;
+export const IPPROTO_IP = 0;
+export const IPPROTO_ICMP = 1;
+export const IPPROTO_GRE = 47;
+export const IP_TOS = 1;
+export const IP_TTL = 2;
+export const IP_HDRINCL = 3;
+export const IP_MTU_DISCOVER = 10;
+export const IP_RECVTOS = 13;
+export const IP_PMTUDISC_DONT = 0;
+export const IP_PMTUDISC_PROBE = 3;
+export const SOL_RAW = 255;
+export const ICMP_FILTER = 1;
+export const SOL_UDP = 17;
+export const UDP_GRO = 104;
+export const MSG_DONTWAIT = 0x40;
+export const POLLIN = 1;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
+export const TUNSETIFF = 0x400454ca;
+export const IFF_TUN = 0x0001;
+export const TUNSETOFFLOAD = 0x400454d0;
+export const IFF_MULTI_QUEUE = 0x0100;
+export const IFF_NO_PI = 0x1000;
+export const IFF_VNET_HDR = 0x4000;
+export const TUN_F_CSUM = 0x01;
+export const TUN_F_TSO4 = 0x02;
+export const TUN_F_TSO_ECN = 0x08;
+export const TUN_F_USO4 = 0x20;
+export const TUN_F_USO6 = 0x40;
+
+// The C library that Node itself is linked with, whatever its name.
+const lib = koffi.load(null);
+
+/** An address in this process, as system calls take it. */
+export type Pointer = number;
+
+/**
+ * The address of a view's first byte, which stays where it is as long as the view lives (koffi moves small arrays off the garbage-collected heap). The address
+ * does not keep the view: it has to be one that a field or a module holds. For what only one call looks at there is `structure`.
+ */
+export function pointer(view: ArrayBufferView): Pointer {
+  return Number(koffi.address(view));
+}
+
+/**
+ * Memory for a C structure of `size` bytes in which the pointers at some offsets point to copies of what is given for them. All of it is one allocation, so that
+ * nothing goes before the system call that was given `bytes` has come back. `pointed` are the copies, each on a multiple of 8.
+ */
+export function structure<Offset extends number>(
+  size: number,
+  pointed: Record<Offset, Uint8Array>,
+): { bytes: Uint8Array<ArrayBuffer>; view: DataView<ArrayBuffer>; pointed: Record<Offset, Uint8Array<ArrayBuffer>> } {
+  const aligned = (length: number) => Math.ceil(length / 8) * 8;
+  const parts = Object.entries<Uint8Array>(pointed);
+  const bytes = new Uint8Array(parts.reduce((sum, [, part]) => sum + aligned(part.length), aligned(size)));
+  const view = new DataView(bytes.buffer, 0, size);
+  const base = BigInt(pointer(bytes));
+  const copies: Partial<Record<string, Uint8Array<ArrayBuffer>>> = {};
+  let end = aligned(size);
+  for (const [offset, part] of parts) {
+    view.setBigUint64(Number(offset), base + BigInt(end), true);
+    const copy = bytes.subarray(end, end + part.length);
+    copy.set(part);
+    copies[offset] = copy;
+    end += aligned(part.length);
+  }
+  return { bytes, view, pointed: copies as Record<Offset, Uint8Array<ArrayBuffer>> };
+}
+
+export const open = lib.func('int open(const char *path, int flags)') as (path: string, flags: number) => number;
+export const close = lib.func('int close(int fd)') as (fd: number) => number;
+export const read = lib.func('intptr_t read(int fd, uintptr_t buf, size_t count)') as (
+  fd: number,
+  buf: Pointer,
+  count: number,
+) => number;
+export const write = lib.func('intptr_t write(int fd, void *buf, size_t count)') as (
+  fd: number,
+  buf: ArrayBufferView,
+  count: number,
+) => number;
+export const ioctl = lib.func('int ioctl(int fd, unsigned long request, void *argument)') as (
+  fd: number,
+  request: number,
+  argument: Uint8Array,
+) => number;
+/** ioctl(2) with a number as its argument. */
+export const ioctlNumber = lib.func('int ioctl(int fd, unsigned long request, unsigned long argument)') as (
+  fd: number,
+  request: number,
+  argument: number,
+) => number;
+export const writev = lib.func('intptr_t writev(int fd, uintptr_t iovs, int count)') as (
+  fd: number,
+  iovs: Pointer,
+  count: number,
+) => number;
+export const socket = lib.func('int socket(int domain, int type, int protocol)') as (
+  domain: number,
+  type: number,
+  protocol: number,
+) => number;
+export const bind = lib.func('int bind(int fd, void *address, unsigned int length)') as (
+  fd: number,
+  address: Uint8Array,
+  length: number,
+) => number;
+export const getsockname = lib.func('int getsockname(int fd, void *address, void *length)') as (
+  fd: number,
+  address: Uint8Array,
+  length: Uint8Array,
+) => number;
+export const setsockopt = lib.func('int setsockopt(int fd, int level, int name, void *value, unsigned int length)') as (
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+  length: number,
+) => number;
+export const sendmmsg = lib.func('int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)') as (
+  fd: number,
+  messages: Pointer,
+  count: number,
+  flags: number,
+) => number;
+export const recvmmsg = lib.func(
+  'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
+) as (fd: number, messages: Pointer, count: number, flags: number, timeout: number) => number;
+const pollFunction = lib.func('int poll(uintptr_t fds, unsigned long count, int timeout)');
+export const poll = pollFunction as (fds: Pointer, count: number, timeout: number) => number;
+/** poll(2) in a thread of Node's pool. */
+export function pollAsync(fds: Pointer, count: number, timeout: number, done: () => void): void {
+  pollFunction.async(fds, count, timeout, done);
+}
+export const schedYield = lib.func('int sched_yield()') as () => number;
+export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') as (
+  initial: number,
+  flags: number,
+) => number;
+/** if_nametoindex(3): 0 if there is no such device. */
+export const ifNameToIndex = lib.func('unsigned int if_nametoindex(const char *name)') as (name: string) => number;
+export const syscall = lib.func('long syscall(long number, int command, void *attributes, unsigned int size)') as (
+  number: number,
+  command: number,
+  attributes: Uint8Array,
+  size: number,
+) => number;
+export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
+
+/** Throws ERR_FAILED where the structures that the linux engine fills look different. */
+export function requireLinux64(): void {
+  if (os.platform() === 'linux' && os.endianness() === 'LE' && koffi.sizeof('void *') === 8) return;
+  throw new InlayError(
+    'ERR_FAILED',
+    `no linux engine on ${os.platform()} ${os.arch()}: expected 64-bit little-endian Linux`,
+    { hint: '--engine portable' },
+  );
+}
+
+/** The last call's errno, without the price of its name. */
+export function errno(): number {
+  return koffi.errno();
+}
+
+export const { EADDRINUSE, EAGAIN, EINTR, EIO, EMSGSIZE } = os.constants.errno;
+
+/** Throws the last call's error if `result` is negative; else returns it. `what` says on what it was done. */
+export function must(result: number, syscall: string, what: string): number {
+  if (result < 0) throw new SystemError(syscall, koffi.errno(), what);
+  return result;
+}
+
+/** A C int, in memory. */
+export function int(value: number): Uint8Array {
+  return new Uint8Array(Int32Array.of(value).buffer);
+}

@@ -1,0 +1,136 @@
+/** Netlink sockets (netlink(7)): what carries datagrams to and from the kernel. */
+import os from 'node:os';
+import { SystemError } from '../../errors.ts';
+import * as native from '../native.ts';
+import { attachSocketFilter, type SocketFilter } from '../socket-filter.ts';
+
+// <linux/netlink.h>
+export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
+export const NETLINK_GENERIC = 16;
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
+const SOCKADDR_SIZE = 12;
+
+/** The kernel makes datagrams of up to 32 KiB. */
+const BUFFER_SIZE = 64 << 10;
+/** Of a socket that listens: thousands of notifications at once. */
+const RECEIVE_BUFFER = 16 << 20;
+const { EAGAIN, ENOBUFS } = os.constants.errno;
+
+/** What carries datagrams to and from the kernel. */
+export interface Transport {
+  /** The socket's number: what the kernel tells others of our requests carries it. */
+  readonly port: number;
+  send(datagram: Uint8Array<ArrayBuffer>): void;
+  /** The next datagram, good until the next call; undefined if none waits. Throws ENOBUFS, once, if some were lost. */
+  receive(): Uint8Array | undefined;
+  /** Calls back, once, when something waits, or the transport was closed. */
+  wait(done: () => void): void;
+  close(): void;
+}
+
+/** Opens a socket in this process's network namespace that hears these multicast groups, of what the filter lets through. */
+export function openTransport(
+  protocol: number,
+  groups: readonly number[] = [],
+  filter?: (port: number) => SocketFilter,
+): Transport {
+  const type = native.SOCK_RAW | native.SOCK_CLOEXEC | native.SOCK_NONBLOCK;
+  const fd = native.must(native.socket(native.AF_NETLINK, type, protocol), 'socket', 'of netlink');
+  try {
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
+      native.setsockopt(fd, SOL_NETLINK, option, native.int(1), 4); // Since Linux 4.20; without them errors say less and dumps more.
+    }
+    const transport = new SocketTransport(fd);
+    if (groups.length === 0) return transport;
+    // Before it joins, so that nothing else comes.
+    if (filter) attachSocketFilter(fd, filter(transport.port));
+    native.setsockopt(fd, native.SOL_SOCKET, native.SO_RCVBUFFORCE, native.int(RECEIVE_BUFFER), 4);
+    transport.bind(groups);
+    return transport;
+  } catch (error) {
+    native.close(fd);
+    throw error;
+  }
+}
+
+class SocketTransport implements Transport {
+  readonly port: number;
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(BUFFER_SIZE);
+  readonly #pointer = native.pointer(this.#buffer);
+  /** eventfd that ends a wait. */
+  #wakeFd = -1;
+  /** Two `struct pollfd` (poll(2)). */
+  #waitFor = new Int32Array(0);
+  #waiting = false;
+  #closed = false;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+    this.bind([]);
+    const name = new Uint8Array(SOCKADDR_SIZE);
+    native.must(native.getsockname(fd, name, native.int(SOCKADDR_SIZE)), 'getsockname', 'of netlink');
+    this.port = new DataView(name.buffer).getUint32(4, true);
+  }
+
+  /** struct sockaddr_nl: family, port and groups, one bit each. */
+  bind(groups: readonly number[]): void {
+    const name = new Uint8Array(SOCKADDR_SIZE);
+    const view = new DataView(name.buffer);
+    view.setUint16(0, native.AF_NETLINK, true);
+    view.setUint32(4, this.port ?? 0, true);
+    view.setUint32(
+      8,
+      groups.reduce((bits, group) => bits | (1 << (group - 1)), 0),
+      true,
+    );
+    native.must(native.bind(this.#fd, name, SOCKADDR_SIZE), 'bind', 'to netlink');
+  }
+
+  send(datagram: Uint8Array<ArrayBuffer>): void {
+    if (this.#closed) throw new Error('the netlink socket is closed'); // Its number may be somebody else's by now.
+    native.must(native.write(this.#fd, datagram, datagram.length), 'write', 'to netlink');
+  }
+
+  receive(): Uint8Array | undefined {
+    const length = native.read(this.#fd, this.#pointer, BUFFER_SIZE);
+    if (length < 0 && native.errno() === EAGAIN) return undefined;
+    return this.#buffer.subarray(0, native.must(length, 'read', 'from netlink'));
+  }
+
+  wait(done: () => void): void {
+    if (this.#wakeFd < 0) {
+      this.#wakeFd = native.must(native.eventfd(0, native.O_CLOEXEC), 'eventfd', 'for netlink');
+      this.#waitFor = Int32Array.of(this.#fd, native.POLLIN, this.#wakeFd, native.POLLIN);
+    }
+    this.#waiting = true;
+    native.pollAsync(native.pointer(this.#waitFor), 2, -1, () => {
+      this.#waiting = false;
+      if (this.#closed) this.#closeNow();
+      done();
+    });
+  }
+
+  /** While a thread waits on the descriptors, they are closed when it has come back. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (!this.#waiting) this.#closeNow();
+    else native.write(this.#wakeFd, ONE, ONE.byteLength);
+  }
+
+  #closeNow(): void {
+    native.close(this.#fd);
+    if (this.#wakeFd >= 0) native.close(this.#wakeFd);
+  }
+}
+const ONE = BigUint64Array.of(1n);
+
+/** True if the error says that notifications were lost. */
+export function isOverrun(error: unknown): boolean {
+  return error instanceof SystemError && error.errno === ENOBUFS;
+}

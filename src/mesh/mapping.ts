@@ -1,0 +1,162 @@
+/** The mapping of an overlay prefix to an underlay prefix: the arithmetic of design, for people and for set-up. */
+
+import { InlayError } from '../errors.ts';
+import {
+  type Address,
+  contains,
+  formatAddress,
+  formatPrefix,
+  lowBits,
+  network,
+  overlaps,
+  type Prefix,
+  parsePrefix,
+} from './address.ts';
+
+/** What an overlay address is: its slice, the VM, a container, or kept free (index all ones). */
+export type Kind = 'slice' | 'vm' | 'container' | 'reserved';
+
+export interface Explanation {
+  address: Address;
+  kind: Kind;
+  vm: Address;
+  slice: Prefix;
+  index: bigint;
+}
+
+/** Index 0 is the slice itself, 1 the VM, all ones is kept free: with fewer bits no container is left. */
+const MIN_CONTAINER_BITS = 2;
+
+// Special-purpose prefixes (RFC 6890): hosts never forward to or from them.
+const NOT_OVERLAY = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4'];
+const NOT_UNDERLAY = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4'];
+const LIMITED_BROADCAST: Address = { width: 32, bits: 0xffffffffn };
+
+/** One (overlay prefix, underlay prefix) pair. P, U, W, k and c are the names of the arithmetic in README.md. */
+export class Mapping {
+  readonly overlay: Prefix;
+  readonly underlay: Prefix;
+  /** k: the bits that vary between VMs. */
+  readonly vmBits: number;
+  /** c: the bits that number the addresses of one VM. */
+  readonly containerBits: number;
+  /** P + k. */
+  readonly sliceLength: number;
+
+  /** Throws ERR_CONFIG if the two cannot make a mesh. */
+  constructor(overlay: Prefix, underlay: Prefix) {
+    this.overlay = overlay;
+    this.underlay = underlay;
+    this.vmBits = underlay.width - underlay.length;
+    this.containerBits = overlay.width - overlay.length - this.vmBits;
+    this.sliceLength = overlay.length + this.vmBits;
+    this.#check();
+  }
+
+  #check(): void {
+    const [overlay, underlay] = [formatPrefix(this.overlay), formatPrefix(this.underlay)];
+    if (overlaps(this.overlay, this.underlay)) {
+      throw new InlayError(
+        'ERR_CONFIG',
+        `overlay ${overlay} and underlay ${underlay} overlap: expected two separate prefixes`,
+      );
+    }
+    for (const [name, prefix, refused] of [
+      ['overlay', this.overlay, NOT_OVERLAY],
+      ['underlay', this.underlay, NOT_UNDERLAY],
+    ] as const) {
+      const touched = refused.find((text) => overlaps(prefix, parsePrefix(text) as Prefix));
+      if (touched)
+        throw new InlayError(
+          'ERR_CONFIG',
+          `${name} ${formatPrefix(prefix)} touches ${touched}, which hosts do not forward`,
+        );
+    }
+    if (this.containerBits < MIN_CONTAINER_BITS) {
+      throw new InlayError(
+        'ERR_CONFIG',
+        `overlay ${overlay} has no room for underlay ${underlay}: ${this.containerBits} container bits, expected at least ${MIN_CONTAINER_BITS}`,
+        {
+          hint: `shorten the overlay prefix or lengthen the underlay prefix by ${MIN_CONTAINER_BITS - this.containerBits} or more bits`,
+        },
+      );
+    }
+  }
+
+  /** Containers of one VM: all indexes but the slice, the VM and all ones. */
+  get containersPerVm(): bigint {
+    return (1n << BigInt(this.containerBits)) - 3n;
+  }
+
+  /** The slice of the VM with underlay address `vm`. */
+  sliceOf(vm: Address): Prefix {
+    const bits = (vm.bits & lowBits(this.vmBits)) << BigInt(this.containerBits);
+    return { width: this.overlay.width, bits: this.overlay.bits | bits, length: this.sliceLength };
+  }
+
+  /** The overlay address with `index` in the slice of `vm`; index 1 is the VM itself, container n has n + 1. */
+  addressOf(vm: Address, index: bigint): Address {
+    const slice = this.sliceOf(vm);
+    return { width: slice.width, bits: slice.bits | index };
+  }
+
+  /** Takes an overlay address of this mapping apart. */
+  explain(address: Address): Explanation {
+    const c = BigInt(this.containerBits);
+    const vm = { width: this.underlay.width, bits: this.underlay.bits | ((address.bits >> c) & lowBits(this.vmBits)) };
+    const index = address.bits & lowBits(this.containerBits);
+    const kind =
+      index === 0n ? 'slice' : index === 1n ? 'vm' : index === lowBits(this.containerBits) ? 'reserved' : 'container';
+    return { address, kind, vm, slice: network(address, this.sliceLength), index };
+  }
+
+  /** True if the slice of `vm` contains 255.255.255.255, which no host can have. */
+  holdsBroadcast(vm: Address): boolean {
+    return contains(this.sliceOf(vm), LIMITED_BROADCAST);
+  }
+
+  /** Throws ERR_CONFIG if `vm` is outside the underlay prefix or its slice cannot be used. */
+  checkVm(vm: Address): void {
+    if (!contains(this.underlay, vm)) {
+      throw new InlayError(
+        'ERR_CONFIG',
+        `VM ${formatAddress(vm)} is outside the underlay prefix ${formatPrefix(this.underlay)}`,
+      );
+    }
+    if (this.holdsBroadcast(vm)) {
+      throw new InlayError(
+        'ERR_CONFIG',
+        `${formatAddress(vm)} cannot be a VM: its slice ${formatPrefix(this.sliceOf(vm))} contains 255.255.255.255`,
+      );
+    }
+  }
+}
+
+/** The mapping whose overlay prefix holds `address`. */
+export function covering(mappings: readonly Mapping[], address: Address): Mapping | undefined {
+  return mappings.find((mapping) => contains(mapping.overlay, address));
+}
+
+/** The mappings whose underlay prefix holds `vm`. */
+export function mappingsWith(mappings: readonly Mapping[], vm: Address): Mapping[] {
+  return mappings.filter((mapping) => contains(mapping.underlay, vm));
+}
+
+/** Throws ERR_CONFIG where the overlay prefix of one mapping overlaps a prefix of another. */
+export function checkMappings(mappings: readonly Mapping[]): void {
+  for (const [i, a] of mappings.entries()) {
+    for (const b of mappings.slice(i + 1)) {
+      const clash = [
+        [a.overlay, b.overlay],
+        [a.overlay, b.underlay],
+        [a.underlay, b.overlay],
+      ].find(([p, q]) => overlaps(p as Prefix, q as Prefix));
+      if (clash) {
+        throw new InlayError(
+          'ERR_CONFIG',
+          `mappings overlap: ${clash.map((p) => formatPrefix(p as Prefix)).join(' and ')}`,
+        );
+      }
+    }
+  }
+}
