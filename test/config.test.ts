@@ -44,7 +44,7 @@ const YAML = 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0/16\n';
 const DEFAULTS = {
   mappings: ['10.0.0.0/8 192.168.0.0/16'],
   ...{ local: undefined, device: 'inlay0', encapsulation: 'gre', key: undefined, core: 'wasm', engine: 'linux' },
-  ...{ greSegmentation: 'auto', queues: 1, busyPoll: 0, dataPlane: 'wasm' },
+  ...{ greSegmentation: 'auto', queues: 1, busyPoll: 0, dataplane: 'wasm' },
   ...{ runDir: '/run/inlay', idleTimeout: 60_000, logLevel: 'info' },
 };
 /** Every setting, none of them the default. */
@@ -110,8 +110,8 @@ describe('good', () => {
     ['underlay-mtu', 'underlay-mtu: 1466', { underlayMtu: 1466 }],
     ['path-mtu-discovery', 'path-mtu-discovery: off', { pathMtuDiscovery: false }],
     ['clamp-mss', 'clamp-mss: on', { clampMss: true }],
-    ['gre-checksum', 'gre-checksum: on', { checksum: true }],
-    ['gre-sequence', 'gre-sequence: on', { sequence: true }],
+    ['gre-checksum', 'gre-checksum: on', { greChecksum: true }],
+    ['gre-sequence', 'gre-sequence: on', { greSequence: true }],
     ['busy-poll, least', 'busy-poll: 0ms', { busyPoll: 0 }],
     ['busy-poll, greatest', 'busy-poll: 1s', { busyPoll: 1000 }],
     ['busy-poll, microseconds', 'busy-poll: 50us', { busyPoll: 0.05 }],

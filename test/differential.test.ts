@@ -316,11 +316,11 @@ const setup = fc.record({
   key: fc.constantFrom(undefined, undefined, undefined, undefined, 9, 0xffffffff, 0),
   ttl: fc.constantFrom<number | 'inherit'>(64, 255, 0, 256, -1, 'inherit'),
   mtu: fc.constantFrom(1476, 1476, 576, 100, 68, 0, -1, 65535, 65535, 2147483647),
-  checksum: fc.nat(3).map((n) => n === 0),
-  sequence: fc.nat(3).map((n) => n === 0),
+  greChecksum: fc.nat(3).map((n) => n === 0),
+  greSequence: fc.nat(3).map((n) => n === 0),
   ecn: fc.constantFrom('normal', 'normal', 'compatibility'),
   dscp: fc.constantFrom<number | 'uniform'>(0, 0, 46, -1, 'uniform', 'uniform'),
-  mayFragment: fc.boolean(),
+  pathMtuDiscovery: fc.boolean(),
   clampMss: fc.boolean(),
   encapsulation: fc.constantFrom<Encapsulation>('gre', 'gre-udp'),
   local: fc.constantFrom(A, A, A, B, B, B, 0),
@@ -533,7 +533,7 @@ describe.each(cores)('$name', ({ make }) => {
       const end = start + word(core, record + abi.DESCRIPTOR_LENGTH);
       return [
         outbound
-          ? start + virtio - overhead('gre', { key: 0, checksum: true, sequence: true }) - abi.VIRTIO_SIZE
+          ? start + virtio - overhead('gre', { key: 0, greChecksum: true, greSequence: true }) - abi.VIRTIO_SIZE
           : start,
         end,
       ];

@@ -11,7 +11,7 @@ import { A, B, coreOf, expectSums, hexes, packetsIn, send, sendPackets, VIRTIO, 
 const { ACK, DONT_FRAGMENT, FIN, MORE_FRAGMENTS, PSH } = wire;
 
 /** Everything that adds to a packet. */
-const ALL = { key: 7, checksum: true, sequence: true } as const;
+const ALL = { key: 7, greChecksum: true, greSequence: true } as const;
 
 /** The inner packets in messages whose outer headers are `outer` bytes long. */
 const inner = (made: readonly Message[], outer: number) => made.map(({ bytes }) => bytes.subarray(outer));

@@ -5,11 +5,11 @@ import { cores, hex, type Message, messages, networkOrder } from './core.ts';
 import * as wire from './packet.ts';
 import { A, B, C, CONTAINER_C, coreOf, expectSums, hexes, send, sendPackets, VIRTIO, view } from './vms.ts';
 
-type Options = Pick<CoreConfig, 'key' | 'checksum' | 'sequence'>;
+type Options = Pick<CoreConfig, 'key' | 'greChecksum' | 'greSequence'>;
 
 const KEY = 0xfedcba98;
 const EIGHT = [0, 1, 2, 3, 4, 5, 6, 7].map((bits): [name: string, options: Options] => {
-  const has = { checksum: (bits & 1) !== 0, key: (bits & 2) !== 0, sequence: (bits & 4) !== 0 };
+  const has = { greChecksum: (bits & 1) !== 0, key: (bits & 2) !== 0, greSequence: (bits & 4) !== 0 };
   const name = Object.entries(has)
     .filter(([, there]) => there)
     .map(([field]) => field)
@@ -19,11 +19,8 @@ const EIGHT = [0, 1, 2, 3, 4, 5, 6, 7].map((bits): [name: string, options: Optio
 const FORMATS = ['gre', 'gre-udp'] as const;
 
 /** The GRE header with all that is configured, packet `n` of its tunnel. */
-const headerOf = (options: Options, inner: Uint8Array, n = 0) =>
-  wire.greHeader(
-    { ...options, sequence: options.sequence ? n : undefined, checksum: options.checksum ?? false },
-    inner,
-  );
+const headerOf = ({ key, greChecksum, greSequence }: Options, inner: Uint8Array, n = 0) =>
+  wire.greHeader({ key, checksum: greChecksum ?? false, sequence: greSequence ? n : undefined }, inner);
 
 /** Where the tunnel to `vm` is in memory. */
 function tunnelOf(core: PacketCore, vm: number): number {
@@ -87,14 +84,14 @@ describe.each(cores)('$name', ({ make }) => {
     test.each(EIGHT)('G6 cut off at every byte it is dropped: %s', (_, options) => {
       const b = coreOf(make, { encapsulation, ...options, local: B });
       const packet = wire.packetOf({ payload: wire.payloadOf(9) });
-      const header = headerOf({ ...options, checksum: false }, packet);
+      const header = headerOf({ ...options, greChecksum: false }, packet);
       const whole = [...header, ...packet];
       for (let length = 0; length < whole.length; length++) {
         expect([length, arrive(b, encapsulation, whole.slice(0, length))]).toEqual([length, abi.DROP_TRUNCATED]);
       }
       expect([arrive(b, encapsulation, whole), b.tunnelCount]).toEqual([abi.FORWARD, 1]);
       // With a checksum, what is cut off is noticed before, once the header is there.
-      const summed = [...headerOf({ ...options, checksum: true }, packet, 9), ...packet];
+      const summed = [...headerOf({ ...options, greChecksum: true }, packet, 9), ...packet];
       for (let length = 0; length < summed.length; length++) {
         const expected = length < header.length + 4 ? abi.DROP_TRUNCATED : abi.DROP_GRE_CHECKSUM;
         expect([length, arrive(b, encapsulation, summed.slice(0, length))]).toEqual([length, expected]);
@@ -104,10 +101,10 @@ describe.each(cores)('$name', ({ make }) => {
 
     test.each([false, true])(
       'G4 a checksum is verified where it is there, whether we send one (%s) or not',
-      (checksum) => {
-        const b = coreOf(make, { encapsulation, checksum, local: B });
+      (greChecksum) => {
+        const b = coreOf(make, { encapsulation, greChecksum, local: B });
         const packet = wire.packetOf({ payload: wire.payloadOf(31) });
-        const summed = Uint8Array.from([...headerOf({ checksum: true }, packet), ...packet]);
+        const summed = Uint8Array.from([...headerOf({ greChecksum: true }, packet), ...packet]);
         expect(arrive(b, encapsulation, [...headerOf({}, packet), ...packet])).toBe(abi.FORWARD);
         expect(arrive(b, encapsulation, summed)).toBe(abi.FORWARD);
         for (let at = 4; at < summed.length; at++) {
@@ -132,7 +129,7 @@ describe.each(cores)('$name', ({ make }) => {
     });
 
     test('G8 the first sequence number is 0, for each tunnel, and they wrap', () => {
-      const core = coreOf(make, { encapsulation, sequence: true });
+      const core = coreOf(make, { encapsulation, greSequence: true });
       const [toB, toC] = [wire.packetOf({}), wire.packetOf({ destination: CONTAINER_C })];
       const numbers = (packets: Uint8Array[]) =>
         sendPackets(core, packets).map(({ bytes }) => view(bytes).getUint32(encapsulation === 'gre' ? 24 : 4));
@@ -164,11 +161,11 @@ describe.each(cores)('$name', ({ make }) => {
       ['the other half are behind', [1, 0x80000002, 0x80000001, 2], [0, S, 0, S]],
       ['half of all numbers, from above', [0x80000000, 0x80000000, 0x80000001, 2, 1], [0, S, 0, S, 0]],
     ])('G8 out of order is dropped: %s', (_, numbers, verdicts) => {
-      for (const options of [{}, { key: KEY }, { checksum: true, key: KEY }]) {
-        const b = coreOf(make, { encapsulation, ...options, sequence: true, local: B });
+      for (const options of [{}, { key: KEY }, { greChecksum: true, key: KEY }]) {
+        const b = coreOf(make, { encapsulation, ...options, greSequence: true, local: B });
         const packet = wire.packetOf({});
         const got = numbers.map((n) =>
-          arrive(b, encapsulation, [...headerOf({ ...options, sequence: true }, packet, n), ...packet]),
+          arrive(b, encapsulation, [...headerOf({ ...options, greSequence: true }, packet, n), ...packet]),
         );
         expect(got).toEqual(verdicts);
         const { received, forwarded, drops } = b.counters('inbound');
@@ -179,8 +176,8 @@ describe.each(cores)('$name', ({ make }) => {
 
     test('G8 a number that is missing is out of order; each tunnel has its own; where they are off, they are ignored', () => {
       const packet = wire.packetOf({});
-      const numbered = (n: number) => [...headerOf({ sequence: true }, packet, n), ...packet];
-      const b = coreOf(make, { encapsulation, sequence: true, local: B });
+      const numbered = (n: number) => [...headerOf({ greSequence: true }, packet, n), ...packet];
+      const b = coreOf(make, { encapsulation, greSequence: true, local: B });
       expect(arrive(b, encapsulation, [...headerOf({}, packet), ...packet], 5)).toBe(S);
       // The tunnel is there: it was its VM that sent it.
       expect([b.tunnelCount, b.opened()]).toEqual([1, [A]]);
@@ -192,12 +189,12 @@ describe.each(cores)('$name', ({ make }) => {
 
     test('G8 what is dropped before leaves the numbers alone', () => {
       const packet = wire.packetOf({});
-      const b = coreOf(make, { encapsulation, sequence: true, local: B });
+      const b = coreOf(make, { encapsulation, greSequence: true, local: B });
       const spoofed = wire.packetOf({ source: CONTAINER_C });
-      expect(arrive(b, encapsulation, [...headerOf({ sequence: true }, spoofed, 100), ...spoofed])).toBe(
+      expect(arrive(b, encapsulation, [...headerOf({ greSequence: true }, spoofed, 100), ...spoofed])).toBe(
         abi.DROP_SPOOFED_SOURCE,
       );
-      expect(arrive(b, encapsulation, [...headerOf({ sequence: true }, packet, 3), ...packet])).toBe(abi.FORWARD);
+      expect(arrive(b, encapsulation, [...headerOf({ greSequence: true }, packet, 3), ...packet])).toBe(abi.FORWARD);
     });
 
     test('R1 GRE in GRE is not carried, neither way', () => {
@@ -217,8 +214,8 @@ describe.each(cores)('$name', ({ make }) => {
     for (const [options, expected] of [
       [{}, [true]],
       [{ key: 1 }, [true]],
-      [{ checksum: true }, [false, false, false]],
-      [{ sequence: true }, [false, false, false]],
+      [{ greChecksum: true }, [false, false, false]],
+      [{ greSequence: true }, [false, false, false]],
     ] as const) {
       expect(send(coreOf(make, { ...options, offloads }), [frame]).map(({ whole }) => whole)).toEqual(expected);
     }
@@ -309,7 +306,7 @@ describe.each(cores)('$name', ({ make }) => {
     test('M4 DF is set in outer headers whatever the inner ones say, unless packets may be fragmented', () => {
       for (const [options, flags] of [
         [{}, wire.DONT_FRAGMENT],
-        [{ mayFragment: true }, 0],
+        [{ pathMtuDiscovery: false }, 0],
       ] as const) {
         const core = coreOf(make, { ...options, mtu: 576, offloads: VIRTIO });
         const made = send(core, [
@@ -321,7 +318,7 @@ describe.each(cores)('$name', ({ make }) => {
         expect(made.map((message) => idAndFlags(message)[1])).toEqual(Array(6).fill(flags));
       }
       // That the underlay may fragment does not raise the MTU.
-      const core = coreOf(make, { mayFragment: true, mtu: 576 });
+      const core = coreOf(make, { pathMtuDiscovery: false, mtu: 576 });
       sendPackets(core, [wire.packetOf({ payload: wire.payloadOf(1000) })]);
       expect(core.verdict(0)).toBe(abi.DROP_TOO_BIG);
     });
@@ -337,7 +334,7 @@ describe.each(cores)('$name', ({ make }) => {
     });
 
     test('O2 without, each packet of a tunnel has its own, never 0', () => {
-      const core = coreOf(make, { mayFragment: true, offloads: VIRTIO });
+      const core = coreOf(make, { pathMtuDiscovery: false, offloads: VIRTIO });
       const toB = wire.frameOf(wire.packetOf({}));
       const toC = wire.frameOf(wire.packetOf({ destination: CONTAINER_C, fragment: 0 }));
       const made = send(core, [toB, toB, toC, wire.superFrame({ payload: wire.payloadOf(250) }, 100), toC]);
@@ -356,7 +353,7 @@ describe.each(cores)('$name', ({ make }) => {
     });
 
     test('O2 a super-packet that stays whole takes as many as the kernel makes of it', () => {
-      const core = coreOf(make, { mayFragment: true, offloads: VIRTIO | abi.OFFLOAD_GRE_SEGMENT });
+      const core = coreOf(make, { pathMtuDiscovery: false, offloads: VIRTIO | abi.OFFLOAD_GRE_SEGMENT });
       const small = wire.frameOf(wire.packetOf({}));
       const big = wire.superFrame({ payload: wire.payloadOf(2500) }, 1000);
       expect(send(core, [small, big, big, small]).map((message) => idAndFlags(message)[0])).toEqual([1, 2, 5, 8]);
@@ -371,7 +368,7 @@ describe.each(cores)('$name', ({ make }) => {
     });
 
     test('O2 of GRE-in-UDP the kernel makes it', () => {
-      const core = coreOf(make, { mayFragment: true, encapsulation: 'gre-udp' });
+      const core = coreOf(make, { pathMtuDiscovery: false, encapsulation: 'gre-udp' });
       const plain = coreOf(make, { encapsulation: 'gre-udp' });
       const packets = [wire.packetOf({}), wire.packetOf({})];
       const bytes = (of: PacketCore) => hexes(sendPackets(of, packets).map((message) => message.bytes));

@@ -92,8 +92,8 @@ describe.each(cores)('$name', ({ make }) => {
   test.each<[options: Partial<CoreConfig>, behind: readonly number[]]>([
     [{}, [...GRE, 0, 0, 0, 0]],
     [{ key: KEY }, [0x20, 0, 8, 0, 1, 2, 3, 4]],
-    [{ key: KEY, sequence: true }, [0x30, 0, 8, 0, 1, 2, 3, 4]],
-    [{ key: KEY, checksum: true, sequence: true }, [0xb0, 0, 8, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0]],
+    [{ key: KEY, greSequence: true }, [0x30, 0, 8, 0, 1, 2, 3, 4]],
+    [{ key: KEY, greChecksum: true, greSequence: true }, [0xb0, 0, 8, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0]],
     [{ encapsulation: 'gre-udp' }, udp()],
     [{ encapsulation: 'gre-udp', key: KEY }, [...udp(), 0x20, 0, 8, 0, 1, 2, 3, 4]],
   ])('M6 the path MTU, less the overhead, is the limit of the tunnel, and of that alone: %j', (options, behind) => {
@@ -221,7 +221,7 @@ describe.each(cores)('$name', ({ make }) => {
   });
 
   test('M6 nothing is said of packets that may be fragmented', () => {
-    const core = tunnelled(make, { mayFragment: true });
+    const core = tunnelled(make, { pathMtuDiscovery: false });
     expect([learn(core, about({})), known(core).pathMtu]).toEqual([FOREIGN, undefined]);
   });
 
@@ -330,18 +330,18 @@ describe.each(cores)('$name', ({ make }) => {
     ['the key', 0, { key: KEY }, [0x20, 0, 8, 0, 1, 2, 3, 4]],
     ['another key', FOREIGN, { key: KEY }, [0x20, 0, 8, 0, 1, 2, 3, 5]],
     ['no key', FOREIGN, { key: KEY }, [0, 0, 8, 0, 1, 2, 3, 4]],
-    ['the key is further behind', 0, { key: KEY, checksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9]],
-    ['it is further behind, and right', 0, { key: KEY, checksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9, 1, 2, 3, 4]],
+    ['the key is further behind', 0, { key: KEY, greChecksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9]],
+    ['it is further behind, and right', 0, { key: KEY, greChecksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9, 1, 2, 3, 4]],
     [
       'it is further behind, and another',
       FOREIGN,
-      { key: KEY, checksum: true },
+      { key: KEY, greChecksum: true },
       [0xa0, 0, 8, 0, 9, 9, 9, 9, 1, 2, 3, 5],
     ],
-    ['half of it', 0, { key: KEY, checksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9, 1, 2]],
-    ['half of another', FOREIGN, { key: KEY, checksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9, 1, 3]],
-    ['a sequence number says nothing', 0, { sequence: true }, [0x10, 0, 8, 0, 9, 9, 9, 9]],
-    ['no checksum, though we send one', FOREIGN, { checksum: true }, [0, 0, 8, 0, 0, 0, 0, 0]],
+    ['half of it', 0, { key: KEY, greChecksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9, 1, 2]],
+    ['half of another', FOREIGN, { key: KEY, greChecksum: true }, [0xa0, 0, 8, 0, 9, 9, 9, 9, 1, 3]],
+    ['a sequence number says nothing', 0, { greSequence: true }, [0x10, 0, 8, 0, 9, 9, 9, 9]],
+    ['no checksum, though we send one', FOREIGN, { greChecksum: true }, [0, 0, 8, 0, 0, 0, 0, 0]],
     ['UDP', 0, { encapsulation: 'gre-udp' }, udp()],
     ['the first dynamic port', 0, { encapsulation: 'gre-udp' }, udp(49152)],
     ['the last port', 0, { encapsulation: 'gre-udp' }, udp(65535)],

@@ -196,7 +196,7 @@ describe.each(cores)('$name', ({ make }) => {
     core.configure({ local: 1, mtu: -2, mappings: [] });
     core.attach({});
     expect([...words]).toEqual([1, 0, 0, 64, 0, 0, 0, 1, 0, 0, 68, 0, 0, 0, 0, 0]);
-    const all: Partial<CoreConfig> = { checksum: true, sequence: true, mayFragment: true, clampMss: true };
+    const all: Partial<CoreConfig> = { greChecksum: true, greSequence: true, pathMtuDiscovery: false, clampMss: true };
     core.configure({ ...config, ...all, key: 3, ttl: 'inherit', ecn: 'compatibility', dscp: 'uniform' });
     expect([...words].slice(1, 4)).toEqual([255, 3, 64]);
   });
@@ -204,9 +204,9 @@ describe.each(cores)('$name', ({ make }) => {
   test.each<[vm: Vm, most: number]>([
     [{}, 65511],
     [{ key: 1 }, 65507],
-    [{ key: 1, checksum: true, sequence: true }, 65499],
+    [{ key: 1, greChecksum: true, greSequence: true }, 65499],
     [{ encapsulation: 'gre-udp' }, 65503],
-    [{ encapsulation: 'gre-udp', key: 1, checksum: true, sequence: true }, 65491],
+    [{ encapsulation: 'gre-udp', key: 1, greChecksum: true, greSequence: true }, 65491],
   ])('M1 the mtu is at least 68 and leaves room for the overhead: %j', (vm, most) => {
     for (const [mtu, expected] of [
       [-2147483648, 68],

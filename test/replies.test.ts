@@ -141,7 +141,7 @@ describe.each(cores)('$name', ({ make }) => {
   test.each<[options: Partial<CoreConfig>]>([
     [{}],
     [{ key: 1 }],
-    [{ key: 1, checksum: true, sequence: true }],
+    [{ key: 1, greChecksum: true, greSequence: true }],
     [{ encapsulation: 'gre-udp' }],
   ])('M2 what is too big and must not be fragmented is answered with the MTU of the tunnel: %j', (options) => {
     for (const mtu of [68, 1000, 1476, 65535 - overhead(options.encapsulation ?? 'gre', options)]) {
@@ -307,7 +307,7 @@ describe.each(cores)('$name', ({ make }) => {
 
   const formats: [options: Partial<CoreConfig>, outer: number][] = [
     [{}, 20],
-    [{ key: 7, checksum: true, sequence: true }, 20],
+    [{ key: 7, greChecksum: true, greSequence: true }, 20],
     [{ encapsulation: 'gre-udp' }, 28],
     [{ encapsulation: 'gre-udp', key: 7 }, 28],
   ];

@@ -122,7 +122,7 @@ function judgeInner(frame: Frame, config: Config): string | undefined {
   const [outer, inner] = [header(frame, 0), header(frame, 1)];
   if (inner['ip.proto'] === GRE) return 'nested-gre';
   if (inner['ip.dsfield.ecn'] === NOT_ECT && outer['ip.dsfield.ecn'] === CE) return 'ecn';
-  return config.sequence && gre(frame, 'gre.sequence_number') === undefined ? 'gre-sequence' : undefined;
+  return config.greSequence && gre(frame, 'gre.sequence_number') === undefined ? 'gre-sequence' : undefined;
 }
 
 function judge(frame: Frame, { direction }: Vector, config: Config): string {
@@ -172,8 +172,8 @@ describe.skipIf(skip('tshark', missingCommands('tshark')))('tshark', () => {
       }
     });
 
-    const { key, checksum, sequence, ttl = 64, dscp = 0, ecn = 'normal' } = config;
-    const flags = (checksum ? CHECKSUM : 0) | (key === undefined ? 0 : KEY) | (sequence ? SEQUENCE : 0);
+    const { key, greChecksum, greSequence, ttl = 64, dscp = 0, ecn = 'normal' } = config;
+    const flags = (greChecksum ? CHECKSUM : 0) | (key === undefined ? 0 : KEY) | (greSequence ? SEQUENCE : 0);
 
     test.each(forwarded.filter(({ direction }) => direction === 'outbound'))(
       'G1, O1 outer headers: outbound: $name',
@@ -189,12 +189,12 @@ describe.skipIf(skip('tshark', missingCommands('tshark')))('tshark', () => {
             ...{ 'ip.checksum.status': GOOD, 'ip.src': config.local, 'ip.dst': vector.peer },
             'ip.len': String(
               Number(inner['ip.len']) +
-                overhead('gre', { key, checksum: Boolean(checksum), sequence: Boolean(sequence) }),
+                overhead('gre', { key, greChecksum: Boolean(greChecksum), greSequence: Boolean(greSequence) }),
             ),
           });
           expect(Number(gre(sent, 'gre.flags_and_version'))).toBe(flags);
           expect(gre(sent, 'gre.proto')).toBe(IPV4);
-          if (checksum) expect(gre(sent, 'gre.checksum.status')).toBe(GOOD);
+          if (greChecksum) expect(gre(sent, 'gre.checksum.status')).toBe(GOOD);
         }
       },
     );

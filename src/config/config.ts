@@ -12,10 +12,10 @@ export interface Config {
   local: Address | undefined;
   device: string;
   encapsulation: 'gre' | 'gre-udp' | 'vxlan';
-  dataPlane: 'wasm' | 'kernel';
+  dataplane: 'wasm' | 'kernel';
   key: number | undefined;
-  checksum: boolean;
-  sequence: boolean;
+  greChecksum: boolean;
+  greSequence: boolean;
   ttl: number | 'inherit';
   dscp: number | 'uniform';
   ecn: 'normal' | 'compatibility';
@@ -72,10 +72,10 @@ export function loadConfig(flags: Flags, file?: string): Config {
     local: values.local,
     device: values.device,
     encapsulation: values.encapsulation,
-    dataPlane: values.dataplane,
+    dataplane: values.dataplane,
     key: values.key,
-    checksum: values['gre-checksum'],
-    sequence: values['gre-sequence'],
+    greChecksum: values['gre-checksum'],
+    greSequence: values['gre-sequence'],
     ttl: values.ttl,
     dscp: values.dscp,
     ecn: values.ecn,

@@ -52,9 +52,9 @@ export interface GreOptions {
   /** GRE key of all packets, out and in. */
   key?: number | undefined;
   /** Whether outbound packets carry a GRE checksum. */
-  checksum?: boolean;
+  greChecksum?: boolean;
   /** Whether packets carry sequence numbers, and those that do not or come out of order are dropped. */
-  sequence?: boolean;
+  greSequence?: boolean;
 }
 
 /** What a VM tells its core. Addresses are u32 numbers. */
@@ -66,8 +66,8 @@ export interface CoreConfig extends GreOptions {
   ecn?: 'normal' | 'compatibility';
   /** Outer DSCP; 0 unless given. With 'uniform' it is the inner one, and back (RFC 2983 §3.1). */
   dscp?: number | 'uniform';
-  /** Whether routers may fragment outer packets; false unless given. */
-  mayFragment?: boolean;
+  /** Whether outer packets have don't-fragment set, so that routers report those that are too large; true unless given. */
+  pathMtuDiscovery?: boolean;
   /** Whether TCP's maximum segment size is lowered to what fits the tunnel; false unless given. */
   clampMss?: boolean;
   /** Bytes of the longest inner packet that fits the underlay; 1,476 unless given. */
@@ -399,19 +399,19 @@ export class PacketCore {
 function optionsOf(config: CoreConfig): number {
   return (
     (config.key === undefined ? 0 : abi.OPTION_KEY) |
-    (config.checksum ? abi.OPTION_CHECKSUM : 0) |
-    (config.sequence ? abi.OPTION_SEQUENCE : 0) |
+    (config.greChecksum ? abi.OPTION_CHECKSUM : 0) |
+    (config.greSequence ? abi.OPTION_SEQUENCE : 0) |
     (config.ttl === 'inherit' ? abi.OPTION_TTL_INHERIT : 0) |
     (config.ecn === 'compatibility' ? abi.OPTION_ECN_COMPATIBILITY : 0) |
     (config.dscp === 'uniform' ? abi.OPTION_DSCP_UNIFORM : 0) |
-    (config.mayFragment ? abi.OPTION_MAY_FRAGMENT : 0) |
+    (config.pathMtuDiscovery === false ? abi.OPTION_MAY_FRAGMENT : 0) |
     (config.clampMss ? abi.OPTION_CLAMP_MSS : 0)
   );
 }
 
 /** Bytes that encapsulation adds to a packet: outer IPv4 header (20), UDP (8) for gre-udp, GRE (4), and 4 for each of its options. */
-export function overhead(encapsulation: Encapsulation, { key, checksum, sequence }: GreOptions): number {
-  const options = (key === undefined ? 0 : 1) + (checksum ? 1 : 0) + (sequence ? 1 : 0);
+export function overhead(encapsulation: Encapsulation, { key, greChecksum, greSequence }: GreOptions): number {
+  const options = (key === undefined ? 0 : 1) + (greChecksum ? 1 : 0) + (greSequence ? 1 : 0);
   return 24 + (encapsulation === 'gre-udp' ? 8 : 0) + 4 * options;
 }
 

@@ -35,13 +35,13 @@ const NO_PACKETS = addCounters([]);
 
 /** Runs until SIGTERM or SIGINT, or until forwarding fails. */
 export function runDaemon(config: Config): Promise<void> {
-  const { runDir, dataPlane } = config;
-  const needs = { capabilities: CAPABILITIES[dataPlane], runDir, tun: dataPlane === 'wasm' };
+  const { runDir, dataplane } = config;
+  const needs = { capabilities: CAPABILITIES[dataplane], runDir, tun: dataplane === 'wasm' };
   return explainPermission(needs, () => run(config));
 }
 
 async function run(config: Config): Promise<void> {
-  requireCapabilities(CAPABILITIES[config.dataPlane]);
+  requireCapabilities(CAPABILITIES[config.dataplane]);
   const daemon = new Daemon(config, createLog(config.logLevel));
   const stop = new Promise<void>((resolve) => {
     // They stay handled: a second signal, from a wrapper or an impatient user, must not end the clean-up.
@@ -103,7 +103,7 @@ class Daemon {
     if (made || left.some((change) => change.kind === 'directory'))
       this.#journal.add({ kind: 'directory', path: runDir });
     this.#dataPlane = await this.#startDataPlane(this.#plan, this.#journal);
-    this.#keepsNetwork = this.#config.dataPlane === 'kernel';
+    this.#keepsNetwork = this.#config.dataplane === 'kernel';
     this.#state = 'running';
     const { pid, vm, overlayAddress, device, dataPlane, encapsulation, mtu } = await this.#status();
     this.#log.info(
@@ -131,7 +131,7 @@ class Daemon {
         this.#fail(new InlayError('ERR_FAILED', `forwarding ended: ${error.message}`, { cause: error })),
     };
     // Loaded late: each needs what the other does not.
-    if (this.#config.dataPlane === 'kernel') {
+    if (this.#config.dataplane === 'kernel') {
       const { startKernelDataPlane } = await import('../dataplane/kernel/dataplane.ts');
       return startKernelDataPlane(this.#config, options);
     }
@@ -141,8 +141,8 @@ class Daemon {
 
   /** Which changes of an earlier daemon this one would make, too: of a kernel data plane, which goes on without a daemon. */
   #stays(plan: NetworkPlan): (change: Change) => boolean {
-    const { device, dataPlane, encapsulation } = this.#config;
-    if (dataPlane === 'wasm') return () => false;
+    const { device, dataplane, encapsulation } = this.#config;
+    if (dataplane === 'wasm') return () => false;
     const all = stepsOf(this.#config, plan);
     const steps = all.map((step) => JSON.stringify(step));
     const sysctls = all.flatMap((step) => (step.kind === 'sysctl' ? [step.device] : []));
@@ -206,7 +206,7 @@ class Daemon {
   }
 
   async #status(): Promise<Status> {
-    const { mappings, device, dataPlane, encapsulation } = this.#config;
+    const { mappings, device, dataplane, encapsulation } = this.#config;
     const { local } = this.#plan as NetworkPlan; // The socket is opened after it is known.
     // Before it is open and after it is closed, the data plane has nothing new to tell.
     this.#counters = (await this.#dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
@@ -223,7 +223,7 @@ class Daemon {
         slice: formatPrefix(m.sliceOf(local)),
       })),
       device,
-      dataPlane,
+      dataPlane: dataplane,
       encapsulation,
       mtu: this.#mtu,
       ...this.#dataPlane?.status,

@@ -11,7 +11,7 @@ import { planNetwork, stepsOf } from './network.ts';
 export function dryRun(config: Config): string[] {
   const plan = planNetwork(config);
   const commands = stepsOf(config, plan).map(command);
-  return [...commands, ...(config.dataPlane === 'kernel' ? kernelComments(config, plan) : WASM_COMMENTS)];
+  return [...commands, ...(config.dataplane === 'kernel' ? kernelComments(config, plan) : WASM_COMMENTS)];
 }
 
 const WASM_COMMENTS = ['# From then on the daemon moves the packets between the device and the underlay.'];

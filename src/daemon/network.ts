@@ -30,7 +30,7 @@ export function overheadOf(config: Config): number {
 
 /** All that is done to the machine, the device included. */
 export function stepsOf(config: Config, plan: NetworkPlan): Step[] {
-  if (config.dataPlane === 'wasm') return wasmSteps(config, plan);
+  if (config.dataplane === 'wasm') return wasmSteps(config, plan);
   const { make, setUp } = kernelSteps(config, plan);
   return [...make, ...setUp];
 }

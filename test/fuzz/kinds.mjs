@@ -132,7 +132,7 @@ function datagrams(maker) {
       start += segment;
     } else {
       data.copyWithin(start, first, first + at - start);
-      if (setup.config.sequence && (data[start] & 0x10) !== 0) put32(data, at - 4, maker.nextNumber());
+      if (setup.config.greSequence && (data[start] & 0x10) !== 0) put32(data, at - 4, maker.nextNumber());
       putGreRight(data, start, end);
       if (random.chance(2)) mutateField(data, start, at, GRE_FIELDS, random, end - start);
       start = end;

@@ -12,7 +12,7 @@ const SHORT = 8;
 export function putGre(bytes, at, end, random, config, number) {
   const checksum = random.chance(8);
   const keyed = (config.key !== undefined) === random.chance(98);
-  const sequence = random.chance(config.sequence ? 95 : 6);
+  const sequence = random.chance(config.greSequence ? 95 : 6);
   const start = at - 4 - 4 * (checksum + keyed + sequence);
   let next = start + 4;
   put16(bytes, start, checksum * 0x8000 + keyed * 0x2000 + sequence * 0x1000);
@@ -32,7 +32,7 @@ export function putGre(bytes, at, end, random, config, number) {
 }
 
 /** The GRE header that a core puts before a packet, but for what it counts. Returns where it starts. */
-export function putOwnGre(bytes, at, end, { key, checksum = false, sequence = false }) {
+export function putOwnGre(bytes, at, end, { key, greChecksum: checksum = false, greSequence: sequence = false }) {
   const keyed = key !== undefined;
   const start = at - 4 - 4 * (checksum + keyed + sequence);
   put16(bytes, start, checksum * 0x8000 + keyed * 0x2000 + sequence * 0x1000);

@@ -65,12 +65,12 @@ export function redrawSetup(random, { config: { local, mappings }, peers, isCrow
 function drawOptions(random) {
   return {
     key: random.chance(60) ? undefined : random.pick([9, 0, 0xffffffff, 0xdecafbad, random.u32()]),
-    checksum: random.chance(20),
-    sequence: random.chance(20),
+    greChecksum: random.chance(20),
+    greSequence: random.chance(20),
     ttl: random.pick([64, 64, 255, 1, 0, 256, -1, 'inherit', 'inherit']),
     ecn: random.pick(['normal', 'normal', 'compatibility']),
     dscp: random.pick([0, 0, 46, 63, 64, -1, 'uniform', 'uniform', 'uniform']),
-    mayFragment: random.chance(30),
+    pathMtuDiscovery: random.chance(70),
     clampMss: random.chance(50),
     mtu: random.chance(94)
       ? random.pick([1476, 1476, 1476, 1456, 1276, 576, 100, 68, 65535])

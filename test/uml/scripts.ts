@@ -35,8 +35,15 @@ export const scripts = JSON.parse(readFileSync(new URL('scripts.json', import.me
 /** What a core is told where `ip` is told this. Checksums are verified in any case (icsum), and sequence numbers are for both directions. */
 export function configOf({ key, ttl = 64, tos = 0, ocsum, iseq, oseq, pmtudisc }: Device): CoreConfig {
   const dscp = tos === 'inherit' ? 'uniform' : tos >> 2;
-  const sequence = (iseq ?? oseq) !== undefined;
-  const options = { key, ttl, dscp, checksum: ocsum === true, sequence, mayFragment: pmtudisc === false } as const;
+  const greSequence = (iseq ?? oseq) !== undefined;
+  const options = {
+    key,
+    ttl,
+    dscp,
+    greChecksum: ocsum === true,
+    greSequence,
+    pathMtuDiscovery: pmtudisc !== false,
+  } as const;
   return { ...config, ...options, mtu: 1500 - overhead('gre', options) };
 }
 

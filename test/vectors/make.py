@@ -240,7 +240,7 @@ write('dscp-uniform', {**CONFIG, 'dscp': 'uniform', 'ttl': 'inherit'}, [
     inbound('and back', 'RFC 2983 3.1', gre_in(ping(THEIRS, OURS, tos=DSCP | ECT_0), ip={'tos': 8 << 2 | CE}), item='E3', output=ping(THEIRS, OURS, tos=8 << 2 | CE), peer=REMOTE),
 ])
 
-ALL = {**CONFIG, 'key': KEY, 'checksum': True, 'sequence': True}
+ALL = {**CONFIG, 'key': KEY, 'greChecksum': True, 'greSequence': True}
 write('all-options', ALL, [
     outbound('the first packet', 'RFC 2890 2', p, item='G1, G6, G8', output=outer(p, KEY, chksum_present=1, seqnum_present=1, sequence_number=0), peer=REMOTE),
     outbound('of odd length', 'RFC 2784 2.5', tcp, item='G1, G6', output=outer(tcp, KEY, chksum_present=1, seqnum_present=1, sequence_number=0), peer=REMOTE),

@@ -70,7 +70,7 @@ function linkInfo(config: Config, local: Address): LinkInfo {
       },
     };
   }
-  const flags = (config.key === undefined ? 0 : GRE_KEY) | (config.checksum ? GRE_CSUM : 0);
+  const flags = (config.key === undefined ? 0 : GRE_KEY) | (config.greChecksum ? GRE_CSUM : 0);
   return {
     kind: 'gre',
     data: {

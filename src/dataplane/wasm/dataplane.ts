@@ -78,15 +78,16 @@ class WasmDataPlane implements DataPlane {
   }
 }
 
-/** What the core is told. */
+/** What the core is told: its addresses are numbers, the rest is the configuration's. */
 function coreConfigOf(config: Config, { local, mappings, mtu }: NetworkPlan): CoreConfig {
-  const { key, checksum, sequence, ttl, dscp, clampMss, encapsulation, engine } = config;
+  const { encapsulation, engine, ecn } = config;
   return {
-    ...{ local: Number(local.bits), mtu, key, checksum, sequence, ttl, dscp, clampMss },
+    ...config,
+    local: Number(local.bits),
+    mtu,
     encapsulation: encapsulationOf(config),
     // Node's UDP sockets cannot set the ECN field.
-    ecn: engine === 'portable' && encapsulation === 'gre-udp' ? 'compatibility' : config.ecn,
-    mayFragment: !config.pathMtuDiscovery,
+    ecn: engine === 'portable' && encapsulation === 'gre-udp' ? 'compatibility' : ecn,
     mappings: mappings.map((m) => ({
       overlay: Number(m.overlay.bits),
       overlayLength: m.overlay.length,

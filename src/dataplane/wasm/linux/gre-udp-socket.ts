@@ -52,12 +52,12 @@ export function openSourceSockets(config: CoreConfig): number[] {
 }
 
 /** Undefined if the port is taken. */
-function openSourceSocket({ local, ttl, mayFragment }: CoreConfig, port: number): number | undefined {
+function openSourceSocket({ local, ttl, pathMtuDiscovery = true }: CoreConfig, port: number): number | undefined {
   const fd = openUdpSocket();
   let isTaken = false;
   prepared(fd, () => {
     // The core knows each path's MTU: what the kernel remembers of it does not count, or would outlive what the core knows (ip(7)).
-    const discovery = mayFragment ? native.IP_PMTUDISC_DONT : native.IP_PMTUDISC_PROBE;
+    const discovery = pathMtuDiscovery ? native.IP_PMTUDISC_PROBE : native.IP_PMTUDISC_DONT;
     setOption(fd, native.IPPROTO_IP, native.IP_MTU_DISCOVER, discovery, 'IP_MTU_DISCOVER');
     setOption(fd, native.IPPROTO_IP, native.IP_TTL, typeof ttl === 'number' ? ttl : DEFAULT_TTL, 'IP_TTL');
     // Nobody reads what comes to it: the least there is room for, which is one datagram (socket(7)).

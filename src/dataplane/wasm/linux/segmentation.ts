@@ -24,7 +24,7 @@ export class Segmentation {
     this.#log = log;
     this.#isAuto = false;
     if (greSegmentation === 'core' || coreConfig.encapsulation === 'gre-udp') return;
-    if (coreConfig.checksum || coreConfig.sequence) {
+    if (coreConfig.greChecksum || coreConfig.greSequence) {
       this.#set({ by: 'core', obstacle: 'the kernel does not make GRE checksums and sequence numbers for us' });
       return;
     }
