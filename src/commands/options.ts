@@ -1,7 +1,7 @@
 /** What the commands share: flags that come from the table of settings, and output for people or for programs. */
 import { type Command, Option } from 'commander';
 import type { Flags } from '../config/config.ts';
-import { type Setting, type SettingName, settings } from '../config/settings.ts';
+import { camelCase, type Setting, type SettingName, settings } from '../config/settings.ts';
 
 /** Adds the flags of these settings, and --config. */
 export function addSettings(command: Command, names: readonly SettingName[]): Command {
@@ -16,11 +16,11 @@ export function addSetting(command: Command, name: SettingName): Command {
   return command.addOption(new Option(`--${name} <${setting.placeholder}>`, description));
 }
 
-/** The settings among parsed options, by setting name. commander calls `run-dir` `runDir`. */
+/** The settings among parsed options, by setting name. */
 export function flagsOf(options: Record<string, unknown>): Flags {
   return Object.fromEntries(
     Object.keys(settings).flatMap((name) => {
-      const value = options[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
+      const value = options[camelCase(name)];
       return typeof value === 'string' ? [[name, value]] : [];
     }),
   );

@@ -2,37 +2,15 @@
 import { distance } from 'fastest-levenshtein';
 import * as v from 'valibot';
 import { InlayError } from '../errors.ts';
-import type { Address, Prefix } from '../mesh/address.ts';
+import type { Prefix } from '../mesh/address.ts';
 import { checkMappings, Mapping } from '../mesh/mapping.ts';
-import { type Setting, type SettingName, settings } from './settings.ts';
+import { checkRules } from './rules.ts';
+import { camelCase, type Setting, type SettingName, settings, type Values, valueNames } from './settings.ts';
 import { fileSource, flagSource, type Path, printable, type Source } from './source.ts';
 
-export interface Config {
+/** What a VM is told: every setting by its name in code, and mappings for the pairs of prefixes. */
+export interface Config extends Values {
   mappings: Mapping[];
-  local: Address | undefined;
-  device: string;
-  encapsulation: 'gre' | 'gre-udp' | 'vxlan';
-  dataplane: 'wasm' | 'kernel';
-  key: number | undefined;
-  greChecksum: boolean;
-  greSequence: boolean;
-  ttl: number | 'inherit';
-  dscp: number | 'uniform';
-  ecn: 'normal' | 'compatibility';
-  /** Bytes. */
-  underlayMtu: number | undefined;
-  pathMtuDiscovery: boolean;
-  clampMss: boolean;
-  core: 'wasm' | 'typescript';
-  engine: 'linux' | 'portable';
-  greSegmentation: 'auto' | 'core' | 'kernel';
-  queues: number;
-  runDir: string;
-  /** ms */
-  idleTimeout: number;
-  /** ms */
-  busyPoll: number;
-  logLevel: 'debug' | 'info' | 'warn' | 'error';
 }
 
 /** Flags as the command line brings them; those not given are absent. */
@@ -45,10 +23,8 @@ const schema = v.pipe(
   v.custom<object>((value) => !Array.isArray(value), KEYS),
   v.partial(v.strictObject(schemas, KEYS)),
 );
-type Values = v.InferOutput<typeof schema>;
-type WithDefaults = Values & {
-  [N in Exclude<SettingName, 'local' | 'key' | 'mappings' | 'underlay-mtu'>]-?: NonNullable<Values[N]>;
-};
+/** What a file, the flags or the defaults give, checked. */
+type Given = v.InferOutput<typeof schema>;
 
 const defaults = Object.fromEntries(
   Object.entries<Setting>(settings).flatMap(([name, s]) => (s.default === undefined ? [] : [[name, s.default]])),
@@ -62,118 +38,24 @@ export function loadConfig(flags: Flags, file?: string): Config {
   const source = file === undefined ? undefined : fileSource(file);
   const fromFile = source ? check(source) : {};
   const fromFlags = check(flagSource(flags));
-  const values = { ...check(flagSource(defaults)), ...fromFile, ...fromFlags } as WithDefaults;
-  checkDataPlane(values);
-  checkEngine(values);
-  checkOptions(values);
+  const given = { ...check(flagSource(defaults)), ...fromFile, ...fromFlags };
+  const values = valuesOf(given);
+  checkRules(values);
   const pair = Boolean(fromFlags.overlay ?? fromFlags.underlay);
   return {
-    mappings: mappingsOf(pair ? { ...values, mappings: undefined } : values, pair ? undefined : source),
-    local: values.local,
-    device: values.device,
-    encapsulation: values.encapsulation,
-    dataplane: values.dataplane,
-    key: values.key,
-    greChecksum: values['gre-checksum'],
-    greSequence: values['gre-sequence'],
-    ttl: values.ttl,
-    dscp: values.dscp,
-    ecn: values.ecn,
-    underlayMtu: values['underlay-mtu'],
-    pathMtuDiscovery: values['path-mtu-discovery'],
-    clampMss: values['clamp-mss'],
-    core: values.core,
-    engine: values.engine,
-    greSegmentation: values['gre-segmentation'],
-    queues: values.queues,
-    runDir: values['run-dir'],
-    idleTimeout: values['idle-timeout'],
-    busyPoll: values['busy-poll'],
-    logLevel: values['log-level'],
+    mappings: mappingsOf(pair ? { ...given, mappings: undefined } : given, pair ? undefined : source),
+    ...values,
   };
 }
 
-/** Largest VXLAN network identifier (RFC 7348 §5). */
-const MAX_VNI = 0xffffff;
-
-/** Throws ERR_CONFIG for what only one of the data planes can do. */
-function checkDataPlane(values: WithDefaults): void {
-  const { dataplane, encapsulation } = values;
-  if (dataplane === 'wasm') {
-    if (encapsulation === 'vxlan')
-      throw new InlayError('ERR_CONFIG', 'encapsulation vxlan: expected dataplane kernel with it');
-    return;
-  }
-  const { ecn, dscp, queues, key = 0 } = values;
-  const wasmOnly = {
-    'engine portable': values.engine === 'portable',
-    'core typescript': values.core === 'typescript',
-    [`queues ${queues}`]: queues > 1,
-    'busy-poll': values['busy-poll'] > 0,
-    'gre-segmentation kernel': values['gre-segmentation'] === 'kernel',
-    'clamp-mss on': values['clamp-mss'],
-    'gre-sequence on': values['gre-sequence'], // A multipoint device has one number for all VMs.
-    'ecn compatibility': ecn === 'compatibility',
-    'dscp uniform': dscp === 'uniform',
-  };
-  const wrong = Object.entries(wasmOnly).find(([, isSet]) => isSet)?.[0];
-  if (wrong) throw new InlayError('ERR_CONFIG', `${wrong}: expected dataplane wasm with it`);
-  if (encapsulation !== 'vxlan') return;
-  if (values['gre-checksum'])
-    throw new InlayError('ERR_CONFIG', 'encapsulation vxlan: expected no gre-checksum with it');
-  if (key > MAX_VNI)
-    throw new InlayError('ERR_CONFIG', `key ${key}: expected at most ${MAX_VNI} with encapsulation vxlan`);
-}
-
-/** Throws ERR_CONFIG for what only the linux engine can do. */
-function checkEngine(values: WithDefaults): void {
-  const { engine, encapsulation, queues } = values;
-  if (engine === 'portable' && queues > 1) {
-    throw new InlayError('ERR_CONFIG', `queues ${queues}: expected 1 with engine portable, which has one thread`);
-  }
-  if (engine === 'portable' && values['busy-poll'] > 0) {
-    throw new InlayError('ERR_CONFIG', 'busy-poll: expected none with engine portable, whose event loop sleeps');
-  }
-  if (values['gre-segmentation'] === 'kernel' && (engine !== 'linux' || encapsulation !== 'gre')) {
-    throw new InlayError('ERR_CONFIG', 'gre-segmentation kernel: expected engine linux and encapsulation gre with it');
-  }
-}
-
-/** Throws ERR_CONFIG for what does not go together on the wire. */
-function checkOptions(values: WithDefaults): void {
-  const { engine, encapsulation, queues, ttl, dscp } = values;
-  const mayFragment = !values['path-mtu-discovery'];
-  if (values['gre-sequence'] && queues > 1) {
-    throw new InlayError(
-      'ERR_CONFIG',
-      `gre-sequence: expected 1 queue with it, not ${queues}, so that packets stay in order`,
-    );
-  }
-  if (values['gre-segmentation'] === 'kernel' && (values['gre-checksum'] || values['gre-sequence'])) {
-    throw new InlayError(
-      'ERR_CONFIG',
-      'gre-segmentation kernel: expected neither gre-checksum nor gre-sequence with it',
-    );
-  }
-  if (mayFragment && encapsulation === 'gre' && queues > 1) {
-    throw new InlayError(
-      'ERR_CONFIG',
-      `path-mtu-discovery off: expected 1 queue with it, not ${queues}, so that identifications are unique`,
-    );
-  }
-  if (engine !== 'portable') return;
-  if (dscp === 'uniform') {
-    throw new InlayError('ERR_CONFIG', 'dscp uniform: expected engine linux with it, which sees the DSCP of gre-udp');
-  }
-  if (encapsulation === 'gre-udp' && (ttl === 'inherit' || dscp !== 0 || mayFragment)) {
-    const name = ttl === 'inherit' ? 'ttl inherit' : dscp !== 0 ? `dscp ${dscp}` : 'path-mtu-discovery off';
-    throw new InlayError('ERR_CONFIG', `${name}: expected engine linux with it, or encapsulation gre`);
-  }
+/** The values by their names in code. `given` has at least those that have a default. */
+function valuesOf(given: Given): Values {
+  return Object.fromEntries(valueNames.map((name) => [camelCase(name), given[name]])) as Values;
 }
 
 /** `source` is the file that the prefixes come from, for the place of an error; undefined if flags gave one. */
 function mappingsOf(
-  { overlay, underlay, mappings }: Pick<Values, 'overlay' | 'underlay' | 'mappings'>,
+  { overlay, underlay, mappings }: Pick<Given, 'overlay' | 'underlay' | 'mappings'>,
   source: Source | undefined,
 ): Mapping[] {
   if (mappings) {
@@ -212,7 +94,7 @@ function placed<T>(source: Source | undefined, path: Path, make: () => T): T {
   }
 }
 
-function check(source: Source): Values {
+function check(source: Source): Given {
   const result = v.safeParse(schema, source.value);
   if (result.success) return result.output;
   const issue = result.issues[0];

@@ -235,6 +235,32 @@ export const settings = {
 
 export type SettingName = keyof typeof settings;
 
+/** Settings that stand for pairs of prefixes; a configuration has mappings for them. */
+const PREFIXES = ['overlay', 'underlay', 'mappings'] as const;
+type PrefixName = (typeof PREFIXES)[number];
+type ValueName = Exclude<SettingName, PrefixName>;
+/** Names of the settings that a configuration has as they are. */
+export const valueNames = (Object.keys(settings) as SettingName[]).filter(
+  (name): name is ValueName => !(PREFIXES as readonly string[]).includes(name),
+);
+
+type CamelCase<Name extends string> = Name extends `${infer Word}-${infer Rest}`
+  ? `${Word}${Capitalize<CamelCase<Rest>>}`
+  : Name;
+
+/** A setting's name in code, and in the options that commander has parsed: `run-dir` is `runDir`. */
+export function camelCase<Name extends string>(name: Name): CamelCase<Name> {
+  return name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase()) as CamelCase<Name>;
+}
+
+type Value<Name extends SettingName> = v.InferOutput<(typeof settings)[Name]['schema']>;
+/** The values of the settings by their names in code. One that has no default may be undefined. Durations are in ms. */
+export type Values = {
+  [Name in ValueName as CamelCase<Name>]: (typeof settings)[Name] extends { default: string }
+    ? Value<Name>
+    : Value<Name> | undefined;
+};
+
 /** README's table of settings, as Markdown. */
 export function settingsTable(): string {
   const rows = Object.entries<Setting>(settings).map(([name, s]) => {
