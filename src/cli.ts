@@ -2,9 +2,13 @@
 /** The command line: argv to command, errors to exit codes. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { addDaemonCommands } from './commands/daemon.ts';
 import { addDemoCommand } from './commands/demo.ts';
-import { addOfflineCommands } from './commands/offline.ts';
+import { addDownCommand } from './commands/down.ts';
+import { addExplainCommand } from './commands/explain.ts';
+import { addPlanCommand } from './commands/plan.ts';
+import { addStatusCommand } from './commands/status.ts';
+import { addTunnelsCommand } from './commands/tunnels.ts';
+import { addUpCommand } from './commands/up.ts';
 import { EXIT, errorCode, InlayError } from './errors.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
@@ -21,8 +25,12 @@ const program = new Command('inlay')
   .showSuggestionAfterError()
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'inlay: ')) })
   .exitOverride();
-addOfflineCommands(program);
-addDaemonCommands(program);
+addPlanCommand(program);
+addExplainCommand(program);
+addUpCommand(program);
+addDownCommand(program);
+addStatusCommand(program);
+addTunnelsCommand(program);
 addDemoCommand(program);
 
 try {

@@ -26,6 +26,11 @@ export function flagsOf(options: Record<string, unknown>): Flags {
   );
 }
 
+/** Where the daemon is that a command asks. */
+export function runDirOf(options: { runDir?: string }): string {
+  return options.runDir ?? settings['run-dir'].default;
+}
+
 export function addJson(command: Command): Command {
   return command.option('--json', 'print one line of JSON');
 }

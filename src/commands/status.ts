@@ -1,0 +1,71 @@
+/** status: what the daemon does, and whether it is ready. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Command, InvalidArgumentError } from 'commander';
+import { ask } from '../daemon/control.ts';
+import { errorCode, InlayError } from '../errors.ts';
+import type { DirectionStatus, Status } from '../observe/status.ts';
+import { addJson, addSetting, example, print, runDirOf } from './options.ts';
+import { table } from './table.ts';
+
+interface Options {
+  runDir?: string;
+  json?: boolean;
+  wait?: number;
+}
+
+/** How often `status --wait` asks, in ms. */
+const RETRY = 50;
+
+export function addStatusCommand(program: Command): void {
+  const status = addSetting(program.command('status').description('show what the daemon does'), 'run-dir');
+  addJson(status).option('--wait <SECONDS>', 'wait that long for the daemon to be ready', seconds);
+  example(status, 'status', 'status --wait 5 --json');
+  status.action(async (options: Options) => {
+    const found = await readyStatus(runDirOf(options), options.wait);
+    print(options, found, () => statusText(found));
+  });
+}
+
+/** The status; with `wait`, that of a daemon that got ready within so many seconds. */
+async function readyStatus(runDir: string, wait: number | undefined): Promise<Status> {
+  if (wait === undefined) return ask<Status>(runDir, 'status');
+  const deadline = performance.now() + wait * 1000;
+  for (;;) {
+    const late = performance.now() >= deadline;
+    try {
+      const found = await ask<Status>(runDir, 'status');
+      if (found.state === 'running') return found;
+      if (late) throw new InlayError('ERR_FAILED', `the daemon is ${found.state}, not ready after ${wait} s`);
+    } catch (error) {
+      if (late || errorCode(error) !== 'ERR_NOT_RUNNING') throw error;
+    }
+    await sleep(RETRY);
+  }
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value >= 0 && value <= 86_400)) throw new InvalidArgumentError('expected seconds, 0..86400.');
+  return value;
+}
+
+function statusText(status: Status): string {
+  const { outbound, inbound, icmp, replies, neighbours, mappings, ...facts } = status;
+  const slices = mappings.map((m) => ['slice', `${m.slice} (${m.overlay} over ${m.underlay})`]);
+  const rows = Object.entries(facts).map(([name, value]) => [name, String(value)]);
+  const asked = neighbours && Object.entries(neighbours).map(([what, count]) => `${count} ${what}`);
+  return table([
+    ...rows,
+    ...slices,
+    ['outbound', directionText(outbound)],
+    ['inbound', directionText(inbound)],
+    ...(icmp ? [['ICMP from the underlay', directionText(icmp)]] : []),
+    ...(replies ? [['ICMP to containers', `${replies.sent} packets, ${replies.suppressed} suppressed`]] : []),
+    ...(asked ? [['neighbour requests', asked.join(', ')]] : []),
+  ]);
+}
+
+function directionText({ packets, bytes, drops }: DirectionStatus): string {
+  const reasons = Object.entries(drops).map(([reason, count]) => `, dropped ${count} ${reason}`);
+  return `${packets} packets, ${bytes} bytes${reasons.join('')}`;
+}
