@@ -1,4 +1,4 @@
-/** The settings: one table from which the flags, the file's schema, the defaults and README's table of settings come. */
+/** The settings: one table from which the flags, the file's schema, the defaults, the type and README's table of settings come. */
 import * as v from 'valibot';
 import { formatPrefix, network, type Prefix, parseAddress, parsePrefix } from '../mesh/address.ts';
 
