@@ -4,7 +4,8 @@
  * by any other device, such as a container's, has no mark, and is not believed.
  */
 
-import * as bpf from '../../linux/bpf/bpf.ts';
+import * as bpf from '../../linux/bpf/assembler.ts';
+import { loadProgram } from '../../linux/bpf/program.ts';
 import type { Address } from '../../mesh/address.ts';
 import {
   headerByte,
@@ -37,22 +38,20 @@ export interface MarkOptions {
 
 /** Loads the program; returns its descriptor. */
 export function loadMarkProgram({ local, port, vni, linkHeader }: MarkOptions): number {
-  const next = (when: bpf.Instruction): bpf.Line => ({ goto: 'next', when });
   const lines: bpf.Line[] = [
     bpf.copy(SKB, 1),
     bpf.loadWord(1, SKB, SKB_PROTOCOL),
-    next(bpf.skipUnlessEqual(1, IPV4, 0)),
+    bpf.jumpUnlessEqual(1, IPV4, 'next'),
     bpf.set(OFFSET, linkHeader),
     ...loadHeader(IPV4_HEADER, linkHeader, 'next'),
     ...headerByte(1, 9),
-    next(bpf.skipUnlessEqual(1, IPPROTO_UDP, 0)),
+    bpf.jumpUnlessEqual(1, IPPROTO_UDP, 'next'),
     // Of fragments, the first has the ports, and its mark is that of the whole packet.
     ...headerHalf(1, 6),
     bpf.and32(1, FRAGMENT_OFFSET),
-    next(bpf.skipUnlessEqual(1, 0, 0)),
+    bpf.jumpUnlessEqual(1, 0, 'next'),
     ...headerWord(1, 16),
-    bpf.skipIfEqual32(1, Number(local.bits), 1),
-    next(bpf.skip(0)),
+    bpf.jumpUnlessEqual32(1, Number(local.bits), 'next'),
     ...headerWord(SOURCE, 12),
     ...headerByte(1, 0),
     bpf.and32(1, 0x0f),
@@ -60,15 +59,15 @@ export function loadMarkProgram({ local, port, vni, linkHeader }: MarkOptions): 
     bpf.addRegister(OFFSET, 1),
     ...loadHeader(UDP_VXLAN, linkHeader + IPV4_HEADER, 'next'),
     ...headerHalf(1, 2),
-    next(bpf.skipUnlessEqual(1, port, 0)),
+    bpf.jumpUnlessEqual(1, port, 'next'),
     // Other networks may share the port.
     ...headerWord(1, 12),
     bpf.shiftRight(1, 8),
-    next(bpf.skipUnlessEqual(1, vni, 0)),
+    bpf.jumpUnlessEqual(1, vni, 'next'),
     bpf.storeWord(SKB, SKB_MARK, SOURCE),
     { label: 'next' },
     bpf.set(0, TC_ACT_UNSPEC),
     bpf.exit,
   ];
-  return bpf.loadProgram(bpf.assemble(lines), 'for the underlay');
+  return loadProgram(bpf.assemble(lines), 'for the underlay');
 }

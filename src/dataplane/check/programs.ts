@@ -4,7 +4,7 @@
  */
 
 import * as abi from '../../core/abi.ts';
-import * as bpf from '../../linux/bpf/bpf.ts';
+import * as bpf from '../../linux/bpf/assembler.ts';
 import { IPPROTO_GRE } from '../../linux/native.ts';
 import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
@@ -90,13 +90,16 @@ export function egress(options: CheckOptions, maps: Maps): bpf.Line[] {
     ...loadInner(inner),
     ...inOwnSlice(mappings, local, SOURCE, abi.DROP_FOREIGN_SOURCE),
     // The VM that the destination lives on.
-    ...mappings.flatMap((mapping, i): bpf.Line[] => [
-      ...jumpUnlessIn(mapping, DESTINATION, `no ${i}`),
-      ...vmOf(mapping, DESTINATION, VM),
-      ...toPlace(mapping, places[i] ?? 0),
-      { goto: 'count', when: bpf.skip(0) },
-      { label: `no ${i}` },
-    ]),
+    ...mappings.flatMap((mapping, i): bpf.Line[] => {
+      const next = Symbol('next mapping');
+      return [
+        ...jumpUnlessIn(mapping, DESTINATION, next),
+        ...vmOf(mapping, DESTINATION, VM),
+        ...toPlace(mapping, places[i] ?? 0),
+        bpf.jump('count'),
+        { label: next },
+      ];
+    }),
     ...drop(abi.DROP_NO_MAPPING, OUTBOUND),
     ...end(OUTBOUND, maps),
   ];
@@ -109,21 +112,24 @@ export function ingress(options: CheckOptions, maps: Maps): bpf.Line[] {
   return [
     ...begin(maps),
     ...(isVxlan ? outerFromMark() : outerFromHeader()),
-    { goto: 'foreign', when: bpf.skipIfEqual32(VM, Number(local.bits), 0) },
+    bpf.jumpIfEqual32(VM, Number(local.bits), 'foreign'),
     ...loadInner(innerHeader(options)),
-    ...mappings.flatMap((mapping, i): bpf.Line[] => [
-      ...jumpUnlessIn(mapping, SOURCE, `no ${i}`),
-      ...vmOf(mapping, SOURCE, SCRATCH),
-      { goto: 'spoofed', when: bpf.skipUnlessSame32(SCRATCH, VM, 0) },
-      ...toPlace(mapping, places[i] ?? 0),
-      { goto: 'believed', when: bpf.skip(0) },
-      { label: `no ${i}` },
-    ]),
+    ...mappings.flatMap((mapping, i): bpf.Line[] => {
+      const next = Symbol('next mapping');
+      return [
+        ...jumpUnlessIn(mapping, SOURCE, next),
+        ...vmOf(mapping, SOURCE, SCRATCH),
+        bpf.jumpUnlessSame32(SCRATCH, VM, 'spoofed'),
+        ...toPlace(mapping, places[i] ?? 0),
+        bpf.jump('believed'),
+        { label: next },
+      ];
+    }),
     { label: 'spoofed' },
     ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND),
     { label: 'believed' },
     ...inOwnSlice(mappings, local, DESTINATION, abi.DROP_FOREIGN_DESTINATION),
-    { goto: 'count', when: bpf.skip(0) },
+    bpf.jump('count'),
     { label: 'foreign' },
     ...drop(abi.DROP_FOREIGN_UNDERLAY, INBOUND),
     ...end(INBOUND, maps),
@@ -144,12 +150,13 @@ function begin({ counters }: Maps): bpf.Line[] {
     bpf.copy(2, bpf.STACK),
     bpf.add(2, KEY),
     bpf.call(MAP_LOOKUP),
-    bpf.skipUnlessEqual(0, 0, 2),
+    bpf.jumpUnlessEqual(0, 0, 'counters'),
     bpf.set(0, TC_ACT_SHOT),
     bpf.exit,
+    { label: 'counters' },
     bpf.copy(COUNTERS, 0),
     bpf.loadWord(1, SKB, SKB_PROTOCOL),
-    { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, IPV4, 0) },
+    bpf.jumpUnlessEqual(1, IPV4, 'not IPv4'),
   ];
 }
 
@@ -160,18 +167,16 @@ function outerFromMark(): bpf.Line[] {
     bpf.set(1, 0),
     bpf.storeWord(SKB, SKB_MARK, 1),
     bpf.set(OFFSET, ETHERNET_HEADER),
-    { goto: 'foreign', when: bpf.skipIfEqual(VM, 0, 0) },
+    bpf.jumpIfEqual(VM, 0, 'foreign'),
   ];
 }
 
 /** At the ingress of a GRE device a packet begins with its outer IPv4 header (skb_pop_mac_header in net/ipv4/ip_gre.c). */
 function outerFromHeader(): bpf.Line[] {
-  const option = (flag: number): bpf.Instruction[] => [
-    bpf.copy(2, 1),
-    bpf.and32(2, flag),
-    bpf.skipIfEqual(2, 0, 1),
-    bpf.add(OFFSET, 4),
-  ];
+  const option = (flag: number): bpf.Line[] => {
+    const absent = Symbol('absent');
+    return [bpf.copy(2, 1), bpf.and32(2, flag), bpf.jumpIfEqual(2, 0, absent), bpf.add(OFFSET, 4), { label: absent }];
+  };
   return [
     bpf.set(OFFSET, 0),
     ...loadHeader(IPV4_HEADER, 0, 'truncated'),
@@ -180,8 +185,9 @@ function outerFromHeader(): bpf.Line[] {
     bpf.and32(OFFSET, 0x0f),
     bpf.shiftLeft(OFFSET, 2),
     ...headerByte(1, 9),
-    bpf.skipUnlessEqual(1, IPPROTO_UDP, 1),
+    bpf.jumpUnlessEqual(1, IPPROTO_UDP, 'GRE'),
     bpf.add(OFFSET, UDP_HEADER),
+    { label: 'GRE' },
     ...loadHeader(GRE_HEADER, IPV4_HEADER, 'truncated'),
     ...headerHalf(1, 0),
     bpf.add(OFFSET, GRE_HEADER),
@@ -196,20 +202,19 @@ function loadInner(usual: number): bpf.Line[] {
     ...loadHeader(IPV4_HEADER, usual, 'truncated'),
     ...headerByte(1, 0),
     bpf.and32(1, 0xf0),
-    { goto: 'not IPv4', when: bpf.skipUnlessEqual(1, 0x40, 0) },
+    bpf.jumpUnlessEqual(1, 0x40, 'not IPv4'),
     ...headerByte(1, 9),
-    { goto: 'nested', when: bpf.skipIfEqual(1, IPPROTO_GRE, 0) },
+    bpf.jumpIfEqual(1, IPPROTO_GRE, 'nested'),
     ...headerWord(SOURCE, 12),
     ...headerWord(DESTINATION, 16),
   ];
 }
 
-function jumpUnlessIn({ overlay }: Mapping, register: number, label: string): bpf.Line[] {
+function jumpUnlessIn({ overlay }: Mapping, register: number, to: bpf.Label): bpf.Line[] {
   return [
     bpf.copy(SCRATCH, register),
     bpf.and32(SCRATCH, netmask(overlay.length)),
-    bpf.skipIfEqual32(SCRATCH, Number(overlay.bits), 1),
-    { goto: label, when: bpf.skip(0) },
+    bpf.jumpUnlessEqual32(SCRATCH, Number(overlay.bits), to),
   ];
 }
 
@@ -234,7 +239,7 @@ function inOwnSlice(mappings: readonly Mapping[], local: Address, register: numb
     ...slices.flatMap(({ bits, length }): bpf.Line[] => [
       bpf.copy(SCRATCH, register),
       bpf.and32(SCRATCH, netmask(length)),
-      { goto: 'own', when: bpf.skipIfEqual32(SCRATCH, Number(bits), 0) },
+      bpf.jumpIfEqual32(SCRATCH, Number(bits), 'own'),
     ]),
     ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND),
     { label: 'own' },
@@ -261,8 +266,9 @@ function end(direction: number, { vms }: Maps): bpf.Line[] {
     bpf.subtractRegister(1, OFFSET),
     bpf.copy(OFFSET, 1),
     bpf.loadWord(VM, SKB, SKB_GSO_SEGMENTS),
-    bpf.skipUnlessEqual(VM, 0, 1),
+    bpf.jumpUnlessEqual(VM, 0, 'cut'),
     bpf.set(VM, 1),
+    { label: 'cut' },
     ...count(8 * (direction + PACKETS), VM),
     ...count(8 * (direction + TOTAL_BYTES), OFFSET),
     ...bpf.loadMap(1, vms),
@@ -270,7 +276,7 @@ function end(direction: number, { vms }: Maps): bpf.Line[] {
     bpf.add(2, KEY),
     bpf.call(MAP_LOOKUP),
     // In a plan of more VMs than the map has room for.
-    { goto: 'through', when: bpf.skipIfEqual(0, 0, 0) },
+    bpf.jumpIfEqual(0, 0, 'through'),
     bpf.addAtomically(0, direction === OUTBOUND ? 0 : 16, VM),
     bpf.addAtomically(0, direction === OUTBOUND ? 8 : 24, OFFSET),
     { label: 'through' },

@@ -1,5 +1,5 @@
 /** What the eBPF programs of the kernel data plane have in common: packets as they see them (struct __sk_buff, <linux/bpf.h>), and verdicts (<linux/pkt_cls.h>). */
-import * as bpf from '../../linux/bpf/bpf.ts';
+import * as bpf from '../../linux/bpf/assembler.ts';
 
 // Offsets in struct __sk_buff.
 export const SKB_LENGTH = 0;
@@ -34,16 +34,16 @@ const SKB_LOAD_BYTES = 26;
  * is the usual one, and the kernel has the bytes in one piece, they are looked at where they are. (At an offset that is not known beforehand that takes
  * CAP_PERFMON: sanitize_ptr_alu in kernel/bpf/verifier.c.)
  */
-export function loadHeader(length: number, usual: number, otherwise: string): bpf.Line[] {
-  const [copied, ready] = [`copied ${usual}`, `ready ${usual}`];
+export function loadHeader(length: number, usual: number, otherwise: bpf.Label): bpf.Line[] {
+  const [copied, ready] = [Symbol('copied'), Symbol('ready')];
   return [
-    { goto: copied, when: bpf.skipUnlessEqual(OFFSET, usual, 0) },
+    bpf.jumpUnlessEqual(OFFSET, usual, copied),
     bpf.loadWord(HEADER, SKB, SKB_DATA),
     bpf.loadWord(2, SKB, SKB_DATA_END),
     bpf.add(HEADER, usual),
     bpf.copy(3, HEADER),
     bpf.add(3, length),
-    { goto: ready, when: bpf.skipUnlessAbove(3, 2, 0) },
+    bpf.jumpUnlessAbove(3, 2, ready),
     { label: copied },
     bpf.copy(1, SKB),
     bpf.copy(2, OFFSET),
@@ -51,7 +51,7 @@ export function loadHeader(length: number, usual: number, otherwise: string): bp
     bpf.add(3, COPY),
     bpf.set(4, length),
     bpf.call(SKB_LOAD_BYTES),
-    { goto: otherwise, when: bpf.skipUnlessEqual(0, 0, 0) },
+    bpf.jumpUnlessEqual(0, 0, otherwise),
     bpf.copy(HEADER, bpf.STACK),
     bpf.add(HEADER, COPY),
     { label: ready },

@@ -5,7 +5,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { DROP_REASONS } from '../../core/verdict.ts';
-import * as bpf from '../../linux/bpf/bpf.ts';
+import { assemble } from '../../linux/bpf/assembler.ts';
+import { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BpfMap } from '../../linux/bpf/map.ts';
+import { loadProgram } from '../../linux/bpf/program.ts';
 import * as native from '../../linux/native.ts';
 import { contains, ipv4, lowBits, type Prefix } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
@@ -35,12 +37,12 @@ export class SourceCheck {
   /** Descriptors of the programs. */
   readonly egress: number;
   readonly ingress: number;
-  readonly #counters: bpf.BpfMap;
-  readonly #vms: bpf.BpfMap;
+  readonly #counters: BpfMap;
+  readonly #vms: BpfMap;
   readonly #cpus = possibleCpus();
   readonly #places: { first: number; vmBits: number; underlay: Prefix }[];
 
-  /** Loads the programs. Throws SystemError, as without CAP_BPF. */
+  /** Loads the programs. Throws SystemError, such as EPERM without CAP_BPF; then nothing stays open. */
   constructor(options: CheckOptions) {
     const { mappings } = options;
     this.#places = placesOf(mappings).map((first, i) => {
@@ -48,16 +50,18 @@ export class SourceCheck {
       return { first, vmBits, underlay };
     });
     const capacity = Math.max(...this.#places.map(({ first, vmBits }) => first + 2 ** vmBits));
-    this.#counters = new bpf.BpfMap(bpf.BPF_MAP_TYPE_PERCPU_ARRAY, 8 * COUNTER_WORDS, 1, this.#cpus);
-    this.#vms = new bpf.BpfMap(bpf.BPF_MAP_TYPE_ARRAY, 8 * VM_WORDS, Math.min(capacity, MAX_VMS));
-    const maps = { counters: this.#counters.fd, vms: this.#vms.fd };
-    let loaded = -1;
+    const opened: number[] = [];
     try {
-      loaded = bpf.loadProgram(bpf.assemble(egress(options, maps)), 'for egress');
-      this.ingress = bpf.loadProgram(bpf.assemble(ingress(options, maps)), 'for ingress');
-      this.egress = loaded;
+      this.#counters = new BpfMap(BPF_MAP_TYPE_PERCPU_ARRAY, 8 * COUNTER_WORDS, 1, this.#cpus);
+      opened.push(this.#counters.fd);
+      this.#vms = new BpfMap(BPF_MAP_TYPE_ARRAY, 8 * VM_WORDS, Math.min(capacity, MAX_VMS));
+      opened.push(this.#vms.fd);
+      const maps = { counters: this.#counters.fd, vms: this.#vms.fd };
+      this.egress = loadProgram(assemble(egress(options, maps)), 'for egress');
+      opened.push(this.egress);
+      this.ingress = loadProgram(assemble(ingress(options, maps)), 'for ingress');
     } catch (error) {
-      for (const fd of [loaded, maps.counters, maps.vms]) if (fd >= 0) native.close(fd);
+      for (const fd of opened) native.close(fd);
       throw error;
     }
   }

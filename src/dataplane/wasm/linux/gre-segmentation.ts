@@ -7,20 +7,20 @@
  */
 import {
   add,
-  attachTcx,
-  BPF_TCX_INGRESS,
+  assemble,
   call,
   copy,
   exit,
   type Instruction,
+  jumpIfEqual,
+  jumpUnlessEqual,
+  type Line,
   loadByte,
-  loadProgram,
   loadWord,
   STACK,
   set,
-  skipIfEqual,
-  skipUnlessEqual,
-} from '../../../linux/bpf/bpf.ts';
+} from '../../../linux/bpf/assembler.ts';
+import { attachTcx, BPF_TCX_INGRESS, loadProgram } from '../../../linux/bpf/program.ts';
 import * as native from '../../../linux/native.ts';
 
 // <linux/bpf.h>
@@ -41,7 +41,7 @@ const WHAT = 'for GRE segmentation';
 export function attachGreSegmentation(name: string, outer: number): void {
   // Not from /sys, which may show another network namespace.
   const ifindex = native.ifNameToIndex(name);
-  const program = loadProgram(markProgram(outer), WHAT);
+  const program = loadProgram(assemble(markProgram(outer)), WHAT);
   try {
     attachTcx(program, ifindex, BPF_TCX_INGRESS, WHAT);
   } finally {
@@ -50,28 +50,22 @@ export function attachGreSegmentation(name: string, outer: number): void {
 }
 
 /** Marks what is GRE and GSO; all else goes on as it is. */
-function markProgram(outer: number): Instruction[] {
+function markProgram(outer: number): Line[] {
   // r6: the packet, r1 to r5: arguments, r0: result. A failure drops the packet: unmarked, it could not be cut.
-  const helper = (id: number, ...args: Instruction[]) => [
+  const helper = (id: number, ...args: Instruction[]): Line[] => [
     copy(1, 6),
     ...args,
     call(id),
-    skipIfEqual(0, 0, 2),
-    set(0, TCX_DROP),
-    exit,
+    jumpUnlessEqual(0, 0, 'drop'),
   ];
   const onStack = [copy(3, STACK), add(3, -outer), set(4, outer)];
   return [
     copy(6, 1),
     loadWord(2, 6, SKB_GSO_SIZE),
-    skipUnlessEqual(2, 0, 2),
-    set(0, TCX_NEXT),
-    exit,
+    jumpIfEqual(2, 0, 'next'),
     ...helper(SKB_LOAD_BYTES, set(2, 0), ...onStack),
     loadByte(2, STACK, PROTOCOL_OFFSET - outer),
-    skipIfEqual(2, native.IPPROTO_GRE, 2),
-    set(0, TCX_NEXT),
-    exit,
+    jumpUnlessEqual(2, native.IPPROTO_GRE, 'next'),
     ...helper(SKB_ADJUST_ROOM, set(2, -outer), set(3, ROOM_AT_MAC), set(4, ROOM_FIXED_GSO)),
     ...helper(
       SKB_ADJUST_ROOM,
@@ -80,7 +74,11 @@ function markProgram(outer: number): Instruction[] {
       set(4, ROOM_FIXED_GSO | ROOM_ENCAP_IPV4 | ROOM_ENCAP_GRE),
     ),
     ...helper(SKB_STORE_BYTES, set(2, 0), ...onStack, set(5, 0)),
+    { label: 'next' },
     set(0, TCX_NEXT),
+    exit,
+    { label: 'drop' },
+    set(0, TCX_DROP),
     exit,
   ];
 }

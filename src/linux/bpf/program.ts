@@ -1,0 +1,58 @@
+/** eBPF programs of type SCHED_CLS, which see the packets of a device (bpf(2), bpf-helpers(7)). */
+import * as native from '../native.ts';
+import type { Instruction } from './assembler.ts';
+import { mustBpf } from './syscall.ts';
+
+// <linux/bpf.h>
+const BPF_PROG_LOAD = 5;
+const BPF_OBJ_GET_INFO_BY_FD = 15;
+const BPF_LINK_CREATE = 28;
+const BPF_PROG_TYPE_SCHED_CLS = 3;
+export const BPF_TCX_INGRESS = 46;
+/** struct bpf_insn */
+const INSTRUCTION_SIZE = 8;
+const PROG_ATTR_SIZE = 48;
+const INFO_ATTR_SIZE = 16;
+const LINK_ATTR_SIZE = 16;
+/** Of struct bpf_prog_info what comes first: u32 type, u32 id. The kernel gives as many bytes as it is asked for. */
+const PROG_INFO_SIZE = 8;
+const PROG_INFO_ID = 4;
+
+/** Loads a program; returns its descriptor. */
+export function loadProgram(instructions: readonly Instruction[], what: string): number {
+  const license = new TextEncoder().encode('MIT\0');
+  const attributes = native.structure(PROG_ATTR_SIZE, { 8: encode(instructions), 16: license });
+  attributes.view.setUint32(0, BPF_PROG_TYPE_SCHED_CLS, true);
+  attributes.view.setUint32(4, instructions.length, true);
+  return mustBpf(BPF_PROG_LOAD, attributes, what);
+}
+
+/** The kernel's number of a program, which no other loaded program has. A filter that runs the program says it (TCA_BPF_ID). */
+export function programId(program: number): number {
+  const attributes = native.structure(INFO_ATTR_SIZE, { 8: new Uint8Array(PROG_INFO_SIZE) });
+  attributes.view.setUint32(0, program, true);
+  attributes.view.setUint32(4, PROG_INFO_SIZE, true);
+  mustBpf(BPF_OBJ_GET_INFO_BY_FD, attributes, 'for the id of a program');
+  const info = attributes.pointed[8];
+  return new DataView(info.buffer, info.byteOffset).getUint32(PROG_INFO_ID, true);
+}
+
+/** Attaches a program to a link, until that goes. Needs Linux 6.6. */
+export function attachTcx(program: number, ifindex: number, place: number, what: string): void {
+  const attributes = native.structure(LINK_ATTR_SIZE, {});
+  for (const [i, word] of [program, ifindex, place].entries()) attributes.view.setUint32(i * 4, word, true);
+  mustBpf(BPF_LINK_CREATE, attributes, what);
+}
+
+function encode(instructions: readonly Instruction[]): Uint8Array {
+  const program = new Uint8Array(instructions.length * INSTRUCTION_SIZE);
+  const view = new DataView(program.buffer);
+  for (const [i, [code, destination, source, offset, immediate]] of instructions.entries()) {
+    const at = i * INSTRUCTION_SIZE;
+    view.setUint8(at, code);
+    view.setUint8(at + 1, (source << 4) | destination);
+    view.setInt16(at + 2, offset, true);
+    view.setInt32(at + 4, immediate, true);
+  }
+  return program;
+}
