@@ -124,7 +124,7 @@ export const examples: readonly Example[] = [
     ...{ name: 'bpfFilter', codec: bpfFilter, header: 20 },
     values: parts(
       { family: u8, ifindex: s32, handle: u32, parent: u32, info: u32 },
-      { kind: name, options: some({ fd: u32, name, flags: u32, id: u32 }) },
+      { kind: name, options: some({ fd: u32, name, flags: u32, tag: ofLength(8), id: u32 }) },
     ),
   },
   {

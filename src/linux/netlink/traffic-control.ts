@@ -1,5 +1,5 @@
 /** Queueing disciplines and filters (struct tcmsg, <linux/rtnetlink.h>), as far as BPF programs need them (<linux/pkt_cls.h>, tc-bpf(8)). */
-import { attributes, message, s32, struct, text, u8, u32 } from './codec.ts';
+import { attributes, bytes, message, s32, struct, text, u8, u32, type ValueOf } from './codec.ts';
 
 export const RTM_NEWQDISC = 36;
 export const RTM_DELQDISC = 37;
@@ -15,6 +15,8 @@ export const CLSACT_INGRESS = 0xfffffff2;
 export const CLSACT_EGRESS = 0xfffffff3;
 // <linux/pkt_cls.h>
 export const TCA_BPF_FLAG_ACT_DIRECT = 1;
+/** The name that all our filters have. */
+export const OUR_FILTER = 'inlay';
 
 const tcmsg = struct(20, {
   family: [0, u8],
@@ -23,10 +25,22 @@ const tcmsg = struct(20, {
   parent: [12, u32],
   info: [16, u32],
 });
-const bpfOptions = attributes({ fd: [6, u32], name: [7, text], flags: [8, u32], id: [11, u32] });
+/** `tag` is a hash of the program's instructions, `id` the program's number: both only the kernel writes. */
+const bpfOptions = attributes({
+  fd: [6, u32],
+  name: [7, text],
+  flags: [8, u32],
+  tag: [10, bytes],
+  id: [11, u32],
+});
 
 /** Of any kind: each has options of its own form, and not all are attributes. */
 export const trafficControl = message(tcmsg, { kind: [1, text] });
 
 /** A filter of kind bpf. */
 export const bpfFilter = message(tcmsg, { kind: [1, text], options: [2, bpfOptions] });
+
+/** Whether a filter from a dump is one of ours, whichever daemon put it there and whichever program it runs. */
+export function isOurs({ kind, options }: Pick<ValueOf<typeof bpfFilter>, 'kind' | 'options'>): boolean {
+  return kind === 'bpf' && options?.name === OUR_FILTER;
+}
