@@ -1,8 +1,14 @@
 /** Classic BPF filters for sockets (Documentation/networking/filter.rst, <linux/filter.h>): which of its packets a socket takes. */
+import { distancesIn, type Label, nameOf } from './labels.ts';
 import * as native from './native.ts';
 
-/** struct sock_filter: code, k, and where to go from a jump. */
+/** struct sock_filter: code, k, and how many instructions a comparison skips. */
 export type SocketFilter = readonly (readonly [code: number, k: number, ifTrue?: number, ifFalse?: number])[];
+/** `{ label }` marks the place of the instruction after it; a comparison without a label for one of its results goes on to the next instruction. */
+export type Line =
+  | readonly [code: number, k: number]
+  | { code: number; k: number; ifTrue: Label | undefined; ifFalse: Label | undefined }
+  | { label: Label };
 
 // <linux/bpf_common.h>; loads are in network order.
 export const LD_WORD = 0x20;
@@ -18,11 +24,45 @@ export const ADD_X = 0x0c;
 export const MULTIPLY = 0x24;
 export const SHIFT_RIGHT = 0x74;
 export const MODULO = 0x94;
+export const JUMP = 0x05;
 export const JUMP_IF_EQUAL = 0x15;
 export const JUMP_IF_AT_LEAST = 0x35;
 export const RETURN = 0x06;
 /** What RETURN gives a packet that is taken: more bytes than any has. */
 export const ALL = 0x7fffffff;
+/** The distances of a comparison are u8. JUMP has a u32, so it goes to any place further on. */
+const MAX_DISTANCE = 0xff;
+
+export const jump = (to: Label): Line => ({ code: JUMP, k: 0, ifTrue: to, ifFalse: undefined });
+export const jumpIfEqual = (k: number, ifTrue?: Label, ifFalse?: Label): Line => ({
+  ...{ code: JUMP_IF_EQUAL, k },
+  ...{ ifTrue, ifFalse },
+});
+export const jumpIfAtLeast = (k: number, ifTrue?: Label, ifFalse?: Label): Line => ({
+  ...{ code: JUMP_IF_AT_LEAST, k },
+  ...{ ifTrue, ifFalse },
+});
+
+/** Puts the distances into the jumps, all of which go forward. */
+export function assemble(lines: readonly Line[]): SocketFilter {
+  const distanceOf = distancesIn(lines);
+  let next = 0;
+  const distance = (label: Label | undefined, most: number): number => {
+    if (label === undefined) return 0;
+    const found = distanceOf(label, next);
+    if (found < 0) throw new Error(`label ${nameOf(label)} is behind a jump to it: expected only jumps forward`);
+    if (found > most) throw new Error(`label ${nameOf(label)} is ${found} instructions away: expected at most ${most}`);
+    return found;
+  };
+  return lines.flatMap((line): SocketFilter[number][] => {
+    if ('label' in line) return [];
+    next++; // A distance of 0 is to the next instruction.
+    if (!('code' in line)) return [line];
+    const { code, k, ifTrue, ifFalse } = line;
+    if (code === JUMP) return [[JUMP, distance(ifTrue, Number.POSITIVE_INFINITY)]];
+    return [[code, k, distance(ifTrue, MAX_DISTANCE), distance(ifFalse, MAX_DISTANCE)]];
+  });
+}
 
 const INSTRUCTION_SIZE = 8;
 const FPROG_SIZE = 16;

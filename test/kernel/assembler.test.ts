@@ -1,6 +1,8 @@
 /** Labels: what a jump becomes, and the programs that are refused. */
 import { describe, expect, test } from 'vitest';
 import * as bpf from '../../src/linux/bpf/assembler.ts';
+import * as classic from '../../src/linux/socket-filter.ts';
+import { run } from './classic-bpf.ts';
 
 describe('the assembler of eBPF', () => {
   const { set, exit } = bpf;
@@ -47,5 +49,50 @@ describe('the assembler of eBPF', () => {
     expect(() => forward(32768)).toThrow('label far is 32768 instructions away: expected at most 32767');
     expect(back(32767)).toBe(-32768);
     expect(() => back(32768)).toThrow('label far is -32769 instructions away');
+  });
+});
+
+describe('the assembler of socket filters', () => {
+  const { assemble, jump, jumpIfAtLeast, jumpIfEqual, RETURN, LD_BYTE, JUMP } = classic;
+  const pad = (count: number) => new Array<classic.Line>(count).fill([LD_BYTE, 0]);
+
+  test('a comparison goes to its labels, or on', () => {
+    const filter = assemble([
+      [LD_BYTE, 0],
+      jumpIfEqual(7, 'seven'),
+      jumpIfAtLeast(100, 'large', 'small'),
+      { label: 'seven' },
+      [RETURN, 7],
+      { label: 'small' },
+      jumpIfEqual(3, undefined, 'end'),
+      [RETURN, 3],
+      { label: 'large' },
+      jump('end'),
+      [RETURN, 99],
+      { label: 'end' },
+      [RETURN, 1],
+    ]);
+    expect([7, 100, 255, 3, 4].map((byte) => run(filter, Uint8Array.of(byte)))).toEqual([7, 1, 1, 3, 1]);
+  });
+
+  test.each([
+    { name: 'twice', lines: [{ label: 'a' }, { label: 'a' }], message: 'label a is there twice' },
+    { name: 'missing', lines: [jumpIfEqual(1, undefined, 'a')], message: 'no label a' },
+    { name: 'backwards', lines: [{ label: 'a' }, [LD_BYTE, 0] as const, jump('a')], message: 'label a is behind' },
+    { name: 'to itself', lines: [{ label: 'a' }, jumpIfEqual(1, 'a')], message: 'label a is behind' },
+    {
+      name: 'too far',
+      lines: [jumpIfEqual(1, 'a'), ...pad(256), { label: 'a' }],
+      message: 'label a is 256 instructions away: expected at most 255',
+    },
+    { name: 'too far if not', lines: [jumpIfEqual(1, undefined, 'a'), ...pad(256), { label: 'a' }], message: '256' },
+  ])('refused: $name', ({ lines, message }) => {
+    expect(() => assemble(lines)).toThrow(message);
+  });
+
+  test('the longest', () => {
+    const end = Symbol('end');
+    expect(assemble([jumpIfEqual(1, end, end), ...pad(255), { label: end }])[0]).toEqual([0x15, 1, 255, 255]);
+    expect(assemble([jump(end), ...pad(3000), { label: end }])[0]).toEqual([JUMP, 3000]);
   });
 });

@@ -5,6 +5,7 @@
 
 import * as abi from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
+import type { Label } from '../../linux/labels.ts';
 import { IPPROTO_GRE } from '../../linux/native.ts';
 import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
@@ -210,7 +211,7 @@ function loadInner(usual: number): bpf.Line[] {
   ];
 }
 
-function jumpUnlessIn({ overlay }: Mapping, register: number, to: bpf.Label): bpf.Line[] {
+function jumpUnlessIn({ overlay }: Mapping, register: number, to: Label): bpf.Line[] {
   return [
     bpf.copy(SCRATCH, register),
     bpf.and32(SCRATCH, netmask(overlay.length)),

@@ -1,5 +1,6 @@
 /** What the eBPF programs of the kernel data plane have in common: packets as they see them (struct __sk_buff, <linux/bpf.h>), and verdicts (<linux/pkt_cls.h>). */
 import * as bpf from '../../linux/bpf/assembler.ts';
+import type { Label } from '../../linux/labels.ts';
 
 // Offsets in struct __sk_buff.
 export const SKB_LENGTH = 0;
@@ -34,7 +35,7 @@ const SKB_LOAD_BYTES = 26;
  * is the usual one, and the kernel has the bytes in one piece, they are looked at where they are. (At an offset that is not known beforehand that takes
  * CAP_PERFMON: sanitize_ptr_alu in kernel/bpf/verifier.c.)
  */
-export function loadHeader(length: number, usual: number, otherwise: bpf.Label): bpf.Line[] {
+export function loadHeader(length: number, usual: number, otherwise: Label): bpf.Line[] {
   const [copied, ready] = [Symbol('copied'), Symbol('ready')];
   return [
     bpf.jumpUnlessEqual(OFFSET, usual, copied),

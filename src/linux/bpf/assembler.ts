@@ -1,5 +1,7 @@
 /** eBPF instructions (Documentation/bpf/standardization/instruction-set.rst), those that Inlay's programs use, and jumps to labels. */
 
+import { distancesIn, type Label, nameOf } from '../labels.ts';
+
 export type Instruction = readonly [
   code: number,
   destination: number,
@@ -7,8 +9,6 @@ export type Instruction = readonly [
   offset: number,
   immediate: number,
 ];
-/** A place in a program. Text names one that several functions jump to; a symbol is a fresh one, which no other place of the program can be confused with. */
-export type Label = string | symbol;
 /** A jump whose distance is not known yet. */
 export type Jump = { to: Label; code: number; destination: number; source: number; immediate: number };
 /** A line of a program; `{ label }` marks the place of the instruction after it. */
@@ -73,28 +73,16 @@ function jumpOnRegister(code: number, destination: number, source: number, to: L
 
 /** Puts the distances into the jumps. */
 export function assemble(lines: readonly Line[]): Instruction[] {
-  const places = new Map<Label, number>();
-  let count = 0;
-  for (const line of lines) {
-    if (!('label' in line)) count++;
-    else if (places.has(line.label)) throw new Error(`label ${nameOf(line.label)} is there twice`);
-    else places.set(line.label, count);
-  }
+  const distanceOf = distancesIn(lines);
   let next = 0;
   return lines.flatMap((line): Instruction[] => {
     if ('label' in line) return [];
     next++; // A distance of 0 is to the next instruction.
     if (!('to' in line)) return [line];
     const { to, code, destination, source, immediate } = line;
-    const place = places.get(to);
-    if (place === undefined) throw new Error(`no label ${nameOf(to)}`);
-    const distance = place - next;
+    const distance = distanceOf(to, next);
     if (distance > MAX_DISTANCE || distance < -MAX_DISTANCE - 1)
       throw new Error(`label ${nameOf(to)} is ${distance} instructions away: expected at most ${MAX_DISTANCE}`);
     return [[code, destination, source, distance, immediate]];
   });
-}
-
-function nameOf(label: Label): string {
-  return typeof label === 'symbol' ? (label.description ?? '') : label;
 }

@@ -5,9 +5,10 @@
 import {
   ADD_X,
   ALL,
+  assemble,
   attachSocketFilter,
-  JUMP_IF_AT_LEAST,
-  JUMP_IF_EQUAL,
+  jumpIfAtLeast,
+  jumpIfEqual,
   LD_LENGTH,
   LD_WORD_AT_X,
   LDX_HEADER_LENGTH,
@@ -33,12 +34,13 @@ const GOLDEN_RATIO = 0x9e3779b1;
 /** Lets the socket take only its share of the GRE packets; those too short to have inner addresses go to the first. */
 export function attachFilter(fd: number, { index, count, header }: Share): void {
   const inner = header - 20; // behind the outer IPv4 header
-  attachSocketFilter(fd, [
+  const filter = assemble([
     [LDX_HEADER_LENGTH, 0],
     [LD_LENGTH, 0],
     [SUBTRACT_X, 0],
-    [JUMP_IF_AT_LEAST, inner + 20, 1, 0],
+    jumpIfAtLeast(inner + 20, 'long enough'),
     [RETURN, index === 0 ? ALL : 0],
+    { label: 'long enough' },
     [LD_WORD_AT_X, inner + 12],
     [STORE, 0],
     [LD_WORD_AT_X, inner + 16],
@@ -47,8 +49,11 @@ export function attachFilter(fd: number, { index, count, header }: Share): void 
     [MULTIPLY, GOLDEN_RATIO],
     [SHIFT_RIGHT, 16],
     [MODULO, count],
-    [JUMP_IF_EQUAL, index, 0, 1],
+    jumpIfEqual(index, 'take', 'leave'),
+    { label: 'take' },
     [RETURN, ALL],
+    { label: 'leave' },
     [RETURN, 0],
   ]);
+  attachSocketFilter(fd, filter);
 }
