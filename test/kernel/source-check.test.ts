@@ -3,14 +3,14 @@ import os from 'node:os';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { DROP_REASONS } from '../../src/core/verdict.ts';
-import { loadMarkProgram } from '../../src/dataplane/check/mark.ts';
+import { BELIEVED, DOUBTED, loadMarkProgram, VERDICT } from '../../src/dataplane/check/mark.ts';
 import { INBOUND, OUTBOUND } from '../../src/dataplane/check/programs.ts';
 import { SourceCheck } from '../../src/dataplane/check/source-check.ts';
 import * as native from '../../src/linux/native.ts';
 import { contains, ipv4, parseAddress, parsePrefix } from '../../src/mesh/address.ts';
 import { covering, Mapping } from '../../src/mesh/mapping.ts';
 import { skip } from '../net/require.ts';
-import { fragmented, greHeader, ipv4Around, packetAround, packetOf, payloadOf } from '../packet.ts';
+import { fragmented, greHeader, ipv4Around, packetAround, packetOf } from '../packet.ts';
 
 // bpf(2), <linux/bpf.h>
 const BPF = { x64: 321, arm64: 280 }[os.arch() as 'x64' | 'arm64'];
@@ -75,6 +75,16 @@ const plans = [
   },
 ];
 
+/** A VXLAN packet around a frame, from one VM to another. */
+const VNI = 5;
+const vxlanHeader = (vni = VNI) => [8, 0, 0, 0, 0, 0, vni, 0];
+const vxlan = (source: number, destination: number, frame: ArrayLike<number>, parts: object = {}) =>
+  packetOf({
+    ...{ protocol: 17, source, destination, destinationPort: 4789, fragment: 0 },
+    payload: Uint8Array.of(...vxlanHeader(), ...Array.from(frame)),
+    ...parts,
+  });
+
 const ETHERNET = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 const framed = (packet: ArrayLike<number>, type = 0x0800) =>
   Uint8Array.from([...ETHERNET, type >> 8, type & 255, ...Array.from(packet)]);
@@ -124,8 +134,13 @@ describe.skipIf(skip('source check', why()))('source check', () => {
 
   describe('inbound, VXLAN', () => {
     const check = open(first);
+    const program = loadMarkProgram({ ...first, local: address(first.local), port: 4789, vni: VNI, linkHeader: 14 });
+    afterAll(() => native.close(program));
+    /** The mark of a VXLAN packet from B around this frame. */
+    const markOf = (frame: Uint8Array, mark = 0) =>
+      run(program, framed(vxlan(B, number(first.local), frame)), mark).mark;
     const good = inner('10.16.33.91', '10.16.32.7');
-    const cases: { name: string; frame: Uint8Array; mark?: number; counts: Record<string, number> }[] = [
+    const cases: { name: string; frame: Uint8Array; mark?: number | undefined; counts: Record<string, number> }[] = [
       { name: 'good', frame: framed(good), counts: { packets: 1, bytes } },
       { name: 'from the VM itself', frame: framed(inner('10.16.33.1', '10.16.32.1')), counts: { packets: 1, bytes } },
       { name: 'spoofed', frame: framed(inner('10.16.34.91', '10.16.32.7')), counts: { 'spoofed-source': 1 } },
@@ -149,44 +164,57 @@ describe.skipIf(skip('source check', why()))('source check', () => {
         frame: framed(inner('10.16.33.91', '11.16.32.7')),
         counts: { 'foreign-destination': 1 },
       },
-      { name: 'no mark', frame: framed(good), mark: 0, counts: { 'foreign-underlay': 1 } },
+      { name: 'no verdict', frame: framed(good), mark: 0, counts: { 'foreign-underlay': 1 } },
+      { name: 'no verdict in a mark', frame: framed(good), mark: ~VERDICT >>> 0, counts: { 'foreign-underlay': 1 } },
+      { name: 'a bit of others', frame: framed(good), mark: (BELIEVED | 0x8000) >>> 0, counts: { packets: 1, bytes } },
       {
-        name: 'our own address in the mark',
+        name: 'all bits of others',
         frame: framed(good),
-        mark: number('192.168.16.32'),
+        mark: (BELIEVED | ~VERDICT) >>> 0,
+        counts: { packets: 1, bytes },
+      },
+      { name: 'doubted', frame: framed(good), mark: DOUBTED, counts: { 'spoofed-source': 1 } },
+      { name: 'doubted, with bits of others', frame: framed(good), mark: 0xefffffff, counts: { 'spoofed-source': 1 } },
+      { name: 'a verdict that nobody gives', frame: framed(good), mark: VERDICT, counts: { 'spoofed-source': 1 } },
+      {
+        name: 'doubted GRE',
+        frame: framed(inner('10.16.33.91', '10.16.32.7', 47)),
+        mark: DOUBTED,
+        counts: { 'nested-gre': 1 },
+      },
+      {
+        name: 'GRE without a verdict',
+        frame: framed(inner('10.16.33.91', '10.16.32.7', 47)),
+        mark: 0,
         counts: { 'foreign-underlay': 1 },
       },
       {
-        name: 'outside the underlay in the mark',
-        frame: framed(good),
-        mark: number('10.16.16.33'),
+        name: 'doubted, for another',
+        frame: framed(inner('10.16.33.91', '10.16.34.7')),
+        mark: DOUBTED,
         counts: { 'spoofed-source': 1 },
       },
-      {
-        name: 'a mark with the same VM number outside the underlay',
-        frame: framed(good),
-        mark: number('192.169.16.33'),
-        counts: { 'spoofed-source': 1 },
-      },
+      { name: 'doubted ARP', frame: framed(new Uint8Array(28), 0x0806), mark: DOUBTED, counts: { 'not-ipv4': 1 } },
+      { name: 'ARP without a verdict', frame: framed(new Uint8Array(28), 0x0806), mark: 0, counts: { 'not-ipv4': 1 } },
       { name: 'ARP', frame: framed(new Uint8Array(28), 0x0806), counts: { 'not-ipv4': 1 } },
       { name: 'IPv6', frame: framed(new Uint8Array(40).fill(0x60, 0, 1), 0x86dd), counts: { 'not-ipv4': 1 } },
       { name: 'version 6 in an IPv4 frame', frame: framed([0x60, ...good.subarray(1)]), counts: { 'not-ipv4': 1 } },
       { name: 'nested GRE', frame: framed(inner('10.16.33.91', '10.16.32.7', 47)), counts: { 'nested-gre': 1 } },
     ];
-    test.each(cases)('$name', ({ frame, mark = B, counts }) => {
+    test.each(cases)('$name', ({ frame, mark = markOf(frame), counts }) => {
       const verdict = counts['packets'] ? ON : SHOT;
       const more = difference(check, INBOUND, () => {
         const after = run(check.ingress, frame, mark);
         expect(after.verdict).toBe(verdict);
-        // What goes on has no mark any more.
-        if (verdict === ON) expect(after.mark).toBe(0);
+        // What goes on has no verdict any more, and all that others have set.
+        if (verdict === ON) expect(after.mark).toBe((mark & ~VERDICT) >>> 0);
       });
       expect(more).toEqual(counts);
       expect(counted(check, OUTBOUND)).toEqual({});
     });
     test('counts each VM', () => {
       const { inbound } = check.vm(B);
-      run(check.ingress, framed(good), B);
+      run(check.ingress, framed(good), BELIEVED);
       expect(check.vm(B).inbound).toEqual({ packets: inbound.packets + 1, bytes: inbound.bytes + bytes });
       check.forget(B);
       expect(check.vm(B)).toEqual({ outbound: { packets: 0, bytes: 0 }, inbound: { packets: 0, bytes: 0 } });
@@ -319,6 +347,8 @@ describe.skipIf(skip('source check', why()))('source check', () => {
     const flip = (at: number, bit: number) => (bit > 31 ? at : (at ^ (1 << bit)) >>> 0);
     const from = (source: number, destination: number) =>
       framed(packetAround({ source, destination, protocol: 6 }, new Uint8Array(20)));
+    const program = loadMarkProgram({ mappings, local, port: 4789, vni: VNI, linkHeader: 14 });
+    afterAll(() => native.close(program));
 
     test('inbound', () => {
       fc.assert(
@@ -327,19 +357,24 @@ describe.skipIf(skip('source check', why()))('source check', () => {
           overlay,
           fc.nat(63),
           fc.oneof(any, fc.constant(undefined)),
-          (source, destination, bit, other) => {
+          any,
+          (source, destination, bit, other, before) => {
             const outer = flip(other ?? vmsOf(source) ?? 0, bit);
-            const expected = [0, Number(local.bits)].includes(outer)
-              ? 'foreign-underlay'
-              : vmsOf(source) !== outer
-                ? 'spoofed-source'
-                : isOwn(destination)
-                  ? undefined
-                  : 'foreign-destination';
+            const frame = from(source, destination);
+            const { mark } = run(program, framed(vxlan(outer, Number(local.bits), frame)), before);
+            expect(mark & ~VERDICT).toBe(before & ~VERDICT);
+            const expected =
+              outer === Number(local.bits)
+                ? 'foreign-underlay'
+                : vmsOf(source) !== outer
+                  ? 'spoofed-source'
+                  : isOwn(destination)
+                    ? undefined
+                    : 'foreign-destination';
             const counts = difference(check, INBOUND, () =>
-              expect(run(check.ingress, from(source, destination), outer)).toEqual({
+              expect(run(check.ingress, frame, mark)).toEqual({
                 verdict: expected ? SHOT : ON,
-                mark: 0,
+                mark: (before & ~VERDICT) >>> 0,
               }),
             );
             expect(counts).toEqual(expected ? { [expected]: 1 } : { packets: 1, bytes: 40 });
@@ -369,41 +404,103 @@ describe.skipIf(skip('source check', why()))('source check', () => {
 
   describe('the mark', () => {
     const local = address('192.168.16.32');
-    const program = loadMarkProgram({ local, port: 4789, vni: 5, linkHeader: 14 });
+    const options = { mappings: first.mappings, local, port: 4789, vni: VNI, linkHeader: 14 };
+    const program = loadMarkProgram(options);
     afterAll(() => native.close(program));
     const [source, destination] = [B, Number(local.bits)];
-    const vxlan = (length: number, vni = 5) => Uint8Array.of(8, 0, 0, 0, 0, 0, vni, 0, ...payloadOf(length));
-    const udp = (parts: object = {}) =>
-      packetOf({
-        protocol: 17,
+    const frame = (from = '10.16.33.91', to = '10.16.32.7') => framed(inner(from, to));
+    const udp = (parts: object = {}) => vxlan(source, destination, frame(), parts);
+    const around = (bytes: ArrayLike<number>) => vxlan(source, destination, bytes);
+    /** The first of its fragments that has so many bytes of payload; link-layer padding has the rest. */
+    const firstOf = (packet: Uint8Array, payload: number, isPadded = false) => {
+      const piece = fragmented(packet, 20 + payload)[0] as Uint8Array;
+      return isPadded ? Uint8Array.of(...piece, ...packet.subarray(piece.length)) : piece;
+    };
+    const long = (from: string) =>
+      vxlan(
         source,
         destination,
-        destinationPort: 4789,
-        fragment: 0,
-        payload: vxlan(60),
-        ...parts,
-      });
-    const pieces = fragmented(udp({ payload: vxlan(3000) }), 1500);
+        framed(
+          packetAround({ source: number(from), destination: number('10.16.32.7'), protocol: 17 }, new Uint8Array(3000)),
+        ),
+      );
+    const pieces = fragmented(long('10.16.33.91'), 1500);
+    /** A VLAN tag without a network in front of a packet from 10.16.34.91; where the mark program looks for the source, there is B's. */
+    const tagged = framed([0, 0, 8, 0, ...inner('10.16.34.91', '10.16.32.7', 16)], 0x8100);
+    const B_CONTAINER = [10, 16, 33, 91];
+    tagged.set(B_CONTAINER, 14 + 12);
+    // UDP and VXLAN, the inner Ethernet header and the inner IPv4 header.
+    const NEEDED = 16 + 14 + 20;
 
     test.each([
-      { name: 'VXLAN', packet: udp(), mark: B },
-      { name: 'with IPv4 options', packet: udp({ ipOptions: [1, 1, 1, 1, 1, 1, 1, 1] }), mark: B },
-      { name: 'another network on that port', packet: udp({ payload: vxlan(60, 6) }), mark: 0 },
-      { name: 'another port', packet: udp({ destinationPort: 4790 }), mark: 0 },
-      { name: 'from that port', packet: udp({ sourcePort: 4789, destinationPort: 53 }), mark: 0 },
-      { name: 'for another', packet: udp({ destination: destination + 1 }), mark: 0 },
-      { name: 'TCP', packet: packetOf({ source, destination, destinationPort: 4789 }), mark: 0 },
-      { name: 'GRE', packet: ipv4Around({ source, destination }, [...greHeader({}, udp()), ...udp()]), mark: 0 },
-      { name: 'the first fragment', packet: pieces[0] as Uint8Array, mark: B },
-      { name: 'the second fragment', packet: pieces[1] as Uint8Array, mark: 0 },
-      { name: 'without ports', packet: udp().subarray(0, 22), mark: 0 },
+      { name: 'VXLAN', packet: udp(), mark: BELIEVED },
+      { name: 'with IPv4 options', packet: udp({ ipOptions: [1, 1, 1, 1, 1, 1, 1, 1] }), mark: BELIEVED },
+      { name: 'from the VM itself', packet: around(frame('10.16.33.1')), mark: BELIEVED },
+      { name: "another VM's source", packet: around(frame('10.16.34.91')), mark: DOUBTED },
+      { name: 'our own source', packet: around(frame('10.16.32.91')), mark: DOUBTED },
+      { name: 'a source outside the overlay', packet: around(frame('11.16.33.91')), mark: DOUBTED },
+      { name: 'a source of the underlay', packet: around(frame('192.168.16.33')), mark: DOUBTED },
+      { name: 'from another VM', packet: vxlan(B + 1, destination, frame()), mark: DOUBTED },
+      { name: 'from outside the underlay', packet: vxlan(number('10.16.16.33'), destination, frame()), mark: DOUBTED },
+      {
+        name: 'from the same VM number outside the underlay',
+        packet: vxlan(number('192.169.16.33'), destination, frame()),
+        mark: DOUBTED,
+      },
+      { name: 'from our own address', packet: vxlan(destination, destination, frame('10.16.32.91')), mark: 0 },
+      { name: 'ARP inside', packet: around(framed(new Uint8Array(28), 0x0806)), mark: DOUBTED },
+      { name: 'a VLAN tag inside', packet: around(tagged), mark: DOUBTED },
+      { name: 'the inner header cut short', packet: around(frame().subarray(0, 33)), mark: DOUBTED },
+      { name: 'the inner header and no more', packet: around(frame().subarray(0, 34)), mark: BELIEVED },
+      { name: 'nothing inside', packet: around([]), mark: DOUBTED },
+      {
+        name: 'another network on that port',
+        packet: udp({ payload: [...vxlanHeader(6), ...frame()] }),
+        mark: undefined,
+      },
+      { name: 'another port', packet: udp({ destinationPort: 4790 }), mark: undefined },
+      { name: 'from that port', packet: udp({ sourcePort: 4789, destinationPort: 53 }), mark: undefined },
+      { name: 'for another', packet: udp({ destination: destination + 1 }), mark: undefined },
+      { name: 'TCP', packet: packetOf({ source, destination, destinationPort: 4789 }), mark: undefined },
+      {
+        name: 'GRE',
+        packet: ipv4Around({ source, destination }, [...greHeader({}, udp()), ...udp()]),
+        mark: undefined,
+      },
+      { name: 'the first fragment', packet: pieces[0] as Uint8Array, mark: BELIEVED },
+      { name: 'the second fragment', packet: pieces[1] as Uint8Array, mark: undefined },
+      { name: 'the first fragment, spoofed', packet: firstOf(long('10.16.34.91'), 1480), mark: DOUBTED },
+      { name: 'a first fragment with the inner header', packet: firstOf(long('10.16.33.91'), 56), mark: BELIEVED },
+      { name: 'a first fragment without all of it', packet: firstOf(long('10.16.33.91'), 48), mark: DOUBTED },
+      // Behind its end the reassembled packet has what the second fragment brings.
+      {
+        name: 'a first fragment with it behind its end',
+        packet: firstOf(long('10.16.33.91'), 48, true),
+        mark: DOUBTED,
+      },
+      { name: 'without ports', packet: udp().subarray(0, 22), mark: undefined },
     ])('$name', ({ packet, mark }) => {
-      expect(run(program, framed(packet))).toEqual({ verdict: ON, mark });
+      expect(run(program, framed(packet))).toEqual({ verdict: ON, mark: mark ?? 0 });
+      // Bits of others stay; a verdict from elsewhere only on what is not VXLAN for us.
+      const all = 0xffffffff;
+      expect(run(program, framed(packet), all).mark).toBe(mark === undefined ? all : ((all & ~VERDICT) | mark) >>> 0);
     });
+
+    test('the inner header is where it says, to the byte', () => {
+      const whole = around(frame());
+      for (let end = 20 + NEEDED - 4; end < 20 + NEEDED + 4; end++) {
+        const short = Uint8Array.from(whole);
+        short.set([end >> 8, end & 255], 2); // Total length; the frame has more.
+        expect(run(program, framed(short)).mark).toBe(end < 20 + NEEDED ? DOUBTED : BELIEVED);
+      }
+      // As BIG TCP has it; of other packets the kernel drops these.
+      expect(run(program, framed(Uint8Array.from(whole).fill(0, 2, 4))).mark).toBe(BELIEVED);
+    });
+
     test('what is not for us keeps its mark; not IPv4 too', () => {
       expect(run(program, framed(udp({ destinationPort: 53 })), 5)).toEqual({ verdict: ON, mark: 5 });
       expect(run(program, framed(udp(), 0x86dd), 5)).toEqual({ verdict: ON, mark: 5 });
-      expect(run(program, framed(udp()), 5)).toEqual({ verdict: ON, mark: B });
+      expect(run(program, framed(udp()), 5)).toEqual({ verdict: ON, mark: BELIEVED | 5 });
     });
   });
 });

@@ -38,7 +38,7 @@ function vxlan(
   return ipv4Around({ source: number(outer.source), destination: number(outer.destination), protocol: 17 }, udp);
 }
 
-describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge')))('kernel spoof', () => {
+describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft')))('kernel spoof', () => {
   let lab: Lab;
   let mesh: Mesh;
   let a: Vm;
@@ -138,6 +138,50 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge')))('ke
     await expectDropped(victim.name, vxlan(fromB(), datagram(other.address, victim.address)), 'foreign-underlay');
     const own = { source: victim.address, destination: a.underlay };
     await expectDropped(victim.name, vxlan(own, datagram(other.address, victim.address)), 'foreign-underlay');
+  });
+
+  test('a VLAN tag inside: not believed, whatever is where the source would be without it', async () => {
+    const packet = datagram('10.16.34.91', victim.address);
+    const tagged = Uint8Array.of(0, 0, 8, 0, ...packet);
+    tagged.set(other.address.split('.').map(Number), 12);
+    await expectDropped(b.name, vxlan(fromB(), tagged, { type: 0x8100 }), 'spoofed-source');
+  });
+
+  describe("the host's own rules about marks", () => {
+    /** With rules in the VM that gets the packets: they are all delivered. */
+    async function expectDelivered(rules: string, outer: string, source: string): Promise<void> {
+      await lab.must(a.name, ['nft', '-f', '-'], `table ip marks {\n${rules}\n}\n`);
+      try {
+        got = '';
+        const before = await inbound();
+        await inject(b.name, vxlan({ source: outer, destination: a.underlay }, datagram(source, victim.address)));
+        await expect.poll(() => got, PATIENCE).toBe(`${source}\n`.repeat(3));
+        expect(await inbound()).toMatchObject({ packets: before.packets + 3, drops: before.drops });
+      } finally {
+        await lab.must(a.name, ['nft', 'delete table ip marks']);
+      }
+    }
+    const input = (rule: string) => `chain input { type filter hook input priority 0; udp dport 4789 ${rule}; }`;
+
+    test.each([
+      // Its address has this bit; older kube-proxy drops what is marked with it.
+      ['0x8000', '192.168.128.33', '10.128.33.91'],
+      ['0x8000', '192.168.16.33', '10.16.33.91'],
+      ['0xcfffffff', '192.168.255.254', '10.255.254.91'],
+    ])('one that drops by the bits %s: nothing from %s', async (mask, outer, source) => {
+      await expectDelivered(input(`meta mark & ${mask} != 0 drop`), outer, source);
+    });
+
+    test('our verdict is there in INPUT, and nothing else', async () => {
+      await expectDelivered(input('meta mark != 0x10000000 drop'), b.underlay, other.address);
+    });
+
+    test('what they set between our programs is there afterwards, and our verdict is not', async () => {
+      const set =
+        'chain before { type filter hook prerouting priority -150; udp dport 4789 meta mark set meta mark | 0x8f; }';
+      const seen = `chain after { type filter hook forward priority 0; ip saddr ${other.address} meta mark != 0x8f drop; }`;
+      await expectDelivered(`${set}\n${seen}`, b.underlay, other.address);
+    });
   });
 
   test('GRE inside', async () => {

@@ -1,12 +1,14 @@
 /**
- * VXLAN devices do not tell who sent a packet. So a small eBPF program, where the underlay's packets come in, writes the outer source into the packet's mark,
- * which lives until the VXLAN device's own program has looked at it (skb_scrub_packet in net/core/skbuff.c keeps it within a network namespace). What comes in
- * by any other device, such as a container's, has no mark, and is not believed.
+ * VXLAN devices do not tell who sent a packet. So a small eBPF program, where the underlay's packets come in, compares the inner source with the outer one, and
+ * leaves its verdict in the packet's mark, until the program of the VXLAN device reads it (skb_scrub_packet in net/core/skbuff.c keeps the mark within a network
+ * namespace). What comes in by any other device, such as a container's, has no verdict, and is not believed.
  */
 
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { loadProgram } from '../../linux/bpf/program.ts';
 import type { Address } from '../../mesh/address.ts';
+import type { Mapping } from '../../mesh/mapping.ts';
+import { inMapping, SCRATCH, SOURCE, vmOf } from './arithmetic.ts';
 import {
   headerByte,
   headerHalf,
@@ -22,13 +24,36 @@ import {
   TC_ACT_UNSPEC,
 } from './skb.ts';
 
-/** Ports, length and checksum; then flags and the network identifier (RFC 7348 §5). */
-const UDP_VXLAN = 16;
+/**
+ * The two bits of a mark that are ours. Rules of the host see them between the two programs, and all other bits keep what they are. Free of those that
+ * https://github.com/fwmark/registry lists: CNI portmap 0x2000, kube-proxy 0x4000 and 0x8000, AWS 0x80, Weave Net and Tailscale within 0xff0000, Cilium's kinds
+ * of marks 0xf00. Calico (0xffff0000, which its IptablesMarkMask changes) and Cilium's identities (the upper 16 bits of some kinds) may have them too, and
+ * whoever sets a whole mark, such as wg-quick.
+ */
+export const VERDICT = 0x30000000;
+/** From the underlay, and the inner source lives on the outer one. */
+export const BELIEVED = 0x10000000;
+/** From the underlay, but spoofed or cut short. */
+export const DOUBTED = 0x20000000;
+/** Not from the underlay, or from this VM. */
+const NONE = 0;
+
+const ETH_P_IP = 0x0800;
 const FRAGMENT_OFFSET = 0x1fff;
-/** A register that calls leave alone. */
-const SOURCE = 8;
+const UDP_HEADER = 8;
+/** Flags and the network identifier (RFC 7348 §5). */
+const VXLAN_HEADER = 8;
+/** The inner Ethernet header's type is loaded together with the IPv4 header behind it. */
+const ADDRESSES = 12;
+const TYPE = 2;
+
+// Registers that calls leave alone, beside those of skb.ts: where the IPv4 packet ends, from the beginning of the frame; and its source.
+const END = 7;
+const OUTER_SOURCE = 8;
+const FOUND = 5;
 
 export interface MarkOptions {
+  mappings: readonly Mapping[];
   local: Address;
   port: number;
   vni: number;
@@ -37,7 +62,7 @@ export interface MarkOptions {
 }
 
 /** Loads the program; returns its descriptor. */
-export function loadMarkProgram({ local, port, vni, linkHeader }: MarkOptions): number {
+export function loadMarkProgram({ mappings, local, port, vni, linkHeader }: MarkOptions): number {
   const lines: bpf.Line[] = [
     bpf.copy(SKB, 1),
     bpf.loadWord(1, SKB, SKB_PROTOCOL),
@@ -46,28 +71,68 @@ export function loadMarkProgram({ local, port, vni, linkHeader }: MarkOptions): 
     ...loadHeader(IPV4_HEADER, linkHeader, 'next'),
     ...headerByte(1, 9),
     bpf.jumpUnlessEqual(1, IPPROTO_UDP, 'next'),
-    // Of fragments, the first has the ports, and its mark is that of the whole packet.
+    // Of fragments, the first has the ports and the inner header, and its mark is that of the whole packet (inet_frag_reasm_prepare in
+    // net/ipv4/inet_fragment.c).
     ...headerHalf(1, 6),
     bpf.and32(1, FRAGMENT_OFFSET),
     bpf.jumpUnlessEqual(1, 0, 'next'),
     ...headerWord(1, 16),
     bpf.jumpUnlessEqual32(1, Number(local.bits), 'next'),
-    ...headerWord(SOURCE, 12),
+    ...headerWord(OUTER_SOURCE, 12),
+    ...headerHalf(END, 2),
+    bpf.add(END, linkHeader),
     ...headerByte(1, 0),
     bpf.and32(1, 0x0f),
     bpf.shiftLeft(1, 2),
     bpf.addRegister(OFFSET, 1),
-    ...loadHeader(UDP_VXLAN, linkHeader + IPV4_HEADER, 'next'),
+    ...loadHeader(UDP_HEADER + VXLAN_HEADER, linkHeader + IPV4_HEADER, 'next'),
     ...headerHalf(1, 2),
     bpf.jumpUnlessEqual(1, port, 'next'),
     // Other networks may share the port.
-    ...headerWord(1, 12),
+    ...headerWord(1, UDP_HEADER + 4),
     bpf.shiftRight(1, 8),
     bpf.jumpUnlessEqual(1, vni, 'next'),
-    bpf.storeWord(SKB, SKB_MARK, SOURCE),
+    bpf.set(FOUND, NONE),
+    bpf.jumpIfEqual32(OUTER_SOURCE, Number(local.bits), 'mark'),
+    ...innerSource(linkHeader),
+    ...inMapping(mappings, SOURCE, (mapping) => [
+      ...vmOf(mapping, SOURCE, SCRATCH),
+      bpf.set(FOUND, BELIEVED),
+      bpf.jumpIfSame32(SCRATCH, OUTER_SOURCE, 'mark'),
+      bpf.jump('doubted'),
+    ]),
+    { label: 'doubted' },
+    bpf.set(FOUND, DOUBTED),
+    { label: 'mark' },
+    bpf.loadWord(1, SKB, SKB_MARK),
+    bpf.and32(1, ~VERDICT),
+    bpf.orRegister(1, FOUND),
+    bpf.storeWord(SKB, SKB_MARK, 1),
     { label: 'next' },
     bpf.set(0, TC_ACT_UNSPEC),
     bpf.exit,
   ];
   return loadProgram(bpf.assemble(lines), 'for the underlay');
+}
+
+/**
+ * The inner source, of bytes that the VXLAN device will find at the same place: not behind the end of the IPv4 packet (behind a first fragment comes the second
+ * instead, whatever the frame has there), and not behind a VLAN tag, which the kernel takes away (__netif_receive_skb_core in net/core/dev.c).
+ */
+function innerSource(linkHeader: number): bpf.Line[] {
+  const start = UDP_HEADER + VXLAN_HEADER + ADDRESSES;
+  const length = TYPE + IPV4_HEADER;
+  return [
+    bpf.add(OFFSET, start),
+    // Super-packets (GSO) of more than 64 KiB do not say their length (iph_set_totlen in <linux/ip.h>); other packets without one the kernel drops.
+    bpf.jumpIfEqual(END, linkHeader, 'no length'),
+    bpf.copy(1, OFFSET),
+    bpf.add(1, length - 1),
+    bpf.jumpUnlessAbove(END, 1, 'doubted'),
+    { label: 'no length' },
+    ...loadHeader(length, linkHeader + IPV4_HEADER + start, 'doubted'),
+    ...headerHalf(1, 0),
+    bpf.jumpUnlessEqual(1, ETH_P_IP, 'doubted'),
+    ...headerWord(SOURCE, TYPE + 12),
+  ];
 }

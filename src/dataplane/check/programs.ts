@@ -5,10 +5,11 @@
 
 import * as abi from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
-import type { Label } from '../../linux/labels.ts';
 import { IPPROTO_GRE } from '../../linux/native.ts';
 import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
+import { inMapping, SCRATCH, SOURCE, vmOf } from './arithmetic.ts';
+import { BELIEVED, VERDICT } from './mark.ts';
 import {
   ETHERNET_HEADER,
   headerByte,
@@ -52,10 +53,10 @@ const KEY = -4;
 const COUNTERS = 7;
 /** The remote VM: outbound where the packet goes, inbound where it says that it comes from. */
 const VM = 8;
-// Registers until the next call.
-const SOURCE = 1;
+/** With VXLAN: the same register until the VM is known. */
+const VERDICT_FOUND = 8;
+/** A register until the next call, beside those of arithmetic.ts. */
 const DESTINATION = 5;
-const SCRATCH = 3;
 
 export interface CheckOptions {
   mappings: readonly Mapping[];
@@ -91,16 +92,11 @@ export function egress(options: CheckOptions, maps: Maps): bpf.Line[] {
     ...loadInner(inner),
     ...inOwnSlice(mappings, local, SOURCE, abi.DROP_FOREIGN_SOURCE),
     // The VM that the destination lives on.
-    ...mappings.flatMap((mapping, i): bpf.Line[] => {
-      const next = Symbol('next mapping');
-      return [
-        ...jumpUnlessIn(mapping, DESTINATION, next),
-        ...vmOf(mapping, DESTINATION, VM),
-        ...toPlace(mapping, places[i] ?? 0),
-        bpf.jump('count'),
-        { label: next },
-      ];
-    }),
+    ...inMapping(mappings, DESTINATION, (mapping, i) => [
+      ...vmOf(mapping, DESTINATION, VM),
+      ...toPlace(mapping, places[i] ?? 0),
+      bpf.jump('count'),
+    ]),
     ...drop(abi.DROP_NO_MAPPING, OUTBOUND),
     ...end(OUTBOUND, maps),
   ];
@@ -112,20 +108,15 @@ export function ingress(options: CheckOptions, maps: Maps): bpf.Line[] {
   const places = placesOf(mappings);
   return [
     ...begin(maps),
-    ...(isVxlan ? outerFromMark() : outerFromHeader()),
-    bpf.jumpIfEqual32(VM, Number(local.bits), 'foreign'),
+    ...(isVxlan ? verdictFromMark() : outerFromHeader(local)),
     ...loadInner(innerHeader(options)),
-    ...mappings.flatMap((mapping, i): bpf.Line[] => {
-      const next = Symbol('next mapping');
-      return [
-        ...jumpUnlessIn(mapping, SOURCE, next),
-        ...vmOf(mapping, SOURCE, SCRATCH),
-        bpf.jumpUnlessSame32(SCRATCH, VM, 'spoofed'),
-        ...toPlace(mapping, places[i] ?? 0),
-        bpf.jump('believed'),
-        { label: next },
-      ];
-    }),
+    ...(isVxlan ? [bpf.jumpUnlessEqual(VERDICT_FOUND, BELIEVED, 'spoofed')] : []),
+    ...inMapping(mappings, SOURCE, (mapping, i) => [
+      ...vmOf(mapping, SOURCE, SCRATCH),
+      ...(isVxlan ? [bpf.copy(VM, SCRATCH)] : [bpf.jumpUnlessSame32(SCRATCH, VM, 'spoofed')]),
+      ...toPlace(mapping, places[i] ?? 0),
+      bpf.jump('believed'),
+    ]),
     { label: 'spoofed' },
     ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND),
     { label: 'believed' },
@@ -161,19 +152,21 @@ function begin({ counters }: Maps): bpf.Line[] {
   ];
 }
 
-/** What the kernel puts there where the underlay's packets come in (mark.ts). */
-function outerFromMark(): bpf.Line[] {
+/** What the program where the underlay's packets come in found (mark.ts), which others no longer see. */
+function verdictFromMark(): bpf.Line[] {
   return [
-    bpf.loadWord(VM, SKB, SKB_MARK),
-    bpf.set(1, 0),
+    bpf.loadWord(VERDICT_FOUND, SKB, SKB_MARK),
+    bpf.copy(1, VERDICT_FOUND),
+    bpf.and32(1, ~VERDICT),
     bpf.storeWord(SKB, SKB_MARK, 1),
     bpf.set(OFFSET, ETHERNET_HEADER),
-    bpf.jumpIfEqual(VM, 0, 'foreign'),
+    bpf.and32(VERDICT_FOUND, VERDICT),
+    bpf.jumpIfEqual(VERDICT_FOUND, 0, 'foreign'),
   ];
 }
 
-/** At the ingress of a GRE device a packet begins with its outer IPv4 header (skb_pop_mac_header in net/ipv4/ip_gre.c). */
-function outerFromHeader(): bpf.Line[] {
+/** The outer source into VM. At the ingress of a GRE device a packet begins with its outer IPv4 header (skb_pop_mac_header in net/ipv4/ip_gre.c). */
+function outerFromHeader(local: Address): bpf.Line[] {
   const option = (flag: number): bpf.Line[] => {
     const absent = Symbol('absent');
     return [bpf.copy(2, 1), bpf.and32(2, flag), bpf.jumpIfEqual(2, 0, absent), bpf.add(OFFSET, 4), { label: absent }];
@@ -194,6 +187,7 @@ function outerFromHeader(): bpf.Line[] {
     bpf.add(OFFSET, GRE_HEADER),
     // Checksum, key and sequence number (RFC 2784 §2.1, RFC 2890 §2).
     ...[0x8000, 0x2000, 0x1000].flatMap(option),
+    bpf.jumpIfEqual32(VM, Number(local.bits), 'foreign'),
   ];
 }
 
@@ -208,24 +202,6 @@ function loadInner(usual: number): bpf.Line[] {
     bpf.jumpIfEqual(1, IPPROTO_GRE, 'nested'),
     ...headerWord(SOURCE, 12),
     ...headerWord(DESTINATION, 16),
-  ];
-}
-
-function jumpUnlessIn({ overlay }: Mapping, register: number, to: Label): bpf.Line[] {
-  return [
-    bpf.copy(SCRATCH, register),
-    bpf.and32(SCRATCH, netmask(overlay.length)),
-    bpf.jumpUnlessEqual32(SCRATCH, Number(overlay.bits), to),
-  ];
-}
-
-/** The arithmetic of the mapping: the bits that vary between VMs, from the overlay address into the underlay address. */
-function vmOf({ containerBits, vmBits, underlay }: Mapping, from: number, to: number): bpf.Instruction[] {
-  return [
-    bpf.copy(to, from),
-    bpf.shiftRight(to, containerBits),
-    bpf.and32(to, Number(lowBits(vmBits))),
-    bpf.or32(to, Number(underlay.bits)),
   ];
 }
 

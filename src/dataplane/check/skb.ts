@@ -31,7 +31,7 @@ const COPY = -32;
 const SKB_LOAD_BYTES = 26;
 
 /**
- * Points to so many bytes, 20 at most, from OFFSET on; where they are not there, goes to a label. Registers 1 to 5 are used. A call takes some 15 ns, so if OFFSET
+ * Points to so many bytes, 24 at most, from OFFSET on; where they are not there, goes to a label. Registers 1 to 5 are used. A call takes some 15 ns, so if OFFSET
  * is the usual one, and the kernel has the bytes in one piece, they are looked at where they are. (At an offset that is not known beforehand that takes
  * CAP_PERFMON: sanitize_ptr_alu in kernel/bpf/verifier.c.)
  */

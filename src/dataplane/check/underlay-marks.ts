@@ -70,7 +70,8 @@ export class UnderlayMarks {
     if (linkHeader === undefined)
       throw new Error(`a device of type ${type}, whose packets begin in a way that is not known`);
     const known = this.#programs.get(linkHeader);
-    const program = known ?? loadMarkProgram({ local: this.#local, port: VXLAN_PORT, vni: this.#vni, linkHeader });
+    const options = { mappings: this.#mappings, local: this.#local, port: VXLAN_PORT, vni: this.#vni, linkHeader };
+    const program = known ?? loadMarkProgram(options);
     this.#programs.set(linkHeader, program);
     return program;
   }

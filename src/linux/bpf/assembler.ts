@@ -57,9 +57,11 @@ export const jumpUnlessEqual = (register: number, value: number, to: Label): Jum
 export const jumpIfEqual32 = (register: number, value: number, to: Label): Jump => jumpOn(0x16, register, value, to);
 export const jumpUnlessEqual32 = (register: number, value: number, to: Label): Jump =>
   jumpOn(0x56, register, value, to);
+export const jumpIfSame32 = (register: number, other: number, to: Label): Jump =>
+  jumpOnRegister(0x1e, register, other, to);
 export const jumpUnlessSame32 = (register: number, other: number, to: Label): Jump =>
   jumpOnRegister(0x5e, register, other, to);
-/** Compares pointers into a packet with its end, as the verifier wants it. */
+/** Compares all 64 bits; pointers into a packet with its end in this way only, or the verifier does not see what it means. */
 export const jumpUnlessAbove = (register: number, other: number, to: Label): Jump =>
   jumpOnRegister(0xbd, register, other, to);
 

@@ -1,0 +1,37 @@
+/** The mapping's arithmetic in eBPF: which mapping has an address, and which VM it lives on (src/mesh/mapping.ts). */
+import * as bpf from '../../linux/bpf/assembler.ts';
+import { lowBits, netmask } from '../../mesh/address.ts';
+import type { Mapping } from '../../mesh/mapping.ts';
+
+// Registers until the next call.
+/** Where an inner source is loaded to. */
+export const SOURCE = 1;
+export const SCRATCH = 3;
+
+/** Does in the one mapping that has the address what `inside` says, which ends with a jump; goes on behind if none has it. SCRATCH is used. */
+export function inMapping(
+  mappings: readonly Mapping[],
+  address: number,
+  inside: (mapping: Mapping, index: number) => bpf.Line[],
+): bpf.Line[] {
+  return mappings.flatMap((mapping, index): bpf.Line[] => {
+    const next = Symbol('next mapping');
+    return [
+      bpf.copy(SCRATCH, address),
+      bpf.and32(SCRATCH, netmask(mapping.overlay.length)),
+      bpf.jumpUnlessEqual32(SCRATCH, Number(mapping.overlay.bits), next),
+      ...inside(mapping, index),
+      { label: next },
+    ];
+  });
+}
+
+/** The VM of an address: the bits that vary between VMs, from the overlay address into the underlay address. */
+export function vmOf({ containerBits, vmBits, underlay }: Mapping, from: number, to: number): bpf.Instruction[] {
+  return [
+    bpf.copy(to, from),
+    bpf.shiftRight(to, containerBits),
+    bpf.and32(to, Number(lowBits(vmBits))),
+    bpf.or32(to, Number(underlay.bits)),
+  ];
+}
