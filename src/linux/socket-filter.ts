@@ -34,14 +34,12 @@ export const ALL = 0x7fffffff;
 const MAX_DISTANCE = 0xff;
 
 export const jump = (to: Label): Line => ({ code: JUMP, k: 0, ifTrue: to, ifFalse: undefined });
-export const jumpIfEqual = (k: number, ifTrue?: Label, ifFalse?: Label): Line => ({
-  ...{ code: JUMP_IF_EQUAL, k },
-  ...{ ifTrue, ifFalse },
-});
-export const jumpIfAtLeast = (k: number, ifTrue?: Label, ifFalse?: Label): Line => ({
-  ...{ code: JUMP_IF_AT_LEAST, k },
-  ...{ ifTrue, ifFalse },
-});
+export const jumpIfEqual = (k: number, ifTrue?: Label, ifFalse?: Label): Line => {
+  return { code: JUMP_IF_EQUAL, k, ifTrue, ifFalse };
+};
+export const jumpIfAtLeast = (k: number, ifTrue?: Label, ifFalse?: Label): Line => {
+  return { code: JUMP_IF_AT_LEAST, k, ifTrue, ifFalse };
+};
 
 /** Puts the distances into the jumps, all of which go forward. */
 export function assemble(lines: readonly Line[]): SocketFilter {

@@ -1,5 +1,4 @@
 /** The eBPF programs that check sources, run by the kernel itself on packets made here (BPF_PROG_TEST_RUN): each verdict is that of the mapping's arithmetic. */
-import os from 'node:os';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { DROP_REASONS } from '../../src/core/verdict.ts';
@@ -7,60 +6,11 @@ import { BELIEVED, DOUBTED, loadMarkProgram, VERDICT } from '../../src/dataplane
 import { INBOUND, OUTBOUND } from '../../src/dataplane/check/programs.ts';
 import { SourceCheck } from '../../src/dataplane/check/source-check.ts';
 import * as native from '../../src/linux/native.ts';
-import { contains, ipv4, parseAddress, parsePrefix } from '../../src/mesh/address.ts';
-import { covering, Mapping } from '../../src/mesh/mapping.ts';
+import { contains, ipv4 } from '../../src/mesh/address.ts';
+import { covering } from '../../src/mesh/mapping.ts';
 import { skip } from '../net/require.ts';
-import { fragmented, greHeader, ipv4Around, packetAround, packetOf } from '../packet.ts';
-
-// bpf(2), <linux/bpf.h>
-const BPF = { x64: 321, arm64: 280 }[os.arch() as 'x64' | 'arm64'];
-const BPF_PROG_TEST_RUN = 10;
-const TEST_RUN_SIZE = 80;
-const SKB_SIZE = 192;
-const SKB_MARK = 8;
-const SHOT = 2;
-const ON = -1;
-
-/** Runs a program on a frame that begins with an Ethernet header: its verdict, and the mark of the packet then. */
-function run(program: number, frame: Uint8Array, mark = 0): { verdict: number; mark: number } {
-  const { bytes, view, pointed } = native.structure(TEST_RUN_SIZE, {
-    16: frame,
-    48: new Uint8Array(SKB_SIZE),
-    56: new Uint8Array(SKB_SIZE),
-  });
-  const markOf = (skb: Uint8Array) => new DataView(bytes.buffer, skb.byteOffset + SKB_MARK, 4);
-  markOf(pointed[48]).setUint32(0, mark, true);
-  for (const [at, value] of [
-    [0, program],
-    [8, frame.length],
-    [32, 1], // Once.
-    [40, SKB_SIZE],
-    [44, SKB_SIZE],
-  ] as const)
-    view.setUint32(at, value, true);
-  native.must(native.syscall(BPF as number, BPF_PROG_TEST_RUN, bytes, TEST_RUN_SIZE), 'bpf', 'BPF_PROG_TEST_RUN');
-  return { verdict: view.getInt32(4, true), mark: markOf(pointed[56]).getUint32(0, true) };
-}
-
-const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
-const address = (text: string) => parseAddress(text) as NonNullable<ReturnType<typeof parseAddress>>;
-const number = (text: string) => Number(address(text).bits);
-const mapping = (overlay: string, underlay: string) => new Mapping(prefix(overlay), prefix(underlay));
-
-function why(): string | undefined {
-  if (BPF === undefined) return `bpf(2) has no known number on ${os.arch()}`;
-  try {
-    new SourceCheck({
-      mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')],
-      local: address('192.168.16.32'),
-      isVxlan: true,
-      overhead: 50,
-    }).close();
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
+import { greHeader, ipv4Around, packetAround } from '../packet.ts';
+import { address, framed, inner, mapping, number, ON, run, SHOT, VNI, vxlan, why } from './test-run.ts';
 
 const TWO = [mapping('10.0.0.0/8', '192.168.0.0/16'), mapping('240.0.0.0/5', '172.16.0.0/16')];
 const plans = [
@@ -74,20 +24,6 @@ const plans = [
     local: '192.168.255.1',
   },
 ];
-
-/** A VXLAN packet around a frame, from one VM to another. */
-const VNI = 5;
-const vxlanHeader = (vni = VNI) => [8, 0, 0, 0, 0, 0, vni, 0];
-const vxlan = (source: number, destination: number, frame: ArrayLike<number>, parts: object = {}) =>
-  packetOf({
-    ...{ protocol: 17, source, destination, destinationPort: 4789, fragment: 0 },
-    payload: Uint8Array.of(...vxlanHeader(), ...Array.from(frame)),
-    ...parts,
-  });
-
-const ETHERNET = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-const framed = (packet: ArrayLike<number>, type = 0x0800) =>
-  Uint8Array.from([...ETHERNET, type >> 8, type & 255, ...Array.from(packet)]);
 
 describe.skipIf(skip('source check', why()))('source check', () => {
   const opened: SourceCheck[] = [];
@@ -125,9 +61,6 @@ describe.skipIf(skip('source check', why()))('source check', () => {
       ),
     );
   }
-  const inner = (source: string, destination: string, protocol = 17) =>
-    packetAround({ source: number(source), destination: number(destination), protocol }, new Uint8Array(20));
-
   const [first] = plans as [(typeof plans)[number]];
   const B = number('192.168.16.33');
   const bytes = 40;
@@ -399,108 +332,6 @@ describe.skipIf(skip('source check', why()))('source check', () => {
         }),
         { numRuns: 1000 },
       );
-    });
-  });
-
-  describe('the mark', () => {
-    const local = address('192.168.16.32');
-    const options = { mappings: first.mappings, local, port: 4789, vni: VNI, linkHeader: 14 };
-    const program = loadMarkProgram(options);
-    afterAll(() => native.close(program));
-    const [source, destination] = [B, Number(local.bits)];
-    const frame = (from = '10.16.33.91', to = '10.16.32.7') => framed(inner(from, to));
-    const udp = (parts: object = {}) => vxlan(source, destination, frame(), parts);
-    const around = (bytes: ArrayLike<number>) => vxlan(source, destination, bytes);
-    /** The first of its fragments that has so many bytes of payload; link-layer padding has the rest. */
-    const firstOf = (packet: Uint8Array, payload: number, isPadded = false) => {
-      const piece = fragmented(packet, 20 + payload)[0] as Uint8Array;
-      return isPadded ? Uint8Array.of(...piece, ...packet.subarray(piece.length)) : piece;
-    };
-    const long = (from: string) =>
-      vxlan(
-        source,
-        destination,
-        framed(
-          packetAround({ source: number(from), destination: number('10.16.32.7'), protocol: 17 }, new Uint8Array(3000)),
-        ),
-      );
-    const pieces = fragmented(long('10.16.33.91'), 1500);
-    /** A VLAN tag without a network in front of a packet from 10.16.34.91; where the mark program looks for the source, there is B's. */
-    const tagged = framed([0, 0, 8, 0, ...inner('10.16.34.91', '10.16.32.7', 16)], 0x8100);
-    const B_CONTAINER = [10, 16, 33, 91];
-    tagged.set(B_CONTAINER, 14 + 12);
-    // UDP and VXLAN, the inner Ethernet header and the inner IPv4 header.
-    const NEEDED = 16 + 14 + 20;
-
-    test.each([
-      { name: 'VXLAN', packet: udp(), mark: BELIEVED },
-      { name: 'with IPv4 options', packet: udp({ ipOptions: [1, 1, 1, 1, 1, 1, 1, 1] }), mark: BELIEVED },
-      { name: 'from the VM itself', packet: around(frame('10.16.33.1')), mark: BELIEVED },
-      { name: "another VM's source", packet: around(frame('10.16.34.91')), mark: DOUBTED },
-      { name: 'our own source', packet: around(frame('10.16.32.91')), mark: DOUBTED },
-      { name: 'a source outside the overlay', packet: around(frame('11.16.33.91')), mark: DOUBTED },
-      { name: 'a source of the underlay', packet: around(frame('192.168.16.33')), mark: DOUBTED },
-      { name: 'from another VM', packet: vxlan(B + 1, destination, frame()), mark: DOUBTED },
-      { name: 'from outside the underlay', packet: vxlan(number('10.16.16.33'), destination, frame()), mark: DOUBTED },
-      {
-        name: 'from the same VM number outside the underlay',
-        packet: vxlan(number('192.169.16.33'), destination, frame()),
-        mark: DOUBTED,
-      },
-      { name: 'from our own address', packet: vxlan(destination, destination, frame('10.16.32.91')), mark: 0 },
-      { name: 'ARP inside', packet: around(framed(new Uint8Array(28), 0x0806)), mark: DOUBTED },
-      { name: 'a VLAN tag inside', packet: around(tagged), mark: DOUBTED },
-      { name: 'the inner header cut short', packet: around(frame().subarray(0, 33)), mark: DOUBTED },
-      { name: 'the inner header and no more', packet: around(frame().subarray(0, 34)), mark: BELIEVED },
-      { name: 'nothing inside', packet: around([]), mark: DOUBTED },
-      {
-        name: 'another network on that port',
-        packet: udp({ payload: [...vxlanHeader(6), ...frame()] }),
-        mark: undefined,
-      },
-      { name: 'another port', packet: udp({ destinationPort: 4790 }), mark: undefined },
-      { name: 'from that port', packet: udp({ sourcePort: 4789, destinationPort: 53 }), mark: undefined },
-      { name: 'for another', packet: udp({ destination: destination + 1 }), mark: undefined },
-      { name: 'TCP', packet: packetOf({ source, destination, destinationPort: 4789 }), mark: undefined },
-      {
-        name: 'GRE',
-        packet: ipv4Around({ source, destination }, [...greHeader({}, udp()), ...udp()]),
-        mark: undefined,
-      },
-      { name: 'the first fragment', packet: pieces[0] as Uint8Array, mark: BELIEVED },
-      { name: 'the second fragment', packet: pieces[1] as Uint8Array, mark: undefined },
-      { name: 'the first fragment, spoofed', packet: firstOf(long('10.16.34.91'), 1480), mark: DOUBTED },
-      { name: 'a first fragment with the inner header', packet: firstOf(long('10.16.33.91'), 56), mark: BELIEVED },
-      { name: 'a first fragment without all of it', packet: firstOf(long('10.16.33.91'), 48), mark: DOUBTED },
-      // Behind its end the reassembled packet has what the second fragment brings.
-      {
-        name: 'a first fragment with it behind its end',
-        packet: firstOf(long('10.16.33.91'), 48, true),
-        mark: DOUBTED,
-      },
-      { name: 'without ports', packet: udp().subarray(0, 22), mark: undefined },
-    ])('$name', ({ packet, mark }) => {
-      expect(run(program, framed(packet))).toEqual({ verdict: ON, mark: mark ?? 0 });
-      // Bits of others stay; a verdict from elsewhere only on what is not VXLAN for us.
-      const all = 0xffffffff;
-      expect(run(program, framed(packet), all).mark).toBe(mark === undefined ? all : ((all & ~VERDICT) | mark) >>> 0);
-    });
-
-    test('the inner header is where it says, to the byte', () => {
-      const whole = around(frame());
-      for (let end = 20 + NEEDED - 4; end < 20 + NEEDED + 4; end++) {
-        const short = Uint8Array.from(whole);
-        short.set([end >> 8, end & 255], 2); // Total length; the frame has more.
-        expect(run(program, framed(short)).mark).toBe(end < 20 + NEEDED ? DOUBTED : BELIEVED);
-      }
-      // As BIG TCP has it; of other packets the kernel drops these.
-      expect(run(program, framed(Uint8Array.from(whole).fill(0, 2, 4))).mark).toBe(BELIEVED);
-    });
-
-    test('what is not for us keeps its mark; not IPv4 too', () => {
-      expect(run(program, framed(udp({ destinationPort: 53 })), 5)).toEqual({ verdict: ON, mark: 5 });
-      expect(run(program, framed(udp(), 0x86dd), 5)).toEqual({ verdict: ON, mark: 5 });
-      expect(run(program, framed(udp()), 5)).toEqual({ verdict: ON, mark: BELIEVED | 5 });
     });
   });
 });

@@ -25,10 +25,10 @@ import {
 } from './skb.ts';
 
 /**
- * The two bits of a mark that are ours. Rules of the host see them between the two programs, and all other bits keep what they are. Free of those that
- * https://github.com/fwmark/registry lists: CNI portmap 0x2000, kube-proxy 0x4000 and 0x8000, AWS 0x80, Weave Net and Tailscale within 0xff0000, Cilium's kinds
- * of marks 0xf00. Calico (0xffff0000, which its IptablesMarkMask changes) and Cilium's identities (the upper 16 bits of some kinds) may have them too, and
- * whoever sets a whole mark, such as wg-quick.
+ * The two bits of a mark that are ours. Rules of the host see them between the two programs; all other bits keep what they are. Who uses which bits is in
+ * https://github.com/fwmark/registry. These are not those of AWS (0x80), Cilium's kinds of marks (0xf00), CNI portmap (0x2000), kube-proxy (0x4000 and 0x8000),
+ * Weave Net and Tailscale (both within 0xff0000). They may be those of Calico (0xffff0000, unless its IptablesMarkMask says otherwise), of Cilium's identities
+ * (the upper 16 bits of some kinds), and of whoever sets a whole mark, such as wg-quick.
  */
 export const VERDICT = 0x30000000;
 /** From the underlay, and the inner source lives on the outer one. */

@@ -1,0 +1,77 @@
+/** Programs run by the kernel itself on packets made here (BPF_PROG_TEST_RUN), and such packets. */
+import os from 'node:os';
+import { SourceCheck } from '../../src/dataplane/check/source-check.ts';
+import * as native from '../../src/linux/native.ts';
+import { parseAddress, parsePrefix } from '../../src/mesh/address.ts';
+import { Mapping } from '../../src/mesh/mapping.ts';
+import { packetAround, packetOf } from '../packet.ts';
+
+// bpf(2), <linux/bpf.h>
+const BPF = { x64: 321, arm64: 280 }[os.arch() as 'x64' | 'arm64'];
+const BPF_PROG_TEST_RUN = 10;
+const TEST_RUN_SIZE = 80;
+const SKB_SIZE = 192;
+const SKB_MARK = 8;
+export const SHOT = 2;
+export const ON = -1;
+
+/** Runs a program on a frame that begins with an Ethernet header: its verdict, and the mark of the packet then. */
+export function run(program: number, frame: Uint8Array, mark = 0): { verdict: number; mark: number } {
+  const { bytes, view, pointed } = native.structure(TEST_RUN_SIZE, {
+    16: frame,
+    48: new Uint8Array(SKB_SIZE),
+    56: new Uint8Array(SKB_SIZE),
+  });
+  const markOf = (skb: Uint8Array) => new DataView(bytes.buffer, skb.byteOffset + SKB_MARK, 4);
+  markOf(pointed[48]).setUint32(0, mark, true);
+  for (const [at, value] of [
+    [0, program],
+    [8, frame.length],
+    [32, 1], // Once.
+    [40, SKB_SIZE],
+    [44, SKB_SIZE],
+  ] as const)
+    view.setUint32(at, value, true);
+  native.must(native.syscall(BPF as number, BPF_PROG_TEST_RUN, bytes, TEST_RUN_SIZE), 'bpf', 'BPF_PROG_TEST_RUN');
+  return { verdict: view.getInt32(4, true), mark: markOf(pointed[56]).getUint32(0, true) };
+}
+
+const prefix = (text: string) => parsePrefix(text) as NonNullable<ReturnType<typeof parsePrefix>>;
+export const address = (text: string) => parseAddress(text) as NonNullable<ReturnType<typeof parseAddress>>;
+export const number = (text: string) => Number(address(text).bits);
+export const mapping = (overlay: string, underlay: string) => new Mapping(prefix(overlay), prefix(underlay));
+
+/** Of the tests' network. */
+export const VNI = 5;
+export const vxlanHeader = (vni = VNI) => [8, 0, 0, 0, 0, 0, vni, 0];
+/** A VXLAN packet around a frame, from one VM to another. */
+export const vxlan = (source: number, destination: number, frame: ArrayLike<number>, parts: object = {}) =>
+  packetOf({
+    ...{ protocol: 17, source, destination, destinationPort: 4789, fragment: 0 },
+    payload: Uint8Array.of(...vxlanHeader(), ...Array.from(frame)),
+    ...parts,
+  });
+
+const ETHERNET = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+export const framed = (packet: ArrayLike<number>, type = 0x0800) =>
+  Uint8Array.from([...ETHERNET, type >> 8, type & 255, ...Array.from(packet)]);
+
+/** An IPv4 packet of 40 bytes. */
+export const inner = (source: string, destination: string, protocol = 17) =>
+  packetAround({ source: number(source), destination: number(destination), protocol }, new Uint8Array(20));
+
+/** The reason why the kernel runs no such programs here; undefined if it does. */
+export function why(): string | undefined {
+  if (BPF === undefined) return `bpf(2) has no known number on ${os.arch()}`;
+  try {
+    new SourceCheck({
+      mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')],
+      local: address('192.168.16.32'),
+      isVxlan: true,
+      overhead: 50,
+    }).close();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
