@@ -37,14 +37,6 @@ export function requireCapabilities(needed: readonly Capability[]): void {
   }
 }
 
-/** What a failed socket(2) means: mostly a missing capability. */
-export function rawSocketError(cause: unknown): InlayError {
-  const code = errorCode(cause) ?? String(cause);
-  return /EPERM|EACCES|not permitted|denied/.test(code)
-    ? new InlayError('ERR_PERMISSION', 'no raw socket: CAP_NET_RAW is missing', { cause })
-    : new InlayError('ERR_FAILED', `no raw socket: ${code}`, { cause });
-}
-
 /** The command that starts this process again with all that it needs, to be pasted into a shell, and a second line about systemd and containers. */
 function privilegeHint({ capabilities, runDir, tun }: Needs): string {
   const [uid, gid] = [process.geteuid?.(), process.getegid?.()];

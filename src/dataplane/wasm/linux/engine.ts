@@ -1,14 +1,15 @@
 /** The linux engine, as the main thread sees it: opens device and sockets, and hands them to one forwarding worker for each queue. */
 
+import { OFFLOAD_UDP_MERGE, OFFLOAD_VIRTIO } from '../../../core/abi.ts';
 import { mergeTunnels } from '../../../core/tunnels.ts';
 import * as native from '../../../linux/native.ts';
+import { enableOffloads } from '../../../linux/tun.ts';
 import { mtuTowards } from '../../../machine/underlay.ts';
 import { ipv4 } from '../../../mesh/address.ts';
 import { addCounters, type Counters, type Engine, type EngineOptions, type Segmenter } from '../../dataplane.ts';
 import { closeQueues, openQueues } from './open-queues.ts';
 import { Queue, type QueueListeners } from './queue.ts';
 import { Segmentation } from './segmentation.ts';
-import { enableOffloads } from './tun.ts';
 
 export async function startLinuxEngine(options: EngineOptions): Promise<Engine> {
   native.requireLinux64();
@@ -38,7 +39,8 @@ class LinuxEngine implements Engine {
     let offloads: number;
     try {
       this.#segmentation = new Segmentation(options);
-      offloads = enableOffloads(opened[0]?.tun ?? -1) | this.#segmentation.offload;
+      const { udp } = enableOffloads(opened[0]?.tun ?? -1);
+      offloads = OFFLOAD_VIRTIO | (udp ? OFFLOAD_UDP_MERGE : 0) | this.#segmentation.offload;
     } catch (error) {
       closeQueues(opened);
       throw error;

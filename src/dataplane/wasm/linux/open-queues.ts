@@ -2,12 +2,12 @@
 import { overhead } from '../../../core/core.ts';
 import { InlayError } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
+import { openTun } from '../../../linux/tun.ts';
 import type { EngineOptions } from '../../dataplane.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { openGreSocket } from './gre-socket.ts';
 import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
 import { openIcmpSocket } from './icmp-socket.ts';
-import { openTun } from './tun.ts';
 import type { QueueFds } from './worker.ts';
 
 export type OpenFds = Omit<QueueFds, 'wake'>;

@@ -2,8 +2,8 @@
 
 import * as abi from '../../../core/abi.ts';
 import type { PacketCore } from '../../../core/core.ts';
-import { rawSocketError } from '../../../daemon/capabilities.ts';
 import * as native from '../../../linux/native.ts';
+import { rawSocketError } from '../raw-socket-error.ts';
 
 // struct mmsghdr, struct iovec, struct sockaddr_in and struct cmsghdr of a 64-bit Linux, offsets in 32-bit words; as in src/core/abi.ts.
 const MESSAGE_WORDS = abi.MESSAGE_SIZE / 4;

@@ -3,8 +3,8 @@ import fs from 'node:fs';
 import type { PacketCore } from '../../../core/core.ts';
 import { errorCode } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
+import { openTun } from '../../../linux/tun.ts';
 import type { OverlayDevice } from '../device.ts';
-import { openTun } from '../linux/tun.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 
 const MAX_PACKET = 65535;

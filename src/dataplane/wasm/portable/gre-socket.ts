@@ -1,7 +1,7 @@
 /** GRE packets through the package raw-socket. */
 
 import type { PacketCore } from '../../../core/core.ts';
-import { rawSocketError } from '../../../daemon/capabilities.ts';
+import { rawSocketError } from '../raw-socket-error.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 import { loadRawSocket } from './load-raw-socket.ts';
 

@@ -1,5 +1,5 @@
 /** ICMP messages from the underlay, through the package raw-socket. */
-import { rawSocketError } from '../../../daemon/capabilities.ts';
+import { rawSocketError } from '../raw-socket-error.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 import { loadRawSocket } from './load-raw-socket.ts';
 
