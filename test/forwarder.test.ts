@@ -1,10 +1,11 @@
 /** The data path between loopback devices: two VMs in memory, with either core and either format. */
 import { describe, expect, test } from 'vitest';
 import { abi, type CoreConfig, type PacketCore } from '../src/core/index.ts';
+import type { PacketDevice } from '../src/dataplane/wasm/device.ts';
 import { Forwarder } from '../src/dataplane/wasm/forwarder.ts';
 import { LoopbackDevice } from '../src/dataplane/wasm/memory.ts';
-import { config, cores } from './core.ts';
-import { editedHeader, ipv4Packet } from './packet.ts';
+import { config, cores, putFrame } from './core.ts';
+import { editedHeader, frameOf, ipv4Packet, packetOf, payloadOf, superFrame } from './packet.ts';
 
 const [A, B] = [0xc0a81020, 0xc0a81021];
 const [CONTAINER_A, CONTAINER_B] = [0x0a10205b, 0x0a102107];
@@ -50,6 +51,29 @@ function send(from: TestVm, packets: Uint8Array[]): void {
 
 const receive = (to: TestVm, now: number) => to.forwarder.inbound(to.underlay, now);
 const delivered = (to: TestVm) => to.containers.queue.map(({ bytes }) => bytes);
+
+/** A device that notes what passes: its name, and the message's bytes. */
+function watched(name: string, inside: PacketDevice, seen: [name: string, bytes: Uint8Array][]): PacketDevice {
+  return {
+    read: (core) => inside.read(core),
+    write: (core, first, end) => {
+      for (let i = first; i < end; i++) seen.push([name, core.messageBytes(i)]);
+      inside.write(core, first, end);
+    },
+  };
+}
+
+/** An overlay device that hands over frames: virtio header and packet. */
+function frames(waiting: Uint8Array[], inside: PacketDevice): PacketDevice {
+  return {
+    read: (core) => {
+      const batch = waiting.splice(0, abi.BATCH_SIZE);
+      for (const [i, frame] of batch.entries()) putFrame(core, i, frame);
+      return batch.length;
+    },
+    write: (core, first, end) => inside.write(core, first, end),
+  };
+}
 
 describe.each(cores)('$name', ({ make }) => {
   test.each(ENCAPSULATIONS)('%s: a packet crosses unchanged, and the tunnels come and go', (encapsulation) => {
@@ -132,6 +156,94 @@ describe.each(cores)('$name', ({ make }) => {
       expect(a.core.counters('outbound').drops[-abi.DROP_TOO_BIG]).toBe(1);
     },
   );
+
+  describe('wrappers around both devices see every message, in order', () => {
+    const small = (id: number) => packetOf({ id, payload: payloadOf(10, id) });
+    const large = (id: number) => superFrame({ id, payload: payloadOf(2500, id) }, 1000);
+    /** The identification of the inner packet that a message carries first. */
+    const idOf = (message: Uint8Array, before: number) => new DataView(message.buffer).getUint16(before + 4);
+
+    function watchedVm(options: Partial<CoreConfig>, devices: Parameters<PacketCore['attach']>[0], sent: Uint8Array[]) {
+      const core = make();
+      core.configure({ ...config, ...options });
+      core.attach({ offloads: abi.OFFLOAD_VIRTIO, ...devices });
+      const seen: [string, Uint8Array][] = [];
+      const [[tun, containers], [wire, far]] = [LoopbackDevice.pair(), LoopbackDevice.pair()];
+      const overlay = watched('overlay', frames(sent, tun), seen);
+      const listeners = { onTunnels: () => {}, onLearnt: () => {} };
+      const forwarder = new Forwarder(core, overlay, watched('underlay', wire, seen), listeners);
+      return { core, forwarder, seen, containers, far };
+    }
+
+    test('gre, where the kernel cuts: whole super-packets go to the overlay device, between their neighbours', () => {
+      const sent = [frameOf(small(1)), frameOf(small(2)), large(3), large(6), frameOf(small(9)), large(10)];
+      const offloads = abi.OFFLOAD_VIRTIO | abi.OFFLOAD_GRE_SEGMENT;
+      const { forwarder, seen, containers, far } = watchedVm({}, { offloads }, sent);
+      forwarder.outbound(0);
+      const virtio = (name: string) => (name === 'overlay' ? abi.VIRTIO_SIZE : 0);
+      expect(seen.map(([name, bytes]) => [name, idOf(bytes, virtio(name) + 24)])).toEqual([
+        ['underlay', 1],
+        ['underlay', 2],
+        ['overlay', 3],
+        ['overlay', 6],
+        ['underlay', 9],
+        ['overlay', 10],
+      ]);
+      const through = [...containers.queue, ...far.queue].map(({ bytes }) => bytes);
+      const order = (name: string) => seen.filter(([of]) => of === name).map(([, bytes]) => bytes);
+      expect(through).toEqual([...order('overlay'), ...order('underlay')]);
+    });
+
+    test('gre-udp: the messages of all ports, each flow in order', () => {
+      const ids = Array.from({ length: 60 }, (_, n) => n);
+      const flow = (id: number) => packetOf({ id, sourcePort: id % 12, payload: payloadOf(10, id) });
+      const sent = ids.map((id) => frameOf(flow(id)));
+      const ports = abi.MAX_PORTS;
+      const { core, forwarder, seen } = watchedVm({ encapsulation: 'gre-udp' }, { ports }, sent);
+      forwarder.outbound(0);
+      const used = Array.from({ length: ports }, (_, port) => core.messageCount(port)).filter((count) => count > 0);
+      expect(used.length).toBeGreaterThan(1);
+      const found = seen.map(([, bytes]) => idOf(bytes, 4));
+      expect([...found].sort((a, b) => a - b)).toEqual(ids);
+      for (let n = 0; n < 12; n++) {
+        expect(found.filter((id) => id % 12 === n)).toEqual(ids.filter((id) => id % 12 === n));
+      }
+    });
+
+    test('replies go to the overlay device, and one that is lost is nothing that was forwarded', () => {
+      const tooBig = packetOf({ payload: payloadOf(2000) });
+      const { core, forwarder, seen, containers } = watchedVm({ mtu: 1000 }, {}, [frameOf(small(1)), frameOf(tooBig)]);
+      while (containers.send(small(0))); // The device is full: what the containers would read is elsewhere.
+      forwarder.outbound(0);
+      expect(seen.map(([name]) => name)).toEqual(['underlay', 'overlay']);
+      const { received, forwarded, drops, replies } = core.counters('outbound');
+      expect([received, forwarded, replies, drops[-abi.DROP_TOO_BIG], drops[-abi.DROP_NOT_WRITTEN]]).toEqual([
+        ...[2, 1, 1, 1, 0],
+      ]);
+    });
+  });
+
+  test('another MTU while packets flow: counters, tunnels and what the devices can do stay', () => {
+    const [a, b] = mesh(make);
+    const dontFragment = (id: number, length: number) =>
+      editedHeader(ipv4Packet(CONTAINER_A, CONTAINER_B, length), 4, 0, id, 0x40);
+    const crosses = (id: number) => {
+      send(a, [dontFragment(id, 1200)]);
+      a.forwarder.outbound(id);
+      receive(b, id);
+      return delivered(b).length;
+    };
+    a.core.attach({ ports: 3 });
+    const settings = { ...config, local: A };
+    expect(crosses(1)).toBe(1);
+    a.core.configure({ ...settings, mtu: 1000 });
+    expect(crosses(2)).toBe(1);
+    a.core.configure({ ...settings, mtu: 1476 });
+    expect(crosses(3)).toBe(2);
+    const { received, forwarded, drops } = a.core.counters('outbound');
+    expect([received, forwarded, drops[-abi.DROP_TOO_BIG], a.core.tunnelCount]).toEqual([3, 2, 1, 1]);
+    expect(new DataView(a.core.memory).getUint32(abi.CONFIG + abi.CONFIG_PORTS, true)).toBe(3);
+  });
 
   test('65,536 VMs: all tunnels open, none evicted, all expire', () => {
     const [a] = mesh(make);

@@ -1,8 +1,8 @@
 /** The data path: packets go from one device through the core to the other. */
-import { REPLY_PORT } from '../../core/abi.ts';
+import { MAX_PORTS, MESSAGES_PER_PORT, REPLY_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { TunnelState } from '../../core/tunnels.ts';
-import type { OverlayDevice, PacketDevice, PacketSource } from './device.ts';
+import type { PacketDevice, PacketSource } from './device.ts';
 
 export interface TunnelListeners {
   /** Told which tunnels, by their VM's underlay address, have come and gone. */
@@ -13,12 +13,12 @@ export interface TunnelListeners {
 
 export class Forwarder {
   readonly #core: PacketCore;
-  readonly #overlay: OverlayDevice;
+  readonly #overlay: PacketDevice;
   readonly #underlay: PacketDevice;
   readonly #listeners: TunnelListeners;
 
   /** `underlay` is the device of the configured encapsulation: what is read from others is answered there. */
-  constructor(core: PacketCore, overlay: OverlayDevice, underlay: PacketDevice, listeners: TunnelListeners) {
+  constructor(core: PacketCore, overlay: PacketDevice, underlay: PacketDevice, listeners: TunnelListeners) {
     this.#core = core;
     this.#overlay = overlay;
     this.#underlay = underlay;
@@ -41,8 +41,24 @@ export class Forwarder {
     for (let next = 0; next < count; ) {
       next = core[step](next, count, now);
       this.#reportTunnels();
-      to.write(core);
+      for (let port = 0; port < MAX_PORTS; port++) this.#write(port, to);
       this.#reply();
+    }
+  }
+
+  /**
+   * Writes the messages of a port to `to`. The overlay device takes the super-packets (GSO) that the kernel is to cut: the kernel forwards them from there to the
+   * underlay. One run of messages after the other, so that the packets of a flow stay in order.
+   */
+  #write(port: number, to: PacketDevice): void {
+    const core = this.#core;
+    const first = port * MESSAGES_PER_PORT;
+    const end = first + core.messageCount(port);
+    for (let start = first, next = first; start < end; start = next) {
+      const isWhole = core.isWhole(start);
+      do next++;
+      while (next < end && core.isWhole(next) === isWhole);
+      (isWhole ? this.#overlay : to).write(core, start, next);
     }
   }
 
@@ -52,8 +68,9 @@ export class Forwarder {
     this.#reportTunnels();
   }
 
+  /** Writes the replies to containers. They carry nothing that is counted, so one may get lost. */
   #reply(): void {
-    if (this.#core.messageCount(REPLY_PORT) > 0) this.#overlay.reply(this.#core);
+    this.#write(REPLY_PORT, this.#overlay);
   }
 
   /** Reads one batch of ICMP messages from the underlay. `now` is in ms. */

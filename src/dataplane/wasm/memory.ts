@@ -1,7 +1,7 @@
 /** Two connected devices in memory: what is written to one is read from the other. For tests, simulations and benchmarks. */
 import { BATCH_SIZE } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
-import type { OverlayDevice } from './device.ts';
+import type { PacketDevice } from './device.ts';
 
 /** Most messages that wait in one direction; more are refused, as a full socket buffer would. */
 const QUEUE_LENGTH = 1024;
@@ -12,7 +12,7 @@ interface Waiting {
   datagrams?: { segment: number; peer: number };
 }
 
-export class LoopbackDevice implements OverlayDevice {
+export class LoopbackDevice implements PacketDevice {
   /** Messages that wait to be read. */
   readonly queue: Waiting[] = [];
   readonly #address: number | undefined;
@@ -39,8 +39,8 @@ export class LoopbackDevice implements OverlayDevice {
     return waiting.length;
   }
 
-  write(core: PacketCore): void {
-    for (const message of core.messages()) {
+  write(core: PacketCore, first: number, end: number): void {
+    for (let message = first; message < end; message++) {
       const bytes = core.messageBytes(message);
       const datagrams =
         this.#address === undefined
@@ -50,11 +50,7 @@ export class LoopbackDevice implements OverlayDevice {
     }
   }
 
-  reply(core: PacketCore): void {
-    for (const message of core.replies()) this.#take({ bytes: core.messageBytes(message) });
-  }
-
-  /** Hands a copy of one packet to the other end; false if that is full or closed. */
+  /** Hands a copy of one packet to the other end; false if that is full. */
   send(packet: Uint8Array): boolean {
     return this.#take({ bytes: packet.slice() });
   }
@@ -63,10 +59,5 @@ export class LoopbackDevice implements OverlayDevice {
     if (!this.#peer || this.#peer.queue.length >= QUEUE_LENGTH) return false;
     this.#peer.queue.push(waiting);
     return true;
-  }
-
-  close(): void {
-    this.#peer = undefined;
-    this.queue.length = 0;
   }
 }

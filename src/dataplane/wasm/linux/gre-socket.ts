@@ -13,7 +13,6 @@ import {
   sendMessages,
   setOption,
 } from './socket.ts';
-import type { TunDevice } from './tun.ts';
 
 /** Opens a socket for GRE packets to and from `local`, a u32 number; returns the descriptor. */
 export function openGreSocket(local: number, share: Share): number {
@@ -28,15 +27,13 @@ export function openGreSocket(local: number, share: Share): number {
 export class GreSocket implements PacketDevice {
   readonly #fd: number;
   readonly #base: native.Pointer;
-  readonly #tun: TunDevice;
   readonly #receiver: Receiver;
   readonly #onRefused: RefusalListener;
 
-  /** `tun` takes the super-packets that the kernel is to cut. */
-  constructor(fd: number, core: PacketCore, tun: TunDevice, onRefused: RefusalListener) {
+  /** `onRefused` hears the errno of messages that cannot be sent. */
+  constructor(fd: number, core: PacketCore, onRefused: RefusalListener) {
     this.#fd = fd;
     this.#onRefused = onRefused;
-    this.#tun = tun;
     this.#base = native.pointer(core.bytes);
     this.#receiver = new Receiver(fd, core, BATCH_SIZE);
   }
@@ -45,21 +42,7 @@ export class GreSocket implements PacketDevice {
     return this.#receiver.receivePackets(core);
   }
 
-  write(core: PacketCore): void {
-    const count = core.messageCount();
-    for (let i = 0; i < count; ) {
-      // One after the other, so that the packets of a flow stay in order.
-      if (core.isWhole(i)) {
-        this.#tun.writeMessage(core, i++);
-        continue;
-      }
-      const first = i;
-      while (i < count && !core.isWhole(i)) i++;
-      sendMessages(this.#fd, core, this.#base, first, i, this.#onRefused);
-    }
-  }
-
-  close(): void {
-    native.close(this.#fd);
+  write(core: PacketCore, first: number, end: number): void {
+    sendMessages(this.#fd, core, this.#base, first, end, this.#onRefused);
   }
 }

@@ -83,7 +83,6 @@ function openUdpSocket(): number {
 }
 
 export class GreUdpSocket implements PacketDevice {
-  readonly #fd: number;
   readonly #sources: readonly number[];
   readonly #base: native.Pointer;
   readonly #receiver: Receiver;
@@ -91,7 +90,6 @@ export class GreUdpSocket implements PacketDevice {
 
   /** `sources` are the sockets of the ports; `onRefused` hears the errno of messages that cannot be sent. */
   constructor(fd: number, sources: readonly number[], core: PacketCore, onRefused: RefusalListener) {
-    this.#fd = fd;
     this.#sources = sources;
     this.#base = native.pointer(core.bytes);
     this.#receiver = new Receiver(fd, core, RECEIVED_AT_ONCE);
@@ -108,15 +106,8 @@ export class GreUdpSocket implements PacketDevice {
     return count;
   }
 
-  write(core: PacketCore): void {
-    for (let port = 0; port < this.#sources.length; port++) {
-      const first = port * MESSAGES_PER_PORT;
-      const fd = this.#sources[port] as number;
-      sendMessages(fd, core, this.#base, first, first + core.messageCount(port), this.#onRefused);
-    }
-  }
-
-  close(): void {
-    for (const fd of [this.#fd, ...this.#sources]) native.close(fd);
+  write(core: PacketCore, first: number, end: number): void {
+    const source = this.#sources[Math.floor(first / MESSAGES_PER_PORT)] as number;
+    sendMessages(source, core, this.#base, first, end, this.#onRefused);
   }
 }

@@ -16,19 +16,13 @@ export function openIcmpSocket(local: number): number {
 }
 
 export class IcmpSocket implements PacketSource {
-  readonly #fd: number;
   readonly #receiver: Receiver;
 
   constructor(fd: number, core: PacketCore) {
-    this.#fd = fd;
     this.#receiver = new Receiver(fd, core, BATCH_SIZE);
   }
 
   read(core: PacketCore): number {
     return this.#receiver.receivePackets(core);
-  }
-
-  close(): void {
-    native.close(this.#fd);
   }
 }

@@ -2,14 +2,14 @@
 import * as abi from '../../../core/abi.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
-import type { OverlayDevice } from '../device.ts';
+import type { PacketDevice } from '../device.ts';
 
 /** Bytes that one batch brings at most, about: what a core's cache holds next to everything else. */
 const BATCH_BYTES = 256 << 10;
 const MAX_READ = abi.SLOT_SIZE - abi.HEADROOM;
 
 /** Packets to and from the kernel, with virtio headers, straight in the core's memory: one read(2) or writev(2) each. */
-export class TunDevice implements OverlayDevice {
+export class TunDevice implements PacketDevice {
   readonly #fd: number;
   readonly #base: native.Pointer;
 
@@ -35,27 +35,12 @@ export class TunDevice implements OverlayDevice {
     return count;
   }
 
-  write(core: PacketCore): void {
-    const count = core.messageCount();
-    for (let i = 0; i < count; i++) this.writeMessage(core, i);
-  }
-
-  writeMessage(core: PacketCore, message: number): void {
-    if (!this.#take(core, message)) core.refuse(message);
-  }
-
-  reply(core: PacketCore): void {
-    const first = abi.REPLY_PORT * abi.MESSAGES_PER_PORT;
-    const count = core.messageCount(abi.REPLY_PORT);
-    for (let i = first; i < first + count; i++) this.#take(core, i);
+  write(core: PacketCore, first: number, end: number): void {
+    for (let i = first; i < end; i++) if (!this.#take(core, i)) core.refuse(i);
   }
 
   #take(core: PacketCore, message: number): boolean {
     const iovs = this.#base + abi.IOVS + message * abi.IOVS_PER_MESSAGE * abi.IOV_SIZE;
     return native.writev(this.#fd, iovs, core.messagePieces(message)) >= 0;
-  }
-
-  close(): void {
-    native.close(this.#fd);
   }
 }

@@ -77,7 +77,7 @@ const onRefused = (errno: number, message: number) => {
   // Longer than the device's MTU, of which there is no ICMP message.
   if (errno === native.EMSGSIZE) reportTooLong(addressOf(core.messagePeer(message)));
 };
-const gre = new GreSocket(fds.gre, core, tun, onRefused);
+const gre = new GreSocket(fds.gre, core, onRefused);
 const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, onRefused);
 const underlay = coreConfig.encapsulation === 'gre-udp' ? greUdp : gre;
 const icmp = new IcmpSocket(fds.icmp, core);
@@ -97,10 +97,7 @@ const drain = new Uint8Array(8);
 
 post({ kind: 'answer', answer: undefined });
 run();
-tun.close();
-gre.close();
-greUdp.close();
-icmp.close();
+for (const fd of [fds.tun, fds.gre, fds.greUdp, fds.icmp, ...fds.sources]) native.close(fd);
 
 function run(): void {
   const sweep = sweepInterval(idleTimeout);

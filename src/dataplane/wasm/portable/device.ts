@@ -1,6 +1,6 @@
 /** A device that gets its packets from events, one at a time. */
 import type { PacketCore } from '../../../core/core.ts';
-import type { OverlayDevice } from '../device.ts';
+import type { PacketDevice } from '../device.ts';
 
 export interface DeviceListeners {
   /** Called for each packet; has to read it before it returns. */
@@ -13,7 +13,7 @@ export interface DeviceListeners {
 /** Most messages that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
 const MAX_UNSENT = 256;
 
-export abstract class EventDevice implements OverlayDevice {
+export abstract class EventDevice implements PacketDevice {
   readonly #listeners: DeviceListeners;
   #received: Uint8Array | undefined;
   #peer: number | undefined;
@@ -60,12 +60,8 @@ export abstract class EventDevice implements OverlayDevice {
     return 1;
   }
 
-  write(core: PacketCore): void {
-    for (const message of core.messages()) if (!this.send(core, message)) core.refuse(message);
-  }
-
-  reply(core: PacketCore): void {
-    for (const message of core.replies()) this.send(core, message);
+  write(core: PacketCore, first: number, end: number): void {
+    for (let message = first; message < end; message++) if (!this.send(core, message)) core.refuse(message);
   }
 
   /** Writes one message, whose bytes last only for this call; false if it was not taken. */

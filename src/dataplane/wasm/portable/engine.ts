@@ -9,7 +9,7 @@ import type { PacketDevice, PacketSource } from '../device.ts';
 import { Forwarder } from '../forwarder.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { loadCore } from '../load-core.ts';
-import type { DeviceListeners } from './device.ts';
+import type { DeviceListeners, EventDevice } from './device.ts';
 import { RawGreSocket } from './gre-socket.ts';
 import { PortableGreUdpSocket } from './gre-udp-socket.ts';
 import { RawIcmpSocket } from './icmp-socket.ts';
@@ -23,7 +23,7 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
   let engine: PortableEngine | undefined;
   const onError = (error: Error) => engine?.fail(error);
   const onLost = (cargo: { packets: number; bytes: number }) => core.countLost('outbound', cargo.packets, cargo.bytes);
-  const devices: PacketSource[] = [];
+  const devices: EventDevice[] = [];
   try {
     const gre = await RawGreSocket.open({ onReadable: () => engine?.inbound(gre), onLost, onError });
     devices.push(gre);
@@ -53,12 +53,12 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
 class PortableEngine implements Engine {
   readonly segmenter = { by: 'kernel' } as const; // Before we read.
   readonly #core: PacketCore;
-  readonly #devices: PacketSource[];
+  readonly #devices: EventDevice[];
   readonly #forwarder: Forwarder;
   readonly #onFailure: (error: Error) => void;
   readonly #sweep: NodeJS.Timeout;
 
-  constructor(core: PacketCore, devices: PacketSource[], forwarder: Forwarder, options: EngineOptions) {
+  constructor(core: PacketCore, devices: EventDevice[], forwarder: Forwarder, options: EngineOptions) {
     this.#core = core;
     this.#devices = devices;
     this.#forwarder = forwarder;

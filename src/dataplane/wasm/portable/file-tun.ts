@@ -4,14 +4,13 @@ import type { PacketCore } from '../../../core/core.ts';
 import { errorCode } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
 import { openTun } from '../../../linux/tun.ts';
-import type { OverlayDevice } from '../device.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 
 const MAX_PACKET = 65535;
 /** Packets that are read in one go. */
 const MAX_BURST = 64;
 
-export function openFileTun(name: string, listeners: DeviceListeners): OverlayDevice {
+export function openFileTun(name: string, listeners: DeviceListeners): EventDevice {
   return new FileTun(openTun(name)[0] as number, listeners);
 }
 

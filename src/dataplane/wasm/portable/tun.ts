@@ -1,15 +1,14 @@
-/** TUN devices in the event loop: through the package tuntap2 where it is installed, else by ioctl and node:fs. */
+/** TUN devices in the event loop: through the package tuntap2 where it is installed, else by ioctl(2). */
 import type { PacketCore } from '../../../core/core.ts';
 import { errorCode } from '../../../errors.ts';
 import { link, RTM_NEWLINK } from '../../../linux/netlink/link.ts';
 import { request } from '../../../linux/netlink/message.ts';
 import { Netlink } from '../../../linux/netlink/netlink.ts';
 import { findLink } from '../../../linux/netlink/rtnetlink.ts';
-import type { OverlayDevice } from '../device.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
 
 /** Creates the TUN device `name`. */
-export async function openPortableTun(name: string, listeners: DeviceListeners): Promise<OverlayDevice> {
+export async function openPortableTun(name: string, listeners: DeviceListeners): Promise<EventDevice> {
   let tuntap: typeof import('tuntap2');
   try {
     tuntap = await import('tuntap2');
