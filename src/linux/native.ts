@@ -185,7 +185,7 @@ export function errno(): number {
   return koffi.errno();
 }
 
-export const { EADDRINUSE, EAGAIN, EINTR, EIO, EMSGSIZE } = os.constants.errno;
+export const { EADDRINUSE, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE } = os.constants.errno;
 
 /** Throws the last call's error if `result` is negative; else returns it. `what` says on what it was done. */
 export function must(result: number, syscall: string, what: string): number {

@@ -10,6 +10,7 @@ import { loadCore } from '../load-core.ts';
 import { GreSocket } from './gre-socket.ts';
 import { GreUdpSocket } from './gre-udp-socket.ts';
 import { IcmpSocket } from './icmp-socket.ts';
+import { refusalOf } from './refusal.ts';
 import { TunDevice } from './tun.ts';
 
 /** One queue's descriptors. */
@@ -72,10 +73,10 @@ const tun = new TunDevice(fds.tun, core);
 /** When it was last reported that packets to a VM are too long, in ms. */
 const reported = new Map<number, number>();
 const onRefused = (errno: number, message: number) => {
-  // A route through IPsec, or before Linux 6.11 a device without checksum offload, takes no UDP_SEGMENT (udp_send_skb in net/ipv4/udp.c).
-  segmentsRefused ||= errno === native.EIO;
-  // Longer than the device's MTU, of which there is no ICMP message.
-  if (errno === native.EMSGSIZE) reportTooLong(addressOf(core.messagePeer(message)));
+  const refusal = refusalOf(errno, core.messageSegment(message) < core.messageLength(message));
+  if (refusal === 'no-segmentation') segmentsRefused = true;
+  // No ICMP message tells of it.
+  else if (refusal === 'too-long') reportTooLong(addressOf(core.messagePeer(message)));
 };
 const gre = new GreSocket(fds.gre, core, onRefused);
 const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, onRefused);
