@@ -25,6 +25,10 @@ export interface DataPlaneListeners extends TunnelListeners {
 export interface Engine extends Omit<DataPlane, 'status'> {
   /** Who cuts TCP super-packets now. */
   readonly segmenter: Segmenter;
+  /**
+   * Whether the kernel may forward what the engine writes back: the device then needs accept_local 1 and rp_filter 0. Whoever sets the device up sees to that.
+   */
+  readonly reinjects: boolean;
   /** To be called once, when the device has its addresses, routes and sysctls and is up. */
   deviceIsUp(): void;
 }

@@ -1,6 +1,8 @@
 /** The wasm data plane: packets cross this process, from a TUN device through the packet core to a socket, and back. */
+import { writeFileSync } from 'node:fs';
 import type { Config } from '../../config/config.ts';
 import type { CoreConfig } from '../../core/core.ts';
+import { errorCode, InlayError } from '../../errors.ts';
 import { Netlink } from '../../linux/netlink/netlink.ts';
 import { findLink } from '../../linux/netlink/rtnetlink.ts';
 import type { Log } from '../../log.ts';
@@ -36,6 +38,7 @@ export async function startWasmDataPlane(config: Config, options: WasmDataPlaneO
       idleTimeout: config.idleTimeout,
       busyPoll: config.busyPoll,
     });
+    if (engine.reinjects) allowReinjection(config);
     const onChange = (facts: object, what: string) => log.info(facts, what);
     apply(tunSteps(plan, encapsulationOf(config)), { netlink, journal, onChange });
     quietKernelGre({ netlink, journal }, log);
@@ -75,6 +78,24 @@ class WasmDataPlane implements DataPlane {
   /** The device goes, and with it its addresses and routes. */
   close(): Promise<void> {
     return this.#engine.close();
+  }
+}
+
+/**
+ * Lets the kernel forward packets that come from our device with this VM's own underlay address as their source. Where it cannot be had, the core cuts super-packets.
+ * Not in the journal: what belongs to the device goes with it.
+ */
+function allowReinjection({ device, greSegmentation }: Config): void {
+  const conf = `/proc/sys/net/ipv4/conf/${device}`;
+  try {
+    writeFileSync(`${conf}/accept_local`, '1');
+    writeFileSync(`${conf}/rp_filter`, '0');
+  } catch (cause) {
+    if (greSegmentation !== 'kernel') return;
+    throw new InlayError('ERR_FAILED', `gre-segmentation kernel: this kernel does not let us: ${errorCode(cause)}`, {
+      hint: 'it needs a writable /proc/sys; or --gre-segmentation core',
+      cause,
+    });
   }
 }
 

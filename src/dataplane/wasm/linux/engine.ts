@@ -74,6 +74,10 @@ class LinuxEngine implements Engine {
     return this.#segmentation.segmenter;
   }
 
+  get reinjects(): boolean {
+    return this.#segmentation.reinjects;
+  }
+
   deviceIsUp(): void {
     this.#segmentation.watch((offload) => {
       for (const queue of this.#queues) queue.segment(offload);

@@ -1,5 +1,4 @@
 /** Who cuts the TCP super-packets of GRE: the core, or the kernel, which can only where packets that it forwards are not dropped. */
-import { writeFileSync } from 'node:fs';
 import { OFFLOAD_GRE_SEGMENT } from '../../../core/abi.ts';
 import { overhead } from '../../../core/core.ts';
 import { errorCode, InlayError, SystemError } from '../../../errors.ts';
@@ -30,8 +29,6 @@ export class Segmentation {
     }
     try {
       attachGreSegmentation(device, overhead('gre', coreConfig));
-      // Second: the device of a daemon that may not do the first keeps its sysctls.
-      allowReinjection(device);
     } catch (cause) {
       const error = reason(cause);
       if (greSegmentation === 'kernel') throw cannotCut(error, cause);
@@ -44,6 +41,11 @@ export class Segmentation {
 
   get segmenter(): Segmenter {
     return this.#segmenter;
+  }
+
+  /** Whether the kernel may forward what is written back to the device. */
+  get reinjects(): boolean {
+    return this.#isAuto || this.#segmenter.by === 'kernel';
   }
 
   /** The OFFLOAD_ bit for the core. */
@@ -82,16 +84,6 @@ export class Segmentation {
   }
 }
 
-/**
- * Lets the kernel forward packets that come from our device with this VM's own underlay address as their source. Not in the journal: what belongs to the device
- * goes with it.
- */
-function allowReinjection(device: string): void {
-  const conf = `/proc/sys/net/ipv4/conf/${device}`;
-  writeFileSync(`${conf}/accept_local`, '1');
-  writeFileSync(`${conf}/rp_filter`, '0');
-}
-
 /** bpf(2) asks for CAP_BPF beside CAP_NET_ADMIN (bpf_prog_load in kernel/bpf/syscall.c). */
 function reason(cause: unknown): string {
   if (cause instanceof SystemError && cause.syscall === 'bpf' && cause.code === 'EPERM') return 'CAP_BPF is missing';
@@ -100,7 +92,7 @@ function reason(cause: unknown): string {
 
 function cannotCut(error: string, cause: unknown): InlayError {
   return new InlayError('ERR_FAILED', `gre-segmentation kernel: this kernel does not let us: ${error}`, {
-    hint: 'it needs Linux 6.6, CAP_BPF (or root) and a writable /proc/sys; or --gre-segmentation core',
+    hint: 'it needs Linux 6.6 and CAP_BPF (or root); or --gre-segmentation core',
     cause,
   });
 }

@@ -52,6 +52,7 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
 
 class PortableEngine implements Engine {
   readonly segmenter = { by: 'kernel' } as const; // Before we read.
+  readonly reinjects = false;
   readonly #core: PacketCore;
   readonly #devices: EventDevice[];
   readonly #forwarder: Forwarder;
