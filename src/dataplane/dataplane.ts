@@ -21,7 +21,10 @@ export interface DataPlaneListeners extends TunnelListeners {
   onFailure: (error: Error) => void;
 }
 
-/** What forwards packets in this process: device, socket and core, in a thread or an event loop of their own. The device goes when it is closed. */
+/**
+ * What forwards packets in this process: device, socket and core, in a thread or an event loop of their own. The device goes when it is closed. If it ends by itself,
+ * all is closed before `onFailure` is called.
+ */
 export interface Engine extends Omit<DataPlane, 'status'> {
   /** Who cuts TCP super-packets now. */
   readonly segmenter: Segmenter;
@@ -29,6 +32,10 @@ export interface Engine extends Omit<DataPlane, 'status'> {
    * Whether the kernel may forward what the engine writes back: the device then needs accept_local 1 and rp_filter 0. Whoever sets the device up sees to that.
    */
   readonly reinjects: boolean;
+  /** Bytes of the longest inner packet from now on. */
+  setMtu(mtu: number): void;
+  /** What has been counted, also when the engine has ended; then there are no tunnels. */
+  counters(): Promise<Counters>;
   /** To be called once, when the device has its addresses, routes and sysctls and is up. */
   deviceIsUp(): void;
 }

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { CoreName, PacketCore } from '../../core/core.ts';
 import { typescriptCore } from '../../core/typescript/index.ts';
 import { wasmCore } from '../../core/wasm.ts';
-import { InlayError } from '../../errors.ts';
+import { errorCode, InlayError } from '../../errors.ts';
 
 export function loadCore(name: CoreName): PacketCore {
   return name === 'wasm' ? wasmCore(loadModule()) : typescriptCore();
@@ -21,6 +21,8 @@ function read(file: string): BufferSource {
   try {
     return new Uint8Array(readFileSync(url));
   } catch (cause) {
-    throw new InlayError('ERR_FAILED', `${fileURLToPath(url)} is missing`, { hint: 'npm run build', cause });
+    const code = errorCode(cause);
+    const [why, hint] = code === 'ENOENT' ? ['is missing', { hint: 'npm run build' }] : [`cannot be read: ${code}`, {}];
+    throw new InlayError('ERR_FAILED', `${fileURLToPath(url)} ${why}`, { ...hint, cause });
   }
 }

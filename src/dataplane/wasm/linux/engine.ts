@@ -2,20 +2,32 @@
 
 import { OFFLOAD_UDP_MERGE, OFFLOAD_VIRTIO } from '../../../core/abi.ts';
 import { mergeTunnels } from '../../../core/tunnels.ts';
+import { InlayError } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
 import { enableOffloads } from '../../../linux/tun.ts';
 import { mtuTowards } from '../../../machine/underlay.ts';
 import { ipv4 } from '../../../mesh/address.ts';
 import { addCounters, type Counters, type Engine, type EngineOptions, type Segmenter } from '../../dataplane.ts';
-import { closeQueues, openQueues } from './open-queues.ts';
+import { closeQueues, openQueues, type QueueFds } from './open-queues.ts';
 import { Queue, type QueueListeners } from './queue.ts';
 import { Segmentation } from './segmentation.ts';
 
+/** If one step fails, what the others have opened is closed and all workers have ended when the error comes. */
 export async function startLinuxEngine(options: EngineOptions): Promise<Engine> {
   native.requireLinux64();
-  const engine = new LinuxEngine(options);
+  const opened = openQueues(options);
+  let engine: LinuxEngine;
+  let offloads: number;
   try {
-    await engine.ready;
+    const { udp } = enableOffloads(opened[0]?.tun ?? -1);
+    offloads = OFFLOAD_VIRTIO | (udp ? OFFLOAD_UDP_MERGE : 0);
+    engine = new LinuxEngine(options, new Segmentation(options));
+  } catch (error) {
+    closeQueues(opened);
+    throw error;
+  }
+  try {
+    await engine.start(opened, offloads);
   } catch (error) {
     await engine.close();
     throw error;
@@ -24,50 +36,70 @@ export async function startLinuxEngine(options: EngineOptions): Promise<Engine> 
 }
 
 class LinuxEngine implements Engine {
-  readonly ready: Promise<unknown>;
+  readonly #options: EngineOptions;
   readonly #segmentation: Segmentation;
-  readonly #queues: Queue[];
+  readonly #queues: Queue[] = [];
   /** How many queues have a tunnel to a VM. */
   readonly #tunnels = new Map<number, number>();
-  #closing = false;
-  #failed = false;
+  /** Why forwarding ended by itself. */
+  #failure: Error | undefined;
+  #isRunning = false;
+  #closed: Promise<void> | undefined;
   #segments = true;
 
-  constructor(options: EngineOptions) {
-    const { log } = options;
-    const opened = openQueues(options);
-    let offloads: number;
+  constructor(options: EngineOptions, segmentation: Segmentation) {
+    this.#options = options;
+    this.#segmentation = segmentation;
+  }
+
+  /** Starts a worker for each queue, which has its descriptors from then on. `offloads` are the OFFLOAD_ bits of the device. */
+  async start(opened: readonly QueueFds[], offloads: number): Promise<void> {
+    const options = { ...this.#options, offloads: offloads | this.#segmentation.offload };
+    const listeners = this.#listeners();
     try {
-      this.#segmentation = new Segmentation(options);
-      const { udp } = enableOffloads(opened[0]?.tun ?? -1);
-      offloads = OFFLOAD_VIRTIO | (udp ? OFFLOAD_UDP_MERGE : 0) | this.#segmentation.offload;
+      for (const fds of opened) this.#queues.push(new Queue(fds, options, listeners));
     } catch (error) {
-      closeQueues(opened);
+      closeQueues(opened.slice(this.#queues.length));
       throw error;
     }
-    const listeners: QueueListeners = {
-      onTunnels: (change, vms) => options.onTunnels(change, this.#countTunnels(change, vms)),
-      onLearnt: options.onLearnt,
-      onTooLong: (vm) => {
-        const tell = (mtu: number) => {
-          for (const queue of this.#queues) queue.narrow(vm, mtu);
-        };
-        try {
-          tell(mtuTowards(ipv4(vm), ipv4(options.coreConfig.local)));
-        } catch {} // Where that cannot be found out, packets get lost as before.
-      },
+    await Promise.all(this.#queues.map((queue) => queue.ready));
+    const cause = this.#failure;
+    if (cause) throw new InlayError('ERR_FAILED', `forwarding ended: ${cause.message}`, { cause });
+    this.#isRunning = true;
+  }
+
+  #listeners(): QueueListeners {
+    const { onTunnels, onLearnt, log } = this.#options;
+    return {
+      onTunnels: (change, vms) => onTunnels(change, this.#countTunnels(change, vms)),
+      onLearnt,
+      onTooLong: (vm) => this.#narrow(vm),
       onNoSegmentation: () => {
         if (this.#segments)
           log.warn('the underlay takes no UDP_SEGMENT, as through IPsec: packets are sent one by one');
         this.#segments = false;
       },
-      onFailure: (error) => {
-        if (!this.#closing && !this.#failed) options.onFailure(error);
-        this.#failed = true;
-      },
+      onFailure: (error) => this.#fail(error),
     };
-    this.#queues = opened.map((fds) => new Queue(fds, { ...options, offloads }, listeners));
-    this.ready = Promise.all(this.#queues.map((queue) => queue.ready));
+  }
+
+  /** Looks up which packets the route to a VM takes, and tells the workers. */
+  #narrow(vm: number): void {
+    let mtu: number;
+    try {
+      mtu = mtuTowards(ipv4(vm), ipv4(this.#options.coreConfig.local));
+    } catch {
+      return; // Packets to it get lost as before.
+    }
+    for (const queue of this.#queues) queue.narrow(vm, mtu);
+  }
+
+  /** One queue alone would forward a share of the flows: all end. */
+  #fail(error: Error): void {
+    if (this.#closed) return;
+    this.#failure = error;
+    const closed = this.close();
+    if (this.#isRunning) void closed.then(() => this.#options.onFailure(error));
   }
 
   get segmenter(): Segmenter {
@@ -79,9 +111,14 @@ class LinuxEngine implements Engine {
   }
 
   deviceIsUp(): void {
+    if (this.#closed) return;
     this.#segmentation.watch((offload) => {
       for (const queue of this.#queues) queue.segment(offload);
     });
+  }
+
+  setMtu(mtu: number): void {
+    for (const queue of this.#queues) queue.setMtu(mtu);
   }
 
   async counters(): Promise<Counters> {
@@ -100,11 +137,15 @@ class LinuxEngine implements Engine {
     return { now: performance.now(), tunnels: mergeTunnels(all) };
   }
 
-  async close(): Promise<void> {
-    if (this.#closing) return;
-    this.#closing = true;
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#segmentation.close();
     await Promise.all(this.#queues.map((queue) => queue.close()));
+    this.#tunnels.clear();
   }
 
   /** Of what one queue reports, that which is new for the VM: the first queue opens a tunnel, the last closes it. */

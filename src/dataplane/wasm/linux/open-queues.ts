@@ -8,15 +8,26 @@ import { WITHOUT_PORT } from '../gre-udp.ts';
 import { openGreSocket } from './gre-socket.ts';
 import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
 import { openIcmpSocket } from './icmp-socket.ts';
-import type { QueueFds } from './worker.ts';
 
-export type OpenFds = Omit<QueueFds, 'wake'>;
+/** One queue's descriptors. The main thread opens and closes them, the worker uses them. */
+export interface QueueFds {
+  tun: number;
+  gre: number;
+  /** -1 if the port is taken. */
+  greUdp: number;
+  /** Sockets of the source ports; none unless packets go out as GRE-in-UDP. */
+  sources: number[];
+  /** ICMP messages from the underlay. */
+  icmp: number;
+  /** eventfd that ends the worker's wait. */
+  wake: number;
+}
 
-export function openQueues({ device, queues, coreConfig, log }: EngineOptions): OpenFds[] {
+export function openQueues({ device, queues, coreConfig, log }: EngineOptions): QueueFds[] {
   const { local } = coreConfig;
   const isGreUdp = coreConfig.encapsulation === 'gre-udp';
-  const opened: OpenFds[] = openTun(device, { queues, virtio: true }).map((tun) => ({
-    ...{ tun, gre: -1, greUdp: -1, sources: [], icmp: -1 },
+  const opened: QueueFds[] = openTun(device, { queues, virtio: true }).map((tun) => ({
+    ...{ tun, gre: -1, greUdp: -1, sources: [], icmp: -1, wake: -1 },
   }));
   try {
     for (const [index, fds] of opened.entries()) {
@@ -24,6 +35,8 @@ export function openQueues({ device, queues, coreConfig, log }: EngineOptions): 
       fds.greUdp = openReceiver(local, queues > 1, isGreUdp, log);
       fds.sources = isGreUdp ? openSourceSockets(coreConfig) : [];
       fds.icmp = openIcmpSocket(local);
+      const flags = native.O_NONBLOCK | native.O_CLOEXEC;
+      fds.wake = native.must(native.eventfd(0, flags), 'eventfd', 'for a forwarding worker');
     }
   } catch (error) {
     closeQueues(opened);
@@ -32,9 +45,9 @@ export function openQueues({ device, queues, coreConfig, log }: EngineOptions): 
   return opened;
 }
 
-export function closeQueues(opened: readonly OpenFds[]): void {
-  for (const { tun, gre, greUdp, sources, icmp } of opened) {
-    for (const fd of [tun, gre, greUdp, icmp, ...sources]) if (fd >= 0) native.close(fd);
+export function closeQueues(opened: readonly QueueFds[]): void {
+  for (const { tun, gre, greUdp, icmp, sources, wake } of opened) {
+    for (const fd of [tun, gre, greUdp, icmp, ...sources, wake]) if (fd >= 0) native.close(fd);
   }
 }
 

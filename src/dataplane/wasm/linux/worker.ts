@@ -4,28 +4,15 @@ import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../../core/abi.ts';
 import type { CoreConfig, CoreName } from '../../../core/core.ts';
 import type { TunnelState } from '../../../core/tunnels.ts';
 import * as native from '../../../linux/native.ts';
-import { countersOf, sweepInterval } from '../../dataplane.ts';
+import { type Counters, countersOf, sweepInterval } from '../../dataplane.ts';
 import { Forwarder } from '../forwarder.ts';
 import { loadCore } from '../load-core.ts';
 import { GreSocket } from './gre-socket.ts';
 import { GreUdpSocket } from './gre-udp-socket.ts';
 import { IcmpSocket } from './icmp-socket.ts';
+import type { QueueFds } from './open-queues.ts';
 import { refusalOf } from './refusal.ts';
 import { TunDevice } from './tun.ts';
-
-/** One queue's descriptors. */
-export interface QueueFds {
-  tun: number;
-  gre: number;
-  /** -1 if the port is taken. */
-  greUdp: number;
-  /** Sockets of the source ports; none unless packets go out as GRE-in-UDP. */
-  sources: number[];
-  /** ICMP messages from the underlay. */
-  icmp: number;
-  /** eventfd that ends the wait. */
-  wake: number;
-}
 
 export interface WorkerOptions {
   fds: QueueFds;
@@ -43,18 +30,22 @@ export type WorkerRequest =
   | 'counters'
   | 'tunnels'
   | 'close'
-  // These two have no answer.
+  // What follows has no answer.
   /** OFFLOAD_GRE_SEGMENT, or 0. */
   | { segment: number }
   /** A VM, and how many bytes outer packets to it may have. */
-  | { narrow: number; mtu: number };
+  | { narrow: number; mtu: number }
+  /** Bytes of the longest inner packet from now on. */
+  | { setMtu: number };
 
 export type WorkerMessage =
   | { kind: 'answer'; answer: unknown }
   | { kind: 'tunnels-changed'; change: 'opened' | 'closed'; vms: number[] }
   | { kind: 'learnt'; tunnels: TunnelState[] }
   | { kind: 'too-long'; vm: number }
-  | { kind: 'no-segmentation' };
+  | { kind: 'no-segmentation' }
+  /** The worker ends: what it has counted. */
+  | { kind: 'last'; counters: Counters };
 
 /** ms */
 const REPORT_INTERVAL = 1000;
@@ -97,8 +88,11 @@ const [TUN, GRE, GRE_UDP, ICMP, WAKE] = [0, 1, 2, 3, 4];
 const drain = new Uint8Array(8);
 
 post({ kind: 'answer', answer: undefined });
-run();
-for (const fd of [fds.tun, fds.gre, fds.greUdp, fds.icmp, ...fds.sources]) native.close(fd);
+try {
+  run();
+} finally {
+  post({ kind: 'last', counters: { ...countersOf(core), tunnels: 0 } });
+}
 
 function run(): void {
   const sweep = sweepInterval(idleTimeout);
@@ -151,6 +145,8 @@ function answerRequests(): 'close' | undefined {
     if (request === 'close') return 'close';
     if (typeof request === 'object' && 'narrow' in request) {
       forwarder.narrow(request.narrow, request.mtu, performance.now());
+    } else if (typeof request === 'object' && 'setMtu' in request) {
+      core.configure({ ...coreConfig, mtu: request.setMtu });
     } else if (typeof request === 'object') {
       attach((offloads & ~OFFLOAD_GRE_SEGMENT) | request.segment);
     } else if (request === 'counters') {

@@ -21,7 +21,11 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
   const isGreUdp = options.coreConfig.encapsulation === 'gre-udp';
   core.attach({ ports: MAX_PORTS });
   let engine: PortableEngine | undefined;
-  const onError = (error: Error) => engine?.fail(error);
+  let failure: Error | undefined;
+  const onError = (error: Error) => {
+    failure ??= error;
+    engine?.fail(error);
+  };
   const onLost = (cargo: { packets: number; bytes: number }) => core.countLost('outbound', cargo.packets, cargo.bytes);
   const devices: EventDevice[] = [];
   try {
@@ -41,6 +45,7 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
     // The device last: it is the one that has to be taken away again if something fails.
     const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError });
     devices.push(tun);
+    if (failure) throw failure;
     const forwarder = new Forwarder(core, tun, isGreUdp && greUdp ? greUdp : gre, options);
     engine = new PortableEngine(core, devices, forwarder, options);
   } catch (error) {
@@ -56,14 +61,15 @@ class PortableEngine implements Engine {
   readonly #core: PacketCore;
   readonly #devices: EventDevice[];
   readonly #forwarder: Forwarder;
-  readonly #onFailure: (error: Error) => void;
+  readonly #options: EngineOptions;
   readonly #sweep: NodeJS.Timeout;
+  #isClosed = false;
 
   constructor(core: PacketCore, devices: EventDevice[], forwarder: Forwarder, options: EngineOptions) {
     this.#core = core;
     this.#devices = devices;
     this.#forwarder = forwarder;
-    this.#onFailure = options.onFailure;
+    this.#options = options;
     this.#sweep = setInterval(
       () => this.#forwarder.expire(performance.now() - options.idleTimeout),
       sweepInterval(options.idleTimeout),
@@ -83,21 +89,33 @@ class PortableEngine implements Engine {
   }
 
   fail(error: Error): void {
-    this.#onFailure(error);
+    if (this.#isClosed) return;
+    this.#end();
+    this.#options.onFailure(error);
   }
 
   deviceIsUp(): void {}
 
+  setMtu(mtu: number): void {
+    this.#core.configure({ ...this.#options.coreConfig, mtu });
+  }
+
   async counters(): Promise<Counters> {
-    return countersOf(this.#core);
+    const counters = countersOf(this.#core);
+    return this.#isClosed ? { ...counters, tunnels: 0 } : counters;
   }
 
   async tunnels(): ReturnType<Engine['tunnels']> {
     const now = performance.now();
-    return { now, tunnels: tunnelsFrom(this.#core.copyTunnels(now)) };
+    return { now, tunnels: this.#isClosed ? [] : tunnelsFrom(this.#core.copyTunnels(now)) };
   }
 
   async close(): Promise<void> {
+    if (!this.#isClosed) this.#end();
+  }
+
+  #end(): void {
+    this.#isClosed = true;
     clearInterval(this.#sweep);
     for (const device of this.#devices) device.close();
   }

@@ -1,7 +1,6 @@
-/** TUN device in the event loop, made by ioctl(2) and read by node:fs. */
+/** TUN device in the event loop, made by ioctl(2). */
 import fs from 'node:fs';
 import type { PacketCore } from '../../../core/core.ts';
-import { errorCode } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
 import { openTun } from '../../../linux/tun.ts';
 import { type DeviceListeners, EventDevice } from './device.ts';
@@ -11,7 +10,14 @@ const MAX_PACKET = 65535;
 const MAX_BURST = 64;
 
 export function openFileTun(name: string, listeners: DeviceListeners): EventDevice {
-  return new FileTun(openTun(name)[0] as number, listeners);
+  const fd = openTun(name)[0] as number;
+  try {
+    const wakeFd = native.must(native.eventfd(0, native.O_CLOEXEC), 'eventfd', 'for the TUN device');
+    return new FileTun(fd, wakeFd, listeners);
+  } catch (error) {
+    native.close(fd);
+    throw error;
+  }
 }
 
 /** A non-blocking descriptor; a thread of Node's pool waits in poll(2) until there is something to read. */
@@ -24,10 +30,10 @@ class FileTun extends EventDevice {
   readonly #waitFor: Int32Array;
   #closed = false;
 
-  constructor(fd: number, listeners: DeviceListeners) {
+  constructor(fd: number, wakeFd: number, listeners: DeviceListeners) {
     super(listeners);
     this.#fd = fd;
-    this.#wakeFd = native.must(native.eventfd(0, native.O_CLOEXEC), 'eventfd', 'for the TUN device');
+    this.#wakeFd = wakeFd;
     this.#waitFor = Int32Array.of(fd, native.POLLIN, this.#wakeFd, native.POLLIN);
     this.#wait();
   }
@@ -42,8 +48,9 @@ class FileTun extends EventDevice {
       try {
         this.#drain();
       } catch (error) {
+        // What is left to wait for is `close`: poll(2) ignores negative descriptors.
+        this.#waitFor[0] = -1;
         this.fail(error as Error);
-        return;
       }
       this.#wait();
     });
@@ -52,13 +59,10 @@ class FileTun extends EventDevice {
   /** Reads what waits, but lets others have their turn. */
   #drain(): void {
     for (let i = 0; i < MAX_BURST && !this.#closed; i++) {
-      let length: number;
-      try {
-        length = fs.readSync(this.#fd, this.#buffer);
-      } catch (error) {
-        if (errorCode(error) === 'EAGAIN') return;
-        throw error;
-      }
+      // Not by node:fs, which has no name for EBADFD: the device is gone.
+      const length = native.read(this.#fd, native.pointer(this.#buffer), MAX_PACKET);
+      if (length < 0 && native.errno() === native.EAGAIN) return;
+      native.must(length, 'read', 'from the TUN device');
       this.receive(this.#buffer.subarray(0, length));
     }
   }

@@ -30,7 +30,12 @@ export class RawGreSocket extends EventDevice {
   private constructor(raw: typeof import('raw-socket'), listeners: DeviceListeners) {
     super(listeners);
     this.#receiver = raw.createSocket({ protocol: IPPROTO_GRE, bufferSize: MAX_PACKET });
-    this.#sender = raw.createSocket({ protocol: IPPROTO_RAW });
+    try {
+      this.#sender = raw.createSocket({ protocol: IPPROTO_RAW });
+    } catch (error) {
+      this.#receiver.close();
+      throw error;
+    }
     this.#receiver.on('message', (packet) => this.receive(packet));
     this.#receiver.on('error', (error) => this.fail(error));
     this.#sender.on('error', (error) => this.fail(error));

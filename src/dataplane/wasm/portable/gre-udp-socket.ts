@@ -23,14 +23,19 @@ export class PortableGreUdpSocket extends EventDevice {
       throw portError(cause);
     });
     const opened: Socket[] = [];
-    for (const port of sourcePorts()) {
-      if (opened.length === sources) break;
-      const socket = await openSocket(local, port).catch((error) => {
-        if (errorCode(error) !== 'EADDRINUSE') throw error;
-      });
-      if (!socket) continue;
-      socket.setTTL(typeof ttl === 'number' ? ttl : DEFAULT_TTL);
-      opened.push(socket);
+    try {
+      for (const port of sourcePorts()) {
+        if (opened.length === sources) break;
+        const socket = await openSocket(local, port).catch((error) => {
+          if (errorCode(error) !== 'EADDRINUSE') throw error;
+        });
+        if (!socket) continue;
+        opened.push(socket);
+        socket.setTTL(typeof ttl === 'number' ? ttl : DEFAULT_TTL);
+      }
+    } catch (error) {
+      for (const socket of [receiver, ...opened]) socket.close();
+      throw error;
     }
     return new PortableGreUdpSocket(receiver, opened, listeners);
   }
