@@ -1,6 +1,6 @@
 /** Builds dist/ from src/ (tsc) and build/*.wasm from assembly/ (asc). */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -23,5 +23,6 @@ mkdirSync(`${root}build`, { recursive: true });
 run('asc', '--target', 'simd');
 run('asc', '--target', 'scalar');
 run('tsc', '-p', '.');
+chmodSync(`${root}dist/cli.js`, 0o755);
 // Newer than every source: scripts/setup.mjs compares.
 writeFileSync(`${root}build/.built`, '');

@@ -19,6 +19,13 @@ process.stdout.on('error', (error) => {
   process.exit(EXIT.failed);
 });
 
+// A directory that was removed meanwhile is no reason not to start: Node's threads look for it.
+try {
+  process.cwd();
+} catch {
+  process.chdir('/');
+}
+
 const program = new Command('inlay')
   .description('Stateless mesh networking for dense container hosts: overlay addresses carry the address of their VM.')
   .version(version)

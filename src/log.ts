@@ -12,6 +12,7 @@ export function createLog(level: string): Log {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    pino.destination({ fd: 2, sync: true }),
+    // A log that cannot be written ends nothing.
+    pino.destination({ fd: 2, sync: true }).on('error', () => {}),
   );
 }

@@ -31,7 +31,8 @@ const inFolder = (text: string) => text.replaceAll('FOLDER', folder);
 /** Stands in for a daemon: `status` and `tunnels` only ask, so that they need no privileges. */
 const nothing = { received: 0, packets: 0, bytes: 0, drops: {} };
 const status: Status = {
-  ...{ state: 'running', pid: 4711, vm: '192.168.16.32', overlayAddress: '10.16.32.1', device: 'inlay0', core: 'wasm' },
+  ...{ state: 'running', troubles: [], repaired: 0 },
+  ...{ pid: 4711, vm: '192.168.16.32', overlayAddress: '10.16.32.1', device: 'inlay0', core: 'wasm' },
   ...{
     engine: 'linux',
     dataPlane: 'wasm',
@@ -110,7 +111,6 @@ describe.concurrent('right use', () => {
     [`tunnels --run-dir FOLDER`, /^192\.168\.16\.34 .* 1276 .* host unreachable$/m],
     [`status --run-dir FOLDER`, /^ICMP to containers +2 packets, 1 suppressed$/m],
     [`status --run-dir FOLDER`, /^ICMP from the underlay +0 packets, 0 bytes, dropped 1 foreign-icmp$/m],
-    [`down --run-dir FOLDER/nowhere`, /^nothing to remove$/],
   ])('%s: %s', async (words, line) => {
     const { code, stdout, stderr } = await inlay(words);
     expect([code, stderr]).toEqual([0, '']);
@@ -148,6 +148,7 @@ describe.concurrent('wrong use', () => {
     ['explain 10.0.0.2', 78, 'no overlay prefix'],
     ['explain 255.255.255.255 --overlay 240.0.0.0/4 --underlay 192.168.0.0/16', 78, 'contains 255.255.255.255'],
     ['up', 78, 'no overlay prefix'],
+    ['up --wait soon', 2, 'expected seconds, 0..86400'],
     ['up now', 2, "too many arguments for 'up'"],
     [`up ${PAIR} --core rust`, 78, '--core "rust": expected wasm or typescript'],
     [`up ${PAIR} --ky 1`, 2, "unknown option '--ky'\n(Did you mean --key?)"],

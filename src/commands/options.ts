@@ -1,5 +1,5 @@
 /** What the commands share: flags that come from the table of settings, and output for people or for programs. */
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Flags } from '../config/config.ts';
 import { camelCase, type Setting, type SettingName, settings } from '../config/settings.ts';
 
@@ -43,4 +43,11 @@ export function print(options: { json?: boolean }, value: unknown, text: () => s
 /** An example for --help. */
 export function example(command: Command, ...lines: string[]): Command {
   return command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  $ inlay ${line}`).join('\n')}`);
+}
+
+/** Reads a number of seconds. */
+export function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value >= 0 && value <= 86_400)) throw new InvalidArgumentError('expected seconds, 0..86400.');
+  return value;
 }

@@ -1,10 +1,10 @@
 /** status: what the daemon does, and whether it is ready. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { ask } from '../daemon/control.ts';
 import { errorCode, InlayError } from '../errors.ts';
-import type { DirectionStatus, Status } from '../observe/status.ts';
-import { addJson, addSetting, example, print, runDirOf } from './options.ts';
+import type { DirectionStatus, State, Status } from '../observe/status.ts';
+import { addJson, addSetting, example, print, runDirOf, seconds } from './options.ts';
 import { table } from './table.ts';
 
 interface Options {
@@ -15,6 +15,7 @@ interface Options {
 
 /** How often `status --wait` asks, in ms. */
 const RETRY = 50;
+const READY: readonly State[] = ['running', 'degraded'];
 
 export function addStatusCommand(program: Command): void {
   const status = addSetting(program.command('status').description('show what the daemon does'), 'run-dir');
@@ -34,8 +35,13 @@ async function readyStatus(runDir: string, wait: number | undefined): Promise<St
     const late = performance.now() >= deadline;
     try {
       const found = await ask<Status>(runDir, 'status');
-      if (found.state === 'running') return found;
-      if (late) throw new InlayError('ERR_FAILED', `the daemon is ${found.state}, not ready after ${wait} s`);
+      if (READY.includes(found.state)) return found;
+      const why = found.troubles[0]?.what;
+      if (late)
+        throw new InlayError(
+          'ERR_FAILED',
+          `the daemon is ${found.state}, not ready after ${wait} s${why ? `: ${why}` : ''}`,
+        );
     } catch (error) {
       if (late || errorCode(error) !== 'ERR_NOT_RUNNING') throw error;
     }
@@ -43,18 +49,15 @@ async function readyStatus(runDir: string, wait: number | undefined): Promise<St
   }
 }
 
-function seconds(text: string): number {
-  const value = Number(text);
-  if (!(value >= 0 && value <= 86_400)) throw new InvalidArgumentError('expected seconds, 0..86400.');
-  return value;
-}
-
 function statusText(status: Status): string {
-  const { outbound, inbound, icmp, replies, neighbours, mappings, ...facts } = status;
+  const { state, troubles, outbound, inbound, icmp, replies, neighbours, mappings, ...facts } = status;
   const slices = mappings.map((m) => ['slice', `${m.slice} (${m.overlay} over ${m.underlay})`]);
   const rows = Object.entries(facts).map(([name, value]) => [name, String(value)]);
   const asked = neighbours && Object.entries(neighbours).map(([what, count]) => `${count} ${what}`);
+  const reasons = troubles.flatMap(({ what, hint }) => [['', what], ...(hint ? [['', `hint: ${hint}`]] : [])]);
   return table([
+    ['state', state],
+    ...reasons,
     ...rows,
     ...slices,
     ['outbound', directionText(outbound)],

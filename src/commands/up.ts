@@ -2,18 +2,33 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config/config.ts';
 import { type SettingName, settings } from '../config/settings.ts';
-import { addSettings, example, flagsOf } from './options.ts';
+import { addSettings, example, flagsOf, seconds } from './options.ts';
 
 interface Options {
   config?: string;
   dryRun?: boolean;
+  wait?: number;
 }
 
 const FLAGS = (Object.keys(settings) as SettingName[]).filter((name) => 'placeholder' in settings[name]);
 
+/** Seconds: DHCP takes its time when a VM starts. */
+const DEFAULT_WAIT = 30;
+
+/** systemd tells its units their invocation (systemd.exec(5)); what gives up there is not started again for ever. */
+function defaultWait(): number {
+  return process.env['INVOCATION_ID'] === undefined ? DEFAULT_WAIT : Infinity;
+}
+
 export function addUpCommand(program: Command): void {
   const up = program.command('up').description('run the daemon in the foreground until SIGTERM or SIGINT');
-  addSettings(up, FLAGS).option('--dry-run', 'only print the commands that would do the same');
+  addSettings(up, FLAGS)
+    .option('--dry-run', 'only print the commands that would do the same')
+    .option(
+      '--wait <SECONDS>',
+      `how long to wait for an underlay address (default: ${DEFAULT_WAIT}; under systemd: without end)`,
+      seconds,
+    );
   example(
     up,
     'up --overlay 10.0.0.0/8 --underlay 192.168.0.0/16',
@@ -24,10 +39,10 @@ export function addUpCommand(program: Command): void {
     const config = loadConfig(flagsOf({ ...options }), options.config);
     if (options.dryRun) {
       const { dryRun } = await import('../daemon/dry-run.ts');
-      process.stdout.write(`${dryRun(config).join('\n')}\n`);
+      process.stdout.write(`${(await dryRun(config)).join('\n')}\n`);
       return;
     }
     const { runDaemon } = await import('../daemon/daemon.ts');
-    await runDaemon(config);
+    await runDaemon(config, 1000 * (options.wait ?? defaultWait()));
   });
 }

@@ -2,7 +2,7 @@
  * The control socket: HTTP over a Unix socket in the run directory, one request for each connection.
  * `curl --unix-socket /run/inlay/control.sock http://inlay/status` works too.
  */
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import type { Socket } from 'node:net';
 import path from 'node:path';
@@ -49,6 +49,11 @@ export class ControlServer {
       throw new InlayError('ERR_FAILED', `control socket ${socket}: ${errorCode(cause)}`, { cause });
     });
     return control;
+  }
+
+  /** Whether there is a socket in `runDir`. */
+  static isThere(runDir: string): boolean {
+    return existsSync(path.join(runDir, SOCKET));
   }
 
   /** Stops listening, which removes the socket. */

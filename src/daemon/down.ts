@@ -1,10 +1,14 @@
-/** `down`: removes what a daemon that was killed left on this machine. */
+/** `down`: removes what daemons left on this machine. */
 import { existsSync } from 'node:fs';
-import { type Change, Journal } from '../machine/journal.ts';
-import { routeWords } from '../machine/words.ts';
+import { InlayError } from '../errors.ts';
+import { DAEMON, Journal } from '../machine/journal.ts';
+import { Machine } from '../machine/machine.ts';
+import { remains } from '../machine/remains.ts';
+import { kindOf } from '../machine/things/kinds.ts';
 import { explainPermission, requireCapabilities } from './capabilities.ts';
 import { removeDeadSocket } from './control.ts';
 import { lockRunDir } from './lock.ts';
+import { removeIfDone } from './run-dir.ts';
 
 /** For routes and sysctls. */
 const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
@@ -15,35 +19,37 @@ export function removeLeftovers(runDir: string): Promise<string[]> {
 }
 
 async function remove(runDir: string): Promise<string[]> {
-  if (!existsSync(runDir)) return [];
-  const lock = await lockRunDir(runDir, 'stop it first: kill');
+  const lock = existsSync(runDir) ? await lockRunDir(runDir, 'stop it first: kill') : undefined;
+  let machine: Machine | undefined;
   try {
     const journal = new Journal(runDir);
-    if (!journal.isEmpty) requireCapabilities(CAPABILITIES);
-    removeDeadSocket(runDir);
-    return journal.undo().map(describe);
+    machine = new Machine(journal);
+    if (journal.entries(DAEMON).length > 0) requireCapabilities(CAPABILITIES);
+    if (lock) removeDeadSocket(runDir);
+    const removed = machine.undo();
+    // Without complete notes the machine tells what is ours.
+    if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
+    if (lock && removeIfDone(runDir, journal)) removed.push(`directory ${runDir}`);
+    if (journal.foreign > 0) throw notUnderstood(runDir, journal.foreign);
+    return removed;
   } finally {
-    lock.release();
+    machine?.close();
+    lock?.release();
   }
 }
 
-function describe(change: Change): string {
-  switch (change.kind) {
-    case 'directory':
-      return `directory ${change.path}`;
-    case 'link':
-      return `device ${change.device}`;
-    case 'fou':
-      return `FOU port ${change.port}`;
-    case 'route':
-      return `route ${routeWords(change.route)}`;
-    case 'filter':
-      return `program at the ingress of ${change.device}`;
-    case 'clsact':
-      return `clsact of ${change.device}`;
-    case 'link-up':
-      return `state up of ${change.name}`;
-    case 'sysctl':
-      return `${change.file}: back to ${change.before}`;
-  }
+function removeRemains(machine: Machine): string[] {
+  const found = remains(machine.netlink);
+  if (found.length > 0) requireCapabilities(CAPABILITIES);
+  return found.flatMap((thing) => (machine.takeBack(thing) ? [kindOf(thing).describe(thing)] : []));
+}
+
+function notUnderstood(runDir: string, count: number): InlayError {
+  return new InlayError(
+    'ERR_FAILED',
+    `the journal in ${runDir} has lines of another version (${count}): they are left`,
+    {
+      hint: 'run inlay down of that version, too',
+    },
+  );
 }

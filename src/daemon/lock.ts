@@ -1,10 +1,12 @@
 /** One daemon for each run directory. */
-import { accessSync, constants } from 'node:fs';
-import { errorCode, InlayError } from '../errors.ts';
+import { accessSync, constants, fstatSync, statSync } from 'node:fs';
+import { errorCode, InlayError, SystemError } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { ask } from './control.ts';
 
 export interface Lock {
+  /** Whether it is that of this directory still: another may have its name by now. */
+  isOf(runDir: string): boolean;
   release(): void;
 }
 
@@ -16,15 +18,23 @@ export async function lockRunDir(runDir: string, help: string): Promise<Lock> {
   const fd = openDirectory(runDir);
   if (native.flock(fd, native.LOCK_EX | native.LOCK_NB) === 0) {
     checkWritable(runDir, fd);
-    return { release: () => native.close(fd) };
+    return { isOf: (name) => isSame(fd, name), release: () => native.close(fd) };
   }
+  const errno = native.errno();
   native.close(fd);
+  // Some file systems have no locks.
+  if (errno !== native.EAGAIN) throw runDirError(runDir, new SystemError('flock', errno, runDir));
   const running = await ask<{ pid: number }>(runDir, 'status').catch(() => undefined);
   throw new InlayError(
     'ERR_FAILED',
     `a daemon runs already with run directory ${runDir} (process ${running?.pid ?? 'unknown: it does not answer'})`,
     { hint: running ? `${help} ${running.pid}` : 'look for it with: pgrep -af "inlay|cli.js up"' },
   );
+}
+
+function isSame(fd: number, name: string): boolean {
+  const [held, there] = [fstatSync(fd), statSync(name, { throwIfNoEntry: false })];
+  return held.nlink > 0 && held.dev === there?.dev && held.ino === there.ino;
 }
 
 function openDirectory(runDir: string): number {

@@ -1,49 +1,70 @@
 /** The seam between the daemon and what forwards its packets. */
-import type { CoreConfig, CoreName, DirectionCounters, PacketCore } from '../core/core.ts';
-import type { Tunnel } from '../core/tunnels.ts';
+import type { Config } from '../config/config.ts';
+import type { DirectionCounters } from '../core/core.ts';
+import type { Tunnel, TunnelState } from '../core/tunnels.ts';
+import type { Message } from '../linux/netlink/message.ts';
 import type { Log } from '../log.ts';
-import type { DataPlaneStatus } from '../observe/status.ts';
-import type { TunnelListeners } from './wasm/forwarder.ts';
+import type { Machine, Outcome, Trouble } from '../machine/machine.ts';
+import type { NetworkPlan, Thing } from '../machine/state.ts';
+
+/** One way to forward packets, before anything is opened. */
+export interface DataPlaneKind {
+  /** What a daemon needs for it. */
+  readonly capabilities: readonly ('CAP_NET_ADMIN' | 'CAP_NET_RAW')[];
+  /** Whether it opens /dev/net/tun. */
+  readonly usesTun: boolean;
+  /** Whether what it makes on the machine goes on forwarding when the daemon ends. */
+  readonly lasts: boolean;
+  /** Bytes of all headers around a packet. */
+  overhead(config: Config): number;
+  /** What it makes on the machine, but for what only a running process has. */
+  things(config: Config, plan: NetworkPlan): Thing[];
+  /** What no command can do, for `--dry-run`, as comments. */
+  remarks(config: Config, plan: NetworkPlan): string[];
+  create(config: Config, options: DataPlaneOptions): DataPlane;
+}
+
+export interface DataPlaneOptions extends TunnelListeners {
+  plan: NetworkPlan;
+  machine: Machine;
+  log: Log;
+  /** The machine is to be looked at now, as when the device was deleted under its engine. */
+  onDue: () => void;
+}
+
+export interface TunnelListeners {
+  /** Told which tunnels, by their VM's underlay address, have come and gone. */
+  onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
+  /** Told what the underlay has said about tunnels. */
+  onLearnt: (tunnels: TunnelState[]) => void;
+}
 
 /** What forwards the VM's packets: this process, or the kernel. */
 export interface DataPlane {
   /** What `status` says about it. */
   readonly status: DataPlaneStatus;
+  /** What is in the way, beside what things tell. */
+  readonly troubles: readonly Trouble[];
+  /** Interface indexes of the devices that matter to it, beside the overlay's. */
+  readonly links: readonly number[];
+  /**
+   * Makes what this process itself has to hold, such as a TUN device, where it is missing, and follows the plan. Returns what was missing, in words. To be
+   * called before the machine is brought to what `things` says.
+   */
+  prepare(plan: NetworkPlan): Promise<string | undefined>;
+  /** What the machine is to look like for it, in the order in which it is made. */
+  things(): Thing[];
+  /** Told what became of them. */
+  settle(outcome: Outcome): Promise<void>;
+  /** Whether a change of a route concerns it. */
+  concerns(message: Message): boolean;
+  /** Told that changes of routes were not heard: what it remembers of them may be wrong. */
+  reload(): void;
   /** Counters of both directions, and how many tunnels are open. */
   counters(): Promise<Counters>;
   /** All open tunnels, and the present time on the clock of their first and last use, in ms. */
   tunnels(): Promise<{ now: number; tunnels: Tunnel[] }>;
   close(): Promise<void>;
-}
-
-export interface DataPlaneListeners extends TunnelListeners {
-  /** Called once if forwarding ends by itself, as when the device is deleted. */
-  onFailure: (error: Error) => void;
-}
-
-/**
- * What forwards packets in this process: device, socket and core, in a thread or an event loop of their own. The device goes when it is closed. If it ends by itself,
- * all is closed before `onFailure` is called.
- */
-export interface Engine extends Omit<DataPlane, 'status'> {
-  /** Who cuts TCP super-packets now. */
-  readonly segmenter: Segmenter;
-  /**
-   * Whether the kernel may forward what the engine writes back: the device then needs accept_local 1 and rp_filter 0. Whoever sets the device up sees to that.
-   */
-  readonly reinjects: boolean;
-  /** Bytes of the longest inner packet from now on. */
-  setMtu(mtu: number): void;
-  /** What has been counted, also when the engine has ended; then there are no tunnels. */
-  counters(): Promise<Counters>;
-  /** To be called once, when the device has its addresses, routes and sysctls and is up. */
-  deviceIsUp(): void;
-}
-
-export interface Segmenter {
-  by: 'core' | 'kernel';
-  /** Why it is not the kernel, if it was up to Inlay. */
-  obstacle?: string;
 }
 
 export interface Counters {
@@ -54,25 +75,21 @@ export interface Counters {
   tunnels: number;
 }
 
-export interface EngineOptions extends DataPlaneListeners {
-  device: string;
-  core: CoreName;
-  coreConfig: CoreConfig;
-  /** Who cuts TCP super-packets of GRE (engine linux). */
-  greSegmentation: 'auto' | 'core' | 'kernel';
-  /** TUN queues, each with a worker of its own. */
-  queues: number;
-  /** ms */
-  idleTimeout: number;
-  /** ms that a worker looks for packets without sleeping, after it found some (engine linux). */
-  busyPoll: number;
-  log: Log;
-}
-
-/** What a data plane with one core has to tell. */
-export function countersOf(core: PacketCore): Counters {
-  const [outbound, inbound, icmp] = (['outbound', 'inbound', 'icmp'] as const).map((name) => core.counters(name));
-  return { outbound, inbound, icmp, tunnels: core.tunnelCount } as Counters;
+/** What only one of the data planes has to say; before it runs, none has. */
+export interface DataPlaneStatus {
+  core?: string;
+  engine?: string;
+  /** Who cuts TCP super-packets now. */
+  segmentation?: 'core' | 'kernel';
+  /** Why it is not the kernel, if it was up to the daemon. */
+  segmentationObstacle?: string | undefined;
+  queues?: number;
+  /** Whether packets are dropped whose inner source does not live where they come from. */
+  sourceCheck?: 'on' | 'off';
+  /** Why they are not. */
+  sourceCheckObstacle?: string | undefined;
+  /** Of the neighbour daemon: requests answered with a VM's address, refused because nobody can have the address, and not taken by the kernel; comparisons of all with the kernel, and VMs that were put right then. */
+  neighbours?: { answered: number; refused: number; failed: number; resyncs: number; repaired: number };
 }
 
 /** One direction of several data planes together. */
@@ -87,9 +104,4 @@ export function addCounters(parts: readonly DirectionCounters[]): DirectionCount
     suppressed: sum((p) => p.suppressed),
     anomalies: sum((p) => p.anomalies),
   };
-}
-
-/** How often idle tunnels are looked for, in ms. */
-export function sweepInterval(idleTimeout: number): number {
-  return Math.min(idleTimeout / 4, 1000);
 }

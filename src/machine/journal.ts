@@ -1,133 +1,179 @@
-/** What the daemon changed on this machine, written down before it is done, so that it can be undone whatever happens to the process. */
-import { existsSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+/**
+ * The journal notes each thing before Inlay makes it, so that a later process can undo it. A change is one line, and costs the same however many there are.
+ * Several processes may write, each for an owner of its own.
+ */
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { errorCode, InlayError } from '../errors.ts';
-import type { OverlayRoute } from './steps.ts';
-import { undo } from './undo.ts';
+import { appendWhole, sizeOf, withLockedFile, writeWhole } from './journal-file.ts';
+import { type Entry, type Line, parseLines, VERSION } from './journal-lines.ts';
+import { keyOf, type Thing } from './state.ts';
 
-/** One change and how to take it back. A TUN device needs none: the kernel deletes it, with its addresses and routes, when its descriptor is closed. */
-export type Change =
-  /** A run directory that did not exist. */
-  | { kind: 'directory'; path: string }
-  /** A device that we made. */
-  | { kind: 'link'; device: string }
-  /** A port of the kernel's FOU. */
-  | { kind: 'fou'; port: number }
-  | { kind: 'route'; route: OverlayRoute }
-  /** Our program at the ingress of a device of others; with the discipline that holds it if that was not there. */
-  | { kind: 'filter'; device: string }
-  | { kind: 'clsact'; device: string }
-  /** A link that we set up (IFF_UP) and that was down. */
-  | { kind: 'link-up'; name: string }
-  /** A sysctl and the value that it had. */
-  | { kind: 'sysctl'; file: string; before: string };
+export type { Entry };
 
-const FILE = 'changes.json';
+/** The owner of what the daemon makes. */
+export const DAEMON = 'daemon';
+
+const FILE = 'journal.jsonl';
+const DAMAGED = 'journal.damaged';
+/** Lines about things that are gone by now, at most, until the file is written anew. */
+const MAX_STALE = 1000;
 
 export class Journal {
-  readonly #file: string;
-  #changes: Change[];
+  /** Whether lines could not be read, now or by an earlier process: what they said is lost. */
+  readonly isDamaged: boolean;
+  /** Whether nothing was there to be read. */
+  readonly isMissing: boolean;
+  readonly #runDir: string;
+  /** By owner and key, the oldest first. */
+  #entries = new Map<string, Entry>();
+  /** Lines that this version does not understand: they stay as they are. */
+  #foreign: string[] = [];
+  #stale = 0;
+  /** Owners for whom this process writes: of the others the file knows more. */
+  readonly #mine = new Set<string>();
+  /** Entries that this process has added. */
+  readonly #added = new Set<string>();
+  /** Set if the last line could not be written. Inlay goes on: the machine itself tells most of what is ours. */
+  #failure: unknown;
 
-  /** Opens the journal of `runDir`, which exists, with what a killed daemon left in it. */
+  /** Opens the journal of `runDir` with what earlier processes left in it. What cannot be read is put aside, as a file of its own. Throws if the file may not be read. */
   constructor(runDir: string) {
-    this.#file = path.join(runDir, FILE);
-    this.#changes = existsSync(this.#file) ? read(this.#file) : [];
-  }
-
-  get isEmpty(): boolean {
-    return this.#changes.length === 0;
-  }
-
-  has(change: Change): boolean {
-    const text = JSON.stringify(change);
-    return this.#changes.some((known) => JSON.stringify(known) === text);
-  }
-
-  /** Notes a change that is about to be made. */
-  add(change: Change): void {
-    if (this.has(change)) return;
-    this.#changes.push(change);
-    this.#write();
-  }
-
-  /** Takes the note of a change back that was not made. */
-  forget(change: Change): void {
-    const text = JSON.stringify(change);
-    this.#changes = this.#changes.filter((known) => JSON.stringify(known) !== text);
-    this.#write();
-  }
-
-  /** Sets a sysctl, by its file under /proc/sys; false if it had that value. Throws ERR_FAILED if it is not allowed. */
-  sysctl(file: string, value: string): boolean {
-    const before = readFileSync(file, 'utf8').trim();
-    if (before === value) return false;
-    // An earlier daemon of ours may have found another value.
-    const isKnown = this.#changes.some((change) => change.kind === 'sysctl' && change.file === file);
-    if (!isKnown) this.add({ kind: 'sysctl', file, before });
+    this.#runDir = runDir;
+    const text = this.#read();
+    const { entries, foreign, stale, isDamaged } = parseLines(text);
+    this.#entries = entries;
+    this.#foreign = foreign;
+    this.#stale = stale;
+    this.isMissing = text === '';
+    this.isDamaged = isDamaged || existsSync(this.#path(DAMAGED));
+    if (!isDamaged) return;
     try {
-      writeFileSync(file, value);
-      return true;
+      copyFileSync(this.#path(FILE), this.#path(DAMAGED));
+    } catch {} // It is for people to look at.
+    this.#attempt(() => this.rewrite());
+  }
+
+  /** What an owner has made, the oldest first. */
+  entries(owner: string): Entry[] {
+    return [...this.#entries.values()].filter((entry) => entry.owner === owner);
+  }
+
+  /** How many things are noted, of all owners, understood or not. */
+  get size(): number {
+    return this.#entries.size + this.#foreign.length;
+  }
+
+  /** How many lines there are that this version does not understand. */
+  get foreign(): number {
+    return this.#foreign.length;
+  }
+
+  /** Whether all that is noted stands in the file: its directory may have been swept away, or its disk be full. */
+  get isWritten(): boolean {
+    return this.#failure === undefined && (this.size === 0 || sizeOf(this.#path(FILE)) > 0);
+  }
+
+  has(owner: string, thing: Thing): boolean {
+    return this.#entries.has(idOf(owner, thing));
+  }
+
+  /** Whether this process has noted it: an earlier one had not. */
+  isNew({ owner, thing }: Entry): boolean {
+    return this.#added.has(idOf(owner, thing));
+  }
+
+  /** Notes a thing that is about to be made; the first note of a thing counts. */
+  add(owner: string, thing: Thing, before?: string): void {
+    const id = idOf(owner, thing);
+    if (this.#entries.has(id)) return;
+    const entry = { owner, thing, ...(before === undefined ? {} : { before }) };
+    this.#entries.set(id, entry);
+    this.#added.add(id);
+    this.#append({ v: VERSION, op: 'add', ...entry });
+  }
+
+  /** Takes the note of a thing back that was not made, or is gone. */
+  drop(owner: string, thing: Thing): void {
+    if (!this.#entries.delete(idOf(owner, thing))) return;
+    this.#stale += 2;
+    this.#append({ v: VERSION, op: 'drop', owner, thing });
+    if (this.size === 0 || this.#stale > MAX_STALE) this.#attempt(() => this.rewrite());
+    if (this.size === 0) this.discardDamaged();
+  }
+
+  /** Removes what was put aside. */
+  discardDamaged(): void {
+    rmSync(this.#path(DAMAGED), { force: true });
+  }
+
+  /** Writes the file anew, as when its directory was swept away; without entries it goes. What others wrote meanwhile is kept. */
+  rewrite(): void {
+    const file = this.#path(FILE);
+    withLockedFile(file, (text) => {
+      if (text !== '') this.#merge(text);
+      if (this.size === 0) rmSync(file, { force: true });
+      else this.#replace(file);
+      this.#stale = 0;
+      this.#failure = undefined;
+    });
+  }
+
+  /** In one step: a process that is killed while it writes leaves the old file whole. */
+  #replace(file: string): void {
+    writeWhole(`${file}.new`, this.#text());
+    renameSync(`${file}.new`, file);
+  }
+
+  /** Takes over what the file says of other owners. */
+  #merge(text: string): void {
+    const { entries, foreign } = parseLines(text);
+    const others = [...entries].filter(([, { owner }]) => !this.#mine.has(owner));
+    const mine = [...this.#entries].filter(([, { owner }]) => this.#mine.has(owner));
+    this.#entries = new Map([...others, ...mine]);
+    this.#foreign = foreign;
+  }
+
+  #text(): string {
+    const lines = [...this.#entries.values()].map((entry) => lineText({ v: VERSION, op: 'add', ...entry }));
+    return [...this.#foreign.map((line) => `${line}\n`), ...lines].join('');
+  }
+
+  #append(line: Line): void {
+    this.#mine.add(line.owner);
+    // A file that was swept away gets all that is known.
+    this.#attempt(() => appendWhole(this.#path(FILE), (isEmpty) => (isEmpty ? this.#text() : lineText(line))));
+  }
+
+  #attempt(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.#failure = error;
+    }
+  }
+
+  #read(): string {
+    const file = this.#path(FILE);
+    try {
+      return readFileSync(file, 'utf8');
     } catch (cause) {
-      const name = file.slice('/proc/sys/'.length).replaceAll('/', '.');
-      throw new InlayError('ERR_FAILED', `${name} is ${before} and cannot be set to ${value}: ${errorCode(cause)}`, {
-        hint: 'let /proc/sys be writable; in a container, that is up to what runs it',
-        cause,
-      });
+      const code = errorCode(cause);
+      if (code === 'ENOENT') return '';
+      const kind = code === 'EACCES' ? 'ERR_PERMISSION' : 'ERR_FAILED';
+      throw new InlayError(kind, `${file} cannot be read: ${code}`, { cause });
     }
   }
 
-  /**
-   * Takes changes back, the last first, but for those that are to stay; what is gone already is no error. Returns what was undone; throws ERR_FAILED at the end
-   * if something could not be.
-   */
-  undo(stays: (change: Change) => boolean = () => false): Change[] {
-    const undone: Change[] = [];
-    const left: Change[] = [];
-    const failures: string[] = [];
-    for (const change of this.#changes.toReversed()) {
-      try {
-        if (stays(change)) left.unshift(change);
-        else if (undo(change)) undone.push(change);
-      } catch (error) {
-        left.unshift(change);
-        failures.push(error instanceof Error ? error.message : String(error));
-      }
-    }
-    this.#changes = left;
-    if (left.length > 0) this.#write();
-    else {
-      rmSync(this.#file, { force: true });
-      rmSync(`${this.#file}.new`, { force: true });
-    }
-    if (failures.length > 0) throw new InlayError('ERR_FAILED', `could not be undone: ${failures.join('; ')}`);
-    for (const change of undone) if (change.kind === 'directory') removeIfEmpty(change.path);
-    return undone;
-  }
-
-  #write(): void {
-    // In one step: a process that is killed while it writes leaves the old file whole.
-    writeFileSync(`${this.#file}.new`, JSON.stringify(this.#changes));
-    renameSync(`${this.#file}.new`, this.#file);
+  #path(name: string): string {
+    return path.join(this.#runDir, name);
   }
 }
 
-function read(file: string): Change[] {
-  let why = 'not a list';
-  try {
-    const changes = JSON.parse(readFileSync(file, 'utf8'));
-    if (Array.isArray(changes)) return changes;
-  } catch (error) {
-    why = (error as Error).message;
-  }
-  throw new InlayError('ERR_FAILED', `${file} is damaged: ${why}`, {
-    hint: `remove by hand what it names (cat ${file}), then the file: rm ${file}`,
-  });
+function idOf(owner: string, thing: Thing): string {
+  return `${owner} ${keyOf(thing)}`;
 }
 
-function removeIfEmpty(directory: string): void {
-  try {
-    rmdirSync(directory);
-  } catch (error) {
-    if (!['ENOTEMPTY', 'ENOENT', 'EACCES', 'EPERM', 'EBUSY'].includes(errorCode(error) ?? '')) throw error;
-  }
+function lineText(line: Line): string {
+  return `${JSON.stringify(line)}\n`;
 }

@@ -1,94 +1,162 @@
 /** What this machine's underlay looks like: its own address in it, and the MTU towards other VMs. */
-
 import { InlayError } from '../errors.ts';
+import type { Address as LinkAddress } from '../linux/netlink/address.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
-import type { ReceivedLink } from '../linux/netlink/link.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
-import { addresses, findLink, links, routeTowards } from '../linux/netlink/rtnetlink.ts';
+import { type Route, RTN_LOCAL, RTN_UNICAST } from '../linux/netlink/route.ts';
+import { addresses, findLink, routeTowards } from '../linux/netlink/rtnetlink.ts';
 import { type Address, contains, formatAddress, formatPrefix } from '../mesh/address.ts';
-import type { Mapping } from '../mesh/mapping.ts';
+import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 
 export interface Underlay {
   /** This VM's underlay address. */
   local: Address;
+  /** The device that has it. */
+  device: string;
   /** Bytes that an outer packet may have. */
   mtu: number;
+  /** What else the choice was made from, in words; undefined if there was nothing to choose. */
+  others?: string;
 }
 
-/** Finds this VM's address inside the underlay prefixes: `wanted`, or the only one there is. Throws ERR_CONFIG with what was found. */
-export function findUnderlay(mappings: readonly Mapping[], wanted: Address | undefined): Underlay {
-  const netlink = Netlink.open();
-  try {
-    return find(netlink, mappings, wanted);
-  } finally {
-    netlink.close();
-  }
+/** An address of this machine. */
+interface Candidate {
+  address: Address;
+  index: number;
+  isSecondary: boolean;
+  length: number;
 }
 
-function find(netlink: Netlink, mappings: readonly Mapping[], wanted: Address | undefined): Underlay {
-  const byIndex = new Map(links(netlink).map((link) => [link.index, link]));
+/** <linux/if_addr.h>: another address of the same subnet was there first. */
+const IFA_F_SECONDARY = 0x01;
+const IPV4_WIDTH = 32;
+/** The interface index of the loopback device, which each network namespace begins with. */
+const LOOPBACK = 1;
+
+/** This VM cannot be a VM of the mesh yet: another address may come. */
+export class NoUnderlayError extends InlayError {}
+
+/**
+ * Finds this VM's address inside the underlay prefixes: `wanted`, or the one that the rule chooses. Of several, `before`, which this VM had last; else the
+ * only primary address of a subnet, since those of a single host (/32) and secondary ones are virtual addresses that move between VMs. Throws
+ * NoUnderlayError while there is none, and ERR_CONFIG where the rule does not decide.
+ */
+export function findUnderlay(
+  netlink: Netlink,
+  mappings: readonly Mapping[],
+  wanted: Address | undefined,
+  before?: Address,
+): Underlay {
+  const isInside = (address: Address) => mappings.some((m) => contains(m.underlay, address));
+  // Containers that come and go change the list of addresses all the time.
+  const all = candidates(netlink, ({ address }) => (wanted ? address.bits === wanted.bits : isInside(address)));
+  const list = (found: readonly Candidate[]) => found.map((c) => addressText(netlink, c)).join(', ') || 'none at all';
   const prefixes = [...new Set(mappings.map((m) => formatPrefix(m.underlay)))].join(', ');
-  const all = addresses(netlink).flatMap(({ local, index }) => {
-    const found = addressOf(local);
-    const link = byIndex.get(index);
-    return found && link ? [{ address: found, link, text: `${formatAddress(found)} on ${link.name}` }] : [];
-  });
-  const list = (found: typeof all) => found.map((a) => a.text).join(', ') || 'none at all';
-  const inside = all.filter((a) => mappings.some((m) => contains(m.underlay, a.address)));
-
+  const inside = all.filter(({ address }) => isInside(address));
   if (wanted) {
     const text = formatAddress(wanted);
-    if (!mappings.some((m) => contains(m.underlay, wanted))) {
+    if (!isInside(wanted))
       throw new InlayError('ERR_CONFIG', `local address ${text} is outside the underlay ${prefixes}`);
-    }
-    const own = all.find((a) => a.address.bits === wanted.bits);
-    if (!own) {
-      throw new InlayError('ERR_CONFIG', `local address ${text} is not on this machine: it has ${list(all)}`);
-    }
-    return { local: wanted, mtu: routeMtu(netlink, mappings, wanted, own.link) };
+    const own = all.find(({ address }) => address.bits === wanted.bits);
+    if (!own)
+      throw new NoUnderlayError('ERR_CONFIG', `local address ${text} is not on this machine: it has ${list(all)}`);
+    return underlayOf(netlink, mappings, own);
   }
-  const [only, another] = inside;
-  if (!only) {
-    throw new InlayError(
+  if (inside.length === 0) {
+    throw new NoUnderlayError(
       'ERR_CONFIG',
       `this machine has no address inside the underlay ${prefixes}: it has ${list(all)}`,
-      {
-        hint: 'correct the underlay prefix, or give this VM an address in it',
-      },
+      { hint: 'correct the underlay prefix, or give this VM an address in it' },
     );
   }
-  if (another) {
+  const chosen = choose(inside, before);
+  if (!chosen) {
     throw new InlayError('ERR_CONFIG', `several addresses are inside the underlay ${prefixes}: ${list(inside)}`, {
-      hint: `choose one with --local ${formatAddress(only.address)}`,
+      hint: `choose one with --local ${formatAddress((inside[0] as Candidate).address)}`,
     });
   }
-  return { local: only.address, mtu: routeMtu(netlink, mappings, only.address, only.link) };
+  const others = inside.filter((each) => each !== chosen);
+  return { ...underlayOf(netlink, mappings, chosen), ...(others.length > 0 && { others: list(others) }) };
 }
 
-/** The MTU of the route to other VMs. The address next to ours stands for all of them. */
-function routeMtu(netlink: Netlink, mappings: readonly Mapping[], local: Address, { mtu = 0 }: ReceivedLink): number {
-  if (!mappings.some((m) => contains(m.underlay, local) && m.vmBits > 0)) return mtu; // There is no other VM.
-  const neighbour = { width: local.width, bits: local.bits ^ 1n };
+function choose(inside: readonly Candidate[], before: Address | undefined): Candidate | undefined {
+  const last = inside.find(({ address }) => address.bits === before?.bits);
+  if (last) return last;
+  const rank = ({ isSecondary, length }: Candidate) => (isSecondary ? 2 : 0) + (length === IPV4_WIDTH ? 1 : 0);
+  const best = Math.min(...inside.map(rank));
+  const [first, another] = inside.filter((each) => rank(each) === best);
+  return another ? undefined : first;
+}
+
+/** All addresses; if they change while they are read, at least those up to one that is `enough`. */
+function candidates(netlink: Netlink, enough: (candidate: Candidate) => boolean = () => false): Candidate[] {
+  return addresses(netlink, 0, (found) => found.flatMap(candidateOf).some(enough)).flatMap(candidateOf);
+}
+
+function candidateOf({ local, index, flags, prefixLength }: LinkAddress): Candidate[] {
+  const address = addressOf(local);
+  return address ? [{ address, index, isSecondary: (flags & IFA_F_SECONDARY) !== 0, length: prefixLength }] : [];
+}
+
+function addressText(netlink: Netlink, { address, index }: Candidate): string {
+  return `${formatAddress(address)} on ${findLink(netlink, index)?.name ?? `device ${index}`}`;
+}
+
+function underlayOf(netlink: Netlink, mappings: readonly Mapping[], { address, index }: Candidate): Underlay {
+  const link = findLink(netlink, index);
+  return {
+    local: address,
+    device: link?.name ?? '',
+    mtu: underlayMtu(netlink, mappings, address) ?? link?.mtu ?? 0,
+  };
+}
+
+/** Whether this machine has the address now: the kernel then has a route of type local to it. */
+export function hasAddress(netlink: Netlink, local: Address): boolean {
   try {
-    return mtuOf(netlink, neighbour, local);
+    return routeTowards(netlink, local).type === RTN_LOCAL;
   } catch {
-    return mtu; // There may be no route to that address: the others may have one.
+    return false;
   }
 }
 
-/** The MTU of the route from our address to another: its own metric, else that of the link it leaves by. */
-function mtuOf(netlink: Netlink, to: Address, from: Address): number {
-  const { metrics, oif } = routeTowards(netlink, to, from);
-  const link = oif === undefined ? undefined : findLink(netlink, oif)?.mtu;
-  const metric = metrics?.mtu;
-  return Math.min(Number(link ?? metric), Number(metric ?? link));
+/** This machine's addresses, but those of one device and the loopback's, in words. */
+export function addressList(netlink: Netlink, except: string): string {
+  const own = findLink(netlink, except)?.index;
+  const others = candidates(netlink).filter(({ index }) => index !== LOOPBACK && index !== own);
+  return others.map((c) => addressText(netlink, c)).join(', ') || 'none at all';
 }
 
-/** The MTU of the route from our address to another. Throws if there is no route. */
-export function mtuTowards(to: Address, from: Address): number {
+/** The route from our address to other VMs; undefined if there is none. Addresses next to ours stand for all of them: this machine may have some of those, too. */
+export function wayToOthers(netlink: Netlink, mappings: readonly Mapping[], local: Address): Route | undefined {
+  const bits = Math.max(0, ...mappingsWith(mappings, local).map(({ vmBits }) => vmBits));
+  for (let i = 0; i < bits; i++) {
+    try {
+      const found = routeTowards(netlink, { width: local.width, bits: local.bits ^ (1n << BigInt(i)) }, local);
+      if (found.type === RTN_UNICAST) return found;
+    } catch {} // There may be no route to that address: the others may have one.
+  }
+  return undefined;
+}
+
+/** The MTU of the route to other VMs; undefined if there is none. */
+export function underlayMtu(netlink: Netlink, mappings: readonly Mapping[], local: Address): number | undefined {
+  const way = wayToOthers(netlink, mappings, local);
+  return way && mtuOf(netlink, way);
+}
+
+/** The MTU of a route: its own metric, else that of the link it leaves by. */
+function mtuOf(netlink: Netlink, { metrics, oif }: Route): number | undefined {
+  const link = oif === undefined ? undefined : findLink(netlink, oif)?.mtu;
+  const known = [link, metrics?.mtu].filter((mtu) => mtu !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
+/** The MTU of the route from our address to another; undefined if it is not known. Throws if there is no route. */
+export function mtuTowards(to: Address, from: Address): number | undefined {
   const netlink = Netlink.open();
   try {
-    return mtuOf(netlink, to, from);
+    return mtuOf(netlink, routeTowards(netlink, to, from));
   } finally {
     netlink.close();
   }

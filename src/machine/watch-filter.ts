@@ -1,4 +1,7 @@
-/** Which notifications reach the watch of the machine: the kernel itself leaves out those about links that are not ours, however many they are, and most of our own making. */
+/**
+ * Which notifications reach the watch of the machine. The kernel itself leaves out those about links that are not ours, however many they are, and most of those
+ * of our own making.
+ */
 
 import { RTM_DELADDR, RTM_NEWADDR } from '../linux/netlink/address.ts';
 import { RTM_DELLINK, RTM_NEWLINK } from '../linux/netlink/link.ts';
@@ -12,6 +15,7 @@ import {
 } from '../linux/netlink/message-filter.ts';
 import { NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT, RTM_NEWNETCONF } from '../linux/netlink/netconf.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE } from '../linux/netlink/route.ts';
+import { RTM_DELRULE } from '../linux/netlink/rule.ts';
 import { RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER } from '../linux/netlink/traffic-control.ts';
 import { ALL, assemble, jump, type Line, RETURN, type SocketFilter } from '../linux/socket-filter.ts';
 
@@ -22,14 +26,14 @@ export interface MachineFilterOptions {
   port: number;
 }
 
-/** For a socket that wants to know of these links, of all addresses, and of routes, disciplines and filters that others change. */
+/** For a socket that wants to know of these links, of all addresses, and of routes, rules, disciplines and filters that others change. */
 export function machineFilter({ links, port }: MachineFilterOptions): SocketFilter {
   return assemble([
     loadType,
     ...jumpIfType([RTM_NEWADDR, RTM_DELADDR], 'take'),
     ...jumpIfType([RTM_NEWLINK, RTM_DELLINK], 'link'),
     ...jumpIfType([RTM_NEWNETCONF], 'netconf'),
-    ...jumpIfType([RTM_NEWROUTE, RTM_DELROUTE], 'others'),
+    ...jumpIfType([RTM_NEWROUTE, RTM_DELROUTE, RTM_DELRULE], 'others'),
     ...jumpIfType([RTM_NEWTFILTER, RTM_DELTFILTER, RTM_NEWQDISC, RTM_DELQDISC], 'others'),
     [RETURN, 0],
 

@@ -88,6 +88,11 @@ export class Mapping {
     return (1n << BigInt(this.containerBits)) - 3n;
   }
 
+  /** The bits by which a VM's underlay address differs from others. */
+  numberOf(vm: Address): number {
+    return Number(vm.bits & lowBits(this.vmBits));
+  }
+
   /** The slice of the VM with underlay address `vm`. */
   sliceOf(vm: Address): Prefix {
     const bits = (vm.bits & lowBits(this.vmBits)) << BigInt(this.containerBits);

@@ -3,6 +3,8 @@
 import type { DirectionCounters } from '../core/core.ts';
 import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
+import type { DataPlaneStatus } from '../dataplane/dataplane.ts';
+import type { Trouble } from '../machine/machine.ts';
 import { contains, formatAddress, formatPrefix, ipv4 } from '../mesh/address.ts';
 import type { Mapping } from '../mesh/mapping.ts';
 
@@ -18,31 +20,15 @@ export interface DirectionStatus extends Traffic {
   drops: Record<string, number>;
 }
 
-/** What only one of the data planes has to say; before it runs, none has. */
-export interface DataPlaneStatus {
-  core?: string;
-  engine?: string;
-  /** Who cuts TCP super-packets now. */
-  segmentation?: 'core' | 'kernel';
-  /** Why it is not the kernel, if it was up to the daemon. */
-  segmentationObstacle?: string | undefined;
-  queues?: number;
-  /** Whether packets are dropped whose inner source does not live where they come from. */
-  sourceCheck?: 'on' | 'off';
-  /** Why they are not. */
-  sourceCheckObstacle?: string | undefined;
-  /** ICMP messages to containers whose packets did not get through: made, and not made because there were too many. */
-  replies?: { sent: number; suppressed: number };
-  /** Inbound packets with a combination of ECN fields that should not occur (RFC 6040 §4.2). */
-  ecnAnomalies?: number;
-  /** ICMP messages from the underlay; `packets` are those that were believed. */
-  icmp?: DirectionStatus;
-  /** Of the neighbour daemon: requests answered with a VM's address, refused because nobody can have the address, and not taken by the kernel; comparisons of all with the kernel, and VMs that were put right then. */
-  neighbours?: { answered: number; refused: number; failed: number; resyncs: number; repaired: number };
-}
+/** What the daemon does: `waiting` for an underlay address, `degraded` while something cannot be put right. */
+export type State = 'starting' | 'waiting' | 'running' | 'degraded' | 'stopping';
 
 export interface Status extends DataPlaneStatus {
-  state: 'starting' | 'running' | 'stopping';
+  state: State;
+  /** What is waited for, or cannot be put right, and what the operator can do about it. */
+  troubles: readonly Trouble[];
+  /** Things on the machine that others changed, and that were put right. */
+  repaired: number;
   pid: number;
   vm: string;
   overlayAddress: string;
@@ -54,6 +40,12 @@ export interface Status extends DataPlaneStatus {
   tunnels: number;
   outbound: DirectionStatus;
   inbound: DirectionStatus;
+  /** ICMP messages to containers whose packets did not get through: made, and not made because there were too many (data plane wasm, as the next two). */
+  replies?: { sent: number; suppressed: number };
+  /** Inbound packets with a combination of ECN fields that should not occur (RFC 6040 §4.2). */
+  ecnAnomalies?: number;
+  /** ICMP messages from the underlay; `packets` are those that were believed. */
+  icmp?: DirectionStatus;
 }
 
 export interface TunnelStatus {

@@ -1,4 +1,4 @@
-/** Entries about remote VMs: the requests and the commands say the same; addresses, MAC addresses and VMs are each other's inverse; and each step has its command. */
+/** Entries about remote VMs: the requests and the commands say the same; addresses, MAC addresses and VMs are each other's inverse; and each thing has its commands. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { macOf } from '../../src/dataplane/kernel/device.ts';
@@ -18,8 +18,9 @@ import {
   RTM_NEWNEIGH,
 } from '../../src/linux/netlink/neighbour.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, RTNH_F_ONLINK, route } from '../../src/linux/netlink/route.ts';
-import type { Step } from '../../src/machine/steps.ts';
-import { command, formatMac } from '../../src/machine/words.ts';
+import type { Thing } from '../../src/machine/state.ts';
+import { kindOf } from '../../src/machine/things/kinds.ts';
+import { formatMac } from '../../src/machine/things/link-commands.ts';
 import { contains, formatAddress, ipv4, parseAddress, parsePrefix } from '../../src/mesh/address.ts';
 import { covering, Mapping } from '../../src/mesh/mapping.ts';
 import { Slices } from '../../src/mesh/slices.ts';
@@ -176,9 +177,9 @@ test('MAC addresses are locally administered, of one device, and all different',
   );
 });
 
-describe('commands of steps', () => {
+describe('commands of things', () => {
   const local = Uint8Array.of(192, 168, 16, 32);
-  const cases: [step: Step, words: string][] = [
+  const cases: [thing: Thing, lines: string[]][] = [
     [
       {
         kind: 'link',
@@ -186,7 +187,9 @@ describe('commands of steps', () => {
         address: macOf(number('192.168.16.32')),
         info: { kind: 'vxlan', data: { id: 1, local, ttl: 64, tos: 0, learning: 0, port: 4789, df: 1 } },
       },
-      'ip link add name inlay0 address 02:00:c0:a8:10:20 type vxlan id 1 local 192.168.16.32 dstport 4789 nolearning ttl 64 df set',
+      [
+        'ip link add name inlay0 address 02:00:c0:a8:10:20 type vxlan id 1 local 192.168.16.32 dstport 4789 nolearning ttl 64 df set',
+      ],
     ],
     [
       {
@@ -194,7 +197,7 @@ describe('commands of steps', () => {
         device: 'v',
         info: { kind: 'vxlan', data: { id: 9, local, ttlInherit: true, tos: 0xb8, learning: 0, port: 4789, df: 0 } },
       },
-      'ip link add name v type vxlan id 9 local 192.168.16.32 dstport 4789 nolearning ttl inherit tos 0xb8',
+      ['ip link add name v type vxlan id 9 local 192.168.16.32 dstport 4789 nolearning ttl inherit tos 0xb8'],
     ],
     [
       {
@@ -202,7 +205,7 @@ describe('commands of steps', () => {
         device: 'g',
         info: { kind: 'gre', data: { iflags: 0, oflags: 0, local, ttl: 64, tos: 0, pmtudisc: 1 } },
       },
-      'ip link add name g type gre local 192.168.16.32 ttl 64 pmtudisc',
+      ['ip link add name g type gre local 192.168.16.32 ttl 64 pmtudisc'],
     ],
     [
       {
@@ -225,27 +228,32 @@ describe('commands of steps', () => {
           },
         },
       },
-      'ip link add name g type gre local 192.168.16.32 ttl inherit key 5 csum nopmtudisc ignore-df encap fou encap-sport auto encap-dport 4754',
+      [
+        'ip link add name g type gre local 192.168.16.32 ttl inherit key 5 csum nopmtudisc ignore-df encap fou encap-sport auto encap-dport 4754',
+      ],
     ],
     [
       { kind: 'link', device: 'inlay0', info: { kind: 'tun', data: { vnetHdr: 1, multiQueue: 1 } } },
-      'ip tuntap add dev inlay0 mode tun vnet_hdr multi_queue',
+      ['ip tuntap add dev inlay0 mode tun vnet_hdr multi_queue'],
     ],
     [
       { kind: 'link', device: 'inlay0', info: { kind: 'tun', data: { vnetHdr: 0, multiQueue: 0 } } },
-      'ip tuntap add dev inlay0 mode tun',
+      ['ip tuntap add dev inlay0 mode tun'],
     ],
-    [{ kind: 'fou', port: 4754 }, 'ip fou add port 4754 ipproto 47'],
+    [{ kind: 'fou', port: 4754 }, ['ip fou add port 4754 ipproto 47']],
     [
       {
         kind: 'link-settings',
         device: 'inlay0',
-        alias: 'inlay 192.168.16.32',
+        alias: 'inlay 192.168.16.32 inlay0',
         mtu: 1450,
         txQueueLength: 1000,
         arp: true,
       },
-      "ip link set dev inlay0 addrgenmode none\nip link set dev inlay0 alias 'inlay 192.168.16.32' mtu 1450 txqueuelen 1000 arp on",
+      [
+        'ip link set dev inlay0 addrgenmode none',
+        "ip link set dev inlay0 alias 'inlay 192.168.16.32 inlay0' mtu 1450 txqueuelen 1000 arp on",
+      ],
     ],
     [
       {
@@ -257,36 +265,51 @@ describe('commands of steps', () => {
         gsoMaxSegs: 44,
         gsoMaxSize: 65536,
       },
-      "ip link set dev inlay0 addrgenmode none\nip link set dev inlay0 alias 'inlay x' mtu 1476 txqueuelen 1000 gso_max_segs 44 gso_max_size 65536",
+      [
+        'ip link set dev inlay0 addrgenmode none',
+        "ip link set dev inlay0 alias 'inlay x' mtu 1476 txqueuelen 1000 gso_max_segs 44 gso_max_size 65536",
+      ],
     ],
     [
       { kind: 'addresses', device: 'inlay0', addresses: ['10.16.32.1', '241.2.0.1'] },
-      'ip address add 10.16.32.1/32 dev inlay0\nip address add 241.2.0.1/32 dev inlay0',
+      ['ip address add 10.16.32.1/32 dev inlay0', 'ip address add 241.2.0.1/32 dev inlay0'],
     ],
     [
       { kind: 'neighbour-parameters', device: 'a.b', parameters: { app_solicit: 3, ucast_solicit: 0 } },
-      'sysctl -qw net/ipv4/neigh/a.b/app_solicit=3\nsysctl -qw net/ipv4/neigh/a.b/ucast_solicit=0',
+      ['sysctl -qw net/ipv4/neigh/a.b/app_solicit=3', 'sysctl -qw net/ipv4/neigh/a.b/ucast_solicit=0'],
     ],
-    [{ kind: 'link-up', device: 'inlay0' }, 'ip link set dev inlay0 up'],
+    [{ kind: 'link-up', device: 'inlay0' }, ['ip link set dev inlay0 up']],
+    [{ kind: 'link-up', device: 'gre0', others: true }, ['ip link set dev gre0 up 2>/dev/null || true']],
     [
-      { kind: 'route', route: { to: '10.0.0.0/8', device: 'inlay0', source: '10.16.32.1' } },
-      'ip route add 10.0.0.0/8 dev inlay0 src 10.16.32.1 proto 73',
-    ],
-    [{ kind: 'route', route: { to: '10.16.32.0/24' } }, 'ip route add unreachable 10.16.32.0/24 proto 73'],
-    [
-      { kind: 'route', route: { to: '10.16.33.0/24', device: 'inlay0', via: '10.16.33.1' } },
-      'ip route add 10.16.33.0/24 via 10.16.33.1 dev inlay0 onlink proto 73',
+      { kind: 'route', to: '10.0.0.0/8', device: 'inlay0', source: '10.16.32.1', metric: 0, protocol: 73 },
+      ['ip route add 10.0.0.0/8 dev inlay0 src 10.16.32.1 proto 73'],
     ],
     [
-      { kind: 'sysctl', device: 'inlay0', name: 'forwarding', value: '1' },
-      'sysctl -qw net/ipv4/conf/inlay0/forwarding=1',
+      { kind: 'route', to: '10.16.32.0/24', metric: 0xffffffff, protocol: 73 },
+      ['ip route add unreachable 10.16.32.0/24 proto 73 metric 4294967295'],
     ],
     [
-      { kind: 'sysctl', device: 'inlay0', name: 'accept_local', value: '1', isWish: true },
-      'sysctl -qw net/ipv4/conf/inlay0/accept_local=1',
+      { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: 75 },
+      ['ip route add unreachable 10.0.0.0/8 proto 75 metric 1'],
     ],
+    [
+      { kind: 'sysctl', device: 'a.b', name: 'net/ipv4/conf/a.b/forwarding', value: '1' },
+      ['sysctl -qw net/ipv4/conf/a.b/forwarding=1'],
+    ],
+    [
+      { kind: 'sysctl', device: 'inlay0', name: 'net/ipv4/conf/inlay0/accept_local', value: '1', optional: true },
+      ['sysctl -qw net/ipv4/conf/inlay0/accept_local=1'],
+    ],
+    [
+      { kind: 'sysctl', device: 'gre0', name: 'net/ipv4/conf/gre0/rp_filter', value: '1', others: true },
+      ['sysctl -e -qw net/ipv4/conf/gre0/rp_filter=1'],
+    ],
+    [{ kind: 'directory', path: '/run/inlay' }, ['mkdir -p /run/inlay']],
+    // No command does the same.
+    [{ kind: 'filter', device: 'inlay0', place: 'ingress' }, []],
+    [{ kind: 'clsact', device: 'eth0' }, []],
   ];
-  test.each(cases)('%j', (step, words) => {
-    expect(command(step)).toBe(words);
+  test.each(cases)('%j', (thing, lines) => {
+    expect(kindOf(thing).commands(thing)).toEqual(lines);
   });
 });

@@ -1,7 +1,9 @@
 /** The kernel forwards whether a daemon runs or not: ends, starts, other settings, starts that fail, and `down`. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Daemon, KernelVms, PATIENCE } from './kernel-vms.ts';
+import { CATCH_ALL_ROUTE } from './catch-all.ts';
+import { KernelVms } from './kernel-vms.ts';
 import { missing, skip } from './require.ts';
+import { type Daemon, PATIENCE } from './vms.ts';
 
 describe.skipIf(skip('kernel lifecycle', await missing('ping', 'tc', 'bridge')))('kernel lifecycle', () => {
   let vms: KernelVms;
@@ -19,8 +21,11 @@ describe.skipIf(skip('kernel lifecycle', await missing('ping', 'tc', 'bridge')))
   afterAll(() => vms?.close());
 
   const down = () => vms.inlay('a', 'down');
-  const removesAll = async () => {
-    expect(await down()).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('device inlay0') });
+  const removesAll = async (route = CATCH_ALL_ROUTE) => {
+    const { code, stderr, stdout } = await down();
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toContain('device inlay0');
+    expect(stdout).toContain(route);
     expect(await vms.network('a')).toEqual(calm);
     expect(await down()).toEqual({ code: 0, stderr: '', stdout: 'nothing to remove\n' });
   };
@@ -131,10 +136,11 @@ describe.skipIf(skip('kernel lifecycle', await missing('ping', 'tc', 'bridge')))
       const found = await vms.lab.must('a', ['sh', '-c', shown]);
       expect(found).not.toMatch(/\b10\./);
       expect(found).toMatch(/^240\.0\.0\.0\/4 dev inlay0 proto 73 scope link src 241\.2\.0\.1 $/m);
-      expect(found).toMatch(/^unreachable 241\.2\.0\.0\/20 proto 73 $/m);
+      expect(found).toMatch(/^unreachable 241\.2\.0\.0\/20 proto 73 metric 4294967295 $/m);
+      expect(found).toMatch(/^unreachable 240\.0\.0\.0\/4 proto 75 metric 1 $/m);
       expect(found).toMatch(/inet 241\.2\.0\.1\/32 /);
       await vms.end('TERM', second);
-      await removesAll();
+      await removesAll('route unreachable 240.0.0.0/4 proto 75 metric 1');
     });
 
     test('another name of the device: the old one goes', async () => {

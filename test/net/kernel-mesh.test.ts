@@ -2,9 +2,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
-import { KERNEL, PATIENCE } from './kernel-vms.ts';
 import { startMesh } from './mesh.ts';
+import { PLANES } from './planes.mjs';
 import { missing, skip } from './require.ts';
+import { PATIENCE } from './vms.ts';
 
 const CONNECT = `
   const net = require('node:net');
@@ -32,7 +33,7 @@ describe.skipIf(skip('kernel mesh', await missing('ping', 'tc', 'bridge')))('ker
 
     beforeAll(async () => {
       lab = await Lab.open();
-      mesh = await startMesh(lab, [...KERNEL, '--idle-timeout', '500ms'], { overlay });
+      mesh = await startMesh(lab, [...PLANES.kernel, '--idle-timeout', '500ms'], { overlay });
       [a, b] = mesh.vms as [Vm, Vm];
       [from, to] = mesh.containers as [Container, Container];
     });
@@ -55,6 +56,8 @@ describe.skipIf(skip('kernel mesh', await missing('ping', 'tc', 'bridge')))('ker
     test('status says what runs', async () => {
       expect(await mesh.status(a)).toEqual({
         state: 'running',
+        troubles: [],
+        repaired: 0,
         pid: expect.any(Number),
         vm: a.underlay,
         overlayAddress: a.overlay,

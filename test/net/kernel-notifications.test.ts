@@ -1,8 +1,9 @@
 /** More notifications than a socket holds, and others' changes as fast as they come: the daemon answers all the same. */
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { KernelVms, PATIENCE } from './kernel-vms.ts';
+import { KernelVms } from './kernel-vms.ts';
 import { missing, skip } from './require.ts';
+import { PATIENCE } from './vms.ts';
 
 const CHURN = fileURLToPath(new URL('churn.mjs', import.meta.url));
 const CHANGES = 300_000;

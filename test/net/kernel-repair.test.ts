@@ -1,7 +1,8 @@
 /** Somebody changes what the daemon made: it is put right, and packets flow. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Daemon, KernelVms, PATIENCE } from './kernel-vms.ts';
+import { KernelVms } from './kernel-vms.ts';
 import { missing, skip } from './require.ts';
+import { type Daemon, PATIENCE, withoutIndexes } from './vms.ts';
 
 describe.skipIf(skip('kernel repair', await missing('ping', 'tc', 'bridge')))('kernel repair', () => {
   let vms: KernelVms;
@@ -22,6 +23,7 @@ describe.skipIf(skip('kernel repair', await missing('ping', 'tc', 'bridge')))('k
   afterEach(async ({ task }) => {
     if (task.result?.state !== 'fail') return;
     await vms.reset('a');
+    await vms.lab.run('a', ['sh', '-c', 'ip route del 10.0.0.0/8 dev lo; ip link del peer0']);
     await vms.ip('a', 'link set eth0 up', 'address replace 192.168.16.32/16 dev eth0');
     await start();
   });
@@ -31,11 +33,8 @@ describe.skipIf(skip('kernel repair', await missing('ping', 'tc', 'bridge')))('k
     a = await vms.up('a', '--idle-timeout', '1h', '--log-level', 'debug');
     expect(await vms.pings('a', vms.overlay('b'), 1)).toBe('1');
   }
-  /** A device that is made anew has another number. */
-  const withoutIndex = (network: unknown) =>
-    JSON.parse(JSON.stringify(network, (key, value) => (key === 'ifindex' ? 0 : value))) as unknown;
   const isRight = () =>
-    expect.poll(async () => withoutIndex(await vms.network('a')), PATIENCE).toEqual(withoutIndex(right));
+    expect.poll(async () => withoutIndexes(await vms.network('a')), PATIENCE).toEqual(withoutIndexes(right));
   const flows = async () => {
     for (const [from, to] of [
       ['a', 'b'],
@@ -49,7 +48,13 @@ describe.skipIf(skip('kernel repair', await missing('ping', 'tc', 'bridge')))('k
   const wrong = 'lladdr 02:00:c0:a8:10:22 dev inlay0';
   const cases: [name: string, command: string][] = [
     ['the route to the overlay is deleted', 'ip route del 10.0.0.0/8'],
-    ['the route that makes our slice unreachable is deleted', 'ip route del unreachable 10.16.32.0/24'],
+    [
+      'the route that makes our slice unreachable is deleted',
+      'ip route del unreachable 10.16.32.0/24 metric 4294967295',
+    ],
+    ['the catch-all is deleted', 'ip route del unreachable 10.0.0.0/8 metric 1'],
+    ['all our routes are flushed', 'ip route flush proto 73; ip route flush proto 75'],
+    ["the catch-all's rules are deleted", 'ip rule del priority 32700; ip rule del priority 32701'],
     ['our address is deleted', 'ip address del 10.16.32.1/32 dev inlay0'],
     ["the device's addresses are flushed", 'ip address flush dev inlay0'],
     ["the device's routes are flushed", 'ip route flush dev inlay0'],
@@ -117,11 +122,21 @@ describe.skipIf(skip('kernel repair', await missing('ping', 'tc', 'bridge')))('k
     await vms.ip('a', 'route replace 10.0.0.0/8 dev lo');
     await expect
       .poll(async () => (await vms.log('a')).slice(said), PATIENCE)
-      .toContain('a route to 10.0.0.0/8 exists already: 10.0.0.0/8 dev lo proto 3');
+      .toContain('degraded: a route to 10.0.0.0/8 exists already: 10.0.0.0/8 dev lo proto 3');
     // VMs that are known have routes of their own.
     expect(await vms.pings('a', vms.overlay('b'), 3)).toBe('3');
-    expect(await vms.status('a')).toMatchObject({ state: 'running' });
-    expect(await vms.lab.must('a', ['ip', 'route', 'show', '10.0.0.0/8'])).toBe('10.0.0.0/8 dev lo scope link \n');
+    expect(await vms.status('a')).toMatchObject({
+      state: 'degraded',
+      troubles: [
+        {
+          what: 'a route to 10.0.0.0/8 exists already: 10.0.0.0/8 dev lo proto 3',
+          hint: expect.stringContaining('ip route del 10.0.0.0/8'),
+        },
+      ],
+    });
+    expect(await vms.lab.must('a', ['ip', 'route', 'show', '10.0.0.0/8'])).toBe(
+      '10.0.0.0/8 dev lo scope link \nunreachable 10.0.0.0/8 proto 75 metric 1 \n',
+    );
     await vms.ip('a', 'route del 10.0.0.0/8 dev lo');
     await isRight();
     await flows();
@@ -135,7 +150,10 @@ describe.skipIf(skip('kernel repair', await missing('ping', 'tc', 'bridge')))('k
       `kill -STOP ${a.pid}; ip link del inlay0; ip link add inlay0 type veth peer name peer0; kill -CONT ${a.pid}`,
     ]);
     a.child.kill('SIGCONT');
-    await expect.poll(async () => (await vms.log('a')).slice(said), PATIENCE).toContain('device inlay0 exists already');
+    await expect
+      .poll(async () => (await vms.log('a')).slice(said), PATIENCE)
+      .toContain('degraded: device inlay0 exists already');
+    expect(await vms.status('a')).toMatchObject({ state: 'degraded' });
     expect(await vms.lab.must('a', ['ip', '-d', 'link', 'show', 'inlay0'])).toMatch(/veth/);
     await vms.ip('a', 'link del inlay0');
     await expect.poll(() => vms.pings('a', vms.overlay('b'), 3), PATIENCE).toBe('3');

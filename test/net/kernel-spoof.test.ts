@@ -4,9 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
 import { ipv4Around, packetAround } from '../packet.ts';
-import { KERNEL, PATIENCE } from './kernel-vms.ts';
 import { startMesh } from './mesh.ts';
+import { PLANES } from './planes.mjs';
 import { missing, skip } from './require.ts';
+import { PATIENCE } from './vms.ts';
 
 const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
 const LISTEN = `
@@ -50,7 +51,7 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft'
 
   beforeAll(async () => {
     lab = await Lab.open();
-    mesh = await startMesh(lab, KERNEL);
+    mesh = await startMesh(lab, PLANES.kernel);
     [a, b] = mesh.vms as [Vm, Vm];
     [victim, other] = mesh.containers as [Container, Container];
     // Only our own check is in the way, and nobody but us sends.

@@ -1,10 +1,12 @@
-/** Starting, stopping, dying and coming back: what a daemon makes is gone afterwards, and nothing else is. */
+/** Starting, stopping, dying and coming back: of what a daemon makes, only the catch-all stays until `down`, and nothing else is touched. */
 import type { ChildProcess } from 'node:child_process';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import type { Status, TunnelStatus } from '../../src/observe/status.ts';
+import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI } from './mesh.ts';
 import { missing, skip } from './require.ts';
+import { withoutIndexes } from './vms.ts';
 
 const UP = ['up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
 
@@ -22,8 +24,17 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       await lab.ip(name, ['link set lo up', `address add ${address}/16 dev eth0`, 'link set eth0 addrgenmode none up']);
     }
   });
+  // Of a daemon that has ended, or could not be ended by a test that failed.
+  afterEach(async () => {
+    for (const { pid, ended } of daemons.splice(0)) {
+      await lab.run('a', ['sh', '-c', `kill -CONT ${pid}; kill -KILL ${pid}`]);
+      await ended;
+    }
+    for (const vm of ['a', 'b']) expect(await inlay(vm, 'down', '--run-dir', `/run/${vm}`)).toMatchObject({ code: 0 });
+  });
   afterAll(() => lab?.close());
 
+  const daemons: { pid: number; ended: Promise<number | null> }[] = [];
   const inlay = (vm: string, ...words: string[]): Promise<Output> => lab.run(vm, [process.execPath, CLI, ...words]);
   const json = async <T>(vm: string, command: string): Promise<T> =>
     JSON.parse((await inlay(vm, command, '--json', '--run-dir', `/run/${vm}`)).stdout);
@@ -49,27 +60,61 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
     vm: string,
     ...flags: string[]
   ): Promise<{ daemon: ChildProcess; ended: Promise<number | null>; pid: number }> {
-    const daemon = lab.start(vm, [process.execPath, CLI, ...UP, '--run-dir', `/run/${vm}`, ...flags], {
-      stdio: 'ignore',
-    });
+    const words = [process.execPath, CLI, ...UP, '--run-dir', `/run/${vm}`, ...flags];
+    const shell = ['sh', '-c', `exec "$@" 2>/run/${vm}.log`, 'sh', ...words];
+    const daemon = lab.start(vm, shell, { stdio: 'ignore' });
     const ended = new Promise<number | null>((resolve) => daemon.once('exit', resolve));
     const ready = await inlay(vm, 'status', '--wait', '10', '--json', '--run-dir', `/run/${vm}`);
     expect(ready).toMatchObject({ code: 0 });
-    return { daemon, ended, pid: (JSON.parse(ready.stdout) as Status).pid };
+    const { pid } = JSON.parse(ready.stdout) as Status;
+    daemons.push({ pid, ended });
+    return { daemon, ended, pid };
+  }
+
+  /** What a VM's last daemon has logged. */
+  async function log(vm: string): Promise<Record<string, unknown>[]> {
+    const lines = (await lab.must(vm, ['cat', `/run/${vm}.log`])).split('\n');
+    return lines.filter((line) => line !== '').map((line) => JSON.parse(line));
+  }
+
+  /** After the daemon's end, the network is as it was but for the catch-all, which the next daemon or `down` finds in the run directory. */
+  async function expectOnlyCatchAll(before: readonly unknown[]): Promise<void> {
+    const [addresses, links, routes, rules, ...rest] = await network('a');
+    const other = [withoutCatchAllRoute(routes as unknown[]), withoutCatchAllRules(rules as unknown[])];
+    expect([addresses, links, ...other, ...rest]).toEqual(before);
+    expect(await lab.must('a', ['ls', '-A', '/run/a'])).toBe('journal.jsonl\nvm\n');
+  }
+
+  /** What `down` says, which has to leave nothing. */
+  async function down(before: readonly unknown[]): Promise<string> {
+    const { code, stdout, stderr } = await inlay('a', 'down', '--run-dir', '/run/a');
+    expect([code, stderr]).toEqual([0, '']);
+    expect(await network('a')).toEqual(before);
+    await expectNoRunDir();
+    expect(await inlay('a', 'down', '--run-dir', '/run/a')).toMatchObject({ code: 0, stdout: 'nothing to remove\n' });
+    return stdout;
+  }
+
+  async function expectNoRunDir(): Promise<void> {
+    expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
   }
 
   const kill = (signal: string, pid: number) => lab.must('a', ['sh', '-c', `kill -${signal} ${pid}`]);
 
   describe.each(['linux', 'portable'])('engine %s', (engine) => {
-    test.each(['TERM', 'INT'])('SIG%s leaves the network as it was', async (signal) => {
-      const before = await network('a');
-      const { ended, pid } = await up('a', '--engine', engine);
-      expect(await network('a')).not.toEqual(before);
-      await kill(signal, pid);
-      expect(await ended).toBe(0);
-      expect(await network('a')).toEqual(before);
-      expect((await inlay('a', 'status', '--run-dir', '/run/a')).code).toBe(3);
-    });
+    test.each(['TERM', 'INT'])(
+      'SIG%s leaves the network as it was, but for the catch-all; down removes it',
+      async (signal) => {
+        const before = await network('a');
+        const { ended, pid } = await up('a', '--engine', engine);
+        expect(await network('a')).not.toEqual(before);
+        await kill(signal, pid);
+        expect(await ended).toBe(0);
+        await expectOnlyCatchAll(before);
+        expect((await inlay('a', 'status', '--run-dir', '/run/a')).code).toBe(3);
+        expect(await down(before)).toBe(`${CATCH_ALL_REMOVED}removed  directory /run/a\n`);
+      },
+    );
 
     test('after kill -9, down leaves the network as it was, and a second time finds nothing', async () => {
       const before = await network('a');
@@ -77,16 +122,12 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       await kill('KILL', pid);
       await ended;
       expect(await network('a')).not.toEqual(before);
-      expect(await inlay('a', 'down', '--run-dir', '/run/a')).toMatchObject({
-        code: 0,
-        stdout: expect.stringContaining('unreachable 10.16.32.0/24'),
-      });
-      expect(await network('a')).toEqual(before);
-      expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
-      expect(await inlay('a', 'down', '--run-dir', '/run/a')).toMatchObject({ code: 0, stdout: 'nothing to remove\n' });
+      const removed = await down(before);
+      expect(removed).toContain('unreachable 10.16.32.0/24');
+      expect(removed).toContain(CATCH_ALL_REMOVED);
     });
 
-    test('after kill -9, the next up works, and its end leaves the network as it was', async () => {
+    test('after kill -9, the next up works, and its end leaves the catch-all alone', async () => {
       const before = await network('a');
       const first = await up('a', '--engine', engine);
       await kill('KILL', first.pid);
@@ -94,7 +135,33 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       const second = await up('a', '--engine', engine);
       await kill('TERM', second.pid);
       expect(await second.ended).toBe(0);
-      expect(await network('a')).toEqual(before);
+      await expectOnlyCatchAll(before);
+      await down(before);
+    });
+
+    test('a start that fails leaves the catch-all of an earlier daemon', async () => {
+      const before = await network('a');
+      const first = await up('a', '--engine', engine);
+      await kill('TERM', first.pid);
+      await first.ended;
+      await lab.ip('a', ['route add 10.0.0.0/8 dev lo']);
+      expect(await inlay('a', ...UP, '--run-dir', '/run/a', '--engine', engine)).toMatchObject({ code: 1 });
+      await lab.ip('a', ['route del 10.0.0.0/8 dev lo']);
+      await expectOnlyCatchAll(before);
+      await down(before);
+    });
+
+    test('a start that fails with another run directory leaves the catch-all of an earlier daemon', async () => {
+      const before = await network('a');
+      const first = await up('a', '--engine', engine);
+      await kill('TERM', first.pid);
+      await first.ended;
+      await lab.ip('a', ['route add 10.0.0.0/8 dev lo']);
+      expect(await inlay('a', ...UP, '--run-dir', '/run/other', '--engine', engine)).toMatchObject({ code: 1 });
+      await lab.ip('a', ['route del 10.0.0.0/8 dev lo']);
+      await expectOnlyCatchAll(before);
+      expect((await lab.run('a', ['ls', '/run/other'])).code).toBe(2);
+      await down(before);
     });
 
     test('a start that fails ends, and leaves the network as it was', async () => {
@@ -102,6 +169,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       const before = await network('a');
       expect(await inlay('a', ...UP, '--run-dir', '/run/a', '--engine', engine)).toMatchObject({ code: 1 });
       expect(await network('a')).toEqual(before);
+      await expectNoRunDir();
       await lab.ip('a', ['route del 10.0.0.0/8 dev lo']);
     });
 
@@ -116,7 +184,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
         expect.stringContaining('net.ipv4.conf.inlay0.forwarding is 0 and cannot be set to 1: EROFS'),
       ]);
       expect(await network('a')).toEqual(before);
-      expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
+      await expectNoRunDir();
     });
 
     test('signals that come while it stops do not keep it from cleaning up', async () => {
@@ -129,16 +197,34 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       ]);
       // The last one may meet a process that is done and about to exit 0: then it ends by the signal, which is no matter.
       await ended;
-      expect(await network('a')).toEqual(before);
-      expect((await lab.run('a', ['ls', '/run/a'])).code).toBe(2);
+      await expectOnlyCatchAll(before);
+      await down(before);
     });
 
-    test('when somebody deletes the device, the daemon says so and ends with 1', async () => {
+    test('when somebody deletes the device, the daemon makes it anew, counts on and says so', async () => {
       const before = await network('a');
-      const { ended } = await up('a', '--engine', engine);
+      const [a, b] = [await up('a', '--engine', engine), await up('b')];
+      expect(await pings('a', '10.16.33.1', 5)).toBe('5');
+      const { repaired } = await json<Status>('a', 'status');
+      expect(repaired).toBe(0);
+      const right = withoutIndexes(await network('a'));
       await lab.ip('a', ['link del inlay0']);
-      expect(await ended).toBe(1);
-      expect(await network('a')).toEqual(before);
+      await expect.poll(async () => withoutIndexes(await network('a')), { timeout: 10_000 }).toEqual(right);
+      expect(await pings('a', '10.16.33.1', 5)).toBe('5');
+      const status = await json<Status>('a', 'status');
+      const traffic = { received: 10, packets: 10, bytes: 10 * 84 };
+      expect(status).toMatchObject({ state: 'running', pid: a.pid, outbound: traffic, inbound: traffic });
+      expect(status.repaired).toBeGreaterThan(0);
+      const said = (await log('a')).filter(({ level }) => level === 'warn');
+      expect(said).toMatchObject([{ msg: 'put right what others changed', found: expect.any(Array) }]);
+      expect(said[0]?.['found']).toContain('device inlay0 is missing');
+      expect((await log('a')).filter(({ level }) => level === 'error')).toEqual([]);
+      for (const { pid, ended } of [a, b]) {
+        await kill('TERM', pid);
+        expect(await ended).toBe(0);
+      }
+      await expectOnlyCatchAll(before);
+      await down(before);
     });
   });
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Mesh, Vm } from '../../src/demo/mesh.ts';
 import type { Status } from '../../src/observe/status.ts';
+import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI, shellLine, startMesh } from './mesh.ts';
 import { missing, notRoot, rawSocketMissing, skip } from './require.ts';
 
@@ -52,12 +53,20 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
     const inlay = (...words: string[]) =>
       lab.run(vm.name, [...LEAST, process.execPath, CLI, ...words, '--run-dir', vm.runDir]);
 
-    /** All that a daemon may change; and that nothing of its own is there. */
-    async function withoutTraces(): Promise<string> {
-      const script = `ip -j link; ip -4 -j address; ip -4 -j route show table all; ls -A ${vm.runDir}
+    /** All that a daemon may change; and that nothing of its own is there but, after an ordinary end, the catch-all. */
+    async function withoutTraces({ catchAll = false } = {}): Promise<unknown[]> {
+      const shown = ['link', '-4 address', '-4 route show table all', '-4 rule'].map(async (words) =>
+        JSON.parse(await lab.must(vm.name, ['ip', '-j', ...words.split(' ')])),
+      );
+      const [links, addresses, allRoutes, allRules] = await Promise.all(shown);
+      const routes = catchAll ? withoutCatchAllRoute(allRoutes) : allRoutes;
+      const rules = catchAll ? withoutCatchAllRules(allRules) : allRules;
+      const script = `ls -A ${vm.runDir}
         grep . /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/ip_forward`;
-      const found = await lab.must(vm.name, ['sh', '-c', script]);
-      expect(found).not.toMatch(/inlay|"protocol":"73"|changes|control/);
+      const [files = '', rest] = (await lab.must(vm.name, ['sh', '-c', script])).split(/(?=\/proc)(.*)/s);
+      expect(files).toBe(catchAll ? 'journal.jsonl\nvm\n' : '');
+      const found = [links, addresses, routes, rules, rest];
+      expect(JSON.stringify(found)).not.toMatch(/inlay|"protocol":"7[3-5]"/);
       return found;
     }
 
@@ -87,20 +96,29 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
         ).toMatch(/ 5 received/);
     });
 
-    test.skipIf(skipped)('leaves nothing when it is told to stop, and after kill -9 and down', async () => {
-      await end('TERM');
-      expect(await mesh.log(vm)).toMatch(/"stopped"}\n$/);
-      const calm = await withoutTraces();
+    test.skipIf(skipped)(
+      'leaves the catch-all alone when it is told to stop, and nothing after down, be it after kill -9',
+      async () => {
+        await end('TERM');
+        expect(await mesh.log(vm)).toMatch(
+          /"msg":"stopped; packets for the overlay are unreachable until inlay down"}\n$/,
+        );
+        const calm = await withoutTraces({ catchAll: true });
+        // The directory was there before.
+        expect(await inlay('down')).toEqual({ code: 0, stdout: CATCH_ALL_REMOVED, stderr: '' });
+        expect(await withoutTraces()).toEqual(calm);
 
-      const words = [...LEAST, process.execPath, CLI, ...UP, '--run-dir', vm.runDir, '--engine', engine];
-      lab.start(vm.name, words, { stdio: 'ignore' });
-      expect(await statusOf(lab, vm.name, vm.runDir)).toMatchObject({ state: 'running' });
-      await end('KILL');
-      const { code, stdout, stderr } = await inlay('down');
-      expect([code, stderr]).toEqual([0, '']);
-      expect(stdout).toMatch(/^removed +route unreachable 10\.16\.32\.0\/24/m);
-      expect(await withoutTraces()).toBe(calm);
-    });
+        const words = [...LEAST, process.execPath, CLI, ...UP, '--run-dir', vm.runDir, '--engine', engine];
+        lab.start(vm.name, words, { stdio: 'ignore' });
+        expect(await statusOf(lab, vm.name, vm.runDir)).toMatchObject({ state: 'running' });
+        await end('KILL');
+        const { code, stdout, stderr } = await inlay('down');
+        expect([code, stderr]).toEqual([0, '']);
+        expect(stdout).toMatch(/^removed +route unreachable 10\.16\.32\.0\/24/m);
+        expect(stdout).toContain(CATCH_ALL_REMOVED);
+        expect(await withoutTraces()).toEqual(calm);
+      },
+    );
   });
 });
 
@@ -216,25 +234,29 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
     expect(await ended).toEqual([0, null]);
   });
 
+  const name = 'net/ipv4/conf/eth0/forwarding';
+  const thing = { kind: 'sysctl', name, value: '1', device: 'eth0', others: true };
+  const left = `${JSON.stringify({ v: 1, op: 'add', owner: 'daemon', thing, before: '0' })}\n`;
+
   test("down: what root's daemon left", async () => {
-    const left = '[{"kind":"sysctl","file":"/proc/sys/net/ipv4/conf/eth0/forwarding","before":"0"}]';
-    await lab.must(undefined, ['sh', '-c', 'mkdir /run/left && cat >/run/left/changes.json'], left);
+    await lab.must(undefined, ['sh', '-c', 'mkdir /run/left && cat >/run/left/journal.jsonl'], left);
     await lab.must(undefined, ['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding']);
     const down = [process.execPath, CLI, 'down', '--run-dir', '/run/left'];
     const { message, hint, helps } = await refused([...withCapabilities(CAPABILITIES), ...down]);
     expect([message, hint]).toEqual(['run directory /run/left: EACCES', `sudo ${shellLine(down)}`]);
-    expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/eth0\/forwarding: back to 0/);
+    expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/sysctl net\.ipv4\.conf\.eth0\.forwarding/);
+    expect(await lab.must(undefined, ['cat', '/proc/sys/net/ipv4/conf/eth0/forwarding'])).toBe('0\n');
   });
 
   test('down: CAP_NET_ADMIN is missing, and is enough', async () => {
     await lab.must(undefined, ['install', '-d', '-o', String(USER), '/run/own']);
-    const left = '[{"kind":"sysctl","file":"/proc/sys/net/ipv4/conf/eth0/forwarding","before":"0"}]';
-    await lab.must(undefined, ['sh', '-c', 'cat >/run/own/changes.json'], left);
+    await lab.must(undefined, ['sh', '-c', 'cat >/run/own/journal.jsonl && chown 65534 /run/own/journal.jsonl'], left);
     await lab.must(undefined, ['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding']);
     const down = [process.execPath, CLI, 'down', '--run-dir', '/run/own'];
     const { message, hint, helps } = await refused([...AS_USER, ...down]);
     expect([message, hint]).toEqual([missingAre('CAP_NET_ADMIN'), `${setpriv('+net_admin')} ${shellLine(down)}`]);
-    expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/eth0\/forwarding: back to 0/);
+    expect(await lab.must(undefined, ['sh', '-c', helps])).toMatch(/sysctl net\.ipv4\.conf\.eth0\.forwarding/);
+    expect(await lab.must(undefined, ['cat', '/proc/sys/net/ipv4/conf/eth0/forwarding'])).toBe('0\n');
   });
 
   test('status: the socket of another user', async () => {

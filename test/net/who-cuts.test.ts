@@ -132,19 +132,31 @@ describe.skipIf(skip('who cuts', needed))('who cuts', () => {
     expect(await cutsBy('kernel')).toBe('kernel');
   });
 
-  test.each([
-    ['all', 'rp_filter', 1, 0],
-    ['inlay0', 'rp_filter', 1, 0],
-    ['inlay0', 'accept_local', 0, 1],
-    ['inlay0', 'forwarding', 0, 1],
-  ])('the core, and status says why, while %s.%s is %d', async (of, name, strict, usual) => {
-    const set = (value: number) => lab.must('a', ['sysctl', '-qw', `net.ipv4.conf.${of}.${name}=${value}`]);
-    await set(strict);
+  const sysctl = (name: string, value: number) => lab.must('a', ['sysctl', '-qw', `net.ipv4.conf.${name}=${value}`]);
+
+  test('the core, and status says why, while all.rp_filter is 1', async () => {
+    await sysctl('all.rp_filter', 1);
     expect(await cutsBy('core')).toBe('core');
-    expect((await status('a')).segmentationObstacle).toBe(`net.ipv4.conf.${of}.${name} is ${strict}`);
-    await set(usual);
+    expect((await status('a')).segmentationObstacle).toBe('net.ipv4.conf.all.rp_filter is 1');
+    await sysctl('all.rp_filter', 0);
     expect(await cutsBy('kernel')).toBe('kernel');
     expect(await status('a')).not.toHaveProperty('segmentationObstacle');
+  });
+
+  test.each([
+    ['inlay0.rp_filter', 1, 0],
+    ['inlay0.accept_local', 0, 1],
+    ['inlay0.forwarding', 0, 1],
+  ])('the kernel again, after %s was set to %d: the daemon puts back what is its own', async (name, strict, usual) => {
+    const { repaired } = await status('a');
+    await sysctl(name, strict);
+    await expect
+      .poll(async () => lab.must('a', ['sysctl', '-n', `net.ipv4.conf.${name}`]), { timeout: 10_000 })
+      .toBe(`${usual}\n`);
+    expect(await cutsBy('kernel')).toBe('kernel');
+    expect(await status('a')).toMatchObject({ state: 'running', repaired: repaired + 1 });
+    expect(await status('a')).not.toHaveProperty('segmentationObstacle');
+    await transfer();
   });
 
   test('the core, where iptables (legacy) has a table that filters', async () => {

@@ -6,6 +6,7 @@ import {
   type Route,
   RT_TABLE_MAIN,
   RTM_DELROUTE,
+  RTM_F_FIB_MATCH,
   RTM_NEWROUTE,
   RTN_UNICAST,
   RTN_UNREACHABLE,
@@ -61,12 +62,13 @@ export function routeRules(linkOf: (index: number) => { flags: number }, table: 
     return table().all.find(isSame) ?? refuse(ESRCH);
   }
 
-  /** Where a packet goes: by the longest prefix in the table local, then in main. */
-  function routeTo({ dst = NO_ADDRESS }: Route): Route {
+  /** Where a packet goes: by the longest prefix in the table local, then in main. With RTM_F_FIB_MATCH, the route as it stands in its table. */
+  function routeTo({ dst = NO_ADDRESS, flags }: Route): Route {
     const [found = refuse(ENETUNREACH)] = table()
       .all.filter((each) => each.table >= RT_TABLE_MAIN && isWithin(dst, each))
       .sort((a, b) => b.table - a.table || b.dstLength - a.dstLength || (a.priority ?? 0) - (b.priority ?? 0));
     if (found.type === RTN_UNREACHABLE) refuse(EHOSTUNREACH);
+    if (flags & RTM_F_FIB_MATCH) return found;
     const { priority: _, ...rest } = found;
     return { ...rest, dst, dstLength: 32, flags: RTM_F_CLONED };
   }

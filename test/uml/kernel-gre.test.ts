@@ -39,7 +39,9 @@ interface Facts {
     unreachables: number;
     gre0: { up: boolean; addresses: string[] };
     exitStatus: number | null;
-    down: string | null;
+    /** After its end, before `down`. */
+    stayed: string[];
+    down: string;
     left: string[];
   })[];
 }
@@ -106,9 +108,15 @@ describe.skipIf(skip('kernel GRE', machineMissing('ping')))('kernel GRE', () => 
 
       test('gre0 is up without an address', () => expect(daemon().gre0).toEqual({ up: true, addresses: [] }));
 
-      test(`after ${end}${end === 'SIGKILL' ? ' and down' : ''} links, addresses, routes and sysctls are as before`, () => {
-        if (end === 'SIGTERM') expect(daemon().exitStatus).toBe(0);
-        else expect(daemon().down).toMatch(/gre0/);
+      test(`after ${end} and down links, addresses, routes and sysctls are as before`, () => {
+        if (end === 'SIGTERM') {
+          expect(daemon().exitStatus).toBe(0);
+          // Only the catch-all is left.
+          expect(daemon().stayed).toEqual([expect.stringMatching(/unreachable 10\.0\.0\.0\/8 proto 75 metric 1 *$/)]);
+          expect(daemon().down).toMatch(
+            /^(removed {2}rule .*\n){2}removed {2}route unreachable .*\nremoved {2}directory \/run\/inlay\n$/,
+          );
+        } else expect(daemon().down).toMatch(/gre0/);
         expect(daemon().left).toEqual([]);
       });
     },

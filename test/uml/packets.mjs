@@ -13,10 +13,10 @@ const read = (file) => JSON.parse(readFileSync(new URL(file, import.meta.url), '
 const TO_VM = [0x02, 0, 0, 0, 0, 0x01];
 
 /** The words of ip-link(8) for a device, see scripts.py. */
-function wordsOf({ key, ttl = 64, tos, pmtudisc = true, ...flags }) {
+function ruleText({ key, ttl = 64, tos, pmtudisc = true, ...flags }) {
   const keyWords = key === undefined ? '' : `key ${key}`;
-  const tosWords = tos === undefined ? '' : `tos ${typeof tos === 'number' ? `0x${tos.toString(16)}` : tos}`;
-  return `ttl ${ttl} ${tosWords} ${keyWords} ${pmtudisc ? '' : 'nopmtudisc'} ${Object.keys(flags).join(' ')}`;
+  const tosArguments = tos === undefined ? '' : `tos ${typeof tos === 'number' ? `0x${tos.toString(16)}` : tos}`;
+  return `ttl ${ttl} ${tosArguments} ${keyWords} ${pmtudisc ? '' : 'nopmtudisc'} ${Object.keys(flags).join(' ')}`;
 }
 
 /** A star stands for all devices, and those to come. */
@@ -57,7 +57,7 @@ let hasDevice = false;
 async function makeDevice(device) {
   await ipBatch('vm', [
     ...(hasDevice ? ['link del gre1'] : []),
-    `link add gre1 type gre local 192.168.16.32 remote 192.168.16.33 ${wordsOf(device)}`,
+    `link add gre1 type gre local 192.168.16.32 remote 192.168.16.33 ${ruleText(device)}`,
     'address add 10.16.32.1/32 dev gre1',
     'link set gre1 up',
     'route add 10.0.0.0/8 dev gre1',

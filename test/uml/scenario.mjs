@@ -66,11 +66,12 @@ async function oneDaemon({ core, key, otherKey, end, connection }) {
 
   daemon.child.kill(end);
   const ended = await daemon.done;
-  const down = end === 'SIGKILL' ? await inlay('down') : null;
+  const stayed = scene.difference(before, await scene.snapshot());
+  const down = await inlay('down');
   const after = await scene.snapshot();
   return {
     ...{ core, key, otherKey, end, tunnels, transfer: transferred, drops, lost, unreachables },
-    ...{ gre0: gre0(during), exitStatus: ended.status, down },
+    ...{ gre0: gre0(during), exitStatus: ended.status, stayed, down },
     left: scene.difference(before, after),
   };
 }

@@ -22,7 +22,10 @@ import {
   SKB_MARK,
   SKB_PROTOCOL,
   TC_ACT_UNSPEC,
-} from './skb.ts';
+} from './header-loads.ts';
+
+/** RFC 7348 §5. */
+export const VXLAN_PORT = 4789;
 
 /**
  * The two bits of a mark that are ours. Rules of the host see them between the two programs; all other bits keep what they are. Who uses which bits is in
@@ -47,7 +50,7 @@ const VXLAN_HEADER = 8;
 const ADDRESSES = 12;
 const TYPE = 2;
 
-// Registers that calls leave alone, beside those of skb.ts: where the IPv4 packet ends, from the beginning of the frame; and its source.
+// Registers that calls leave alone, beside those of header-loads.ts: where the IPv4 packet ends, from the beginning of the frame; and its source.
 const END = 7;
 const OUTER_SOURCE = 8;
 const FOUND = 5;

@@ -9,7 +9,6 @@ import { IPPROTO_GRE } from '../../linux/native.ts';
 import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 import { inMapping, SCRATCH, SOURCE, vmOf } from './arithmetic.ts';
-import { BELIEVED, VERDICT } from './mark.ts';
 import {
   ETHERNET_HEADER,
   headerByte,
@@ -27,7 +26,8 @@ import {
   SKB_PROTOCOL,
   TC_ACT_SHOT,
   TC_ACT_UNSPEC,
-} from './skb.ts';
+} from './header-loads.ts';
+import { BELIEVED, VERDICT } from './mark.ts';
 
 // Helpers (bpf-helpers(7))
 const MAP_LOOKUP = 1;
@@ -49,7 +49,7 @@ export const VM_WORDS = 4;
 // On the stack, below its end.
 const KEY = -4;
 
-// Registers that calls leave alone, beside those of skb.ts; OFFSET is where the inner IPv4 header begins.
+// Registers that calls leave alone, beside those of header-loads.ts; OFFSET is where the inner IPv4 header begins.
 const COUNTERS = 7;
 /** The remote VM: outbound where the packet goes, inbound where it says that it comes from. */
 const VM = 8;

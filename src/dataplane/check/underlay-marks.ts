@@ -1,18 +1,16 @@
-/** Keeps the program of mark.ts where packets of the underlay come in: at each device that a route to other VMs leaves by. */
-
+/** Where the program of mark.ts belongs: where packets of the underlay come in, at each device that a route to other VMs leaves by. */
 import * as native from '../../linux/native.ts';
 import { addressOf } from '../../linux/netlink/ipv4.ts';
 import { IFF_LOOPBACK } from '../../linux/netlink/link.ts';
+import type { Message } from '../../linux/netlink/message.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { type Route, RT_TABLE_MAIN, RTN_UNICAST } from '../../linux/netlink/route.ts';
+import { type Route, RT_TABLE_MAIN, RTN_LOCAL, RTN_UNICAST, route } from '../../linux/netlink/route.ts';
 import { addresses, findLink, routes } from '../../linux/netlink/rtnetlink.ts';
-import { attachFilter } from '../../machine/filter.ts';
-import type { Journal } from '../../machine/journal.ts';
-import { type Address, overlaps, type Prefix } from '../../mesh/address.ts';
-import type { Mapping } from '../../mesh/mapping.ts';
-import { VXLAN_PORT } from '../kernel/device.ts';
-import { loadMarkProgram } from './mark.ts';
-import { ETHERNET_HEADER } from './skb.ts';
+import type { Trouble } from '../../machine/machine.ts';
+import type { FilterThing, NetworkPlan } from '../../machine/state.ts';
+import { overlaps, type Prefix } from '../../mesh/address.ts';
+import { ETHERNET_HEADER } from './header-loads.ts';
+import { loadMarkProgram, VXLAN_PORT } from './mark.ts';
 
 /** Bytes before the IP header, by the type of the device (<linux/if_arp.h>): ARPHRD_ETHER, _PPP, _RAWIP, _TUNNEL and _NONE, such as WireGuard's. */
 const LINK_HEADERS = new Map([
@@ -24,69 +22,87 @@ const LINK_HEADERS = new Map([
 ]);
 
 export class UnderlayMarks {
-  readonly #mappings: readonly Mapping[];
-  readonly #local: Address;
+  readonly #plan: NetworkPlan;
   readonly #vni: number;
-  /** Devices that have the program. */
-  #ifindexes = new Set<number>();
+  /** The device with our address and those that routes to other VMs leave by, as of the last look at all addresses and routes. */
+  #ways = new Set<number>();
+  #isStale = true;
+  #links: readonly number[] = [];
+  #troubles: readonly Trouble[] = [];
   /** By the length of the link-layer header. */
   readonly #programs = new Map<number, number>();
 
-  constructor(mappings: readonly Mapping[], local: Address, vni: number) {
+  constructor(plan: NetworkPlan, vni: number) {
+    this.#plan = plan;
     this.#vni = vni;
-    this.#mappings = mappings;
-    this.#local = local;
   }
 
-  /** Whether packets to other VMs may take this route. */
-  concerns({ dst, dstLength, type }: Pick<Route, 'dst' | 'dstLength' | 'type'>): boolean {
-    const to: Prefix = { width: 32, bits: addressOf(dst)?.bits ?? 0n, length: dstLength };
-    return type === RTN_UNICAST && this.#mappings.some(({ underlay }) => overlaps(to, underlay));
+  get links(): readonly number[] {
+    return this.#links;
   }
 
-  /** Whether the program is to be at a device. */
-  isAt(ifindex: number): boolean {
-    return this.#ifindexes.has(ifindex);
+  get troubles(): readonly Trouble[] {
+    return this.#troubles;
   }
 
-  /** Puts the program at each such device; returns where that failed. To be called again when addresses or routes change. */
-  attach(netlink: Netlink, overlay: string, journal: Journal): { device: string; error: Error }[] {
-    const failures: { device: string; error: Error }[] = [];
-    this.#ifindexes = this.#devices(netlink);
-    for (const index of this.#ifindexes) {
+  /** Whether packets to other VMs may take the route that a notification is about, or our address moves with it. Then all are looked at. */
+  concerns({ view, start, end }: Message): boolean {
+    const found = route.get(view, start, end);
+    const isOwn = found.type === RTN_LOCAL && addressOf(found.dst)?.bits === this.#plan.local.bits;
+    this.#isStale ||= isOwn || this.#isWay(found);
+    return this.#isStale;
+  }
+
+  /** All are to be looked at again. */
+  reload(): void {
+    this.#isStale = true;
+  }
+
+  /** The filters as they should be now. */
+  filters(netlink: Netlink): FilterThing[] {
+    if (this.#isStale || [...this.#ways].some((index) => !findLink(netlink, index))) this.#lookAtAll(netlink);
+    const found = [...this.#ways].flatMap((index) => {
       const link = findLink(netlink, index);
-      if (!link?.name || link.name === overlay || link.flags & IFF_LOOPBACK) continue;
-      try {
-        attachFilter(netlink, link.name, 'ingress', this.#programFor(link.type), journal);
-      } catch (error) {
-        failures.push({ device: link.name, error: error as Error });
-      }
-    }
-    return failures;
+      return !link?.name || link.name === this.#plan.device || link.flags & IFF_LOOPBACK ? [] : [link];
+    });
+    this.#links = found.map(({ index }) => index);
+    const unknown = found.filter(({ type }) => !LINK_HEADERS.has(type));
+    this.#troubles = unknown.map(({ name, type }) => ({
+      what: `what comes in by ${name} is not believed: it is a device of type ${type}, whose packets begin in a way that is not known`,
+    }));
+    return found.flatMap(({ name: device = '', type }): FilterThing[] => {
+      const header = LINK_HEADERS.get(type);
+      if (header === undefined) return [];
+      return [{ kind: 'filter', device, place: 'ingress', program: this.#programFor(header), others: true }];
+    });
   }
 
-  #programFor(type: number): number {
-    const linkHeader = LINK_HEADERS.get(type);
-    if (linkHeader === undefined)
-      throw new Error(`a device of type ${type}, whose packets begin in a way that is not known`);
+  #lookAtAll(netlink: Netlink): void {
+    const own = addresses(netlink).filter(({ local }) => addressOf(local)?.bits === this.#plan.local.bits);
+    const ways = routes(netlink, { table: RT_TABLE_MAIN }).filter((found) => this.#isWay(found));
+    const devices = ways.flatMap(({ oif, multipath = [] }) => [
+      ...(oif === undefined ? [] : [oif]),
+      ...multipath.map(({ ifindex }) => ifindex),
+    ]);
+    this.#ways = new Set([...own.map(({ index }) => index), ...devices]);
+    this.#isStale = false;
+  }
+
+  #isWay({ dst, dstLength, type }: Pick<Route, 'dst' | 'dstLength' | 'type'>): boolean {
+    const to: Prefix = { width: 32, bits: addressOf(dst)?.bits ?? 0n, length: dstLength };
+    return type === RTN_UNICAST && this.#plan.mappings.some(({ underlay }) => overlaps(to, underlay));
+  }
+
+  #programFor(linkHeader: number): number {
     const known = this.#programs.get(linkHeader);
-    const options = { mappings: this.#mappings, local: this.#local, port: VXLAN_PORT, vni: this.#vni, linkHeader };
-    const program = known ?? loadMarkProgram(options);
+    if (known !== undefined) return known;
+    const { mappings, local } = this.#plan;
+    const program = loadMarkProgram({ mappings, local, port: VXLAN_PORT, vni: this.#vni, linkHeader });
     this.#programs.set(linkHeader, program);
     return program;
   }
 
   close(): void {
     for (const fd of this.#programs.values()) native.close(fd);
-  }
-
-  #devices(netlink: Netlink): Set<number> {
-    const own = addresses(netlink).filter(({ local }) => addressOf(local)?.bits === this.#local.bits);
-    const ways = routes(netlink, { table: RT_TABLE_MAIN }).filter((route) => this.concerns(route));
-    const hops = ways.flatMap(({ oif, multipath = [] }) => [
-      ...(oif === undefined ? [] : [oif]),
-      ...multipath.map(({ ifindex }) => ifindex),
-    ]);
-    return new Set([...own.map(({ index }) => index), ...hops]);
   }
 }

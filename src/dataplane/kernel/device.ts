@@ -4,11 +4,17 @@ import type { Config } from '../../config/config.ts';
 import { GRE_UDP_PORT } from '../../core/abi.ts';
 import { addressBytes, ipv4Bytes, ipv4Number } from '../../linux/netlink/ipv4.ts';
 import { GRE_CSUM, GRE_KEY, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../../linux/netlink/link.ts';
-import { type NetworkPlan, neighbourSteps, quietGreSteps, type Step } from '../../machine/steps.ts';
+import {
+  lastSliceThings,
+  type NetworkPlan,
+  overlayThings,
+  quietGreThings,
+  settingsOf,
+  type Thing,
+} from '../../machine/state.ts';
 import type { Address } from '../../mesh/address.ts';
+import { VXLAN_PORT } from '../check/mark.ts';
 
-/** RFC 7348 §5. */
-export const VXLAN_PORT = 4789;
 /** Without a key. */
 const DEFAULT_VNI = 1;
 /** Outer IPv4, UDP, VXLAN and inner Ethernet headers. */
@@ -38,19 +44,22 @@ export function vniOf(config: Config): number {
   return config.key ?? DEFAULT_VNI;
 }
 
-/** All steps from nothing to a device that asks. */
-export function kernelSteps(config: Config, plan: NetworkPlan): { make: Step[]; setUp: Step[] } {
-  const { device, encapsulation } = config;
-  const address = encapsulation === 'vxlan' ? { address: macOf(Number(plan.local.bits)) } : {};
-  return {
-    make: [
-      ...(encapsulation === 'gre-udp' ? [{ kind: 'fou', port: GRE_UDP_PORT } as const] : []),
-      { kind: 'link', device, info: linkInfo(config, plan.local), ...address },
-      // Where it is up, it would take what our device does not, and nothing checks it there.
-      ...(encapsulation === 'vxlan' ? [] : quietGreSteps()),
-    ],
-    setUp: neighbourSteps(plan, NEIGHBOUR_PARAMETERS),
-  };
+/** All from nothing to a device that asks; `filters` are there before it is up, so that no packet comes unchecked. */
+export function kernelThings(config: Config, plan: NetworkPlan, filters: readonly Thing[]): Thing[] {
+  const { encapsulation } = config;
+  const { device, local, mappings } = plan;
+  const address = encapsulation === 'vxlan' ? { address: macOf(Number(local.bits)) } : {};
+  return [
+    ...(encapsulation === 'gre-udp' ? [{ kind: 'fou', port: GRE_UDP_PORT } as const] : []),
+    { kind: 'link', device, info: linkInfo(config, local), ...address },
+    // Where it is up, it would take what our device does not, and nothing checks it there.
+    ...(encapsulation === 'vxlan' ? [] : quietGreThings()),
+    ...filters,
+    { ...settingsOf(plan), arp: true },
+    { kind: 'neighbour-parameters', device, parameters: NEIGHBOUR_PARAMETERS },
+    ...overlayThings(plan),
+    ...mappings.flatMap(lastSliceThings),
+  ];
 }
 
 function linkInfo(config: Config, local: Address): LinkInfo {

@@ -26,8 +26,8 @@ import {
   route,
 } from '../../linux/netlink/route.ts';
 import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
-import { ROUTE_PROTOCOL } from '../../machine/steps.ts';
-import { formatMac } from '../../machine/words.ts';
+import { ROUTE_PROTOCOL } from '../../machine/state.ts';
+import { formatMac } from '../../machine/things/link-commands.ts';
 import { type Address, formatAddress, ipv4 } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 import { type Slice, Slices } from '../../mesh/slices.ts';

@@ -18,7 +18,7 @@ import {
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTM_GETROUTE, route } from '../../linux/netlink/route.ts';
 import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
-import { ROUTE_PROTOCOL } from '../../machine/steps.ts';
+import { ROUTE_PROTOCOL } from '../../machine/state.ts';
 import { Entries, type EntriesOptions } from './entries.ts';
 
 /** Times of neighbours are in ticks of so many ms (USER_HZ). */

@@ -1,10 +1,9 @@
-/** The I/O engines of the wasm data plane. They are loaded late: each needs native packages that the other does not. */
-import type { Engine, EngineOptions } from '../dataplane.ts';
+/** The I/O engines, by the name that the configuration has for them. */
+import type { Config } from '../../config/config.ts';
+import type { Engine, EngineOptions } from './engine.ts';
 
-export type EngineName = 'linux' | 'portable';
-
-/** Opens device and socket and forwards from now on. */
-export async function startEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
+/** Opens device and sockets and forwards from now on. Each engine is loaded late: it needs native packages that the other does not. */
+export async function startEngine(name: Config['engine'], options: EngineOptions): Promise<Engine> {
   if (name === 'linux') return (await import('./linux/engine.ts')).startLinuxEngine(options);
   return (await import('./portable/engine.ts')).startPortableEngine(options);
 }

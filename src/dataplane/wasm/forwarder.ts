@@ -1,15 +1,8 @@
 /** The data path: packets go from one device through the core to the other. */
 import { MAX_PORTS, MESSAGES_PER_PORT, REPLY_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
-import type { TunnelState } from '../../core/tunnels.ts';
+import type { TunnelListeners } from '../dataplane.ts';
 import type { PacketDevice, PacketSource } from './device.ts';
-
-export interface TunnelListeners {
-  /** Told which tunnels, by their VM's underlay address, have come and gone. */
-  onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
-  /** Told what the underlay has said about tunnels. */
-  onLearnt: (tunnels: TunnelState[]) => void;
-}
 
 export class Forwarder {
   readonly #core: PacketCore;

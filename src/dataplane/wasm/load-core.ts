@@ -10,6 +10,16 @@ export function loadCore(name: CoreName): PacketCore {
   return name === 'wasm' ? wasmCore(loadModule()) : typescriptCore();
 }
 
+/** Why so many Wasm cores cannot be had at once; undefined if they can. Each memory takes gigabytes of address space, though hardly any memory. */
+export function wasmObstacle(count: number): string | undefined {
+  try {
+    const memories = Array.from({ length: count }, () => new WebAssembly.Memory({ initial: 1, maximum: 1 }));
+    return memories.length === count ? undefined : 'no memory';
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
 /** The SIMD build where this engine has SIMD, else the scalar one. */
 function loadModule(): WebAssembly.Module {
   const simd = read('core.wasm');

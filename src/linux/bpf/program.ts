@@ -37,11 +37,11 @@ export function programId(program: number): number {
   return new DataView(info.buffer, info.byteOffset).getUint32(PROG_INFO_ID, true);
 }
 
-/** Attaches a program to a link, until that goes. Needs Linux 6.6. */
-export function attachTcx(program: number, ifindex: number, place: number, what: string): void {
+/** Attaches a program to a link, until that goes or the descriptor that is returned is closed. Needs Linux 6.6. */
+export function attachTcx(program: number, ifindex: number, place: number, what: string): number {
   const attributes = native.structure(LINK_ATTR_SIZE, {});
   for (const [i, word] of [program, ifindex, place].entries()) attributes.view.setUint32(i * 4, word, true);
-  mustBpf(BPF_LINK_CREATE, attributes, what);
+  return mustBpf(BPF_LINK_CREATE, attributes, what);
 }
 
 function encode(instructions: readonly Instruction[]): Uint8Array {

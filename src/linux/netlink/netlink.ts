@@ -18,8 +18,9 @@ import { NETLINK_ROUTE, openTransport, type Transport } from './transport.ts';
 
 /** Requests in one datagram, at most: so many errors fit into any socket's receive buffer. */
 const MAX_BATCH = 64;
-/** How often a table may change while it is dumped. */
-const ATTEMPTS = 5;
+/** How often a table may change while it is dumped, and ms until it is read again: twice as long each time, a quarter of a second in all. */
+const ATTEMPTS = 9;
+const PAUSE = 1;
 const { EINTR } = os.constants.errno;
 
 /** Asks the kernel. */
@@ -77,14 +78,22 @@ export class Netlink {
     return answer;
   }
 
-  /** The whole table. Throws NetlinkError: EINTR if it keeps changing while it is read. */
-  dump<T>(request: Request, codec: Decoder<T>): T[] {
-    for (let attempt = 1; ; attempt++) {
+  /**
+   * The whole table; where it changes while it is read, what was read once that is `enough`. Throws NetlinkError: EINTR if it keeps changing, and nothing that
+   * was read is enough.
+   */
+  dump<T>(request: Request, codec: Decoder<T>, enough: (found: readonly T[]) => boolean = () => false): T[] {
+    for (let attempt = 0; ; attempt++) {
+      const found: T[] = [];
       try {
-        return [...this.parts(request, codec)].flat();
+        for (const part of this.parts(request, codec)) found.push(...part);
+        return found;
       } catch (error) {
-        if (!(error instanceof NetlinkError) || error.errno !== EINTR || attempt === ATTEMPTS) throw error;
+        if (!(error instanceof NetlinkError) || error.errno !== EINTR) throw error;
+        if (enough(found)) return found;
+        if (attempt === ATTEMPTS - 1) throw error;
       }
+      pause(PAUSE << attempt);
     }
   }
 
@@ -143,6 +152,11 @@ export class Netlink {
     if (!datagram) throw new Error(`${what}: the kernel stopped in the middle of a dump`);
     return messagesIn(datagram.slice());
   }
+}
+
+/** Others have the processor for so many ms. */
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 function errorIn(message: Message, what: string): NetlinkError | undefined {

@@ -20,10 +20,13 @@ export const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
 export const RTNLGRP_IPV4_ROUTE = 7;
 export const RTN_UNICAST = 1;
+export const RTN_LOCAL = 2;
 export const RTN_UNREACHABLE = 7;
 export const RT_SCOPE_UNIVERSE = 0;
 export const RT_SCOPE_LINK = 253;
 export const RT_TABLE_MAIN = 254;
+/** Of a question: the route as it stands in its table (Linux 4.13). */
+export const RTM_F_FIB_MATCH = 0x2000;
 /** The gateway is on the link, whatever routes say. */
 export const RTNH_F_ONLINK = 4;
 // <linux/lwtunnel.h>

@@ -7,7 +7,8 @@ import { addressBytes } from './ipv4.ts';
 import { link, type ReceivedLink, RTM_GETLINK } from './link.ts';
 import { NetlinkError, request } from './message.ts';
 import type { Netlink } from './netlink.ts';
-import { type Route, type RouteRequest, RTM_GETROUTE, route } from './route.ts';
+import { type Route, type RouteRequest, RTM_F_FIB_MATCH, RTM_GETROUTE, route } from './route.ts';
+import { RTM_GETRULE, type Rule, rule } from './rule.ts';
 
 export { AF_INET };
 
@@ -19,14 +20,19 @@ export function findLink(netlink: Netlink, which: string | number): ReceivedLink
   );
 }
 
-export function links(netlink: Netlink): ReceivedLink[] {
-  return netlink.dump(request(RTM_GETLINK, 0, 'links', link, {}), link);
+/** The links of one kind, such as 'vxlan': the kernel leaves out the others, however many there are. `enough` as in `Netlink.dump`. */
+export function linksOfKind(
+  netlink: Netlink,
+  kind: string,
+  enough?: (found: readonly ReceivedLink[]) => boolean,
+): ReceivedLink[] {
+  return netlink.dump(request(RTM_GETLINK, 0, `links of kind ${kind}`, link, { info: { kind } }), link, enough);
 }
 
-/** All IPv4 addresses. */
-export function addresses(netlink: Netlink): Address[] {
-  const body: AddressRequest = { family: AF_INET };
-  return netlink.dump(request(RTM_GETADDR, 0, 'addresses', address, body), address);
+/** IPv4 addresses: all, or those of one link. `enough` as in `Netlink.dump`. */
+export function addresses(netlink: Netlink, index = 0, enough?: (found: readonly Address[]) => boolean): Address[] {
+  const body: AddressRequest = { family: AF_INET, index };
+  return netlink.dump(request(RTM_GETADDR, 0, 'addresses', address, body), address, enough);
 }
 
 /** IPv4 routes: those of which the given fields, such as table, protocol and oif, are the same. */
@@ -36,16 +42,27 @@ export function routes(netlink: Netlink, filter: RouteRequest): Route[] {
   return orUndefined(['ENOENT'], () => netlink.dump(request(RTM_GETROUTE, 0, 'routes', route, body), route)) ?? [];
 }
 
-/** The route that a packet would take. Throws NetlinkError if there is none. */
-export function routeTowards(netlink: Netlink, to: IpAddress, from: IpAddress): Route {
+/** All IPv4 rules of policy routing. */
+export function rules(netlink: Netlink): Rule[] {
+  return netlink.dump(request(RTM_GETRULE, 0, 'rules', rule, { family: AF_INET }), rule);
+}
+
+/** The route that a packet would take, from this address if one is given. Throws NetlinkError if there is none. */
+export function routeTowards(netlink: Netlink, to: IpAddress, from?: IpAddress): Route {
   const body: RouteRequest = {
     family: AF_INET,
     dstLength: to.width,
     dst: addressBytes(to),
-    srcLength: from.width,
-    src: addressBytes(from),
+    ...(from && { srcLength: from.width, src: addressBytes(from) }),
   };
   return netlink.get(request(RTM_GETROUTE, 0, 'route to another VM', route, body), route);
+}
+
+/** The route, as it stands in its table, that a packet to this address would take; undefined if it would take none. */
+export function matchingRoute(netlink: Netlink, to: IpAddress): Route | undefined {
+  const body: RouteRequest = { family: AF_INET, dstLength: to.width, dst: addressBytes(to), flags: RTM_F_FIB_MATCH };
+  const none = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'];
+  return orUndefined(none, () => netlink.get(request(RTM_GETROUTE, 0, 'matching route', route, body), route));
 }
 
 /** What `ask` returns; undefined if the kernel refuses it with one of these codes. */

@@ -7,7 +7,8 @@ import * as native from '../../../linux/native.ts';
 import { enableOffloads } from '../../../linux/tun.ts';
 import { mtuTowards } from '../../../machine/underlay.ts';
 import { ipv4 } from '../../../mesh/address.ts';
-import { addCounters, type Counters, type Engine, type EngineOptions, type Segmenter } from '../../dataplane.ts';
+import { addCounters, type Counters } from '../../dataplane.ts';
+import type { Engine, EngineOptions, Segmenter } from '../engine.ts';
 import { closeQueues, openQueues, type QueueFds } from './open-queues.ts';
 import { Queue, type QueueListeners } from './queue.ts';
 import { Segmentation } from './segmentation.ts';
@@ -85,13 +86,13 @@ class LinuxEngine implements Engine {
 
   /** Looks up which packets the route to a VM takes, and tells the workers. */
   #narrow(vm: number): void {
-    let mtu: number;
+    let mtu: number | undefined;
     try {
       mtu = mtuTowards(ipv4(vm), ipv4(this.#options.coreConfig.local));
     } catch {
       return; // Packets to it get lost as before.
     }
-    for (const queue of this.#queues) queue.narrow(vm, mtu);
+    if (mtu !== undefined) for (const queue of this.#queues) queue.narrow(vm, mtu);
   }
 
   /** One queue alone would forward a share of the flows: all end. */

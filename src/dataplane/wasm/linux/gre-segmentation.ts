@@ -37,13 +37,13 @@ const TCX_DROP = 2;
 const PROTOCOL_OFFSET = 9; // in the IPv4 header
 const WHAT = 'for GRE segmentation';
 
-/** Attaches the program to the device `name`, whose super-packets have outer headers of `outer` bytes; throws if the kernel cannot. */
-export function attachGreSegmentation(name: string, outer: number): void {
+/** Attaches the program to the device `name`, whose super-packets have outer headers of `outer` bytes; throws if the kernel cannot. Returns the descriptor that holds it there. */
+export function attachGreSegmentation(name: string, outer: number): number {
   // Not from /sys, which may show another network namespace.
   const ifindex = native.ifNameToIndex(name);
   const program = loadProgram(assemble(markProgram(outer)), WHAT);
   try {
-    attachTcx(program, ifindex, BPF_TCX_INGRESS, WHAT);
+    return attachTcx(program, ifindex, BPF_TCX_INGRESS, WHAT);
   } finally {
     native.close(program); // A link holds it.
   }

@@ -3,7 +3,7 @@ import { overhead } from '../../../core/core.ts';
 import { InlayError } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
 import { openTun } from '../../../linux/tun.ts';
-import type { EngineOptions } from '../../dataplane.ts';
+import type { EngineOptions } from '../engine.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { openGreSocket } from './gre-socket.ts';
 import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';

@@ -3,8 +3,8 @@ import { Worker } from 'node:worker_threads';
 import { type Tunnel, tunnelsFrom } from '../../../core/tunnels.ts';
 import { InlayError } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
-import type { Counters, EngineOptions } from '../../dataplane.ts';
-import type { TunnelListeners } from '../forwarder.ts';
+import type { Counters, TunnelListeners } from '../../dataplane.ts';
+import type { EngineOptions } from '../engine.ts';
 import { closeQueues, type QueueFds } from './open-queues.ts';
 import type { WorkerMessage, WorkerOptions, WorkerRequest } from './worker.ts';
 

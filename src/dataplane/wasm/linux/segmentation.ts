@@ -2,7 +2,8 @@
 import { OFFLOAD_GRE_SEGMENT } from '../../../core/abi.ts';
 import { overhead } from '../../../core/core.ts';
 import { errorCode, InlayError, SystemError } from '../../../errors.ts';
-import type { EngineOptions, Segmenter } from '../../dataplane.ts';
+import * as native from '../../../linux/native.ts';
+import type { EngineOptions, Segmenter } from '../engine.ts';
 import { forwardObstacle, type StrictSysctl, strictSysctl } from './forward-obstacle.ts';
 import { attachGreSegmentation } from './gre-segmentation.ts';
 
@@ -16,6 +17,8 @@ export class Segmentation {
   /** Whether it is up to what `forwardObstacle` says. */
   readonly #isAuto: boolean;
   #timer: NodeJS.Timeout | undefined;
+  /** Holds the program at the device. */
+  #attachment = -1;
 
   /** For a device that is not up yet. Throws ERR_FAILED if the kernel is to cut and cannot. */
   constructor({ device, log, greSegmentation, coreConfig }: EngineOptions) {
@@ -28,7 +31,7 @@ export class Segmentation {
       return;
     }
     try {
-      attachGreSegmentation(device, overhead('gre', coreConfig));
+      this.#attachment = attachGreSegmentation(device, overhead('gre', coreConfig));
     } catch (cause) {
       const error = reason(cause);
       if (greSegmentation === 'kernel') throw cannotCut(error, cause);
@@ -67,6 +70,8 @@ export class Segmentation {
 
   close(): void {
     clearInterval(this.#timer);
+    if (this.#attachment >= 0) native.close(this.#attachment);
+    this.#attachment = -1;
   }
 
   #look(onChange: (offload: number) => void): void {

@@ -1,7 +1,11 @@
-/** One daemon for each device, whatever its run directory: a socket with an abstract name (unix(7)), which each network namespace has for itself and which goes with its process. */
+/**
+ * One daemon for each device, whatever its run directory. The lock is a socket with an abstract name (unix(7)): each network namespace has names of its own, and
+ * the socket goes with its process.
+ */
 import { once } from 'node:events';
 import net from 'node:net';
-import { errorCode, InlayError } from '../../errors.ts';
+import { errorCode, InlayError } from '../errors.ts';
+import { lockName } from '../machine/remains.ts';
 
 export interface DeviceLock {
   release(): void;
@@ -12,7 +16,7 @@ export async function lockDevice(device: string): Promise<DeviceLock> {
   const server = net.createServer((socket) => socket.destroy());
   server.unref();
   try {
-    server.listen(`\0inlay/${device}`);
+    server.listen(`\0${lockName(device)}`);
     await once(server, 'listening');
   } catch (cause) {
     if (errorCode(cause) !== 'EADDRINUSE') throw cause;

@@ -1,0 +1,238 @@
+/** Keeps the machine as the data plane needs it: watches, compares, repairs, and says what cannot be put right. */
+import type { Config } from '../config/config.ts';
+import type { DataPlane } from '../dataplane/dataplane.ts';
+import { InlayError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { type Machine, type Outcome, type Trouble, troubleOf } from '../machine/machine.ts';
+import { catchAllThings, type NetworkPlan, type Thing } from '../machine/state.ts';
+import { addressList, hasAddress, underlayMtu, wayToOthers } from '../machine/underlay.ts';
+import { Watch } from '../machine/watch.ts';
+import { formatAddress } from '../mesh/address.ts';
+import { mappingsWith } from '../mesh/mapping.ts';
+import { overlayMtu } from './network.ts';
+
+/** A repair of the same thing is logged once in so many ms: somebody may undo it again and again. */
+const LOG_INTERVAL = 10_000;
+
+export interface KeeperOptions {
+  config: Config;
+  plan: NetworkPlan;
+  /** Bytes of all headers around a packet. */
+  overhead: number;
+  machine: Machine;
+  dataPlane: DataPlane;
+  log: Log;
+  /** Looks at the run directory each time; returns what was wrong. Throws what cannot be put right. */
+  keepRunDir: () => Promise<string | undefined>;
+}
+
+export class Keeper {
+  readonly #options: KeeperOptions;
+  #plan: NetworkPlan;
+  #watch: Watch | undefined;
+  #troubles: readonly Trouble[] = [];
+  /** Those that the log has told. */
+  #told: readonly Trouble[] = [];
+  /** How many things were put right. */
+  repaired = 0;
+  /** When which repair was last logged, in ms. */
+  readonly #logged = new Map<string, number>();
+  /** Looks come one after the other. */
+  #work: Promise<void> = Promise.resolve();
+  #isDue = false;
+  /** Whether the plan has changed since the last look. */
+  #hasFollowed = false;
+  #isComplete = true;
+  /** Whether what is remembered of the routes follows from all notifications. */
+  #isTableWhole = true;
+  #closed = false;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+    this.#plan = options.plan;
+  }
+
+  get plan(): NetworkPlan {
+    return this.#plan;
+  }
+
+  /** What cannot be put right at present. */
+  get troubles(): readonly Trouble[] {
+    return this.#troubles;
+  }
+
+  /** Brings the machine to what it should be, and keeps it so from then on. Throws what is in the way. */
+  async start(): Promise<void> {
+    const { machine, dataPlane, log } = this.#options;
+    this.#loadTable();
+    const removed = machine.keepOnly(this.#things());
+    if (removed.length > 0) log.warn({ removed }, 'removed what an earlier daemon left');
+    await dataPlane.prepare(this.#plan);
+    let outcome = machine.apply(this.#things());
+    await dataPlane.settle(outcome);
+    if (outcome.refused.length > 0) {
+      outcome = machine.apply(this.#things());
+      await dataPlane.settle(outcome);
+    }
+    log.debug({ done: outcome.repaired }, 'the machine is set up');
+    this.#watch = new Watch({
+      port: machine.netlink.port,
+      links: () => this.#links(),
+      concerns: (message) => {
+        const isOurs = machine.table.hear(message);
+        return dataPlane.concerns(message) || isOurs;
+      },
+      onDue: (isComplete) => this.#due(isComplete),
+    });
+    this.#tell([...dataPlane.troubles, ...this.#hidingRoutes()]);
+  }
+
+  /** To be looked at as soon as may be. */
+  look(): void {
+    this.#watch?.look();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#watch?.close();
+    await this.#work;
+  }
+
+  #things(): Thing[] {
+    return [...catchAllThings(this.#plan.mappings), ...this.#options.dataPlane.things()];
+  }
+
+  /** The devices whose changes matter: ours, and those that the underlay is reached by. */
+  #links(): number[] {
+    const { machine, dataPlane } = this.#options;
+    const { device, mappings, local } = this.#plan;
+    const underlay = wayToOthers(machine.netlink, mappings, local)?.oif;
+    return [...new Set([machine.links.get(device), underlay, ...dataPlane.links])].filter((link) => link !== undefined);
+  }
+
+  #due(isComplete: boolean): void {
+    this.#isComplete &&= isComplete;
+    if (this.#isDue || this.#closed) return;
+    this.#isDue = true;
+    this.#work = this.#work
+      .then(async () => {
+        this.#isDue = false;
+        if (!this.#closed) await this.#lookNow();
+      })
+      .catch((error) => {
+        this.#options.log.error({ error: String(error) }, 'a look at the machine failed');
+      });
+  }
+
+  async #lookNow(): Promise<void> {
+    const { machine, dataPlane, keepRunDir } = this.#options;
+    const isComplete = this.#isComplete && this.#isTableWhole;
+    this.#isComplete = true;
+    this.#isTableWhole = isComplete;
+    const repaired: string[] = [];
+    const troubles: Trouble[] = [];
+    const attempt = async (work: () => Promise<string | undefined>) => {
+      try {
+        const wrong = await work();
+        if (wrong !== undefined) repaired.push(wrong);
+      } catch (error) {
+        troubles.push(troubleOf(error));
+      }
+    };
+    await attempt(keepRunDir);
+    await attempt(async () => this.#followUnderlay());
+    await attempt(() => dataPlane.prepare(this.#plan));
+    await attempt(async () => {
+      if (!isComplete) {
+        this.#loadTable();
+        dataPlane.reload();
+      }
+      this.#isTableWhole = true;
+      return undefined;
+    });
+    await attempt(async () => {
+      machine.keepOnly(this.#things());
+      return undefined;
+    });
+    await attempt(async () => {
+      const things = this.#things();
+      const outcome: Outcome = machine.ensure(things);
+      repaired.push(...outcome.repaired);
+      troubles.push(...outcome.troubles);
+      await dataPlane.settle({ ...outcome, repaired: [...repaired] });
+      this.#watch?.follow();
+      troubles.push(...dataPlane.troubles, ...this.#hidingRoutes());
+      return undefined;
+    });
+    if (this.#closed) return;
+    // With another MTU of the underlay, what differs is not of others' making.
+    if (!this.#hasFollowed) this.#report(repaired);
+    this.#hasFollowed = false;
+    this.#tell(troubles);
+  }
+
+  #loadTable(): void {
+    const { mappings, local } = this.#plan;
+    this.#options.machine.loadTable(
+      mappings,
+      mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local)),
+    );
+  }
+
+  /** The underlay's MTU may change at any time; its address is this VM's name, and another is another VM. */
+  #followUnderlay(): undefined {
+    const { config, machine, overhead, log } = this.#options;
+    const { mappings, local, mtu: before } = this.#plan;
+    const { netlink } = machine;
+    if (!hasAddress(netlink, local)) {
+      const has = addressList(netlink, this.#plan.device);
+      throw new InlayError('ERR_FAILED', `underlay address ${formatAddress(local)} has gone`, {
+        hint: `this machine has ${has}: give the address back; or start the daemon again, which then is another VM, whose containers need addresses of its slice`,
+      });
+    }
+    const found = underlayMtu(netlink, mappings, local);
+    if (found === undefined) return;
+    const mtu = overlayMtu(config, overhead, found);
+    if (mtu === before) return;
+    this.#plan = { ...this.#plan, mtu };
+    this.#hasFollowed = true;
+    log.info({ mtu, before, underlay: found }, 'the underlay has another MTU: the overlay follows');
+  }
+
+  #hidingRoutes(): Trouble[] {
+    return this.#options.machine.table.hiding().map((route) => ({
+      what: `a route of others hides VMs of the overlay: ${route}`,
+      hint: 'remove it, or choose an overlay that this machine does not use otherwise',
+    }));
+  }
+
+  #report(repaired: readonly string[]): void {
+    if (repaired.length === 0) return;
+    this.repaired += repaired.length;
+    const now = performance.now();
+    const found = repaired.filter((what) => now - (this.#logged.get(nameOf(what)) ?? -Infinity) >= LOG_INTERVAL);
+    for (const what of found) this.#logged.set(nameOf(what), now);
+    if (found.length > 0) this.#options.log.warn({ found }, 'put right what others changed');
+  }
+
+  /** Says what is new, and what is over; what lasts is told once. */
+  #tell(all: readonly Trouble[]): void {
+    const { log } = this.#options;
+    const troubles = all.filter(({ what }, i) => all.findIndex((each) => each.what === what) === i);
+    const isIn = (list: readonly Trouble[], { what }: Trouble) => list.some((each) => each.what === what);
+    // What is there for the first time may be over at once, as while others are still at work: it is looked at again.
+    const lasting = troubles.filter((each) => isIn(this.#troubles, each));
+    if (lasting.length < troubles.length) this.look();
+    for (const trouble of lasting.filter((each) => !isIn(this.#told, each)))
+      log.warn({ hint: trouble.hint }, `degraded: ${trouble.what}`);
+    for (const { what } of this.#told.filter((each) => !isIn(troubles, each))) log.info({ trouble: what }, 'over');
+    if (this.#told.length > 0 && troubles.length === 0) log.info('running again');
+    this.#troubles = troubles;
+    this.#told = lasting;
+  }
+}
+
+/** What was wrong, without the values that may be others each time. */
+function nameOf(what: string): string {
+  return what.replace(/ (is|was|has|:) .*$/, '');
+}

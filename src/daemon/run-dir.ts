@@ -1,0 +1,142 @@
+/**
+ * The run directory. It holds the daemon's lock, the control socket, the journal, and the underlay address that this VM had last. What is swept away while the
+ * daemon runs comes back.
+ */
+import { type FSWatcher, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { DAEMON, Journal } from '../machine/journal.ts';
+import type { DirectoryThing } from '../machine/state.ts';
+import { kindOf } from '../machine/things/kinds.ts';
+import { type Address, formatAddress, parseAddress } from '../mesh/address.ts';
+import { type ControlRoutes, ControlServer } from './control.ts';
+import { type Lock, lockRunDir, runDirError } from './lock.ts';
+
+/** The underlay address that this VM had last. */
+const VM = 'vm';
+
+export class RunDir {
+  readonly journal: Journal;
+  readonly #path: string;
+  readonly #routes: ControlRoutes;
+  #lock: Lock;
+  #control: ControlServer;
+  #watcher: FSWatcher | undefined;
+  #onSwept: () => void = () => {};
+  #vm: string | undefined;
+
+  /** Makes the directory if there is none. Throws ERR_FAILED if a daemon has it, and ERR_PERMISSION if this user may not. */
+  static async open(runDir: string, routes: ControlRoutes): Promise<RunDir> {
+    const isMade = make(runDir);
+    const lock = await lockRunDir(
+      runDir,
+      'choose another directory with --run-dir for a second mesh, or stop it: kill',
+    );
+    let control: ControlServer | undefined;
+    try {
+      control = await ControlServer.listen(runDir, routes);
+      const journal = new Journal(runDir);
+      if (isMade) journal.add(DAEMON, thingOf(runDir));
+      return new RunDir(runDir, routes, lock, control, journal);
+    } catch (error) {
+      await control?.close();
+      lock.release();
+      throw error;
+    }
+  }
+
+  private constructor(runDir: string, routes: ControlRoutes, lock: Lock, control: ControlServer, journal: Journal) {
+    this.#path = runDir;
+    this.#routes = routes;
+    this.#lock = lock;
+    this.#control = control;
+    this.journal = journal;
+  }
+
+  /** The underlay address that this VM had last, as far as the directory knows. */
+  get lastVm(): Address | undefined {
+    const file = path.join(this.#path, VM);
+    try {
+      return parseAddress(readFileSync(file, 'utf8').trim());
+    } catch {
+      return undefined;
+    }
+  }
+
+  rememberVm(local: Address): void {
+    this.#vm = `${formatAddress(local)}\n`;
+    try {
+      writeFileSync(path.join(this.#path, VM), this.#vm);
+    } catch {} // Where nothing can be written, `keep` says so.
+  }
+
+  /** Calls back when something in the directory may have been removed. */
+  watch(onSwept: () => void): void {
+    this.#onSwept = onSwept;
+    this.#watcher?.close();
+    try {
+      this.#watcher = watch(this.#path, { persistent: false }, (event) => {
+        if (event === 'rename' && !this.#isWhole()) this.#onSwept();
+      }).on('error', () => {});
+    } catch {} // There are too many watchers on this machine, say: the next look finds it.
+  }
+
+  /** Makes what has gone anew; returns what that was. Throws if another daemon has the directory by now. */
+  async keep(): Promise<string | undefined> {
+    if (this.#isWhole()) return undefined;
+    make(this.#path);
+    if (!this.#lock.isOf(this.#path)) {
+      const lock = await lockRunDir(this.#path, 'stop it: kill');
+      this.#lock.release();
+      this.#lock = lock;
+    }
+    if (!ControlServer.isThere(this.#path)) {
+      // Closing it removes the socket, so this comes before the next.
+      await this.#control.close();
+      this.#control = await ControlServer.listen(this.#path, this.#routes);
+    }
+    try {
+      if (!this.journal.isWritten) this.journal.rewrite();
+      if (this.#vm) writeFileSync(path.join(this.#path, VM), this.#vm);
+    } catch (cause) {
+      throw runDirError(this.#path, cause);
+    }
+    this.watch(this.#onSwept);
+    return `run directory ${this.#path} was swept away, or could not be written`;
+  }
+
+  /** Stops answering. The directory goes if we made it, and nothing is noted any more. */
+  async close(): Promise<void> {
+    this.#watcher?.close();
+    await this.#control.close();
+    removeIfDone(this.#path, this.journal);
+    this.#lock.release();
+  }
+
+  #isWhole(): boolean {
+    return this.#lock.isOf(this.#path) && ControlServer.isThere(this.#path) && this.journal.isWritten;
+  }
+}
+
+/** Removes a run directory that an earlier daemon made, unless something is noted still; returns whether it went. */
+export function removeIfDone(runDir: string, journal: Journal): boolean {
+  const thing = thingOf(runDir);
+  const isMade = journal.has(DAEMON, thing);
+  if (journal.size > (isMade ? 1 : 0)) return false;
+  rmSync(path.join(runDir, VM), { force: true });
+  journal.discardDamaged();
+  journal.drop(DAEMON, thing);
+  return isMade && (kindOf(thing).undo?.(thing, undefined as never) ?? false);
+}
+
+function thingOf(runDir: string): DirectoryThing {
+  return { kind: 'directory', path: runDir };
+}
+
+/** False if it was there. */
+function make(runDir: string): boolean {
+  try {
+    return mkdirSync(runDir, { recursive: true, mode: 0o755 }) !== undefined;
+  } catch (cause) {
+    throw runDirError(runDir, cause);
+  }
+}

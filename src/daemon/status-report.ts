@@ -1,0 +1,64 @@
+/** What `status` and `tunnels` answer, from the configuration, the plan and the data plane. */
+import type { Config } from '../config/config.ts';
+import { addCounters, type Counters, type DataPlane } from '../dataplane/dataplane.ts';
+import type { NetworkPlan } from '../machine/state.ts';
+import { formatAddress, formatPrefix } from '../mesh/address.ts';
+import { mappingsWith } from '../mesh/mapping.ts';
+import { directionStatus, type Status, type TunnelStatus, tunnelMtu, tunnelStatus } from '../observe/status.ts';
+
+const NO_PACKETS = addCounters([]);
+
+type Facts = Pick<Status, 'state' | 'troubles' | 'repaired'> & {
+  /** Undefined before there is an underlay address. */
+  plan: NetworkPlan | undefined;
+  dataPlane: DataPlane | undefined;
+};
+
+export class StatusReport {
+  readonly #config: Config;
+  readonly #overhead: number;
+  /** The last that a data plane told: before it is open and after it is closed, it has nothing new to tell. */
+  #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
+
+  /** `overhead` is the bytes of all headers around a packet. */
+  constructor(config: Config, overhead: number) {
+    this.#config = config;
+    this.#overhead = overhead;
+  }
+
+  async status({ state, troubles, repaired, plan, dataPlane }: Facts): Promise<Status> {
+    const { mappings, device, dataplane, encapsulation } = this.#config;
+    this.#counters = (await dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
+    const counters = this.#counters;
+    const local = plan?.local;
+    const own = local ? mappingsWith(mappings, local) : [];
+    return {
+      ...{ state, troubles, repaired, pid: process.pid },
+      vm: local ? formatAddress(local) : '',
+      overlayAddress: local && own[0] ? formatAddress(own[0].addressOf(local, 1n)) : '',
+      mappings: own.map((m) => ({
+        overlay: formatPrefix(m.overlay),
+        underlay: formatPrefix(m.underlay),
+        slice: local ? formatPrefix(m.sliceOf(local)) : '',
+      })),
+      ...{ device, dataPlane: dataplane, encapsulation, mtu: plan?.mtu ?? 0 },
+      ...dataPlane?.status,
+      tunnels: counters.tunnels,
+      outbound: directionStatus(counters.outbound),
+      inbound: directionStatus(counters.inbound),
+      ...(counters.icmp && {
+        replies: { sent: counters.outbound.replies, suppressed: counters.outbound.suppressed },
+        ecnAnomalies: counters.inbound.anomalies,
+        icmp: directionStatus(counters.icmp),
+      }),
+    };
+  }
+
+  async tunnels(plan: NetworkPlan | undefined, dataPlane: DataPlane | undefined): Promise<TunnelStatus[]> {
+    const { now, tunnels } = (await dataPlane?.tunnels()) ?? { now: 0, tunnels: [] };
+    return tunnels.map((tunnel) => ({
+      ...tunnelStatus(this.#config.mappings, tunnel, now),
+      mtu: tunnelMtu(plan?.mtu ?? 0, tunnel.pathMtu, this.#overhead),
+    }));
+  }
+}

@@ -1,0 +1,107 @@
+/** The programs that check sources, and where they belong; where that cannot be, why. */
+import { SystemError } from '../../errors.ts';
+import type { Message } from '../../linux/netlink/message.ts';
+import type { Netlink } from '../../linux/netlink/netlink.ts';
+import type { Log } from '../../log.ts';
+import { type Outcome, type Trouble, troubleOf } from '../../machine/machine.ts';
+import type { FilterThing, NetworkPlan } from '../../machine/state.ts';
+import { SourceCheck } from './source-check.ts';
+import { UnderlayMarks } from './underlay-marks.ts';
+
+export interface CheckpointsOptions {
+  plan: NetworkPlan;
+  /** The VXLAN network identifier; undefined for GRE. */
+  vni: number | undefined;
+  /** Bytes of the outer headers. */
+  overhead: number;
+  netlink: Netlink;
+  log: Log;
+}
+
+const UNCHECKED = "sources are not checked: another VM can speak for any VM's containers, a container for others";
+
+export class Checkpoints {
+  readonly #options: CheckpointsOptions;
+  /** VXLAN only. */
+  readonly #marks: UnderlayMarks | undefined;
+  #check: SourceCheck | undefined;
+  #obstacle: string | undefined;
+  #wasAttached = false;
+  /** Why the programs are not at the overlay's device now, though they can be. */
+  #refusal: Error | undefined;
+
+  constructor(options: CheckpointsOptions) {
+    this.#options = options;
+    const { plan, vni, overhead } = options;
+    const { mappings, local } = plan;
+    if (vni !== undefined) this.#marks = new UnderlayMarks(plan, vni);
+    try {
+      this.#check = new SourceCheck({ mappings, local, isVxlan: vni !== undefined, overhead });
+    } catch (error) {
+      this.#giveUp(error);
+    }
+  }
+
+  /** Undefined where sources are not checked. */
+  get check(): SourceCheck | undefined {
+    return this.#check;
+  }
+
+  /** Why they are not. */
+  get obstacle(): string | undefined {
+    return this.#obstacle;
+  }
+
+  /** Programs that are missing, and devices of the underlay by which nothing is believed. */
+  get troubles(): readonly Trouble[] {
+    if (!this.#check) return [];
+    return [...(this.#refusal ? [troubleOf(this.#refusal)] : []), ...(this.#marks?.troubles ?? [])];
+  }
+
+  /** Interface indexes of the devices of the underlay that have a program. */
+  get links(): readonly number[] {
+    return this.#marks?.links ?? [];
+  }
+
+  concerns(message: Message): boolean {
+    return this.#marks?.concerns(message) ?? false;
+  }
+
+  /** Changes of routes were not heard. */
+  reload(): void {
+    this.#marks?.reload();
+  }
+
+  /** The filters as they should be now. Without a check, those of an earlier daemon go: they may have other mappings. */
+  filters(): FilterThing[] {
+    const { plan, netlink } = this.#options;
+    const { device } = plan;
+    const at = (place: FilterThing['place'], program: number | undefined): FilterThing => ({
+      ...{ kind: 'filter', device, place, optional: true },
+      ...(program !== undefined && { program }),
+    });
+    const marks = this.#check ? (this.#marks?.filters(netlink) ?? []) : [];
+    return [at('egress', this.#check?.egress), at('ingress', this.#check?.ingress), ...marks];
+  }
+
+  /** Gives the check up where the kernel does not take its programs. Where it has taken them, it will again: the device may have gone just now. */
+  settle({ refused }: Outcome): void {
+    const mine = refused.find(({ thing }) => thing.kind === 'filter' && thing.device === this.#options.plan.device);
+    this.#refusal = mine?.error;
+    if (!mine) this.#wasAttached = true;
+    else if (this.#check && !this.#wasAttached) this.#giveUp(mine.error);
+  }
+
+  close(): void {
+    this.#check?.close();
+    this.#marks?.close();
+  }
+
+  #giveUp(error: unknown): void {
+    const isForbidden = error instanceof SystemError && error.syscall === 'bpf' && error.code === 'EPERM';
+    this.#obstacle = isForbidden ? 'CAP_BPF is missing' : (error as Error).message;
+    this.#check?.close();
+    this.#check = undefined;
+    this.#options.log.warn({ obstacle: this.#obstacle }, UNCHECKED);
+  }
+}

@@ -1,0 +1,50 @@
+/** The seam between the wasm data plane and its I/O engines: device, sockets and core, in a thread or an event loop of their own. */
+import type { CoreConfig, CoreName, PacketCore } from '../../core/core.ts';
+import type { Log } from '../../log.ts';
+import type { Counters, DataPlane, TunnelListeners } from '../dataplane.ts';
+
+/** What forwards packets in this process. Its TUN device goes when it is closed. */
+export interface Engine extends Pick<DataPlane, 'counters' | 'tunnels' | 'close'> {
+  /** Who cuts TCP super-packets now. */
+  readonly segmenter: Segmenter;
+  /** Whether the kernel may forward what the engine writes back: the device then needs accept_local 1 and rp_filter 0. Whoever sets the device up sees to that. */
+  readonly reinjects: boolean;
+  /** To be called once, when the device has its addresses, routes and sysctls and is up. */
+  deviceIsUp(): void;
+  /** Bytes of the longest inner packet from now on. */
+  setMtu(mtu: number): void;
+}
+
+export interface Segmenter {
+  by: 'core' | 'kernel';
+  /** Why it is not the kernel, if it was up to Inlay. */
+  obstacle?: string;
+}
+
+export interface EngineOptions extends TunnelListeners {
+  device: string;
+  core: CoreName;
+  coreConfig: CoreConfig;
+  /** Who cuts TCP super-packets of GRE (engine linux). */
+  greSegmentation: 'auto' | 'core' | 'kernel';
+  /** TUN queues, each with a worker of its own. */
+  queues: number;
+  /** ms */
+  idleTimeout: number;
+  /** ms that a worker looks for packets without sleeping, after it found some (engine linux). */
+  busyPoll: number;
+  log: Log;
+  /** Called once if forwarding ends by itself, as when the device is deleted. The counters keep their last values. */
+  onFailure: (error: Error) => void;
+}
+
+/** What an engine with one core has to tell. */
+export function countersOf(core: PacketCore): Counters {
+  const [outbound, inbound, icmp] = (['outbound', 'inbound', 'icmp'] as const).map((name) => core.counters(name));
+  return { outbound, inbound, icmp, tunnels: core.tunnelCount } as Counters;
+}
+
+/** How often idle tunnels are looked for, in ms. */
+export function sweepInterval(idleTimeout: number): number {
+  return Math.min(idleTimeout / 4, 1000);
+}

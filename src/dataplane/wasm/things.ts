@@ -1,0 +1,73 @@
+/** All that the wasm data plane makes on the machine, its TUN device included. */
+import type { Config } from '../../config/config.ts';
+import { PACKETS_PER_MESSAGE } from '../../core/abi.ts';
+import type { Encapsulation } from '../../core/core.ts';
+import {
+  conf,
+  FALLBACK_GRE,
+  type LinkThing,
+  type NetworkPlan,
+  overlayThings,
+  quietGreThings,
+  settingsOf,
+  type Thing,
+} from '../../machine/state.ts';
+
+/** The kernel's own limit of a super-packet (GSO_LEGACY_MAX_SIZE, <linux/netdevice.h>). */
+const MAX_SUPER_PACKET = 65536;
+/** What Linux counts for headers of a TCP super-packet (MAX_TCP_HEADER, <net/tcp.h>), about. */
+const LONGEST_HEADERS = 320;
+/** IPv4 and TCP headers without options. */
+const MIN_HEADERS = 40;
+const MAX_DATAGRAM = 65507;
+const MAX_GRE = 8;
+
+/** `reinjects` as in the engine. */
+export function wasmThings(config: Config, plan: NetworkPlan, reinjects: boolean): Thing[] {
+  const { device, mtu } = plan;
+  const segments = { gsoMaxSegs: PACKETS_PER_MESSAGE, gsoMaxSize: superPacketSize(mtu, encapsulationOf(config)) };
+  return [
+    tunThing(config, device),
+    { ...settingsOf(plan), ...segments },
+    // ICMP messages about packets of this VM itself come from its own overlay address, out of the device. Where this is not allowed, its own connections are all that miss them.
+    { ...conf(device, 'accept_local', '1'), optional: true },
+    // The kernel forwards packets that come from our device with this VM's own underlay address as their source.
+    ...(reinjects ? [{ ...conf(device, 'rp_filter', '0'), optional: true } as const] : []),
+    ...overlayThings(plan),
+    ...quietFallbackGre(),
+  ];
+}
+
+function tunThing({ engine, queues }: Config, device: string): LinkThing {
+  const data = { vnetHdr: engine === 'linux' ? 1 : 0, multiQueue: queues > 1 ? 1 : 0 };
+  return { kind: 'link', device, info: { kind: 'tun', data } };
+}
+
+/**
+ * Where the module ip_gre is loaded, the kernel handles protocol 47 beside our socket: with gre0 down it answers every packet with an ICMP error, with gre0 up
+ * it delivers each packet a second time. So gre0 goes up, and reverse path filtering drops what it decapsulates. Up, it would also take IPv6 out of anyone's
+ * GRE packets.
+ */
+function quietFallbackGre(): Thing[] {
+  const ipv6 = `net/ipv6/conf/${FALLBACK_GRE}/disable_ipv6`;
+  return [
+    ...quietGreThings(),
+    { kind: 'link-up', device: FALLBACK_GRE, others: true },
+    { kind: 'sysctl', name: ipv6, value: '1', device: FALLBACK_GRE, others: true },
+  ];
+}
+
+/** The configuration has been checked: vxlan is the kernel's alone. */
+export function encapsulationOf({ encapsulation }: Config): Encapsulation {
+  return encapsulation === 'vxlan' ? 'gre' : encapsulation;
+}
+
+/**
+ * What the kernel may put into one super-packet, in bytes. GRE-in-UDP: as many wire packets as one datagram has room for before the kernel cuts it up, so that
+ * a super-packet is one message. Linux takes the longest headers off this size before it counts segments (tcp_gso_size_goal).
+ */
+function superPacketSize(mtu: number, encapsulation: Encapsulation): number {
+  if (encapsulation === 'gre') return MAX_SUPER_PACKET;
+  const segments = Math.min(Math.floor(MAX_DATAGRAM / (mtu + MAX_GRE)), PACKETS_PER_MESSAGE);
+  return Math.min(segments * (mtu - MIN_HEADERS) + LONGEST_HEADERS, MAX_SUPER_PACKET);
+}

@@ -1,0 +1,74 @@
+/** A file that several processes append to: under a lock, whole or not at all. */
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import { SystemError } from '../errors.ts';
+import * as native from '../linux/native.ts';
+
+const MODE = 0o600;
+/** How often the lock is tried, and ms in between: a process that was stopped with it must not stop others. */
+const TRIES = 100;
+const PAUSE = 2;
+
+/** Bytes of a file; 0 if there is none. */
+export function sizeOf(file: string): number {
+  return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** Appends a text, which may depend on whether the file is empty. Throws if it cannot be written whole, and then leaves the file as it was. */
+export function appendWhole(file: string, text: (isEmpty: boolean) => string): void {
+  withLock(file, (fd) => {
+    const { size } = fstatSync(fd);
+    try {
+      writeAll(fd, text(size === 0));
+    } catch (error) {
+      ftruncateSync(fd, size);
+      throw error;
+    }
+  });
+}
+
+/** Does `work` with the file's text while no other process changes the file; `work` may replace it. */
+export function withLockedFile(file: string, work: (text: string) => void): void {
+  withLock(file, () => work(readFileSync(file, 'utf8')));
+}
+
+/** Makes a file with this text. Throws if it cannot be written whole, and then leaves none. */
+export function writeWhole(file: string, text: string): void {
+  const fd = openSync(file, 'w', MODE);
+  try {
+    writeAll(fd, text);
+  } catch (error) {
+    rmSync(file, { force: true });
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** A full disk takes a part of what is written, and says so only the next time. */
+function writeAll(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+}
+
+/** Opens the file, which is made if it is missing, and locks it. Another process may have replaced it before the lock was had. */
+function withLock(file: string, work: (fd: number) => void): void {
+  for (;;) {
+    const fd = openSync(file, 'a', MODE);
+    try {
+      lock(fd, file);
+      if (fstatSync(fd).ino !== statSync(file, { throwIfNoEntry: false })?.ino) continue;
+      work(fd);
+      return;
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+function lock(fd: number, file: string): void {
+  for (let i = 0; native.flock(fd, native.LOCK_EX | native.LOCK_NB) < 0; i++) {
+    const errno = native.errno();
+    if (errno !== native.EAGAIN || i === TRIES) throw new SystemError('flock', errno, file);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE);
+  }
+}

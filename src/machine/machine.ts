@@ -1,0 +1,163 @@
+/** This machine, and what Inlay makes of it: brings things to what they should be, and takes them back. */
+import { errorCode, InlayError } from '../errors.ts';
+import { Netlink } from '../linux/netlink/netlink.ts';
+import type { Mapping } from '../mesh/mapping.ts';
+import { DAEMON, type Entry, type Journal } from './journal.ts';
+import { keyOf, type Thing } from './state.ts';
+import { MainTable } from './table.ts';
+import type { Context } from './things/kind.ts';
+import { kindOf } from './things/kinds.ts';
+
+/** What cannot be put right. */
+export interface Trouble {
+  what: string;
+  /** What the operator can do about it. */
+  hint?: string;
+}
+
+export interface Outcome {
+  /** What was wrong and is right now, in words. */
+  repaired: string[];
+  troubles: Trouble[];
+  /** Optional things that the kernel refused. */
+  refused: { thing: Thing; error: Error }[];
+}
+
+export class Machine {
+  readonly netlink: Netlink = Netlink.open();
+  readonly table: MainTable = new MainTable(this.netlink);
+  /** Interface indexes of our own devices, by their names. */
+  readonly links = new Map<string, number>();
+  readonly journal: Journal;
+  readonly #context: Context;
+  /** Keys of the things that this process has made or put right. */
+  readonly #made = new Set<string>();
+
+  constructor(journal: Journal) {
+    this.journal = journal;
+    this.#context = {
+      netlink: this.netlink,
+      table: this.table,
+      links: this.links,
+      note: (thing, before) => journal.add(DAEMON, thing, before),
+      forget: (thing) => journal.drop(DAEMON, thing),
+      isNoted: (thing) => journal.has(DAEMON, thing),
+    };
+  }
+
+  /** Reads what of table main concerns the overlay. To be called before `ensure`, and again if notifications were lost. */
+  loadTable(mappings: readonly Mapping[], own: Parameters<MainTable['load']>[1]): void {
+    this.table.load(
+      mappings.map(({ overlay }) => overlay),
+      own,
+    );
+  }
+
+  /**
+   * Brings each thing to what it should be, in this order. One that fails does not keep the others from it, but for those of the same device: they may
+   * belong to somebody else.
+   */
+  ensure(things: readonly Thing[]): Outcome {
+    const failed = new Set<string>();
+    const troubles: Trouble[] = [];
+    const isOpen = (thing: Thing) => !('device' in thing && failed.has(thing.device));
+    const outcome = this.#each(things, isOpen, (thing, error) => {
+      troubles.push(troubleOf(error));
+      if ('device' in thing) failed.add(thing.device);
+    });
+    return { ...outcome, troubles };
+  }
+
+  /** The same for a start: the first failure ends it. */
+  apply(things: readonly Thing[]): Outcome {
+    const outcome = this.#each(
+      things,
+      () => true,
+      (_, error) => {
+        throw error;
+      },
+    );
+    return { ...outcome, troubles: [] };
+  }
+
+  #each(
+    things: readonly Thing[],
+    which: (thing: Thing) => boolean,
+    onFailure: (thing: Thing, error: unknown) => void,
+  ): Omit<Outcome, 'troubles'> {
+    const outcome: Omit<Outcome, 'troubles'> = { repaired: [], refused: [] };
+    for (const thing of things) {
+      if (!which(thing)) continue;
+      try {
+        const wrong = kindOf(thing).ensure(thing, this.#context);
+        if (wrong === undefined) continue;
+        outcome.repaired.push(wrong);
+        this.#made.add(keyOf(thing));
+      } catch (error) {
+        if (thing.kind === 'filter' && thing.optional) outcome.refused.push({ thing, error: error as Error });
+        else onFailure(thing, error);
+      }
+    }
+    return outcome;
+  }
+
+  /** Takes back what is noted and is not among these; returns what was undone, in words. */
+  keepOnly(things: readonly Thing[]): string[] {
+    // A discipline stays as long as a filter in it is wanted.
+    const disciplines = things.flatMap((thing): Thing[] =>
+      thing.kind === 'filter' ? [{ kind: 'clsact', device: thing.device }] : [],
+    );
+    const wanted = new Set([...things, ...disciplines].map(keyOf));
+    return this.undo(({ thing }) => !wanted.has(keyOf(thing)));
+  }
+
+  /**
+   * Takes back those of the noted things that `which` picks, the last first; what is gone already, and what is not ours, is no error. Returns what was undone,
+   * in words; throws ERR_FAILED at the end if something could not be.
+   */
+  undo(which: (entry: Entry) => boolean = () => true): string[] {
+    const undone: string[] = [];
+    const failures: string[] = [];
+    for (const entry of this.journal.entries(DAEMON).toReversed().filter(which)) {
+      // It holds the journal itself, so it goes last.
+      if (entry.thing.kind === 'directory') continue;
+      try {
+        if (this.takeBack(entry.thing, entry.before)) undone.push(kindOf(entry.thing).describe(entry.thing));
+        this.journal.drop(DAEMON, entry.thing);
+      } catch (error) {
+        failures.push((error as Error).message);
+      }
+    }
+    if (failures.length > 0) throw new InlayError('ERR_FAILED', `could not be undone: ${failures.join('; ')}`);
+    return undone;
+  }
+
+  /** Takes back what this process has noted and made, as after a start that failed. What it found as it should be is of others, or of an earlier daemon. */
+  undoStart(): void {
+    const isNew = (entry: Entry) => this.journal.isNew(entry);
+    // A discipline is noted only where it was made, with the first filter in it.
+    const isMade = ({ thing }: Entry) => thing.kind === 'clsact' || this.#made.has(keyOf(thing));
+    this.undo((entry) => isNew(entry) && isMade(entry));
+    for (const entry of this.journal.entries(DAEMON).filter(isNew))
+      if (entry.thing.kind !== 'directory' && !isMade(entry)) this.journal.drop(DAEMON, entry.thing);
+  }
+
+  /** Takes a thing back, whether it is noted or not; false if it was gone already or is not ours. */
+  takeBack(thing: Thing, before?: string): boolean {
+    return kindOf(thing).undo?.(thing, this.#context, before) ?? false;
+  }
+
+  close(): void {
+    this.netlink.close();
+  }
+}
+
+export function troubleOf(error: unknown): Trouble {
+  const { message } = error as Error;
+  const hint = error instanceof InlayError ? error.hint : undefined;
+  const code = error instanceof InlayError ? undefined : errorCode(error);
+  return {
+    what: code !== undefined && !message.includes(code) ? `${message} (${code})` : message,
+    ...(hint && { hint }),
+  };
+}

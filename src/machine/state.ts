@@ -1,0 +1,261 @@
+/** What Inlay makes on a machine, as data: applied, compared and repaired, printed by `--dry-run`, noted in the journal and undone from the same value. */
+
+import type { LinkInfo } from '../linux/netlink/link.ts';
+import { type Address, contains, formatAddress, formatPrefix, lowBits } from '../mesh/address.ts';
+import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
+
+/**
+ * Our routes carry these numbers, so that they are recognisable as ours (rtnetlink(7): numbers above RTPROT_STATIC are free to use). 74 is for routes to
+ * containers; the catch-all has a number of its own, so that it outlives a flush of the daemon's routes.
+ */
+export const ROUTE_PROTOCOL = 73;
+export const CONTAINER_PROTOCOL = 74;
+export const CATCH_ALL_PROTOCOL = 75;
+
+/** The catch-all gives way to our route to the overlay, which has metric 0, and to no other route to it. */
+const CATCH_ALL_METRIC = 1;
+/** Shortly before table main: what others route by rules of their own goes its way. */
+const CATCH_ALL_PRIORITY = 32700;
+/** The unreachable route of the VM's own slice gives way to any route that others have to it, such as a bridge's. */
+const LAST_METRIC = 0xffffffff;
+
+/** How the aliases of our devices begin. */
+export const ALIAS = 'inlay ';
+
+/** A device. The engine makes a TUN device by opening it; the machine only gives it its name back. */
+export interface LinkThing {
+  kind: 'link';
+  device: string;
+  info: LinkInfo;
+  /** Link-layer address. */
+  address?: Uint8Array;
+}
+
+/** What an existing device of ours is to have; what is not given is not looked at. */
+export interface SettingsThing {
+  kind: 'link-settings';
+  device: string;
+  alias: string;
+  /** Bytes. */
+  mtu: number;
+  /** Packets. */
+  txQueueLength: number;
+  gsoMaxSegs?: number;
+  gsoMaxSize?: number;
+  /** Clears IFF_NOARP, with which the kernel never asks for a neighbour. */
+  arp?: true;
+}
+
+/** All IPv4 addresses that a device of ours is to have. */
+export interface AddressesThing {
+  kind: 'addresses';
+  device: string;
+  addresses: string[];
+}
+
+/** How the kernel asks for the neighbours of a device of ours: files below net/ipv4/neigh, by their names; times in seconds. */
+export interface NeighbourParametersThing {
+  kind: 'neighbour-parameters';
+  device: string;
+  parameters: Readonly<Record<string, number>>;
+}
+
+/** A device that is to be up (IFF_UP). */
+export interface UpThing {
+  kind: 'link-up';
+  device: string;
+  /** A device of others, which may be missing. */
+  others?: true;
+}
+
+/** A route of table main. */
+export interface RouteThing {
+  kind: 'route';
+  /** A prefix. */
+  to: string;
+  /** None: whoever sends there is told that it is unreachable. */
+  device?: string;
+  /** Preferred source address. */
+  source?: string;
+  metric: number;
+  protocol: number;
+}
+
+/** A rule of policy routing about packets for a prefix. */
+export interface RuleThing {
+  kind: 'rule';
+  to: string;
+  /** Its place among the rules: that of table main is 32766. */
+  priority: number;
+  /** Table main is looked at, but routes less exact than the prefix do not count; or the packet is unreachable. */
+  action: 'main' | 'unreachable';
+}
+
+/** A file below /proc/sys. */
+export interface SysctlThing {
+  kind: 'sysctl';
+  /** With slashes, since a device's name may have dots: net/ipv4/conf/inlay0/forwarding. */
+  name: string;
+  value: string;
+  /** Whose it is. */
+  device: string;
+  /** A device of others, which may be missing. */
+  others?: true;
+  /** It is no error where it is not allowed. */
+  optional?: true;
+}
+
+/** A UDP port of the kernel's FOU, whose payload is GRE. */
+export interface FouThing {
+  kind: 'fou';
+  port: number;
+}
+
+/** A tc filter with one of our eBPF programs. */
+export interface FilterThing {
+  kind: 'filter';
+  device: string;
+  place: 'ingress' | 'egress';
+  /** Its descriptor; none if ours is not to be there. */
+  program?: number;
+  others?: true;
+  /** What the kernel refuses is reported to its owner, and is no trouble. */
+  optional?: true;
+}
+
+/** The discipline at a device of others that holds our filters, where we made it. */
+export interface ClsactThing {
+  kind: 'clsact';
+  device: string;
+}
+
+/** A run directory that did not exist. */
+export interface DirectoryThing {
+  kind: 'directory';
+  path: string;
+}
+
+export type Thing =
+  | LinkThing
+  | SettingsThing
+  | AddressesThing
+  | NeighbourParametersThing
+  | UpThing
+  | RouteThing
+  | RuleThing
+  | SysctlThing
+  | FouThing
+  | FilterThing
+  | ClsactThing
+  | DirectoryThing;
+
+/** What identifies a thing on its machine: two that have the same are two states of one. */
+export function keyOf(thing: Thing): string {
+  switch (thing.kind) {
+    case 'route':
+      return `route ${thing.to} metric ${thing.metric}`;
+    case 'rule':
+      return `rule ${thing.to} ${thing.priority}`;
+    case 'sysctl':
+      return `sysctl ${thing.name}`;
+    case 'fou':
+      return `fou ${thing.port}`;
+    case 'filter':
+      return `filter ${thing.device} ${thing.place}`;
+    case 'directory':
+      return `directory ${thing.path}`;
+    default:
+      return `${thing.kind} ${thing.device}`;
+  }
+}
+
+/** Where a VM is, and what its overlay device is called. */
+export interface NetworkPlan {
+  device: string;
+  local: Address;
+  mappings: readonly Mapping[];
+  /** Of the device, in bytes. */
+  mtu: number;
+}
+
+/** Packets that wait for the daemon; at the kernel's 500, bursts of several TCP streams were dropped. */
+const TX_QUEUE_LENGTH = 1000;
+
+/** The fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
+export const FALLBACK_GRE = 'gre0';
+
+export function conf(device: string, name: string, value: string): SysctlThing {
+  return { kind: 'sysctl', name: `net/ipv4/conf/${device}/${name}`, value, device };
+}
+
+/**
+ * The catch-all, which is there before the first packet and stays until `down`: where nothing else carries a packet for the overlay, its sender is told so, and
+ * the packet never follows a default route. The route is seen by others' rules that look at table main, such as wg-quick's; the rules outlive those who
+ * flush routes.
+ */
+export function catchAllThings(mappings: readonly Mapping[]): Thing[] {
+  return mappings.flatMap(({ overlay }): Thing[] => {
+    const to = formatPrefix(overlay);
+    return [
+      { kind: 'route', to, metric: CATCH_ALL_METRIC, protocol: CATCH_ALL_PROTOCOL },
+      { kind: 'rule', to, priority: CATCH_ALL_PRIORITY, action: 'main' },
+      { kind: 'rule', to, priority: CATCH_ALL_PRIORITY + 1, action: 'unreachable' },
+    ];
+  });
+}
+
+/** Whether a thing stays when the daemon stops, whatever the data plane. */
+export function isCatchAll(thing: Thing): boolean {
+  return thing.kind === 'rule' || (thing.kind === 'route' && thing.protocol === CATCH_ALL_PROTOCOL);
+}
+
+/** Nothing that comes in by gre0 is forwarded, nor believed where the way back leads through another device (RFC 3704 §2.2). */
+export function quietGreThings(): SysctlThing[] {
+  return [
+    { ...conf(FALLBACK_GRE, 'rp_filter', '1'), others: true },
+    { ...conf(FALLBACK_GRE, 'forwarding', '0'), others: true },
+  ];
+}
+
+/** Settings of the overlay's device that all data planes have. */
+export function settingsOf({ device, local, mtu }: NetworkPlan): SettingsThing {
+  const alias = `${ALIAS}${formatAddress(local)} ${device}`;
+  return { kind: 'link-settings', device, alias, mtu, txQueueLength: TX_QUEUE_LENGTH };
+}
+
+/** The overlay's device with its addresses and routes, from an existing device with its settings to one that forwards. */
+export function overlayThings(plan: NetworkPlan): Thing[] {
+  const { device, local, mappings } = plan;
+  const addresses = mappingsWith(mappings, local).map((mapping) => formatAddress(mapping.addressOf(local, 1n)));
+  return [
+    { kind: 'addresses', device, addresses },
+    { kind: 'link-up', device },
+    ...mappings.flatMap((mapping) => routesOf(plan, mapping)),
+    conf(device, 'forwarding', '1'),
+  ];
+}
+
+function routesOf({ device, local }: NetworkPlan, mapping: Mapping): RouteThing[] {
+  const here = contains(mapping.underlay, local);
+  const routes: RouteThing[] = [];
+  // With an underlay of /32 our slice is the whole overlay, and there is no other VM to send to.
+  if (!here || mapping.vmBits > 0) {
+    const source = here ? { source: formatAddress(mapping.addressOf(local, 1n)) } : {};
+    const to = formatPrefix(mapping.overlay);
+    routes.push({ kind: 'route', to, device, ...source, metric: 0, protocol: ROUTE_PROTOCOL });
+  }
+  // Addresses of our slice that no container has would come back to us through the overlay route.
+  if (here) routes.push(unreachable(formatPrefix(mapping.sliceOf(local))));
+  return routes;
+}
+
+/** The slice that holds 255.255.255.255 is nobody's: the kernel need not ask for its addresses. */
+export function lastSliceThings(mapping: Mapping): RouteThing[] {
+  const { underlay, vmBits } = mapping;
+  const last = { width: underlay.width, bits: underlay.bits | lowBits(vmBits) };
+  return mapping.holdsBroadcast(last) ? [unreachable(formatPrefix(mapping.sliceOf(last)))] : [];
+}
+
+function unreachable(to: string): RouteThing {
+  return { kind: 'route', to, metric: LAST_METRIC, protocol: ROUTE_PROTOCOL };
+}

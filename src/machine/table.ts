@@ -1,0 +1,136 @@
+/** Table main, as far as it is about the overlay: who has the routes that ours need, and which routes of others hide slices. */
+import { addressOf } from '../linux/netlink/ipv4.ts';
+import { type Message, NLM_F_APPEND, NLM_F_REPLACE } from '../linux/netlink/message.ts';
+import type { Netlink } from '../linux/netlink/netlink.ts';
+import { type Route, RT_TABLE_MAIN, RTM_DELROUTE, RTM_NEWROUTE, RTN_UNICAST, route } from '../linux/netlink/route.ts';
+import { matchingRoute, routes } from '../linux/netlink/rtnetlink.ts';
+import { contains, type Prefix } from '../mesh/address.ts';
+import { CATCH_ALL_PROTOCOL, CONTAINER_PROTOCOL, ROUTE_PROTOCOL } from './state.ts';
+import { describeRoute } from './things/route-text.ts';
+
+const OURS: readonly number[] = [ROUTE_PROTOCOL, CONTAINER_PROTOCOL, CATCH_ALL_PROTOCOL];
+/** Routes of others that are remembered, at most. */
+const MAX_HIDING = 64;
+
+/** What a route is known by: a table has one for each prefix, type of service and metric. */
+type Key = Pick<Route, 'dst' | 'dstLength' | 'priority'> & { tos?: number };
+
+function keyOf({ dst, dstLength, tos = 0, priority = 0 }: Key): string {
+  return `${dst?.join('.') ?? '0.0.0.0'}/${dstLength} ${tos} ${priority}`;
+}
+
+export class MainTable {
+  readonly #netlink: Netlink;
+  /** The overlays' prefixes, and what of them is this VM's: containers' routes are there. */
+  #overlays: readonly Prefix[] = [];
+  #own: readonly Prefix[] = [];
+  /** The routes at the keys that ours need. */
+  readonly #holders = new Map<string, Route>();
+  readonly #hiding = new Map<string, Route>();
+
+  constructor(netlink: Netlink) {
+    this.#netlink = netlink;
+  }
+
+  /** Reads the table: from then on it is kept up to date by what `hear` is told. */
+  load(overlays: readonly Prefix[], own: readonly Prefix[]): void {
+    this.#overlays = overlays;
+    this.#own = own;
+    this.#holders.clear();
+    this.#hiding.clear();
+    for (const found of routes(this.#netlink, { table: RT_TABLE_MAIN })) this.#note(found);
+  }
+
+  /** The first route with this key; undefined if it is not known, as after it was changed. */
+  holder(wanted: Key): Route | undefined {
+    return this.#holders.get(keyOf(wanted));
+  }
+
+  /** Looks for it in the whole table. */
+  find(wanted: Key): Route | undefined {
+    const key = keyOf(wanted);
+    const found = routes(this.#netlink, { table: RT_TABLE_MAIN }).find((each) => keyOf(each) === key);
+    if (found) this.#holders.set(key, found);
+    return found;
+  }
+
+  /** Takes it that `mine` is the route with its key now. */
+  hold(mine: Route): void {
+    this.#holders.set(keyOf(mine), mine);
+  }
+
+  forget(mine: Key): void {
+    this.#holders.delete(keyOf(mine));
+  }
+
+  /** Takes a notification; true if it concerns the overlay. Those of our own making are not told. */
+  hear({ type, flags, view, start, end }: Message): boolean {
+    if (type !== RTM_NEWROUTE && type !== RTM_DELROUTE) return false;
+    const found = route.get(view, start, end);
+    if (found.table !== RT_TABLE_MAIN) return false;
+    const key = keyOf(found);
+    // An appended route stands behind those with the same key.
+    const isHeld = this.#holders.has(key) && !(type === RTM_NEWROUTE && flags & NLM_F_APPEND);
+    if (isHeld) this.#holders.delete(key);
+    if (type === RTM_DELROUTE) return this.#hiding.delete(idOf(found)) || isHeld || this.#isRepairable(found);
+    if (flags & NLM_F_REPLACE) for (const [id, each] of this.#hiding) if (keyOf(each) === key) this.#hiding.delete(id);
+    return this.#noteHiding(found) || isHeld;
+  }
+
+  /** Routes of others that hide slices, in words. Each is looked for again: the kernel does not tell of routes that go with their device. */
+  hiding(): string[] {
+    return [...this.#hiding].flatMap(([id, found]) => {
+      if (this.#isThere(found)) return [describeRoute(this.#netlink, found)];
+      this.#hiding.delete(id);
+      return [];
+    });
+  }
+
+  #isThere(found: Route): boolean {
+    const to = addressOf(found.dst);
+    if (found.type !== RTN_UNICAST || !to) return true; // It has no device to go with.
+    const match = matchingRoute(this.#netlink, to);
+    if (!match || match.dstLength < found.dstLength) return false;
+    // A more exact one says nothing; one of ours with the same prefix comes after it.
+    return match.dstLength > found.dstLength || (!OURS.includes(match.protocol) && match.oif === found.oif);
+  }
+
+  #note(found: Route): void {
+    const key = keyOf(found);
+    if (this.#isOverlay(found) || OURS.includes(found.protocol)) {
+      if (!this.#holders.has(key))
+        this.#holders.set(key, { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice() });
+    }
+    this.#noteHiding(found);
+  }
+
+  #isOverlay({ dst, dstLength }: Route): boolean {
+    const prefix = prefixOf({ dst, dstLength });
+    return [...this.#overlays, ...this.#own].some((each) => each.length === dstLength && contains(each, prefix));
+  }
+
+  /** One of ours that was removed. */
+  #isRepairable({ protocol, gateway }: Route): boolean {
+    return (protocol === ROUTE_PROTOCOL && !gateway) || protocol === CATCH_ALL_PROTOCOL;
+  }
+
+  /** A route of others into the overlay, more exact than ours, but not to a container of this VM. */
+  #noteHiding(found: Route): boolean {
+    if (OURS.includes(found.protocol) || this.#hiding.size >= MAX_HIDING) return false;
+    const prefix = prefixOf(found);
+    const hides =
+      this.#overlays.some((each) => found.dstLength > each.length && contains(each, prefix)) &&
+      !this.#own.some((each) => found.dstLength >= each.length && contains(each, prefix));
+    if (hides) this.#hiding.set(idOf(found), { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice() });
+    return hides;
+  }
+}
+
+function prefixOf({ dst, dstLength }: Pick<Route, 'dst' | 'dstLength'>): Prefix {
+  return { width: 32, bits: addressOf(dst)?.bits ?? 0n, length: dstLength };
+}
+
+/** Of others there may be several with one key. */
+function idOf(found: Route): string {
+  return `${keyOf(found)} ${found.oif ?? 0} ${found.type}`;
+}
