@@ -1,9 +1,9 @@
 /** The fuzzer sees what is wrong with a core, and makes small what shows it: else a run that finds nothing would say nothing. */
 import { describe, expect, test } from 'vitest';
-import { abi, type PacketCore, typescriptCore } from '../src/core/index.ts';
-import { Judge } from './fuzz/judge.mjs';
-import { minimise } from './fuzz/minimise.mjs';
-import { caseOf, replay, runRound } from './fuzz/rounds.mjs';
+import { abi, type PacketCore, typescriptCore } from '../../src/core/index.ts';
+import { Judge } from '../fuzz/judge.mjs';
+import { minimise } from '../fuzz/minimise.mjs';
+import { caseOf, replay, runRound } from '../fuzz/rounds.mjs';
 
 /** A call of a core that handled at least one descriptor. */
 interface Call {
