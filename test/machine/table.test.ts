@@ -177,7 +177,7 @@ describe('routes of others that hide VMs', () => {
     { name: 'of another table', to: '10.17.0.0/16', body: { table: 100 }, hides: false },
     { name: 'ours', to: '10.17.0.0/16', body: { protocol: ROUTE_PROTOCOL }, hides: false },
     { name: 'to one of our containers', to: '10.17.0.0/16', body: { protocol: CONTAINER_PROTOCOL }, hides: false },
-    { name: 'of the guard', to: '10.17.0.0/16', body: { protocol: CATCH_ALL_PROTOCOL }, hides: false },
+    { name: 'of the catch-all', to: '10.17.0.0/16', body: { protocol: CATCH_ALL_PROTOCOL }, hides: false },
   ];
   test.each(cases)('$name: $hides', ({ to, body, hides }) => {
     const { load, add, eth0, table } = kernel();

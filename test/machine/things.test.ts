@@ -46,7 +46,7 @@ const settings: Thing = {
 const addresses: Thing = { kind: 'addresses', device: 'inlay0', addresses: ['10.16.32.1'] };
 const up: Thing = { kind: 'link-up', device: 'inlay0' };
 const overlay: RouteThing = { kind: 'route', to: '10.0.0.0/8', device: 'inlay0', metric: 0, protocol: ROUTE_PROTOCOL };
-const guard: RouteThing = { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: CATCH_ALL_PROTOCOL };
+const catchAll: RouteThing = { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: CATCH_ALL_PROTOCOL };
 const slice: RouteThing = { kind: 'route', to: '10.16.32.0/24', metric: 0xffffffff, protocol: ROUTE_PROTOCOL };
 const rule: Thing = { kind: 'rule', to: '10.0.0.0/8', priority: 32700, action: 'main' };
 const lastRule: Thing = { kind: 'rule', to: '10.0.0.0/8', priority: 32701, action: 'unreachable' };
@@ -76,7 +76,7 @@ describe('keys', () => {
   test('are each thing’s own', () => {
     const things: Thing[] = [
       ...Object.values(all),
-      ...[guard, slice, lastRule, { ...overlay, to: '10.0.0.0/9' }],
+      ...[catchAll, slice, lastRule, { ...overlay, to: '10.0.0.0/9' }],
       { kind: 'filter', device: 'inlay0', place: 'egress' },
       { kind: 'filter', device: 'eth0', place: 'ingress' },
       { ...sysctl, name: 'net/ipv4/conf/inlay0/rp_filter' } as Thing,
@@ -110,7 +110,7 @@ describe('words', () => {
   });
 
   test('two things have no words in common', () => {
-    const things = [...Object.values(all), guard, slice];
+    const things = [...Object.values(all), catchAll, slice];
     expect(new Set(things.map((thing) => kindOf(thing).describe(thing))).size).toBe(things.length);
   });
 
@@ -142,7 +142,7 @@ describe('words', () => {
   });
 
   test.each<[string, Thing, string]>([
-    ['an unreachable route', guard, 'ip route add unreachable 10.0.0.0/8 proto 75 metric 1'],
+    ['an unreachable route', catchAll, 'ip route add unreachable 10.0.0.0/8 proto 75 metric 1'],
     ['the last metric', slice, 'ip route add unreachable 10.16.32.0/24 proto 73 metric 4294967295'],
     ['a source', { ...overlay, source: '10.16.32.1' }, 'ip route add 10.0.0.0/8 dev inlay0 src 10.16.32.1 proto 73'],
     [
@@ -201,7 +201,7 @@ describe('in a kernel in memory', () => {
     return { kernel, netlink, others, notes, context, ensure, undo, addRoute, named, withDevice };
   }
 
-  const kinds: Thing[] = [vxlan, settings, addresses, up, overlay, guard, slice];
+  const kinds: Thing[] = [vxlan, settings, addresses, up, overlay, catchAll, slice];
   test('what is missing is made, and nothing is wrong the second time', () => {
     const { ensure, kernel } = machine();
     const first = kinds.map(ensure);
@@ -214,7 +214,7 @@ describe('in a kernel in memory', () => {
   test('what is taken back is gone, and is not there to be taken back the second time', () => {
     const { ensure, undo, kernel } = machine();
     for (const thing of kinds) ensure(thing);
-    const undone = [slice, guard, overlay, vxlan];
+    const undone = [slice, catchAll, overlay, vxlan];
     expect(undone.map((thing) => undo(thing))).toEqual([true, true, true, true]);
     expect([kernel.routes, kernel.addresses, kernel.links.map(({ name }) => name)]).toEqual([[], [], ['lo']]);
     expect(undone.map((thing) => undo(thing))).toEqual([false, false, false, false]);
@@ -331,7 +331,7 @@ describe('in a kernel in memory', () => {
   describe('routes', () => {
     test.each<{ name: string; wanted: RouteThing; made: Partial<RouteRequest> }>([
       { name: 'through another device', wanted: overlay, made: {} },
-      { name: 'at the metric of the guard', wanted: guard, made: { priority: 1 } },
+      { name: 'at the metric of the catch-all', wanted: catchAll, made: { priority: 1 } },
       { name: 'to our containers', wanted: overlay, made: { protocol: 74 } },
     ])('one of others stays, is named, and nothing is noted: $name', ({ wanted, made }) => {
       const { kernel, ensure, undo, notes, addRoute, withDevice } = machine();
@@ -358,10 +358,10 @@ describe('in a kernel in memory', () => {
 
     test('an unreachable one of others does as well, and is not ours', () => {
       const { kernel, ensure, undo, notes, addRoute } = machine();
-      addRoute(guard.to, { type: RTN_UNREACHABLE, priority: 1 });
-      expect(ensure(guard)).toBeUndefined();
+      addRoute(catchAll.to, { type: RTN_UNREACHABLE, priority: 1 });
+      expect(ensure(catchAll)).toBeUndefined();
       expect([...notes]).toEqual([]);
-      expect(undo(guard)).toBe(false);
+      expect(undo(catchAll)).toBe(false);
       expect(kernel.routes.length).toBe(1);
     });
 
@@ -369,7 +369,7 @@ describe('in a kernel in memory', () => {
       const { kernel, ensure, addRoute, withDevice } = machine();
       withDevice();
       addRoute(overlay.to, { type: RTN_UNREACHABLE, priority: 4096 });
-      expect([ensure(overlay), ensure(guard)]).toEqual([
+      expect([ensure(overlay), ensure(catchAll)]).toEqual([
         'route 10.0.0.0/8 dev inlay0 proto 73 is missing',
         'route unreachable 10.0.0.0/8 proto 75 metric 1 is missing',
       ]);
@@ -494,7 +494,7 @@ describe.skipIf(skip('things', await missing('tc', 'sysctl')))('in a kernel', ()
     device: 'eth0',
     others: true,
   });
-  const mine = [vxlan, settings, addresses, parameters, up, overlay, guard, rule, lastRule, slice, sysctl];
+  const mine = [vxlan, settings, addresses, parameters, up, overlay, catchAll, rule, lastRule, slice, sysctl];
   const readFilter = 'cat /proc/sys/net/ipv4/conf/eth0/rp_filter';
   const showFilters = 'tc filter show dev eth0 ingress';
 
@@ -776,7 +776,7 @@ describe.skipIf(skip('things', await missing('tc', 'sysctl')))('in a kernel', ()
   );
 
   test('a failure of one does not keep others from being made', async () => {
-    const [ensured] = await take(['ensure', [ofEth0('wrong'), guard]]);
+    const [ensured] = await take(['ensure', [ofEth0('wrong'), catchAll]]);
     expect(ensured.troubles.length).toBe(1);
     expect(ensured.repaired.length).toBe(1);
   });

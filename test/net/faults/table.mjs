@@ -38,8 +38,8 @@ export const FAULTS = [
   fault('flush of proto 73', 'ip route flush proto 73'),
   fault('flush of proto 75', 'ip route flush proto 75'),
   fault("slice's unreachable deleted", 'ip route del unreachable 10.16.32.0/24 metric 4294967295'),
-  fault('guard deleted', 'ip route del unreachable 10.0.0.0/8 proto 75 metric 1'),
-  fault("guard's rules deleted", 'ip rule del priority 32700; ip rule del priority 32701'),
+  fault('catch-all route deleted', 'ip route del unreachable 10.0.0.0/8 proto 75 metric 1'),
+  fault("catch-all's rules deleted", 'ip rule del priority 32700; ip rule del priority 32701'),
   fault('flush of the overlay', `ip route flush root 10.0.0.0/8; ip route add ${CONTAINER}\n${restoreRoutes}`),
   fault('forwarding of inlay0 off', `echo 0 >${DEVICE}/forwarding`),
   fault(
