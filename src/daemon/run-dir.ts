@@ -84,12 +84,14 @@ export class RunDir {
   async keep(): Promise<string | undefined> {
     if (this.#isWhole()) return undefined;
     make(this.#path);
-    if (!this.#lock.isOf(this.#path)) {
+    const isOther = !this.#lock.isOf(this.#path);
+    if (isOther) {
       const lock = await lockRunDir(this.#path, 'stop it: kill');
       this.#lock.release();
       this.#lock = lock;
     }
-    if (!ControlServer.isThere(this.#path)) {
+    // In another directory a socket is not ours: it is a dead daemon's.
+    if (isOther || !ControlServer.isThere(this.#path)) {
       // Closing it removes the socket, so this comes before the next.
       await this.#control.close();
       this.#control = await ControlServer.listen(this.#path, this.#routes);
