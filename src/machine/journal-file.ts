@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { SystemError } from '../errors.ts';
 import * as native from '../linux/native.ts';
+import { pause } from '../linux/pause.ts';
 
 const MODE = 0o600;
 /** How often the lock is tried, and ms in between: a process that was stopped with it must not stop others. */
@@ -69,6 +70,6 @@ function lock(fd: number, file: string): void {
   for (let i = 0; native.flock(fd, native.LOCK_EX | native.LOCK_NB) < 0; i++) {
     const errno = native.errno();
     if (errno !== native.EAGAIN || i === TRIES) throw new SystemError('flock', errno, file);
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE);
+    pause(PAUSE);
   }
 }

@@ -50,7 +50,7 @@ export class MainTable {
   find(wanted: Key): Route | undefined {
     const key = keyOf(wanted);
     const found = routes(this.#netlink, { table: RT_TABLE_MAIN }).find((each) => keyOf(each) === key);
-    if (found) this.#holders.set(key, found);
+    if (found) this.#holders.set(key, copyOf(found));
     return found;
   }
 
@@ -98,8 +98,7 @@ export class MainTable {
   #note(found: Route): void {
     const key = keyOf(found);
     if (this.#isOverlay(found) || OURS.includes(found.protocol)) {
-      if (!this.#holders.has(key))
-        this.#holders.set(key, { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice() });
+      if (!this.#holders.has(key)) this.#holders.set(key, copyOf(found));
     }
     this.#noteHiding(found);
   }
@@ -121,9 +120,14 @@ export class MainTable {
     const hides =
       this.#overlays.some((each) => found.dstLength > each.length && contains(each, prefix)) &&
       !this.#own.some((each) => found.dstLength >= each.length && contains(each, prefix));
-    if (hides) this.#hiding.set(idOf(found), { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice() });
+    if (hides) this.#hiding.set(idOf(found), copyOf(found));
     return hides;
   }
+}
+
+/** What is read are views of a whole datagram. */
+function copyOf(found: Route): Route {
+  return { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice(), prefsrc: found.prefsrc?.slice() };
 }
 
 function prefixOf({ dst, dstLength }: Pick<Route, 'dst' | 'dstLength'>): Prefix {

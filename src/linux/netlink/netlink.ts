@@ -1,5 +1,6 @@
 /** Requests and dumps. The kernel does what it is asked for, and queues its answer, before send(2) returns (rtnetlink(7)). */
 import os from 'node:os';
+import { pause } from '../pause.ts';
 import { type Decoder, Writer } from './codec.ts';
 import {
   acknowledgement,
@@ -152,11 +153,6 @@ export class Netlink {
     if (!datagram) throw new Error(`${what}: the kernel stopped in the middle of a dump`);
     return messagesIn(datagram.slice());
   }
-}
-
-/** Others have the processor for so many ms. */
-function pause(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 function errorIn(message: Message, what: string): NetlinkError | undefined {

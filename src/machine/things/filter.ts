@@ -13,6 +13,8 @@ import {
   CLSACT_EGRESS,
   CLSACT_HANDLE,
   CLSACT_INGRESS,
+  isOurs as hasOurName,
+  OUR_FILTER,
   RTM_DELQDISC,
   RTM_DELTFILTER,
   RTM_GETTFILTER,
@@ -26,7 +28,6 @@ import type { ClsactThing, FilterThing } from '../state.ts';
 import type { Kind } from './kind.ts';
 
 const PRIORITY = 73;
-const NAME = 'inlay';
 const HANDLE = 1;
 /** What the kernel answers where there is none. */
 const NO_DISCIPLINE = ['EINVAL', 'ENOENT', 'EOPNOTSUPP'];
@@ -57,7 +58,7 @@ export const filterKind: Kind<FilterThing> = {
     if (others) clsactKind.ensure({ kind: 'clsact', device }, context);
     else makeClsact(context.netlink, device, ifindex);
     if (others) context.note({ kind: 'filter', device, place, others });
-    const options = { fd: program, name: NAME, flags: TCA_BPF_FLAG_ACT_DIRECT };
+    const options = { fd: program, name: OUR_FILTER, flags: TCA_BPF_FLAG_ACT_DIRECT };
     const body = { ...filterOf(ifindex, place), kind: 'bpf', options };
     // In one step: no packet passes in between without a program.
     netlink.do(request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, what, bpfFilter, body));
@@ -109,8 +110,8 @@ export function hasFilter(netlink: Netlink, ifindex: number, place: Place): bool
   return filters(netlink, ifindex, place).some(isOurs);
 }
 
-function isOurs({ kind, handle, info, options }: Filter): boolean {
-  return kind === 'bpf' && handle === HANDLE && info >>> 16 === PRIORITY && options?.name === NAME;
+function isOurs(found: Filter): boolean {
+  return found.handle === HANDLE && found.info >>> 16 === PRIORITY && hasOurName(found);
 }
 
 function inTheWay(what: string, device: string, place: Place): InlayError {
