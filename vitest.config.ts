@@ -1,15 +1,26 @@
 import { defineConfig } from 'vitest/config';
 
-const common = { hookTimeout: 60_000, testTimeout: 60_000 };
+/** In other folders than test/net, and for the kernel itself: it runs their programs, and their namespaces are set up in it. */
+const inKernel = [
+  'test/kernel/{mark,programs,source-check}.test.ts',
+  'test/machine/{journal,things}.test.ts',
+  'test/netlink/kernel.test.ts',
+];
+
+const project = (name: string, include: string[], exclude: string[] = []) => ({
+  test: { name, include, exclude, hookTimeout: 60_000, testTimeout: 60_000 },
+});
 
 export default defineConfig({
   test: {
     // The machine in which the kernel's GRE is tested has one processor: the other suites run beside it.
     maxWorkers: 2,
-    // `npm test` runs the first; .ci/run runs both.
+    // `npm test` runs the first three; .ci/run runs all.
     projects: [
-      { test: { ...common, name: 'main', include: ['test/**/*.test.ts'], exclude: ['test/heavy/**'] } },
-      { test: { ...common, name: 'heavy', include: ['test/heavy/**/*.test.ts'] } },
+      project('unit', ['test/**/*.test.ts'], ['test/{net,uml,heavy}/**', ...inKernel]),
+      project('net', ['test/net/**/*.test.ts', ...inKernel]),
+      project('uml', ['test/uml/**/*.test.ts']),
+      project('heavy', ['test/heavy/**/*.test.ts']),
     ],
   },
 });
