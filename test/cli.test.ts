@@ -1,10 +1,14 @@
-/** The command line as a user meets it: exit codes, what goes to which stream, help. It runs what is built. */
+/**
+ * The command line as a user meets it: exit codes, what goes to which stream, help. The words are read in this process; the last suite shows that
+ * the built program does the same.
+ */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
+import { runProgram } from '../src/commands/program.ts';
 import { ControlServer } from '../src/daemon/control.ts';
 import { lockRunDir } from '../src/daemon/lock.ts';
 import type { Status, TunnelStatus } from '../src/observe/status.ts';
@@ -12,21 +16,44 @@ import type { Status, TunnelStatus } from '../src/observe/status.ts';
 const CLI = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
 
+interface Ended {
+  code: unknown;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the command line in this process. */
+async function inlay(words: string): Promise<Ended> {
+  const ended: Ended = { code: undefined, stdout: '', stderr: '' };
+  const spies = (['stdout', 'stderr'] as const).map((stream) =>
+    vi.spyOn(process[stream], 'write').mockImplementation((text) => {
+      ended[stream] += text;
+      return true;
+    }),
+  );
+  try {
+    ended.code = await runProgram(wordsOf(words));
+    return ended;
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+  }
+}
+
 /** Runs a program to its end. */
-function run(file: string, args: readonly string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
+function run(file: string, args: readonly string[]): Promise<Ended> {
   return new Promise((resolve) => {
     execFile(file, args, { timeout: 30_000 }, (error, stdout, stderr) =>
       resolve({ code: error ? (error.code ?? error.signal) : 0, stdout, stderr }),
     );
   });
 }
-const inlay = (words: string) => run(process.execPath, [CLI, ...inFolder(words).split(' ').filter(Boolean)]);
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-cli-'));
 writeFileSync(`${folder}/bad.yaml`, 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0\n');
 writeFileSync(`${folder}/good.yaml`, 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0/16\n');
 /** The tables say FOLDER, so that the names of tests do not change. */
 const inFolder = (text: string) => text.replaceAll('FOLDER', folder);
+const wordsOf = (text: string) => inFolder(text).split(' ').filter(Boolean);
 
 /** Stands in for a daemon: `status` and `tunnels` only ask, so that they need no privileges. */
 const nothing = { received: 0, packets: 0, bytes: 0, drops: {} };
@@ -69,7 +96,7 @@ const PAIR = '--overlay 10.0.0.0/8 --underlay 192.168.0.0/16';
 const help = (await inlay('--help')).stdout;
 const commands = [...help.matchAll(/^ {2}([a-z]+) (?:\[options\])/gm)].map((match) => match[1] as string);
 
-describe.concurrent('help', () => {
+describe('help', () => {
   test('names the commands', () => {
     expect(commands).toEqual(expect.arrayContaining(['plan', 'explain', 'up', 'down', 'status', 'tunnels', 'demo']));
   });
@@ -85,7 +112,7 @@ describe.concurrent('help', () => {
   });
 });
 
-describe.concurrent('right use', () => {
+describe('right use', () => {
   test.each<[words: string, json: unknown]>([
     [`plan ${PAIR} --json`, expect.objectContaining({ containersPerVm: 253 })],
     [`plan --config FOLDER/good.yaml --json`, expect.objectContaining({ containersPerVm: 253 })],
@@ -120,7 +147,7 @@ describe.concurrent('right use', () => {
 
 const BAD_FILE = `FOLDER/bad.yaml:2:11: underlay "192.168.0.0": expected an IPv4 prefix`;
 
-describe.concurrent('wrong use', () => {
+describe('wrong use', () => {
   test.each<[words: string, code: number, message: string]>([
     ['', 2, 'Usage: inlay'],
     ['pln', 2, "unknown command 'pln'\n(Did you mean plan?)"],
@@ -175,6 +202,24 @@ describe.concurrent('wrong use', () => {
     expect([code, stdout]).toEqual([expected, '']);
     expect(stderr).toContain(inFolder(message));
     expect(stderr).not.toMatch(/^\s+at .*:\d+/m);
+  });
+});
+
+describe('the built program', () => {
+  test.each<[code: number, words: string]>([
+    [0, '--version'],
+    [0, 'up --help'],
+    [0, `plan ${PAIR} --json`],
+    [0, 'tunnels --run-dir FOLDER'],
+    [1, `explain 11.0.0.1 ${PAIR}`],
+    [1, 'down --run-dir FOLDER'],
+    [2, 'pln'],
+    [3, 'status --run-dir FOLDER/nowhere'],
+    [78, 'up --config FOLDER/bad.yaml'],
+  ])('exit %i, and both streams as in this process: inlay %s', async (code, words) => {
+    const ended = await run(process.execPath, [CLI, ...wordsOf(words)]);
+    expect(ended.code).toBe(code);
+    expect(ended).toEqual(await inlay(words));
   });
 
   test.each<[name: string, script: string, stderr: string]>([
