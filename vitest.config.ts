@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { THOROUGHNESS } from './test/runs.ts';
 
 /** In other folders than test/net, and for the kernel itself: it runs their programs, and their namespaces are set up in it. */
 const inKernel = [
@@ -8,7 +9,7 @@ const inKernel = [
 ];
 
 const project = (name: string, include: string[], exclude: string[] = []) => ({
-  test: { name, include, exclude, hookTimeout: 60_000, testTimeout: 60_000 },
+  test: { name, include, exclude, hookTimeout: 60_000, testTimeout: 60_000 * Math.max(1, THOROUGHNESS) },
 });
 
 export default defineConfig({

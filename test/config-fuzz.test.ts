@@ -7,12 +7,13 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { type Flags, loadConfig } from '../src/config/config.ts';
 import { type SettingName, settings } from '../src/config/settings.ts';
 import { InlayError } from '../src/errors.ts';
+import { runs } from './runs.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-fuzz-'));
 const file = path.join(folder, 'config.yaml');
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const RUNS = Number(process.env['INLAY_FUZZ_RUNS'] ?? 2000);
+const RUNS = runs(800);
 const MAX_SIZE = 64 << 10;
 /** Characters of an error. */
 const MAX_MESSAGE = 400;

@@ -64,7 +64,8 @@ test.each([
   ['another name', GET('toString'), 404, /expected GET \/status or \/big or \/broken/],
   ['another method', GET('status').replace('GET', 'POST'), 404, /expected GET/],
   ['a route that fails', GET('broken'), 500, /Error: no/],
-  ['a header that is too long', `GET / HTTP/1.1\r\nX: ${'x'.repeat(100_000)}`, 431, /^$/],
+  // No longer than what the server reads at once: else it closes with bytes unread, and the client may get a reset for an answer.
+  ['a header that is too long', `GET / HTTP/1.1\r\nX: ${'x'.repeat(30_000)}`, 431, /^$/],
   ['garbage', 'garbage\r\n\r\n', 400, /^$/],
 ])('%s', async (_, text, code, body) => {
   const [head, rest] = (await read(await client(text))).split('\r\n\r\n');

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { abi } from '../src/core/index.ts';
 import { cores, hex, type Message } from './core.ts';
 import * as wire from './packet.ts';
+import { runs } from './runs.ts';
 import { superPackets } from './traffic.ts';
 import { B, coreOf, expectSums, hexes, innerOf, send, sendPackets, VIRTIO, type Vm, view } from './vms.ts';
 
@@ -38,7 +39,7 @@ describe.each(cores)('$name', ({ make }) => {
         all.push(...made);
         segments += expected.length;
       }),
-      { numRuns: 150 },
+      { numRuns: runs(60) },
     );
     expect(core.counters('outbound').forwarded).toBe(segments);
     expectSums(core, 'outbound', all);

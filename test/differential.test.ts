@@ -12,6 +12,7 @@ import {
 } from '../src/core/index.ts';
 import { config, cores, hex, messages, networkOrder, word } from './core.ts';
 import * as wire from './packet.ts';
+import { runs } from './runs.ts';
 import { CHANGES, grouped, groupings, superPackets, traffic } from './traffic.ts';
 
 const folder = new URL('./vectors/', import.meta.url);
@@ -426,7 +427,7 @@ function run(
   return calls + 1;
 }
 
-const runs = Number(process.env['INLAY_FUZZ_RUNS'] ?? 200);
+const RUNS = runs(80);
 
 test.each([
   ['wasm', 'typescript'],
@@ -516,10 +517,10 @@ test.each([
         expect(received).toBe(forwarded + drops.reduce((sum, n) => sum + n, 0));
       }
     }),
-    { numRuns: runs, endOnFailure: false },
+    { numRuns: RUNS, endOnFailure: false },
   );
-  // A shorter run than usual may meet less.
-  if (runs >= 500)
+  // A short run may meet less.
+  if (RUNS >= 500)
     for (const [what, times] of Object.entries(met)) expect({ what, times }).not.toEqual({ what, times: 0 });
 });
 
@@ -568,7 +569,7 @@ describe.each(cores)('$name', ({ make }) => {
           }
         }
       }),
-      { numRuns: Math.ceil(runs / 5), endOnFailure: false },
+      { numRuns: Math.ceil(RUNS / 4), endOnFailure: false },
     );
   });
 
@@ -590,7 +591,7 @@ describe.each(cores)('$name', ({ make }) => {
         });
         expect(answers[1]).toEqual(answers[0]);
       }),
-      { numRuns: Math.ceil(runs / 5), endOnFailure: false },
+      { numRuns: Math.ceil(RUNS / 4), endOnFailure: false },
     );
   });
 });

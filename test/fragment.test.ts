@@ -5,6 +5,7 @@ import { abi, overhead, type PacketCore } from '../src/core/index.ts';
 import { cores, hex, type Message, messages, putFrame } from './core.ts';
 import { portOf } from './flow.ts';
 import * as wire from './packet.ts';
+import { runs } from './runs.ts';
 import { timestamps } from './traffic.ts';
 import { A, B, coreOf, expectSums, hexes, packetsIn, send, sendPackets, VIRTIO, type Vm, view } from './vms.ts';
 
@@ -149,7 +150,7 @@ describe.each(cores)('$name', ({ make }) => {
           );
           expect(hexes(whole as Uint8Array[])).toEqual(hexes(sent.map(withoutFlags)));
         }),
-        { numRuns: 300 },
+        { numRuns: runs(100) },
       );
     });
 

@@ -5,6 +5,7 @@ import { abi } from '../src/core/index.ts';
 import { cores, hex, type Message, word } from './core.ts';
 import { flowOf, hasFlow } from './flow.ts';
 import * as wire from './packet.ts';
+import { runs } from './runs.ts';
 import { CHANGES, grouped, groupings, type NamedChange, timestamps, traffic } from './traffic.ts';
 import {
   A,
@@ -181,7 +182,7 @@ describe.each(cores)('$name', ({ make }) => {
         cutBefore.push(...back.flatMap(({ sent }) => sent));
       }),
       // What fails is long, and takes long to shrink: the seed finds it again.
-      { numRuns: 500, endOnFailure: true },
+      { numRuns: runs(200), endOnFailure: true },
     );
     expectSums(b, 'inbound', mergedBefore);
     expectSums(a, 'outbound', cutBefore);
