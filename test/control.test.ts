@@ -49,7 +49,8 @@ async function read(socket: Socket): Promise<string> {
   socket.setEncoding('latin1').on('data', (chunk) => {
     text += chunk;
   });
-  await once(socket.resume(), 'close');
+  // Not events.once(), which throws for an error: a client that writes on after the end gets one, and its answer is what matters.
+  await new Promise((resolve) => socket.resume().once('close', resolve));
   return text;
 }
 
@@ -84,7 +85,6 @@ test('one request for each connection: those behind it are not looked at', async
 test('a connection without a request ends by itself', async () => {
   const [silent, slow] = [await client(), await client('GET /status HTTP/1.1\r\nX: ')];
   const timer = setInterval(() => slow.write('x'), 100);
-  // The end may be an error of the client's, who writes on: its answer is what matters.
   expect(await Promise.all([silent, slow].map(read))).toEqual(['', '']);
   clearInterval(timer);
 });
