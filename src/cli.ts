@@ -16,4 +16,6 @@ try {
   process.chdir('/');
 }
 
-process.exitCode = await runProgram(process.argv.slice(2));
+const code = await runProgram(process.argv.slice(2));
+// A daemon that has ended has said with which code.
+if (code !== EXIT.done) process.exitCode = code;

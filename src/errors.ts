@@ -29,6 +29,10 @@ export class InlayError extends Error {
   }
 }
 
+export function exitCodeOf(error: unknown): number {
+  return error instanceof InlayError ? error.exitCode : EXIT.failed;
+}
+
 /** <asm-generic/errno.h>, as far as Node has no name for it. The numbers follow each other from the first. */
 const LINUX_ERRNO: readonly (readonly [first: number, names: string])[] = [
   [15, 'ENOTBLK'],

@@ -1,7 +1,7 @@
 /** The command line without its process: words to command, errors to exit codes. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { EXIT, InlayError } from '../errors.ts';
+import { EXIT, exitCodeOf, InlayError } from '../errors.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
@@ -18,7 +18,7 @@ export async function runProgram(words: readonly string[]): Promise<number> {
     await program().parseAsync(words, { from: 'user' });
     return EXIT.done;
   } catch (error) {
-    return exitCode(error);
+    return report(error);
   }
 }
 
@@ -42,12 +42,9 @@ function program(): Command {
 }
 
 /** Prints the error, unless commander did, and answers the exit code. */
-function exitCode(error: unknown): number {
+function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-  if (error instanceof InlayError) {
-    process.stderr.write(`inlay: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);
-    return error.exitCode;
-  }
-  process.stderr.write(`inlay: ${error instanceof Error ? error.message : error}\n`);
-  return EXIT.failed;
+  const hint = error instanceof InlayError && error.hint ? `hint: ${error.hint}\n` : '';
+  process.stderr.write(`inlay: ${error instanceof Error ? error.message : error}\n${hint}`);
+  return exitCodeOf(error);
 }

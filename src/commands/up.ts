@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config/config.ts';
 import { type SettingName, settings } from '../config/settings.ts';
+import { takeSignals } from '../daemon/signals.ts';
 import { addSettings, example, flagsOf, seconds } from './options.ts';
 
 interface Options {
@@ -42,7 +43,8 @@ export function addUpCommand(program: Command): void {
       process.stdout.write(`${(await dryRun(config)).join('\n')}\n`);
       return;
     }
+    takeSignals();
     const { runDaemon } = await import('../daemon/daemon.ts');
-    await runDaemon(config, 1000 * (options.wait ?? defaultWait()));
+    process.exitCode = await runDaemon(config, 1000 * (options.wait ?? defaultWait()));
   });
 }

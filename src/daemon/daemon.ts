@@ -1,64 +1,91 @@
 /** The daemon: sets everything up, is ready, keeps it so, and takes everything down again when it is told to stop. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
-import type { TunnelState } from '../core/tunnels.ts';
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
+import { EXIT, errorCode, exitCodeOf, InlayError } from '../errors.ts';
+import * as native from '../linux/native.ts';
 import { createLog, type Log } from '../log.ts';
 import { Machine, type Trouble, troubleOf } from '../machine/machine.ts';
 import { catchAllThings, isCatchAll, type NetworkPlan } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
-import { formatAddress, ipv4 } from '../mesh/address.ts';
-import { type State, type Status, type TunnelStatus, tunnelMtu, unreachableReason } from '../observe/status.ts';
+import { formatAddress } from '../mesh/address.ts';
+import type { State, Status, TunnelStatus } from '../observe/status.ts';
 import { explainPermission, requireCapabilities } from './capabilities.ts';
 import { dataPlaneOf } from './data-planes.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
+import { Ending } from './ending.ts';
 import { Keeper } from './keeper.ts';
 import { planNetwork } from './network.ts';
 import { RunDir } from './run-dir.ts';
+import { onStop } from './signals.ts';
 import { StatusReport } from './status-report.ts';
+import { TunnelLog } from './tunnel-log.ts';
 
-/** How often what was learnt about a tunnel is logged, in ms. */
-const LOG_INTERVAL = 10_000;
-const MAX_LOGGED = 10_000;
-/** Tunnels that come or go at once and are logged one by one. */
-const MAX_LISTED = 16;
 /** ms between two looks for the underlay address, while there is none. */
 const WAIT_INTERVAL = 200;
 
-/** Runs until SIGTERM or SIGINT. `wait` is how many ms to wait for an underlay address. */
-export async function runDaemon(config: Config, wait: number): Promise<void> {
+/**
+ * Runs until SIGTERM or SIGINT. `wait` is how many ms to wait for an underlay address. Resolves to the exit code. What prevents a start is in the log before
+ * what follows from it; on a terminal it is thrown instead, so that a person reads it last, and in plain words.
+ */
+export async function runDaemon(config: Config, wait: number): Promise<number> {
+  const log = createLog(config.logLevel);
+  const ending = new Ending();
+  const isTerminal = isatty(2);
+  let failure: unknown;
+  process.on('SIGHUP', () =>
+    log.info('SIGHUP: nothing is loaded anew; restart the daemon for a changed configuration'),
+  );
+  // Node would write it to stderr, and wait there.
+  process.on('uncaughtException', (error) => {
+    log.fatal({ stack: error.stack }, `a mistake in Inlay: ${error.message}`);
+    failure = error;
+    ending.begin();
+  });
+
   const kind = await dataPlaneOf(config);
+  const daemon = new Daemon(config, kind, log, ending);
   const needs = { capabilities: kind.capabilities, runDir: config.runDir, tun: kind.usesTun };
-  return explainPermission(needs, () => run(config, kind, wait));
+  try {
+    await explainPermission(needs, async () => {
+      requireCapabilities(kind.capabilities);
+      await ending.within(daemon.start(wait));
+    });
+    await ending.begun;
+  } catch (error) {
+    // A start that a signal ended has not failed.
+    if (!ending.signal.aborted) {
+      failure = error;
+      if (!isTerminal) logFailure(log, error);
+    }
+  }
+  ending.begin();
+  const isClean = await daemon.stop();
+  if (ending.isOver) {
+    log.error('ended without all of the clean-up, which took too long; inlay down tries again');
+    log.flush();
+    native.exitNow(EXIT.failed);
+  }
+  ending.done();
+  if (failure !== undefined) {
+    if (isTerminal) throw failure;
+    return exitCodeOf(failure);
+  }
+  return isClean ? EXIT.done : EXIT.failed;
 }
 
-async function run(config: Config, kind: DataPlaneKind, wait: number): Promise<void> {
-  requireCapabilities(kind.capabilities);
-  const daemon = new Daemon(config, kind, createLog(config.logLevel));
-  const stopping = new AbortController();
-  const stop = new Promise<void>((resolve) => {
-    stopping.signal.addEventListener('abort', () => resolve());
-  });
-  // They stay handled: a second signal, from a wrapper or an impatient user, must not end the clean-up.
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => stopping.abort());
-  // A file that may not grow (ulimit -f) is an error of the write, and not the end of the process.
-  process.on('SIGXFSZ', () => {});
-  try {
-    await daemon.start(wait, stopping.signal);
-  } catch (error) {
-    await daemon.stop((machine) => machine.undoStart()).catch(() => {}); // Logged; the first error says why.
-    if (stopping.signal.aborted) return;
-    throw error;
-  }
-  await stop;
-  // The catch-all stays, and where the kernel forwards by itself, all.
-  await daemon.stop((machine) => machine.undo(({ thing }) => !kind.lasts && !isCatchAll(thing)));
+function logFailure(log: Log, error: unknown): void {
+  const { code, hint } = error instanceof InlayError ? error : { code: errorCode(error), hint: undefined };
+  log.error({ code, hint }, error instanceof Error ? error.message : String(error));
 }
 
 class Daemon {
   readonly #config: Config;
   readonly #kind: DataPlaneKind;
   readonly #log: Log;
+  readonly #ending: Ending;
+  readonly #tunnelLog: TunnelLog;
   #state: State = 'starting';
   #waitsFor: Trouble | undefined;
   #plan: NetworkPlan | undefined;
@@ -68,23 +95,30 @@ class Daemon {
   #dataPlane: DataPlane | undefined;
   #keeper: Keeper | undefined;
   readonly #report: StatusReport;
-  /** When something about a VM's tunnel was last logged, in ms. */
-  readonly #logged = new Map<number, number>();
 
-  constructor(config: Config, kind: DataPlaneKind, log: Log) {
+  constructor(config: Config, kind: DataPlaneKind, log: Log, ending: Ending) {
     this.#config = config;
     this.#kind = kind;
     this.#log = log;
-    this.#report = new StatusReport(config, kind.overhead(config));
+    this.#ending = ending;
+    const overhead = kind.overhead(config);
+    this.#report = new StatusReport(config, overhead);
+    this.#tunnelLog = new TunnelLog({
+      ...{ log, overhead },
+      mtu: () => this.#keeper?.plan.mtu ?? 0,
+      count: async () => (await this.#dataPlane?.counters())?.tunnels,
+    });
   }
 
-  async start(wait: number, signal: AbortSignal): Promise<void> {
+  async start(wait: number): Promise<void> {
     const config = this.#config;
     const runDir = await RunDir.open(config.runDir, {
       status: () => this.#status(),
       tunnels: () => this.#tunnels(),
     });
     this.#runDir = runDir;
+    // Until here there is nothing to clean up.
+    onStop((count) => (count === 1 ? this.#ending.begin() : this.#ending.hurry()));
     const { journal } = runDir;
     if (journal.isDamaged)
       this.#log.warn('the journal is damaged: what the machine itself tells to be ours is taken over');
@@ -93,7 +127,7 @@ class Daemon {
     this.#machine = machine;
     // Before anything else: from now on no packet for the overlay leaves in plain.
     machine.apply(catchAllThings(config.mappings));
-    const { plan, underlay } = await this.#awaitNetwork(machine, runDir, wait, signal);
+    const { plan, underlay } = await this.#awaitNetwork(machine, runDir, wait);
     this.#plan = plan;
     runDir.rememberVm(plan.local);
     const { device: at, others } = underlay;
@@ -102,9 +136,9 @@ class Daemon {
     const dataPlane = this.#kind.create(config, {
       ...{ plan, machine, log: this.#log },
       onDue: () => this.#keeper?.look(),
-      onTunnels: (change, vms) => this.#logTunnels(change, vms),
+      onTunnels: (change, vms) => this.#tunnelLog.changed(change, vms),
       onLearnt: (tunnels) => {
-        for (const tunnel of tunnels) this.#logLearnt(tunnel);
+        for (const tunnel of tunnels) this.#tunnelLog.learnt(tunnel);
       },
     });
     this.#dataPlane = dataPlane;
@@ -128,7 +162,6 @@ class Daemon {
     machine: Machine,
     runDir: RunDir,
     wait: number,
-    signal: AbortSignal,
   ): Promise<{ plan: NetworkPlan; underlay: Underlay }> {
     const deadline = performance.now() + wait;
     for (;;) {
@@ -143,57 +176,44 @@ class Daemon {
         this.#waitsFor = troubleOf(error);
         this.#state = 'waiting';
       }
+      const { signal } = this.#ending;
       await sleep(Math.min(WAIT_INTERVAL, Math.max(deadline - performance.now(), 0)), undefined, { signal });
     }
   }
 
-  /** Ends what `start` got done; each step is tried, whatever became of the one before. `undo` takes back what is to go. */
-  async stop(undo: (machine: Machine) => unknown): Promise<void> {
+  /** Ends what `start` got done; each step is tried, whatever became of the one before. Resolves to whether all went well, which the log tells. */
+  async stop(): Promise<boolean> {
+    const isReady = this.#state === 'running';
     this.#state = 'stopping';
-    const isReady = this.#keeper !== undefined;
     const steps = [
+      () => this.#tunnelLog.close(),
       () => this.#keeper?.close(),
       () => this.#dataPlane?.close(),
-      () => this.#machine && undo(this.#machine),
+      () => this.#machine && this.#undo(this.#machine, isReady),
       () => this.#machine?.close(),
       () => this.#runDir?.close(),
       () => this.#lock?.release(),
     ];
-    const errors: unknown[] = [];
+    let isClean = true;
     for (const step of steps) {
       try {
-        await step();
+        await this.#ending.within(step());
       } catch (error) {
-        errors.push(error);
+        isClean = false;
         this.#log.error({ error: String(error) }, 'could not clean up; inlay down tries again');
       }
     }
-    if (errors.length > 0) throw errors[0];
-    if (!isReady) return;
+    if (!isReady || !isClean) return isClean;
     if (this.#kind.lasts)
       this.#log.info('stopped; the kernel goes on forwarding to the VMs it knows, until inlay down');
     else this.#log.info('stopped; packets for the overlay are unreachable until inlay down');
+    return isClean;
   }
 
-  #logTunnels(change: 'opened' | 'closed', vms: number[]): void {
-    // The kernel may have tens of thousands when a daemon comes back.
-    if (vms.length > MAX_LISTED) this.#log.info({ tunnels: vms.length }, `tunnels ${change}`);
-    else for (const vm of vms) this.#log.info({ vm: formatAddress(ipv4(vm)) }, `tunnel ${change}`);
-  }
-
-  /** What the underlay says may be forged, and said again and again: one line a VM and a while, and a bounded memory of that. */
-  #logLearnt({ vm, pathMtu, unreachable }: TunnelState): void {
-    const now = performance.now();
-    if (now - (this.#logged.get(vm) ?? -Infinity) < LOG_INTERVAL) return;
-    if (this.#logged.size >= MAX_LOGGED) this.#logged.clear();
-    this.#logged.set(vm, now);
-    const mtu = this.#keeper?.plan.mtu ?? 0;
-    const facts = {
-      vm: formatAddress(ipv4(vm)),
-      mtu: tunnelMtu(mtu, pathMtu, this.#kind.overhead(this.#config)),
-    };
-    if (unreachable === undefined) this.#log.info(facts, 'path of the tunnel changed');
-    else this.#log.warn({ ...facts, why: unreachableReason(unreachable) }, 'VM unreachable');
+  #undo(machine: Machine, isReady: boolean): void {
+    if (!isReady) machine.undoStart();
+    // The catch-all stays, and where the kernel forwards by itself, all.
+    else machine.undo(({ thing }) => !this.#kind.lasts && !isCatchAll(thing));
   }
 
   #status(): Promise<Status> {

@@ -5,7 +5,9 @@ import { InlayError, SystemError } from '../errors.ts';
 
 // <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>, <linux/if_tun.h>, <sys/eventfd.h>
 export const O_RDONLY = 0;
+export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
+export const O_NOCTTY = 0o400;
 export const O_NONBLOCK = 0o4000;
 export const O_DIRECTORY = 0o200000;
 export const O_CLOEXEC = 0o2000000;
@@ -36,7 +38,9 @@ export const ICMP_FILTER = 1;
 export const SOL_UDP = 17;
 export const UDP_GRO = 104;
 export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
 export const POLLIN = 1;
+export const POLLOUT = 4;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 export const TUNSETIFF = 0x400454ca;
@@ -101,6 +105,12 @@ export const write = lib.func('intptr_t write(int fd, void *buf, size_t count)')
   fd: number,
   buf: ArrayBufferView,
   count: number,
+) => number;
+export const send = lib.func('intptr_t send(int fd, void *buf, size_t count, int flags)') as (
+  fd: number,
+  buf: ArrayBufferView,
+  count: number,
+  flags: number,
 ) => number;
 export const ioctl = lib.func('int ioctl(int fd, unsigned long request, void *argument)') as (
   fd: number,
@@ -169,6 +179,11 @@ export const syscall = lib.func('long syscall(long number, int command, void *at
   size: number,
 ) => number;
 export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
+
+/** alarm(2): SIGALRM after so many seconds, which ends the process whatever its threads do. */
+export const alarm = lib.func('unsigned int alarm(unsigned int seconds)') as (seconds: number) => number;
+/** _exit(2): ends the process at once, without waiting for its threads. */
+export const exitNow = lib.func('void _exit(int status)') as (status: number) => void;
 
 /** Throws ERR_FAILED where the structures that the linux engine fills look different. */
 export function requireLinux64(): void {

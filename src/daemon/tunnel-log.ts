@@ -1,0 +1,92 @@
+/** What the log says about tunnels: never more than a few lines a minute, however many of them come, go or change. */
+import type { TunnelState } from '../core/tunnels.ts';
+import type { Log } from '../log.ts';
+import { type LimitedLog, limitedLog } from '../log-limit.ts';
+import { formatAddress, ipv4 } from '../mesh/address.ts';
+import { tunnelMtu, unreachableReason } from '../observe/status.ts';
+
+/** ms from the first change to the line that sums up. */
+const INTERVAL = 60_000;
+/** Lines in a minute: about one tunnel each at level debug, and about what happens to tunnels. */
+const MOST_CHANGES = 200;
+const MOST_EVENTS = 20;
+/** Events that are remembered, so that none is told twice in an interval. */
+const MAX_TOLD = 10_000;
+
+export interface TunnelLogOptions {
+  log: Log;
+  /** Bytes of all headers around a packet. */
+  overhead: number;
+  /** Bytes of the longest packet that the device takes now. */
+  mtu: () => number;
+  /** How many tunnels are open now; undefined while nothing forwards. */
+  count: () => Promise<number | undefined>;
+}
+
+export class TunnelLog {
+  readonly #options: TunnelLogOptions;
+  readonly #change: LimitedLog;
+  readonly #event: LimitedLog;
+  /** Runs while something has happened that no summary followed. */
+  #timer: NodeJS.Timeout | undefined;
+  /** Since the last summary. */
+  #opened = 0;
+  #closed = 0;
+  /** What was told since then, and of which VM. */
+  readonly #told = new Set<string>();
+
+  constructor(options: TunnelLogOptions) {
+    this.#options = options;
+    this.#change = limitedLog(options.log, { most: MOST_CHANGES, interval: INTERVAL });
+    this.#event = limitedLog(options.log, { most: MOST_EVENTS, interval: INTERVAL });
+  }
+
+  /** The tunnels to these VMs have come or gone. */
+  changed(change: 'opened' | 'closed', vms: readonly number[]): void {
+    if (change === 'opened') this.#opened += vms.length;
+    else this.#closed += vms.length;
+    for (const vm of vms) this.#change('debug', `tunnel ${change}`, { vm: nameOf(vm) }, `tunnel ${change}`);
+    this.#begin();
+  }
+
+  /** The underlay has said something about the way to a VM. */
+  learnt({ vm, pathMtu, unreachable }: TunnelState): void {
+    const facts = { mtu: tunnelMtu(this.#options.mtu(), pathMtu, this.#options.overhead) };
+    if (unreachable === undefined) this.#tell('info', vm, facts, 'path of the tunnel changed');
+    else this.#tell('warn', vm, { ...facts, why: unreachableReason(unreachable) }, 'VM unreachable');
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** What happened to one tunnel. It may be forged and repeated, so a VM has one such line in an interval, and all VMs together a few. */
+  #tell(level: 'info' | 'warn', vm: number, facts: object, message: string): void {
+    const event = `${message}: ${nameOf(vm)}`;
+    if (this.#told.has(event)) return;
+    if (this.#told.size < MAX_TOLD) this.#told.add(event);
+    this.#event(level, message, { vm: nameOf(vm), ...facts }, message);
+    this.#begin();
+  }
+
+  #begin(): void {
+    this.#timer ??= setTimeout(() => void this.#sumUp(), INTERVAL).unref();
+  }
+
+  async #sumUp(): Promise<void> {
+    const [opened, closed] = [this.#opened, this.#closed];
+    this.#timer = undefined;
+    this.#opened = 0;
+    this.#closed = 0;
+    this.#told.clear();
+    if (opened + closed === 0) return;
+    const open = await this.#options.count().catch(() => undefined);
+    if (open === undefined) return;
+    const text = `tunnels: ${open} open, ${opened} opened, ${closed} closed in the last minute`;
+    this.#options.log.info({ open, opened, closed }, text);
+  }
+}
+
+function nameOf(vm: number): string {
+  return formatAddress(ipv4(vm));
+}
