@@ -1,5 +1,6 @@
 /** The daemon's log: one JSON object a line on stderr. No line waits for whoever reads it. */
 import { type Logger, pino } from 'pino';
+import { errorCode, InlayError } from './errors.ts';
 import { openStderr } from './linux/stderr.ts';
 import { LogQueue } from './log-queue.ts';
 
@@ -21,6 +22,20 @@ export function createLog(level: string): Log {
   // Node itself writes to stderr and waits.
   process.removeAllListeners('warning').on('warning', (warning) => log.warn({ kind: warning.name }, warning.message));
   return log;
+}
+
+/** Says why the daemon ends; `code` and `hint` are the error's. */
+export function logFailure(log: Log, error: unknown): void {
+  const { code, hint } = error instanceof InlayError ? error : { code: errorCode(error), hint: undefined };
+  log.error({ code, hint }, error instanceof Error ? error.message : String(error));
+}
+
+/** The text of a log, its errors as the CLI prints them on a terminal. */
+export function plainErrors(text: string): string {
+  return text.replaceAll(/^\{"level":"error".*\}$/gm, (line) => {
+    const { msg, hint } = JSON.parse(line);
+    return `inlay: ${msg}${hint === undefined ? '' : `\nhint: ${hint}`}`;
+  });
 }
 
 /** As pino writes it, and whatever the level: what was left out may have been an error. */

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
-import { EXIT, errorCode, exitCodeOf, InlayError } from '../errors.ts';
+import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
-import { createLog, type Log } from '../log.ts';
+import { createLog, type Log, logFailure } from '../log.ts';
 import { Machine, type Trouble, troubleOf } from '../machine/machine.ts';
 import { catchAllThings, isCatchAll, type NetworkPlan } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
@@ -73,11 +73,6 @@ export async function runDaemon(config: Config, wait: number): Promise<number> {
     return exitCodeOf(failure);
   }
   return isClean ? EXIT.done : EXIT.failed;
-}
-
-function logFailure(log: Log, error: unknown): void {
-  const { code, hint } = error instanceof InlayError ? error : { code: errorCode(error), hint: undefined };
-  log.error({ code, hint }, error instanceof Error ? error.message : String(error));
 }
 
 class Daemon {

@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
 import { InlayError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { type LimitedLog, limitedLog } from '../log-limit.ts';
 import { type Machine, type Outcome, type Trouble, troubleOf } from '../machine/machine.ts';
 import { catchAllThings, type NetworkPlan, type Thing } from '../machine/state.ts';
 import { addressList, hasAddress, underlayMtu, wayToOthers } from '../machine/underlay.ts';
@@ -28,6 +29,8 @@ export interface KeeperOptions {
 
 export class Keeper {
   readonly #options: KeeperOptions;
+  /** For what users of this machine can cause: they may fill the run directory's file system, or all that it has of descriptors, again and again. */
+  readonly #limited: LimitedLog;
   #plan: NetworkPlan;
   #watch: Watch | undefined;
   #troubles: readonly Trouble[] = [];
@@ -49,6 +52,7 @@ export class Keeper {
 
   constructor(options: KeeperOptions) {
     this.#options = options;
+    this.#limited = limitedLog(options.log);
     this.#plan = options.plan;
   }
 
@@ -120,7 +124,7 @@ export class Keeper {
         if (!this.#closed) await this.#lookNow();
       })
       .catch((error) => {
-        this.#options.log.error({ error: String(error) }, 'a look at the machine failed');
+        this.#limited('warn', 'look failed', { error: String(error) }, 'a look at the machine failed');
       });
   }
 
@@ -217,16 +221,16 @@ export class Keeper {
 
   /** Says what is new, and what is over; what lasts is told once. */
   #tell(all: readonly Trouble[]): void {
-    const { log } = this.#options;
     const troubles = all.filter(({ what }, i) => all.findIndex((each) => each.what === what) === i);
     const isIn = (list: readonly Trouble[], { what }: Trouble) => list.some((each) => each.what === what);
     // What is there for the first time may be over at once, as while others are still at work: it is looked at again.
     const lasting = troubles.filter((each) => isIn(this.#troubles, each));
     if (lasting.length < troubles.length) this.look();
-    for (const trouble of lasting.filter((each) => !isIn(this.#told, each)))
-      log.warn({ hint: trouble.hint }, `degraded: ${trouble.what}`);
-    for (const { what } of this.#told.filter((each) => !isIn(troubles, each))) log.info({ trouble: what }, 'over');
-    if (this.#told.length > 0 && troubles.length === 0) log.info('running again');
+    for (const { what, hint } of lasting.filter((each) => !isIn(this.#told, each)))
+      this.#limited('warn', what, { hint }, `degraded: ${what}`);
+    for (const { what } of this.#told.filter((each) => !isIn(troubles, each)))
+      this.#limited('info', `over: ${what}`, { trouble: what }, 'over');
+    if (this.#told.length > 0 && troubles.length === 0) this.#limited('info', 'running again', {}, 'running again');
     this.#troubles = troubles;
     this.#told = lasting;
   }

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ask } from '../daemon/control.ts';
 import { EXIT, InlayError } from '../errors.ts';
+import { plainErrors } from '../log.ts';
 import { type Address, formatAddress, formatPrefix, lowBits } from '../mesh/address.ts';
 import type { Mapping } from '../mesh/mapping.ts';
 import type { Status, TunnelStatus } from '../observe/status.ts';
@@ -114,7 +115,7 @@ export class Mesh {
       if (code === undefined) continue;
       // The daemon itself says what is missing and what to do.
       const kind = code === EXIT.noPermission ? 'ERR_PERMISSION' : 'ERR_FAILED';
-      throw new InlayError(kind, `the daemon of ${vm.name} did not get ready:\n${await this.log(vm)}`);
+      throw new InlayError(kind, `the daemon of ${vm.name} did not get ready:\n${plainErrors(await this.log(vm))}`);
     }
   }
 

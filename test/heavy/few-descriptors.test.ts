@@ -1,6 +1,7 @@
 /** `up` with few file descriptors: whichever step finds none left, one line says so, nothing hangs and nothing is left behind. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
+import { plainErrors } from '../../src/log.ts';
 import { CLI } from '../net/mesh.ts';
 import { missing, skip } from '../net/require.ts';
 
@@ -52,7 +53,9 @@ describe.skipIf(skipped)('few descriptors', () => {
       for (let limit = FEWEST; limit <= MOST; limit += limit < 64 ? 3 : 8) {
         const { code, isReady, stderr } = await up(limit, flags);
         expect(stderr, `limit ${limit}`).not.toMatch(/^\s+at |Error:|unhandled/im);
-        const errors = stderr.split('\n').filter((line) => line.startsWith('inlay: '));
+        const errors = plainErrors(stderr)
+          .split('\n')
+          .filter((line) => line.startsWith('inlay: '));
         expect([limit, code, errors.length]).toEqual(isReady ? [limit, 0, 0] : [limit, 1, 1]);
         if (isReady) ready.push(limit);
         for (const error of errors) messages.add(error.replace(/\/\S+/, 'FILE'));

@@ -1,6 +1,7 @@
 /** `inlay up --dataplane kernel` over the kernel's GRE, in User-mode Linux. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../src/demo/demo.ts';
+import { plainErrors } from '../../src/log.ts';
 import type { Status, TunnelStatus } from '../../src/observe/status.ts';
 import { skip } from '../net/require.ts';
 import { MACHINE_TIMEOUT, machineMissing, runInMachine } from '../uml/machine.ts';
@@ -395,7 +396,7 @@ describe.skipIf(skip('kernel data plane over gre', needed))('kernel data plane o
   test('gre-udp is refused where the kernel cannot send it, and nothing is left behind', () => {
     const { status, stderr, left, fou, hasRunDir } = facts.greUdp;
     expect(status).toBe(1);
-    expect(stderr).toMatch(/^inlay: .*CONFIG_NET_FOU_IP_TUNNELS.*\nhint: .*--encapsulation gre/m);
+    expect(plainErrors(stderr)).toMatch(/^inlay: .*CONFIG_NET_FOU_IP_TUNNELS.*\nhint: .*--encapsulation gre/m);
     expect({ left, fou, hasRunDir }).toEqual({ left: [], fou: '', hasRunDir: false });
   });
 

@@ -1,6 +1,7 @@
 /** `up` where it cannot work, and the other commands at the wrong time: exit codes, messages, and that nothing is left. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
+import { plainErrors } from '../../src/log.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI, shellLine } from './mesh.ts';
@@ -52,7 +53,7 @@ function inlay(where: string, words: readonly string[], wrapper: readonly string
 }
 
 function expectError(output: Output, code: number, says: readonly string[]): void {
-  for (const words of says) expect(output.stderr).toContain(words);
+  for (const words of says) expect(plainErrors(output.stderr)).toContain(words);
   expect([output.code, output.stdout]).toEqual([code, '']);
   expect(output.stderr).not.toMatch(/^\s+at .*:\d+/m);
 }

@@ -2,6 +2,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
+import { plainErrors } from '../../src/log.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { CLI } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
@@ -147,7 +148,10 @@ describe.skipIf(skip('formats', await missing('ping', 'python3')))('formats', ()
         '--engine',
         engine,
       );
-      expect([code, stderr]).toEqual([1, expect.stringContaining('hint: look who has it: ss -ulpn sport = :4754')]);
+      expect([code, plainErrors(stderr)]).toEqual([
+        1,
+        expect.stringContaining('hint: look who has it: ss -ulpn sport = :4754'),
+      ]);
     });
   });
 
@@ -157,6 +161,9 @@ describe.skipIf(skip('formats', await missing('ping', 'python3')))('formats', ()
     await setFilter(1);
     const { code, stderr } = await run('a', ...UP, '--run-dir', '/run/a', '--gre-segmentation', 'kernel');
     await setFilter(0);
-    expect([code, stderr]).toEqual([1, expect.stringContaining('hint: sysctl -w net.ipv4.conf.all.rp_filter=2')]);
+    expect([code, plainErrors(stderr)]).toEqual([
+      1,
+      expect.stringContaining('hint: sysctl -w net.ipv4.conf.all.rp_filter=2'),
+    ]);
   });
 });

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Mesh, Vm } from '../../src/demo/mesh.ts';
+import { plainErrors } from '../../src/log.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI, shellLine, startMesh } from './mesh.ts';
@@ -147,7 +148,8 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
   /** Runs a command line that lacks something; answers what it says and, without its `sudo`, the command that is to help. */
   async function refused(words: readonly string[]): Promise<{ message: string; hint: string; helps: string }> {
     const { code, stdout, stderr } = await lab.run(undefined, words);
-    const [, message = '', hint = '', second = ''] = /^(?:{.*}\n)*inlay: (.*)\nhint: (.*)\n(.*\n)$/.exec(stderr) ?? [];
+    const said = /^(?:{.*}\n)*inlay: (.*)\nhint: (.*)\n(.*\n)$/.exec(plainErrors(stderr));
+    const [, message = '', hint = '', second = ''] = said ?? [];
     expect([code, stdout, second === '' ? stderr : second]).toEqual([77, '', words.includes('down') ? second : unit]);
     return { message, hint, helps: hint.replaceAll(/\bsudo /g, '') };
   }

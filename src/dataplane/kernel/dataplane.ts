@@ -11,6 +11,7 @@ import { type Neighbour, neighbour, RTM_GETNEIGH } from '../../linux/netlink/nei
 import { Netlink } from '../../linux/netlink/netlink.ts';
 import { findLink, routeTowards } from '../../linux/netlink/rtnetlink.ts';
 import { NETLINK_ROUTE, openTransport } from '../../linux/netlink/transport.ts';
+import { type LimitedLog, limitedLog } from '../../log-limit.ts';
 import type { Outcome, Trouble } from '../../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../../machine/state.ts';
 import { ipv4 } from '../../mesh/address.ts';
@@ -45,6 +46,8 @@ export const kind: DataPlaneKind = {
 class KernelDataPlane implements DataPlane {
   readonly #config: Config;
   readonly #options: DataPlaneOptions;
+  /** Whoever sends to many addresses can have the kernel lose notifications and refuse entries, again and again. */
+  readonly #limited: LimitedLog;
   readonly #checkpoints: Checkpoints;
   #plan: NetworkPlan;
   #ifindex = 0;
@@ -64,6 +67,7 @@ class KernelDataPlane implements DataPlane {
     const { plan, machine, log } = options;
     this.#config = config;
     this.#options = options;
+    this.#limited = limitedLog(log);
     this.#plan = plan;
     const vni = config.encapsulation === 'vxlan' ? vniOf(config) : undefined;
     this.#checkpoints = new Checkpoints({ plan, vni, overhead: kind.overhead(config), netlink: machine.netlink, log });
@@ -158,7 +162,7 @@ class KernelDataPlane implements DataPlane {
 
   /** Hears about the device with this index; the one before may have gone. */
   #listen(ifindex: number): void {
-    const { machine, log, onTunnels, onDue } = this.#options;
+    const { machine, onTunnels, onDue } = this.#options;
     const { mappings, local, device } = this.#plan;
     this.#monitor?.close();
     this.#ifindex = ifindex;
@@ -171,9 +175,9 @@ class KernelDataPlane implements DataPlane {
         if (change === 'closed') for (const vm of vms) this.#checkpoints.check?.forget(vm);
         onTunnels(change, vms);
       },
-      onResync: (facts) => log.info(facts, 'compared with the kernel'),
+      onResync: (facts) => this.#limited('info', 'compared', facts, 'compared with the kernel'),
       onError: (error) => {
-        log.debug({ error: error.message }, 'the kernel did not take an entry');
+        this.#limited('debug', 'not taken', { error: error.message }, 'the kernel did not take an entry');
         // The device may have gone just now.
         onDue();
         this.#scheduleResync(RETRY);
@@ -233,7 +237,8 @@ class KernelDataPlane implements DataPlane {
       try {
         await job();
       } catch (error) {
-        this.#options.log.debug({ error: (error as Error).message }, 'the entries of VMs could not be read');
+        const { message } = error as Error;
+        this.#limited('debug', 'not read', { error: message }, 'the entries of VMs could not be read');
         this.#scheduleResync(RETRY);
       }
     });
