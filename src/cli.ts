@@ -16,6 +16,4 @@ try {
   process.chdir('/');
 }
 
-const code = await runProgram(process.argv.slice(2));
-// A daemon that has ended has said with which code.
-if (code !== EXIT.done) process.exitCode = code;
+process.exitCode = await runProgram(process.argv.slice(2));

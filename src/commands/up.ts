@@ -45,6 +45,6 @@ export function addUpCommand(program: Command): void {
     }
     takeSignals();
     const { runDaemon } = await import('../daemon/daemon.ts');
-    process.exitCode = await runDaemon(config, 1000 * (options.wait ?? defaultWait()));
+    await runDaemon(config, 1000 * (options.wait ?? defaultWait()));
   });
 }

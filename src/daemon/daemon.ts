@@ -26,10 +26,10 @@ import { TunnelLog } from './tunnel-log.ts';
 const WAIT_INTERVAL = 200;
 
 /**
- * Runs until SIGTERM or SIGINT. `wait` is how many ms to wait for an underlay address. Resolves to the exit code. What prevents a start is in the log before
- * what follows from it; on a terminal it is thrown instead, so that a person reads it last, and in plain words.
+ * Runs until SIGTERM or SIGINT, and ends the process. `wait` is how many ms to wait for an underlay address. What prevents a start is in the log before what
+ * follows from it; on a terminal it is thrown instead, so that a person reads it last, and in plain words.
  */
-export async function runDaemon(config: Config, wait: number): Promise<number> {
+export async function runDaemon(config: Config, wait: number): Promise<void> {
   const log = createLog(config.logLevel);
   const ending = new Ending();
   const isTerminal = isatty(2);
@@ -61,18 +61,13 @@ export async function runDaemon(config: Config, wait: number): Promise<number> {
     }
   }
   ending.begin();
-  const isClean = await daemon.stop();
-  if (ending.isOver) {
-    log.error('ended without all of the clean-up, which took too long; inlay down tries again');
-    log.flush();
-    native.exitNow(EXIT.failed);
-  }
+  const isClean = (await daemon.stop()) && !ending.isOver;
+  if (ending.isOver) log.error('ended without all of the clean-up, which took too long; inlay down tries again');
   ending.done();
-  if (failure !== undefined) {
-    if (isTerminal) throw failure;
-    return exitCodeOf(failure);
-  }
-  return isClean ? EXIT.done : EXIT.failed;
+  if (failure !== undefined && isTerminal) throw failure;
+  log.flush();
+  // Without waiting for threads that may not come back.
+  native.exitNow(failure !== undefined ? exitCodeOf(failure) : isClean ? EXIT.done : EXIT.failed);
 }
 
 class Daemon {

@@ -59,7 +59,7 @@ export class Ending {
     return await Promise.race([work, this.#over]);
   }
 
-  /** All is done. The alarm stays: a thread may keep the process from ending. */
+  /** All is done. The alarm stays, in case a thread keeps the process from ending. */
   done(): void {
     for (const timer of this.#timers) clearTimeout(timer);
   }
