@@ -25,6 +25,7 @@ import {
   openMessage,
   packetsIn,
   segmentOf,
+  setPacket,
   setSegment,
   setService,
   setWay,
@@ -41,6 +42,7 @@ let greBytes: i32 = GRE_MIN_LENGTH;
 let outerBytes: i32 = IPV4_LENGTH + GRE_MIN_LENGTH;
 
 // What all have in common that the packet at hand becomes.
+let packet: usize = 0;
 let remote: u32 = 0;
 let tunnel: usize = 0;
 let port: i32 = 0;
@@ -49,6 +51,7 @@ let hops: u32 = 0;
 
 /** Begins with the packet at `p`, which goes to `vm` through the tunnel whose record is at `t`. */
 export function beginPacket(p: usize, vm: u32, t: usize): void {
+  packet = p;
   remote = vm;
   tunnel = t;
   // The underlay spreads flows by the source port (RFC 8086 §3.2.1); only what is numbered has to stay in order.
@@ -148,6 +151,7 @@ function openFor(inner: i32): i32 {
     setWay(port, way());
   }
   addCargo(message, 1, inner);
+  setPacket(message, packet);
   return message;
 }
 
@@ -161,6 +165,7 @@ export function wholeMessage(packets: i32, bytes: i32): i32 {
   const message = openMessage(port);
   nameMessage(message, remote, 0);
   addCargo(message, packets, bytes);
+  setPacket(message, packet);
   return message;
 }
 

@@ -10,6 +10,7 @@ import { closeFlows } from './merge';
 import { clearMessages, NO_ROOM } from './messages';
 import { encapsulatePacket, likelyReceiver } from './outbound';
 import { MIN_MTU } from './path';
+import { reachVm, refuseMessage } from './refuse';
 import { clearChanges, expireTunnels, isTableLarge, warmTunnels } from './tunnels';
 
 // Hosts in other languages read the layout from the module.
@@ -111,6 +112,14 @@ export function learn(first: i32, count: i32, now: f64): i32 {
 export function narrow(vm: u32, mtu: i32, now: f64): void {
   clearChanges();
   narrowTunnel(vm, mtu, now);
+}
+
+export function refuse(message: i32, code: i32, now: f64): void {
+  refuseMessage(message, code, now);
+}
+
+export function reach(vm: u32, now: f64): void {
+  reachVm(vm, now);
 }
 
 function clamp(value: i32, most: i32): i32 {

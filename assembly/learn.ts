@@ -37,14 +37,20 @@ import {
 } from './ipv4';
 import { isUnderlay, senderOf } from './mapping';
 import { limitOf, lowerPathMtu, MIN_MTU, markUnreachable } from './path';
-import { DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED, HOST_UNREACHABLE, ICMP_LENGTH, relay } from './reply';
+import {
+  DESTINATION_UNREACHABLE,
+  FRAGMENTATION_NEEDED,
+  HOST_UNREACHABLE,
+  ICMP_LENGTH,
+  LAST_CODE,
+  relay,
+} from './reply';
 import { PROTOCOL_UDP, UDP_LENGTH } from './transport';
 import { findTunnel } from './tunnels';
 
 // From the specifications.
 const PROTOCOL_UNREACHABLE: u32 = 2;
 const PORT_UNREACHABLE: u32 = 3;
-const LAST_CODE: u32 = 15;
 /** What every router quotes behind the IPv4 header (RFC 792). */
 const MIN_QUOTE: i32 = 8;
 /** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.2.1). */

@@ -6,6 +6,7 @@
 import {
   ALL_MESSAGES,
   CARGO_BYTES,
+  CARGO_PACKET,
   CARGO_PACKETS,
   CARGO_SIZE,
   CARGO_WHOLE,
@@ -38,6 +39,7 @@ import {
   MESSAGE_NAME_LENGTH,
   MESSAGE_SIZE,
   MESSAGE_TABLE,
+  MESSAGES,
   MESSAGES_PER_PORT,
   NAME_ADDRESS,
   NAME_FAMILY,
@@ -47,7 +49,7 @@ import {
   SCRATCH,
   SCRATCH_SIZE,
 } from '../src/core/abi';
-import { putU16, putU32 } from './bytes';
+import { getU32, putU16, putU32 } from './bytes';
 import { base, setDevices } from './config';
 
 /** Answered instead of a verdict if there is no room for a packet's messages; but for its tunnel, nothing has happened then. */
@@ -126,6 +128,16 @@ export function nameMessage(message: i32, vm: u32, port: u32): void {
   putU32(name(message) + NAME_ADDRESS, vm);
 }
 
+/** The VM that a message goes to. */
+export function addressee(message: i32): u32 {
+  return getU32(name(message) + NAME_ADDRESS);
+}
+
+/** Where the bytes of piece `i` lie in this memory. */
+export function pieceAt(message: i32, i: i32): u32 {
+  return <u32>(load<u64>(iov(message, i) + IOV_BASE) - base());
+}
+
 /** Adds `length` bytes at `p`. */
 export function addPiece(message: i32, p: usize, length: i32): void {
   const m = table(message);
@@ -139,7 +151,33 @@ export function addPiece(message: i32, p: usize, length: i32): void {
 /** Notes that a message carries `packets` packets more, together of `bytes` bytes. */
 export function addCargo(message: i32, packets: i32, bytes: i32): void {
   store<i32>(cargo(message) + CARGO_PACKETS, packetsIn(message) + packets);
-  store<i32>(cargo(message) + CARGO_BYTES, load<i32>(cargo(message) + CARGO_BYTES) + bytes);
+  store<i32>(cargo(message) + CARGO_BYTES, bytesIn(message) + bytes);
+}
+
+/** Notes where the container's packet lies that a message is made of. */
+export function setPacket(message: i32, p: usize): void {
+  store<u32>(cargo(message) + CARGO_PACKET, <u32>p);
+}
+
+/** What was noted; 0 for an inbound message. */
+export function packetOf(message: i32): usize {
+  return load<u32>(cargo(message) + CARGO_PACKET);
+}
+
+/** Bytes of the packets in a message. */
+export function bytesIn(message: i32): i32 {
+  return load<i32>(cargo(message) + CARGO_BYTES);
+}
+
+/** Forgets which packets a message carries. */
+export function clearCargo(message: i32): void {
+  store<u64>(cargo(message) + CARGO_PACKETS, 0);
+}
+
+/** Whether the last call made this message, and it is no reply. */
+export function isMessage(message: i32): bool {
+  if (message < 0 || message >= MESSAGES) return false;
+  return message < messageCount(0) || message % MESSAGES_PER_PORT < messageCount(message / MESSAGES_PER_PORT);
 }
 
 /** Makes a message one for the overlay device. */

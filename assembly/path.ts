@@ -59,7 +59,7 @@ export function markUnreachable(tunnel: usize, vm: u32, code: u32, now: f64): vo
   if (before === 0) noteLearnt(tunnel, vm, now);
 }
 
-/** A packet has come from `vm`. */
+/** A packet has come from `vm`, or has gone out to it that the host had no way for. */
 export function markReachable(tunnel: usize, vm: u32, now: f64): void {
   if (load<u16>(tunnel + TUNNEL_UNREACHABLE) === 0) return;
   store<u16>(tunnel + TUNNEL_UNREACHABLE, 0);

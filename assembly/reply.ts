@@ -4,6 +4,7 @@ import {
   COUNTERS_REPLIES,
   COUNTERS_SUPPRESSED,
   MESSAGES,
+  MESSAGES_PER_PORT,
   OFFLOAD_VIRTIO,
   OUTBOUND_COUNTERS,
   RELAY_BUCKETS,
@@ -37,7 +38,7 @@ import {
   totalLength,
 } from './ipv4';
 import { vmAddress } from './mapping';
-import { addPiece, openMessage } from './messages';
+import { addPiece, messageCount, openMessage } from './messages';
 import { clearVirtio } from './virtio';
 
 // From the specifications.
@@ -45,6 +46,7 @@ export const ICMP_LENGTH: i32 = 8;
 export const DESTINATION_UNREACHABLE: u32 = 3;
 export const HOST_UNREACHABLE: u32 = 1;
 export const FRAGMENTATION_NEEDED: u32 = 4;
+export const LAST_CODE: u32 = 15;
 /** Types 3, 4, 5, 11 and 12, as bits: "an ICMP error message MUST NOT be sent as the result of receiving an ICMP error message" (RFC 1122 §3.2.2). */
 const ERRORS: u32 = (1 << 3) | (1 << 4) | (1 << 5) | (1 << 11) | (1 << 12);
 const LAST_ERROR: u32 = 12;
@@ -69,7 +71,7 @@ export function relay(p: usize, length: i32, code: u32, mtu: i32, now: f64): voi
 
 function answer(p: usize, length: i32, code: u32, mtu: i32, buckets: usize, now: f64): void {
   if (!mayBeAnswered(p)) return;
-  if (!takeToken(buckets, source(p), now)) {
+  if (messageCount(REPLY_PORT) >= MESSAGES_PER_PORT || !takeToken(buckets, source(p), now)) {
     addF64(OUTBOUND_COUNTERS + COUNTERS_SUPPRESSED, 1);
     return;
   }

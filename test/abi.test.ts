@@ -33,6 +33,8 @@ describe.each(['core.wasm', 'core-scalar.wasm'])('%s', (file) => {
       'expire',
       'learn',
       'narrow',
+      'reach',
+      'refuse',
       'vmOf',
     ];
     expect(names.sort()).toEqual([...functions, 'memory'].sort());

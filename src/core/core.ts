@@ -20,6 +20,8 @@ export interface CoreFunctions {
   decapsulate(first: number, count: number, now: number): number;
   learn(first: number, count: number, now: number): number;
   narrow(vm: number, mtu: number, now: number): void;
+  refuse(message: number, code: number, now: number): void;
+  reach(vm: number, now: number): void;
   expire(before: number): number;
 }
 
@@ -99,9 +101,6 @@ export class PacketCore {
   readonly #floats: Float64Array;
   readonly #verdicts: Int32Array;
 
-  /** Of the last call that made messages. */
-  #direction: Direction = 'outbound';
-
   constructor(name: CoreName, memory: ArrayBuffer, functions: CoreFunctions) {
     this.name = name;
     this.memory = memory;
@@ -144,19 +143,16 @@ export class PacketCore {
 
   /** Encapsulates packets `first` to `count` - 1 into messages; returns the first that had no room, or `count`. */
   encapsulate(first: number, count: number, now: number): number {
-    this.#direction = 'outbound';
     return this.#functions.encapsulate(first, count, now);
   }
 
   /** Decapsulates packets `first` to `count` - 1 into messages; returns the first that had no room, or `count`. */
   decapsulate(first: number, count: number, now: number): number {
-    this.#direction = 'inbound';
     return this.#functions.decapsulate(first, count, now);
   }
 
   /** Reads ICMP messages from the underlay, `first` to `count` - 1, for what they say of tunnels; returns `count`. */
   learn(first: number, count: number, now: number): number {
-    this.#direction = 'icmp';
     return this.#functions.learn(first, count, now);
   }
 
@@ -207,6 +203,23 @@ export class PacketCore {
     return this.#verdicts[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 2] as number;
   }
 
+  /** What the host described as packet `index`: nothing, if it described a place outside memory. */
+  packet(index: number): Uint8Array {
+    const d = abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS;
+    const start = this.#words[d] as number;
+    return this.bytes.subarray(start, start + (this.#words[d + 1] as number));
+  }
+
+  /** Whether packet `index` was described as GRE-in-UDP datagrams. */
+  isDatagrams(index: number): boolean {
+    return this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + abi.DESCRIPTOR_SEGMENT / 4] !== 0;
+  }
+
+  /** Whether packets on the overlay side begin with a virtio header. */
+  get hasVirtio(): boolean {
+    return ((this.#words[(abi.CONFIG + abi.CONFIG_OFFLOADS) / 4] as number) & abi.OFFLOAD_VIRTIO) !== 0;
+  }
+
   /** The remote VM of packet `index` as the u32 that lies in memory: network order, as in struct in_addr. */
   peer(index: number): number {
     return this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 3] as number;
@@ -222,6 +235,11 @@ export class PacketCore {
   /** The last call's ICMP messages to containers: to be written to the overlay device, after `messages`. */
   replies(): number[] {
     return this.#messagesOf(abi.REPLY_PORT);
+  }
+
+  /** The replies have been written. */
+  forgetReplies(): void {
+    this.#words[abi.MESSAGE_COUNTS / 4 + abi.REPLY_PORT] = 0;
   }
 
   #messagesOf(port: number): number[] {
@@ -301,22 +319,47 @@ export class PacketCore {
     return this.#words[abi.MESSAGE_TABLE / 4 + message * MESSAGE_WORDS + field / 4] as number;
   }
 
-  /** Counts the packets of a message that the device did not take as dropped instead of forwarded, so that the sums stay exact. */
-  refuse(message: number): void {
-    const { packets, bytes } = this.messageCargo(message);
-    this.countLost(this.#direction, packets, bytes);
+  /** Where the container's packet lies that an outbound message is made of, or begins with; 0 for an inbound message. */
+  messagePacket(message: number): number {
+    return this.#words[(abi.CARGOS + message * abi.CARGO_SIZE + abi.CARGO_PACKET) / 4] as number;
   }
 
-  /** Counts forwarded packets as dropped: those that were taken and then failed. */
-  countLost(direction: Direction, packets: number, bytes: number): void {
-    this.#count(direction, abi.COUNTERS_FORWARDED, -packets);
-    this.#count(direction, abi.COUNTERS_BYTES, -bytes);
-    this.#count(direction, abi.COUNTERS_DROPS - 8 * abi.DROP_NOT_WRITTEN, packets);
+  /**
+   * Makes message 0, the only one, of a container's packet that an earlier call encapsulated for `peer` (as in `peer`), in the first slot: for hosts that hear only later
+   * that it was not sent, so that `refuse` can be told.
+   */
+  putMessage(peer: number, packet: Uint8Array): void {
+    this.bytes.set(packet, this.slot(0));
+    this.#words.fill(0, abi.MESSAGE_COUNTS / 4, abi.MESSAGE_COUNTS / 4 + abi.MAX_PORTS + 1);
+    this.#words[abi.MESSAGE_COUNTS / 4] = 1;
+    this.#words[(abi.NAMES + abi.NAME_ADDRESS) / 4] = peer;
+    this.#words.set([1, packet.length, 0, this.slot(0)], abi.CARGOS / 4);
   }
 
-  #count(direction: Direction, counter: number, amount: number): void {
-    const f = (countersAddress(direction) + counter) / 8;
-    this.#floats[f] = (this.#floats[f] as number) + amount;
+  /**
+   * Counts the packets of a message of the last call that the device did not take as dropped instead of forwarded, so that the sums stay exact. `code` says, as in an
+   * ICMP message (destination unreachable, RFC 792), why its VM cannot be reached, if that is why: the tunnel is then known to be unreachable, and `replies` may have
+   * one more.
+   */
+  refuse(message: number, code = -1, now = 0): void {
+    this.#functions.refuse(message, code, now);
+  }
+
+  /** A packet to `vm` (as in `peer`) has gone out, which was refused with a code before. */
+  reach(vm: number, now: number): void {
+    this.#functions.reach(networkOrder(vm), now);
+  }
+
+  /** Packets of one direction that were not forwarded, dropped by the core or refused by a device. */
+  dropCount(direction: Direction): number {
+    const f = countersAddress(direction) / 8;
+    const received = this.#floats[f + abi.COUNTERS_RECEIVED / 8] as number;
+    return received - (this.#floats[f + abi.COUNTERS_FORWARDED / 8] as number);
+  }
+
+  /** Packets of one direction with this verdict, a drop reason. */
+  dropsFor(direction: Direction, verdict: number): number {
+    return this.#floats[(countersAddress(direction) + abi.COUNTERS_DROPS) / 8 - verdict] as number;
   }
 
   counters(direction: Direction): DirectionCounters {
@@ -363,6 +406,11 @@ export class PacketCore {
       const at = (abi.CHANGES + abi.CHANGES_LEARNT_LIST) / 4 + 2 * i;
       return { vm: this.#words[at] as number, ...tunnelState(this.#words[at + 1] as number) };
     });
+  }
+
+  /** What the last call opened, closed and learnt is known: only what `refuse` and `reach` learn after it is left to tell. */
+  forgetChanges(): void {
+    this.#words.fill(0, (abi.CHANGES + abi.CHANGES_OPENED) / 4, (abi.CHANGES + abi.CHANGES_LEARNT) / 4 + 1);
   }
 
   #list(count: number, list: number): number[] {
@@ -413,6 +461,11 @@ function optionsOf(config: CoreConfig): number {
 export function overhead(encapsulation: Encapsulation, { key, greChecksum, greSequence }: GreOptions): number {
   const options = (key === undefined ? 0 : 1) + (greChecksum ? 1 : 0) + (greSequence ? 1 : 0);
   return 24 + (encapsulation === 'gre-udp' ? 8 : 0) + 4 * options;
+}
+
+/** A u32 with its bytes in the other order: between a number and what lies in memory in network order. */
+export function networkOrder(word: number): number {
+  return ((word >>> 24) | ((word >>> 8) & 0xff00) | ((word << 8) & 0xff0000) | (word << 24)) >>> 0;
 }
 
 const COUNTERS = { outbound: abi.OUTBOUND_COUNTERS, inbound: abi.INBOUND_COUNTERS, icmp: abi.ICMP_COUNTERS };

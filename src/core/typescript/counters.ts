@@ -15,3 +15,10 @@ export function countDropped(memory: Memory, counters: number, reason: number): 
   addF64(memory, counters + abi.COUNTERS_DROPS - 8 * reason, 1);
   return reason;
 }
+
+/** Counts packets that were counted as going on, and their bytes, as not written. */
+export function countUnwritten(memory: Memory, counters: number, packets: number, bytes: number): void {
+  addF64(memory, counters + abi.COUNTERS_FORWARDED, -packets);
+  addF64(memory, counters + abi.COUNTERS_BYTES, -bytes);
+  addF64(memory, counters + abi.COUNTERS_DROPS - 8 * abi.DROP_NOT_WRITTEN, packets);
+}

@@ -15,6 +15,7 @@ import { clearFlows, closeFlows } from './merge.ts';
 import { clearMessages, writeMessages } from './messages.ts';
 import { encapsulatePacket } from './outbound.ts';
 import { configureMtu } from './paths.ts';
+import { reach, refuse } from './refuse.ts';
 import { clearChanges, expireTunnels } from './tunnels.ts';
 
 /** A core with its own memory. */
@@ -41,6 +42,8 @@ export function typescriptCore(): PacketCore {
       clearChanges(memory);
       narrow(memory, vm | 0, mtu | 0, now);
     },
+    refuse: (message, code, now) => refuse(memory, message | 0, code | 0, now),
+    reach: (vm, now) => reach(memory, vm | 0, now),
     expire: (before) => {
       clearChanges(memory);
       return expireTunnels(memory, before);

@@ -159,6 +159,45 @@ export function addCargo(memory: Memory, message: number, packets: number, bytes
   storeI32(memory, cargo + abi.CARGO_BYTES, loadI32(memory, cargo + abi.CARGO_BYTES) + bytes);
 }
 
+/** Notes that the messages `first` to `end` - 1 are made of the container's packet at `inner`, or begin with it. */
+export function notePacket(memory: Memory, first: number, end: number, inner: number): void {
+  for (let message = first; message < end; message++) storeI32(memory, cargoOf(message) + abi.CARGO_PACKET, inner);
+}
+
+/** Whether the last call made the message, and it is no reply. GRE-in-UDP shares the table between ports; all else is the first port's. */
+export function isMessage(memory: Memory, message: number): boolean {
+  if (message < 0 || message >= abi.MESSAGES) return false;
+  const port = Math.floor(message / abi.MESSAGES_PER_PORT);
+  return message < nextMessage(memory, 0) || message < nextMessage(memory, port);
+}
+
+/** What the message carries, and where the container's packet lies that it is made of: 0 if it is inbound. */
+export function cargoIn(memory: Memory, message: number): { packets: number; bytes: number; inner: number } {
+  const cargo = cargoOf(message);
+  return {
+    packets: loadI32(memory, cargo + abi.CARGO_PACKETS),
+    bytes: loadI32(memory, cargo + abi.CARGO_BYTES),
+    inner: loadI32(memory, cargo + abi.CARGO_PACKET),
+  };
+}
+
+/** Notes that the message carries nothing that is counted. */
+export function forgetCargo(memory: Memory, message: number): void {
+  storeI32(memory, cargoOf(message) + abi.CARGO_PACKETS, 0);
+  storeI32(memory, cargoOf(message) + abi.CARGO_BYTES, 0);
+}
+
+/** The VM that the outbound message is for, a signed number. */
+export function receiverOf(memory: Memory, message: number): number {
+  return getI32(memory, nameOf(message) + abi.NAME_ADDRESS);
+}
+
+/** Where the piece of the message lies in memory, if the base address is still the one that it was made with; unsigned. */
+export function placeOf(memory: Memory, message: number, piece: number): number {
+  const pointer = loadI32(memory, iovsOf(message) + piece * abi.IOV_SIZE + abi.IOV_BASE);
+  return (pointer - loadI32(memory, abi.CONFIG + abi.CONFIG_BASE)) >>> 0;
+}
+
 /** Notes that the message is a super-packet for the overlay device. */
 export function markWhole(memory: Memory, message: number): void {
   storeI32(memory, cargoOf(message) + abi.CARGO_WHOLE, 1);
@@ -176,7 +215,7 @@ function joins(memory: Memory, message: number, vm: number, tos: number, ttl: nu
   const segment = packets === 1 ? sent : loadU16(memory, control + abi.CONTROL_SEGMENT);
   if (packets >= abi.PACKETS_PER_MESSAGE || sent !== packets * segment) return false;
   if (length > segment || sent + length > MAX_UDP_PAYLOAD) return false;
-  if (getI32(memory, nameOf(message) + abi.NAME_ADDRESS) !== vm) return false;
+  if (receiverOf(memory, message) !== vm) return false;
   if (loadI32(memory, control + abi.CONTROL_TOS) !== tos || loadI32(memory, control + abi.CONTROL_TTL) !== ttl)
     return false;
   if (packets === 1) {
@@ -192,7 +231,7 @@ function endsWithFragment(memory: Memory, port: number): boolean {
   return (loadI32(memory, FRAGMENTS) & (1 << port)) !== 0;
 }
 
-function messageCount(memory: Memory, port: number): number {
+export function messageCount(memory: Memory, port: number): number {
   return loadI32(memory, abi.MESSAGE_COUNTS + 4 * port);
 }
 

@@ -13,7 +13,7 @@ import { fragmentsOf, fragmentsOfCut, sendCutFragments, sendFragments } from './
 import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE } from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
-import { freeMessages } from './messages.ts';
+import { freeMessages, nextMessage, notePacket } from './messages.ts';
 import { isPathKnown, limitOf } from './paths.ts';
 import { reply } from './replies.ts';
 import { sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
@@ -78,7 +78,9 @@ function forward(memory: Memory, descriptor: number, virtio: number, inner: numb
     if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
     // Before the outer headers are: they take the virtio header's place.
     if (virtio !== 0) completeChecksum(memory, virtio, inner);
+    const first = nextMessage(memory, port);
     sendSingle(memory, inner, options, tunnel, vm, port);
+    notePacket(memory, first, nextMessage(memory, port), inner);
   }
   putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
   return abi.FORWARD;
@@ -121,6 +123,7 @@ function forwardParts(
   count(memory, tunnel, packets, bytes);
   const options = configuredOptions(memory);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
+  const first = nextMessage(memory, port);
   if (!isFragmented) {
     if (segments > 1 && staysWhole(memory, virtio, inner, options)) {
       sendWhole(memory, virtio, inner, segments, bytes, options, tunnel, vm, port);
@@ -133,6 +136,7 @@ function forwardParts(
     if (virtio !== 0) completeChecksum(memory, virtio, inner);
     sendFragments(memory, inner, total, 0, limit, options, tunnel, vm, port);
   }
+  notePacket(memory, first, nextMessage(memory, port), inner);
   return abi.FORWARD;
 }
 

@@ -58,7 +58,7 @@ export function learnUnreachable(memory: Memory, tunnel: number, code: number, n
   if (isNews) note(memory, tunnel, now);
 }
 
-/** Notes that a packet came from the tunnel's VM: it can be reached. */
+/** Notes that the tunnel's VM can be reached: a packet came from it, or has gone out that the host had no way for. */
 export function learnReachable(memory: Memory, tunnel: number, now: number): void {
   if (loadU16(memory, tunnel + abi.TUNNEL_UNREACHABLE) === 0) return;
   storeU16(memory, tunnel + abi.TUNNEL_UNREACHABLE, 0);
