@@ -62,7 +62,7 @@ const ERRNO_NAMES = new Map(
 );
 
 /** The name of an error number, such as 'EAGAIN'. */
-function errnoName(errno: number): string {
+export function errnoName(errno: number): string {
   return ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
 }
 

@@ -1,6 +1,7 @@
 /** The data path between loopback devices: two VMs in memory, with either core and either format. */
 import { describe, expect, test } from 'vitest';
 import { abi, type CoreConfig, type PacketCore } from '../src/core/index.ts';
+import type { DropSample } from '../src/dataplane/drop-log.ts';
 import type { PacketDevice } from '../src/dataplane/wasm/device.ts';
 import { Forwarder } from '../src/dataplane/wasm/forwarder.ts';
 import { LoopbackDevice } from '../src/dataplane/wasm/memory.ts';
@@ -18,18 +19,21 @@ interface TestVm {
   /** The containers' end of the TUN. */
   containers: LoopbackDevice;
   log: string[];
+  samples: DropSample[];
 }
 
 function vm(core: PacketCore, options: Partial<CoreConfig>, underlay: LoopbackDevice): TestVm {
   core.configure({ ...config, ...options });
   const [tun, containers] = LoopbackDevice.pair();
   const log: string[] = [];
+  const samples: DropSample[] = [];
   const forwarder = new Forwarder(core, tun, underlay, {
+    onDropped: (sample) => samples.push(sample),
     onTunnels: (change, vms) => log.push(`${change} ${vms.map((v) => v.toString(16))}`),
     onLearnt: (tunnels) =>
       log.push(...tunnels.map(({ vm, ...known }) => `${vm.toString(16)} ${JSON.stringify(known)}`)),
   });
-  return { core, forwarder, underlay, containers, log };
+  return { core, forwarder, underlay, containers, log, samples };
 }
 
 /** An address as `PacketCore.peer` has it. */
@@ -170,7 +174,7 @@ describe.each(cores)('$name', ({ make }) => {
       const seen: [string, Uint8Array][] = [];
       const [[tun, containers], [wire, far]] = [LoopbackDevice.pair(), LoopbackDevice.pair()];
       const overlay = watched('overlay', frames(sent, tun), seen);
-      const listeners = { onTunnels: () => {}, onLearnt: () => {} };
+      const listeners = { onTunnels: () => {}, onLearnt: () => {}, onDropped: () => {} };
       const forwarder = new Forwarder(core, overlay, watched('underlay', wire, seen), listeners);
       return { core, forwarder, seen, containers, far };
     }

@@ -46,6 +46,10 @@ async function open() {
     onReadable: () => {
       while (tun.read(core) > 0) received.push(core.bytes.slice(core.slot(0), core.slot(0) + packet.length));
     },
+    onRefused: (errno, message) => {
+      events.push(errno);
+      core.refuse(message);
+    },
     onError: (error) => events.push(error.message),
   });
   return { core, tun, fake: fake as unknown as FakeTun, received, events };
@@ -71,7 +75,7 @@ test('each forwarded packet is one write, of bytes that stay', async () => {
 });
 
 test('a full device refuses packets instead of keeping them', async () => {
-  const { core, tun, fake } = await open();
+  const { core, tun, fake, events } = await open();
   fake.full = true;
   for (let i = 0; i < 10; i++) {
     core.put(0, packet);
@@ -82,6 +86,7 @@ test('a full device refuses packets instead of keeping them', async () => {
   expect(forwarded).toBeLessThan(5);
   expect([received, bytes]).toEqual([10, forwarded * packet.length]);
   expect(drops[-abi.DROP_NOT_WRITTEN]).toBe(10 - forwarded);
+  expect(events).toEqual(Array(10 - forwarded).fill('EAGAIN'));
 });
 
 test('errors are reported, close releases the device', async () => {

@@ -48,6 +48,7 @@ export class StatusReport {
       inbound: directionStatus(counters.inbound),
       ...(counters.icmp && {
         replies: { sent: counters.outbound.replies, suppressed: counters.outbound.suppressed },
+        refused: counters.refused ?? {},
         ecnAnomalies: counters.inbound.anomalies,
         icmp: directionStatus(counters.icmp),
       }),

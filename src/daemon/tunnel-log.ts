@@ -3,7 +3,7 @@ import type { TunnelState } from '../core/tunnels.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
-import { tunnelMtu, unreachableReason } from '../observe/status.ts';
+import { tunnelMtu, unreachableHint, unreachableReason } from '../observe/status.ts';
 
 /** ms from the first change to the line that sums up. */
 const INTERVAL = 60_000;
@@ -53,7 +53,10 @@ export class TunnelLog {
   learnt({ vm, pathMtu, unreachable }: TunnelState): void {
     const facts = { mtu: tunnelMtu(this.#options.mtu(), pathMtu, this.#options.overhead) };
     if (unreachable === undefined) this.#tell('info', vm, facts, 'path of the tunnel changed');
-    else this.#tell('warn', vm, { ...facts, why: unreachableReason(unreachable) }, 'VM unreachable');
+    else {
+      const [why, hint] = [unreachableReason(unreachable), unreachableHint(unreachable)];
+      this.#tell('warn', vm, { ...facts, why, hint }, 'VM unreachable');
+    }
   }
 
   close(): void {

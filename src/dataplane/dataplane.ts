@@ -72,6 +72,8 @@ export interface Counters {
   inbound: DirectionCounters;
   /** ICMP messages from the underlay; the kernel's data plane leaves them to the kernel. */
   icmp?: DirectionCounters;
+  /** Packets of both directions that were not written, by the name of the error number; the kernel's data plane does not hear of them. */
+  refused?: Record<string, number>;
   tunnels: number;
 }
 
@@ -90,6 +92,15 @@ export interface DataPlaneStatus {
   sourceCheckObstacle?: string | undefined;
   /** Of the neighbour daemon: requests answered with a VM's address, refused because nobody can have the address, and not taken by the kernel; comparisons of all with the kernel, and VMs that were put right then. */
   neighbours?: { answered: number; refused: number; failed: number; resyncs: number; repaired: number };
+}
+
+/** What several data planes could not write, together. */
+export function addRefused(parts: readonly Pick<Counters, 'refused'>[]): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const { refused = {} } of parts) {
+    for (const [errno, packets] of Object.entries(refused)) sums[errno] = (sums[errno] ?? 0) + packets;
+  }
+  return sums;
 }
 
 /** One direction of several data planes together. */

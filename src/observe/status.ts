@@ -44,6 +44,8 @@ export interface Status extends DataPlaneStatus {
   replies?: { sent: number; suppressed: number };
   /** Inbound packets with a combination of ECN fields that should not occur (RFC 6040 §4.2). */
   ecnAnomalies?: number;
+  /** Packets that the kernel did not take (`not-written`), by the name of the error number (data plane wasm). */
+  refused?: Record<string, number>;
   /** ICMP messages from the underlay; `packets` are those that were believed. */
   icmp?: DirectionStatus;
 }
@@ -92,6 +94,8 @@ export function tunnelMtu(mtu: number, pathMtu: number | undefined, overhead: nu
   return pathMtu === undefined ? mtu : Math.min(mtu, pathMtu - overhead);
 }
 
+const [PROTOCOL_UNREACHABLE, PORT_UNREACHABLE] = [2, 3];
+const FIREWALL = [9, 10, 13];
 /** Codes of ICMP type 3 (RFC 792; RFC 1122 §3.2.2.1; RFC 1812 §5.2.7.1). */
 const REASONS: Record<number, string> = {
   0: 'network unreachable',
@@ -107,6 +111,14 @@ const REASONS: Record<number, string> = {
   12: 'host unreachable for this type of service',
   13: 'communication prohibited',
 };
+
+/** What the operator can do about a VM that is unreachable for the reason with this code, where something can be said. */
+export function unreachableHint(code: number): string | undefined {
+  if (code === PROTOCOL_UNREACHABLE || code === PORT_UNREACHABLE)
+    return 'does that VM run Inlay, with the same --encapsulation?';
+  if (FIREWALL.includes(code)) return 'a firewall on the way, or of that VM, rejects the packets';
+  return undefined;
+}
 
 /** What the code of an ICMP message, destination unreachable, means. */
 export function unreachableReason(code: number): string {

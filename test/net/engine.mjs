@@ -31,6 +31,7 @@ const options = {
   log: { info: () => {}, warn: () => {} },
   onTunnels: () => {},
   onLearnt: () => {},
+  onDropped: () => {},
   onFailure: (error) => {
     failures.push(error.message);
     failed();

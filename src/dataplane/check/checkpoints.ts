@@ -5,6 +5,8 @@ import type { Netlink } from '../../linux/netlink/netlink.ts';
 import type { Log } from '../../log.ts';
 import { type Outcome, type Trouble, troubleOf } from '../../machine/machine.ts';
 import type { FilterThing, NetworkPlan } from '../../machine/state.ts';
+import { DropLog } from '../drop-log.ts';
+import { DropWatch } from './drop-watch.ts';
 import { SourceCheck } from './source-check.ts';
 import { UnderlayMarks } from './underlay-marks.ts';
 
@@ -25,6 +27,7 @@ export class Checkpoints {
   /** VXLAN only. */
   readonly #marks: UnderlayMarks | undefined;
   #check: SourceCheck | undefined;
+  #watch: DropWatch | undefined;
   #obstacle: string | undefined;
   #wasAttached = false;
   /** Why the programs are not at the overlay's device now, though they can be. */
@@ -37,6 +40,8 @@ export class Checkpoints {
     if (vni !== undefined) this.#marks = new UnderlayMarks(plan, vni);
     try {
       this.#check = new SourceCheck({ mappings, local, isVxlan: vni !== undefined, overhead });
+      const drops = new DropLog(options.log);
+      this.#watch = new DropWatch(this.#check, (sample) => drops.add(sample));
     } catch (error) {
       this.#giveUp(error);
     }
@@ -93,6 +98,7 @@ export class Checkpoints {
   }
 
   close(): void {
+    this.#watch?.close();
     this.#check?.close();
     this.#marks?.close();
   }
@@ -100,6 +106,7 @@ export class Checkpoints {
   #giveUp(error: unknown): void {
     const isForbidden = error instanceof SystemError && error.syscall === 'bpf' && error.code === 'EPERM';
     this.#obstacle = isForbidden ? 'CAP_BPF is missing' : (error as Error).message;
+    this.#watch?.close();
     this.#check?.close();
     this.#check = undefined;
     this.#options.log.warn({ obstacle: this.#obstacle }, UNCHECKED);

@@ -34,14 +34,17 @@ const MAP_LOOKUP = 1;
 const UDP_HEADER = 8;
 const GRE_HEADER = 4;
 
-/** The counters' words: packets and bytes of a direction, and then its drops by reason. */
-const DIRECTION_WORDS = 64;
+/** The counters' words: packets and bytes of a direction, its drops by reason, and an example of each reason. */
+const DIRECTION_WORDS = 128;
 export const OUTBOUND = 0;
 export const INBOUND: number = DIRECTION_WORDS;
 export const PACKETS = 0;
 export const TOTAL_BYTES = 1;
 /** Plus the negated verdict. */
 export const DROPS = 2;
+/** Plus EXAMPLE_WORDS for each negated verdict: four u32, inner source, inner destination, outer source and 0. An address that is not known is 0. */
+export const EXAMPLES = 64;
+export const EXAMPLE_WORDS = 2;
 export const COUNTER_WORDS: number = 2 * DIRECTION_WORDS;
 /** Of a VM: packets and bytes outbound, then inbound. */
 export const VM_WORDS = 4;
@@ -97,7 +100,7 @@ export function egress(options: CheckOptions, maps: Maps): bpf.Line[] {
       ...toPlace(mapping, places[i] ?? 0),
       bpf.jump('count'),
     ]),
-    ...drop(abi.DROP_NO_MAPPING, OUTBOUND),
+    ...drop(abi.DROP_NO_MAPPING, OUTBOUND, { inner: true }),
     ...end(OUTBOUND, maps),
   ];
 }
@@ -118,12 +121,12 @@ export function ingress(options: CheckOptions, maps: Maps): bpf.Line[] {
       bpf.jump('believed'),
     ]),
     { label: 'spoofed' },
-    ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND),
+    ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND, { inner: true, ...(!isVxlan && { outer: true }) }),
     { label: 'believed' },
     ...inOwnSlice(mappings, local, DESTINATION, abi.DROP_FOREIGN_DESTINATION),
     bpf.jump('count'),
     { label: 'foreign' },
-    ...drop(abi.DROP_FOREIGN_UNDERLAY, INBOUND),
+    ...drop(abi.DROP_FOREIGN_UNDERLAY, INBOUND, isVxlan ? {} : { outer: true }),
     ...end(INBOUND, maps),
   ];
 }
@@ -218,14 +221,28 @@ function inOwnSlice(mappings: readonly Mapping[], local: Address, register: numb
       bpf.and32(SCRATCH, netmask(length)),
       bpf.jumpIfEqual32(SCRATCH, Number(bits), 'own'),
     ]),
-    ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND),
+    ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND, { inner: true }),
     { label: 'own' },
   ];
 }
 
-function drop(verdict: number, direction: number): bpf.Line[] {
+/** Which addresses are in their registers where a packet is dropped: SOURCE and DESTINATION, and VM. */
+type Known = { inner?: true; outer?: true };
+
+/** Counts a packet that goes no further, and keeps the addresses that are known as the example of its reason. */
+function drop(verdict: number, direction: number, known: Known = {}): bpf.Line[] {
   const at = 8 * (direction + DROPS - verdict);
-  return [bpf.set(2, 1), ...count(at, 2), bpf.set(0, TC_ACT_SHOT), bpf.exit];
+  const example = 8 * (direction + EXAMPLES - EXAMPLE_WORDS * verdict);
+  return [
+    ...(known.inner
+      ? [bpf.storeWord(COUNTERS, example, SOURCE), bpf.storeWord(COUNTERS, example + 4, DESTINATION)]
+      : []),
+    ...(known.outer ? [bpf.storeWord(COUNTERS, example + 8, VM)] : []),
+    bpf.set(2, 1),
+    ...count(at, 2),
+    bpf.set(0, TC_ACT_SHOT),
+    bpf.exit,
+  ];
 }
 
 /** Adds a register to a counter; no other processor has it. Register 1 is used. */

@@ -11,10 +11,13 @@ import { loadProgram } from '../../linux/bpf/program.ts';
 import * as native from '../../linux/native.ts';
 import { contains, ipv4, lowBits, type Prefix } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
+import type { DropSample } from '../drop-log.ts';
 import {
   type CheckOptions,
   COUNTER_WORDS,
   DROPS,
+  EXAMPLE_WORDS,
+  EXAMPLES,
   egress,
   ingress,
   PACKETS,
@@ -32,6 +35,8 @@ export interface Traffic {
   packets: number;
   bytes: number;
 }
+
+export type Example = Pick<DropSample, 'innerSource' | 'innerDestination' | 'outerSource'>;
 
 export class SourceCheck {
   /** Descriptors of the programs. */
@@ -76,6 +81,27 @@ export class SourceCheck {
     };
     const drops = Array.from({ length: DROP_REASONS.length + 1 }, (_, reason) => sum(DROPS + reason));
     return { packets: sum(PACKETS), bytes: sum(TOTAL_BYTES), drops };
+  }
+
+  /**
+   * Addresses of a packet that was dropped lately for the reason with this verdict, u32 numbers; those that the program does not know are missing. The last packet of
+   * one processor: of which, nobody knows.
+   */
+  example(which: number, verdict: number): Example {
+    const words = this.#counters.get(0) ?? new BigUint64Array(0);
+    for (let cpu = 0; cpu < this.#cpus; cpu++) {
+      const at = cpu * COUNTER_WORDS + which;
+      if (!words[at + DROPS - verdict]) continue;
+      const start = at + EXAMPLES - EXAMPLE_WORDS * verdict;
+      const halves = new Uint32Array(words.buffer, words.byteOffset + 8 * start, 3);
+      const [innerSource, innerDestination, outerSource] = halves;
+      return {
+        ...(innerSource && { innerSource }),
+        ...(innerDestination && { innerDestination }),
+        ...(outerSource && { outerSource }),
+      };
+    }
+    return {};
   }
 
   vm(vm: number): { outbound: Traffic; inbound: Traffic } {

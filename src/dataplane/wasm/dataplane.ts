@@ -8,12 +8,14 @@ import type { NetworkPlan, Thing } from '../../machine/state.ts';
 import { existsAlready, isLeftOver } from '../../machine/things/link.ts';
 import {
   addCounters,
+  addRefused,
   type Counters,
   type DataPlane,
   type DataPlaneKind,
   type DataPlaneOptions,
   type DataPlaneStatus,
 } from '../dataplane.ts';
+import { DropLog } from '../drop-log.ts';
 import type { Engine } from './engine.ts';
 import { startEngine } from './engines.ts';
 import { wasmObstacle } from './load-core.ts';
@@ -43,6 +45,7 @@ class WasmDataPlane implements DataPlane {
   readonly links = [];
   readonly #config: Config;
   readonly #options: DataPlaneOptions;
+  readonly #drops: DropLog;
   #plan: NetworkPlan;
   #engine: Engine | undefined;
   /** Whether the engine has ended by itself. */
@@ -61,6 +64,7 @@ class WasmDataPlane implements DataPlane {
   constructor(config: Config, options: DataPlaneOptions) {
     this.#config = config;
     this.#options = options;
+    this.#drops = new DropLog(options.log);
     this.#plan = options.plan;
     this.#usedCore = config.core;
   }
@@ -112,6 +116,7 @@ class WasmDataPlane implements DataPlane {
     this.#isDeviceUp = false;
     const engine = await startEngine(this.#config.engine, {
       ...{ device, log, onTunnels, onLearnt },
+      onDropped: (sample) => this.#drops.add(sample),
       core: this.#core(),
       coreConfig: coreConfigOf(this.#config, this.#plan),
       queues: this.#config.queues,
@@ -192,6 +197,7 @@ function addAll(all: readonly Counters[]): Omit<Counters, 'tunnels'> {
     outbound: addCounters(all.map(({ outbound }) => outbound)),
     inbound: addCounters(all.map(({ inbound }) => inbound)),
     icmp: addCounters(all.flatMap(({ icmp }) => icmp ?? [])),
+    refused: addRefused(all),
   };
 }
 

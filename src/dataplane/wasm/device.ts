@@ -9,6 +9,6 @@ export interface PacketSource {
 
 /** A source and sink of IP packets. */
 export interface PacketDevice extends PacketSource {
-  /** Writes messages `first` to `end` - 1, all of one port, and calls `core.refuse` for each that is not taken. */
+  /** Writes messages `first` to `end` - 1, all of one port, and refuses each that is not taken (`core.refuse`, or Refusals, which also counts why). */
   write(core: PacketCore, first: number, end: number): void;
 }

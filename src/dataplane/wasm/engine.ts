@@ -1,7 +1,9 @@
 /** The seam between the wasm data plane and its I/O engines: device, sockets and core, in a thread or an event loop of their own. */
 import type { CoreConfig, CoreName, PacketCore } from '../../core/core.ts';
 import type { Log } from '../../log.ts';
-import type { Counters, DataPlane, TunnelListeners } from '../dataplane.ts';
+import type { Counters, DataPlane } from '../dataplane.ts';
+import type { ForwarderListeners } from './forwarder.ts';
+import type { Refusals } from './refusals.ts';
 
 /** What forwards packets in this process. Its TUN device goes when it is closed. */
 export interface Engine extends Pick<DataPlane, 'counters' | 'tunnels' | 'close'> {
@@ -21,7 +23,7 @@ export interface Segmenter {
   obstacle?: string;
 }
 
-export interface EngineOptions extends TunnelListeners {
+export interface EngineOptions extends ForwarderListeners {
   device: string;
   core: CoreName;
   coreConfig: CoreConfig;
@@ -39,9 +41,9 @@ export interface EngineOptions extends TunnelListeners {
 }
 
 /** What an engine with one core has to tell. */
-export function countersOf(core: PacketCore): Counters {
+export function countersOf(core: PacketCore, { counts }: Refusals): Counters {
   const [outbound, inbound, icmp] = (['outbound', 'inbound', 'icmp'] as const).map((name) => core.counters(name));
-  return { outbound, inbound, icmp, tunnels: core.tunnelCount } as Counters;
+  return { outbound, inbound, icmp, refused: { ...counts }, tunnels: core.tunnelCount } as Counters;
 }
 
 /** How often idle tunnels are looked for, in ms. */

@@ -2,20 +2,32 @@
 import { MAX_PORTS, MESSAGES_PER_PORT, REPLY_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { TunnelListeners } from '../dataplane.ts';
+import type { DropSample } from '../drop-log.ts';
 import type { PacketDevice, PacketSource } from './device.ts';
+import { Samples } from './samples.ts';
+
+export interface ForwarderListeners extends TunnelListeners {
+  /** Told of a few packets that were dropped. */
+  onDropped: (sample: DropSample) => void;
+}
+
+const DIRECTION = { encapsulate: 'outbound', decapsulate: 'inbound', learn: 'icmp' } as const;
+type Step = keyof typeof DIRECTION;
 
 export class Forwarder {
   readonly #core: PacketCore;
   readonly #overlay: PacketDevice;
   readonly #underlay: PacketDevice;
-  readonly #listeners: TunnelListeners;
+  readonly #listeners: ForwarderListeners;
+  readonly #samples: Samples;
 
   /** `underlay` is the device of the configured encapsulation: what is read from others is answered there. */
-  constructor(core: PacketCore, overlay: PacketDevice, underlay: PacketDevice, listeners: TunnelListeners) {
+  constructor(core: PacketCore, overlay: PacketDevice, underlay: PacketDevice, listeners: ForwarderListeners) {
     this.#core = core;
     this.#overlay = overlay;
     this.#underlay = underlay;
     this.#listeners = listeners;
+    this.#samples = new Samples(core, listeners.onDropped);
   }
 
   /** Moves one batch from container to underlay. `now` is in ms. */
@@ -32,11 +44,20 @@ export class Forwarder {
     const core = this.#core;
     const count = from.read(core);
     for (let next = 0; next < count; ) {
-      next = core[step](next, count, now);
-      this.#reportTunnels();
+      next = this.#step(step, next, count, now);
       for (let port = 0; port < MAX_PORTS; port++) this.#write(port, to);
-      this.#reply();
+      this.finish();
     }
+  }
+
+  /** One call of the core; what it dropped is looked at. */
+  #step(step: Step, first: number, count: number, now: number): number {
+    const core = this.#core;
+    const direction = DIRECTION[step];
+    const dropped = core.dropCount(direction);
+    const end = core[step](first, count, now);
+    if (core.dropCount(direction) !== dropped) this.#samples.look(direction, first, end, now);
+    return end;
   }
 
   /**
@@ -61,16 +82,17 @@ export class Forwarder {
     this.#reportTunnels();
   }
 
-  /** Writes the replies to containers. They carry nothing that is counted, so one may get lost. */
-  #reply(): void {
+  /** After all other messages: writes the replies to containers, and reports what is new about tunnels, both once. Replies carry nothing that is counted, so one may get lost. */
+  finish(): void {
     this.#write(REPLY_PORT, this.#overlay);
+    this.#core.forgetReplies();
+    this.#reportTunnels();
   }
 
   /** Reads one batch of ICMP messages from the underlay. `now` is in ms. */
   learn(from: PacketSource, now: number): void {
-    this.#core.learn(0, from.read(this.#core), now);
-    this.#reportTunnels();
-    this.#reply();
+    this.#step('learn', 0, from.read(this.#core), now);
+    this.finish();
   }
 
   /** Closes the tunnels last used before `before`, in ms. */
@@ -90,5 +112,6 @@ export class Forwarder {
     }
     const learnt = this.#core.learnt();
     if (learnt.length > 0) this.#listeners.onLearnt(learnt);
+    this.#core.forgetChanges();
   }
 }

@@ -7,7 +7,7 @@ import * as native from '../../../linux/native.ts';
 import { enableOffloads } from '../../../linux/tun.ts';
 import { mtuTowards } from '../../../machine/underlay.ts';
 import { ipv4 } from '../../../mesh/address.ts';
-import { addCounters, type Counters } from '../../dataplane.ts';
+import { addCounters, addRefused, type Counters } from '../../dataplane.ts';
 import type { Engine, EngineOptions, Segmenter } from '../engine.ts';
 import { closeQueues, openQueues, type QueueFds } from './open-queues.ts';
 import { Queue, type QueueListeners } from './queue.ts';
@@ -70,10 +70,11 @@ class LinuxEngine implements Engine {
   }
 
   #listeners(): QueueListeners {
-    const { onTunnels, onLearnt, log } = this.#options;
+    const { onTunnels, onLearnt, onDropped, log } = this.#options;
     return {
       onTunnels: (change, vms) => onTunnels(change, this.#countTunnels(change, vms)),
       onLearnt,
+      onDropped,
       onTooLong: (vm) => this.#narrow(vm),
       onNoSegmentation: () => {
         if (this.#segments)
@@ -128,6 +129,7 @@ class LinuxEngine implements Engine {
       outbound: addCounters(all.map((counters) => counters.outbound)),
       inbound: addCounters(all.map((counters) => counters.inbound)),
       icmp: addCounters(all.flatMap(({ icmp }) => icmp ?? [])),
+      refused: addRefused(all),
       // A VM that two queues talk to is one tunnel.
       tunnels: this.#tunnels.size,
     };

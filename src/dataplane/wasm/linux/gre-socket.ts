@@ -9,7 +9,7 @@ import {
   openRawSocket,
   prepared,
   Receiver,
-  type RefusalListener,
+  type SendListeners,
   sendMessages,
   setOption,
 } from './socket.ts';
@@ -28,12 +28,12 @@ export class GreSocket implements PacketDevice {
   readonly #fd: number;
   readonly #base: native.Pointer;
   readonly #receiver: Receiver;
-  readonly #onRefused: RefusalListener;
+  readonly #listeners: SendListeners;
 
-  /** `onRefused` hears the errno of messages that cannot be sent. */
-  constructor(fd: number, core: PacketCore, onRefused: RefusalListener) {
+  /** `listeners` hear which messages were sent. */
+  constructor(fd: number, core: PacketCore, listeners: SendListeners) {
     this.#fd = fd;
-    this.#onRefused = onRefused;
+    this.#listeners = listeners;
     this.#base = native.pointer(core.bytes);
     this.#receiver = new Receiver(fd, core, BATCH_SIZE);
   }
@@ -42,7 +42,7 @@ export class GreSocket implements PacketDevice {
     return this.#receiver.receivePackets(core);
   }
 
-  write(core: PacketCore, first: number, end: number): void {
-    sendMessages(this.#fd, core, this.#base, first, end, this.#onRefused);
+  write(_: PacketCore, first: number, end: number): void {
+    sendMessages(this.#fd, this.#base, first, end, this.#listeners);
   }
 }

@@ -9,7 +9,7 @@ import {
   enlargeBuffers,
   prepared,
   Receiver,
-  type RefusalListener,
+  type SendListeners,
   sendMessages,
   setOption,
   socketAddress,
@@ -86,14 +86,14 @@ export class GreUdpSocket implements PacketDevice {
   readonly #sources: readonly number[];
   readonly #base: native.Pointer;
   readonly #receiver: Receiver;
-  readonly #onRefused: RefusalListener;
+  readonly #listeners: SendListeners;
 
-  /** `sources` are the sockets of the ports; `onRefused` hears the errno of messages that cannot be sent. */
-  constructor(fd: number, sources: readonly number[], core: PacketCore, onRefused: RefusalListener) {
+  /** `sources` are the sockets of the ports; `listeners` hear which messages were sent. */
+  constructor(fd: number, sources: readonly number[], core: PacketCore, listeners: SendListeners) {
     this.#sources = sources;
     this.#base = native.pointer(core.bytes);
     this.#receiver = new Receiver(fd, core, RECEIVED_AT_ONCE);
-    this.#onRefused = onRefused;
+    this.#listeners = listeners;
   }
 
   read(core: PacketCore): number {
@@ -106,8 +106,8 @@ export class GreUdpSocket implements PacketDevice {
     return count;
   }
 
-  write(core: PacketCore, first: number, end: number): void {
+  write(_: PacketCore, first: number, end: number): void {
     const source = this.#sources[Math.floor(first / MESSAGES_PER_PORT)] as number;
-    sendMessages(source, core, this.#base, first, end, this.#onRefused);
+    sendMessages(source, this.#base, first, end, this.#listeners);
   }
 }

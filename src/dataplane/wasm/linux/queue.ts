@@ -3,15 +3,16 @@ import { Worker } from 'node:worker_threads';
 import { type Tunnel, tunnelsFrom } from '../../../core/tunnels.ts';
 import { InlayError } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
-import type { Counters, TunnelListeners } from '../../dataplane.ts';
+import type { Counters } from '../../dataplane.ts';
 import type { EngineOptions } from '../engine.ts';
+import type { ForwarderListeners } from '../forwarder.ts';
 import { closeQueues, type QueueFds } from './open-queues.ts';
 import type { WorkerMessage, WorkerOptions, WorkerRequest } from './worker.ts';
 
 /** What is written to the eventfd: the number 1, as a u64. */
 const WAKE = BigUint64Array.of(1n);
 
-export interface QueueListeners extends TunnelListeners {
+export interface QueueListeners extends ForwarderListeners {
   /** Called when the kernel does not take a packet to this VM because it is too long for the route. */
   onTooLong: (vm: number) => void;
   /** Called when the kernel refuses UDP_SEGMENT. */
@@ -48,6 +49,7 @@ export class Queue {
     this.#worker.on('message', (message: WorkerMessage) => {
       if (message.kind === 'tunnels-changed') listeners.onTunnels(message.change, message.vms);
       else if (message.kind === 'learnt') listeners.onLearnt(message.tunnels);
+      else if (message.kind === 'dropped') listeners.onDropped(message.sample);
       else if (message.kind === 'too-long') listeners.onTooLong(message.vm);
       else if (message.kind === 'no-segmentation') listeners.onNoSegmentation();
       else if (message.kind === 'last') this.#last = message.counters;

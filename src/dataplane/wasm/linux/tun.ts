@@ -12,9 +12,12 @@ const MAX_READ = abi.SLOT_SIZE - abi.HEADROOM;
 export class TunDevice implements PacketDevice {
   readonly #fd: number;
   readonly #base: native.Pointer;
+  readonly #onRefused: (errno: number, message: number) => void;
 
-  constructor(fd: number, core: PacketCore) {
+  /** `onRefused` is told the errno for each message that was not taken. */
+  constructor(fd: number, core: PacketCore, onRefused: (errno: number, message: number) => void) {
     this.#fd = fd;
+    this.#onRefused = onRefused;
     this.#base = native.pointer(core.bytes);
   }
 
@@ -36,7 +39,7 @@ export class TunDevice implements PacketDevice {
   }
 
   write(core: PacketCore, first: number, end: number): void {
-    for (let i = first; i < end; i++) if (!this.#take(core, i)) core.refuse(i);
+    for (let i = first; i < end; i++) if (!this.#take(core, i)) this.#onRefused(native.errno(), i);
   }
 
   #take(core: PacketCore, message: number): boolean {

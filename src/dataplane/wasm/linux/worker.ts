@@ -1,13 +1,16 @@
 /** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../../core/abi.ts';
-import type { CoreConfig, CoreName } from '../../../core/core.ts';
+import { type CoreConfig, type CoreName, networkOrder } from '../../../core/core.ts';
 import type { TunnelState } from '../../../core/tunnels.ts';
+import { errnoName } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
 import type { Counters } from '../../dataplane.ts';
+import type { DropSample } from '../../drop-log.ts';
 import { countersOf, sweepInterval } from '../engine.ts';
 import { Forwarder } from '../forwarder.ts';
 import { loadCore } from '../load-core.ts';
+import { Refusals } from '../refusals.ts';
 import { GreSocket } from './gre-socket.ts';
 import { GreUdpSocket } from './gre-udp-socket.ts';
 import { IcmpSocket } from './icmp-socket.ts';
@@ -43,6 +46,7 @@ export type WorkerMessage =
   | { kind: 'answer'; answer: unknown }
   | { kind: 'tunnels-changed'; change: 'opened' | 'closed'; vms: number[] }
   | { kind: 'learnt'; tunnels: TunnelState[] }
+  | { kind: 'dropped'; sample: DropSample }
   | { kind: 'too-long'; vm: number }
   | { kind: 'no-segmentation' }
   /** The worker ends: what it has counted. */
@@ -61,22 +65,27 @@ const core = loadCore(coreName);
 core.configure(coreConfig);
 attach(offloads | OFFLOAD_UDP_SEGMENT);
 let segmentsRefused = false;
-const tun = new TunDevice(fds.tun, core);
+const onDropped = (sample: DropSample) => post({ kind: 'dropped', sample });
+const refusals = new Refusals(core, onDropped);
+const tun = new TunDevice(fds.tun, core, (errno, message) => refusals.refuse(message, 'overlay', errnoName(errno)));
 /** When it was last reported that packets to a VM are too long, in ms. */
 const reported = new Map<number, number>();
 const onRefused = (errno: number, message: number) => {
   const refusal = refusalOf(errno, core.messageSegment(message) < core.messageLength(message));
   if (refusal === 'no-segmentation') segmentsRefused = true;
   // No ICMP message tells of it.
-  else if (refusal === 'too-long') reportTooLong(addressOf(core.messagePeer(message)));
+  else if (refusal === 'too-long') reportTooLong(networkOrder(core.messagePeer(message)));
+  refusals.refuse(message, 'underlay', errnoName(errno));
 };
-const gre = new GreSocket(fds.gre, core, onRefused);
-const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, onRefused);
+const onSent = (first: number, end: number) => refusals.sent(first, end);
+const gre = new GreSocket(fds.gre, core, { onRefused, onSent });
+const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, { onRefused, onSent });
 const underlay = coreConfig.encapsulation === 'gre-udp' ? greUdp : gre;
 const icmp = new IcmpSocket(fds.icmp, core);
 const forwarder = new Forwarder(core, tun, underlay, {
   onTunnels: (change, vms) => post({ kind: 'tunnels-changed', change, vms }),
   onLearnt: (tunnels) => post({ kind: 'learnt', tunnels }),
+  onDropped,
 });
 
 // struct pollfd { int fd; short events; short revents; }, <poll.h>: the kernel ignores negative descriptors.
@@ -92,7 +101,7 @@ post({ kind: 'answer', answer: undefined });
 try {
   run();
 } finally {
-  post({ kind: 'last', counters: { ...countersOf(core), tunnels: 0 } });
+  post({ kind: 'last', counters: { ...countersOf(core, refusals), tunnels: 0 } });
 }
 
 function run(): void {
@@ -151,7 +160,7 @@ function answerRequests(): 'close' | undefined {
     } else if (typeof request === 'object') {
       attach((offloads & ~OFFLOAD_GRE_SEGMENT) | request.segment);
     } else if (request === 'counters') {
-      post({ kind: 'answer', answer: countersOf(core) });
+      post({ kind: 'answer', answer: countersOf(core, refusals) });
     } else {
       const now = performance.now();
       const rows = core.copyTunnels(now);
@@ -168,11 +177,6 @@ function reportTooLong(vm: number): void {
   if (reported.size >= MAX_REPORTED) reported.clear();
   reported.set(vm, now);
   post({ kind: 'too-long', vm });
-}
-
-/** The number of an address that lies in memory in network order. */
-function addressOf(word: number): number {
-  return ((word >>> 24) | ((word >>> 8) & 0xff00) | ((word << 8) & 0xff0000) | (word << 24)) >>> 0;
 }
 
 function post(message: WorkerMessage, transfer: ArrayBuffer[] = []): void {

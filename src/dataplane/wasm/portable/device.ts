@@ -1,13 +1,20 @@
 /** A device that gets its packets from events, one at a time. */
 import type { PacketCore } from '../../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
+import type { SentPacket } from '../refusals.ts';
+import { sendErrorName } from './send-error.ts';
+
+/** The name of the error number if a message was not taken, as the kernel has it or would. */
+export type Refusal = string | undefined;
 
 export interface DeviceListeners {
   /** Called for each packet; has to read it before it returns. */
   onReadable: () => void;
   onError: (error: Error) => void;
-  /** Called when what was taken could not be sent after all. */
-  onLost?: (cargo: { packets: number; bytes: number }) => void;
+  /** Called with the error number's name for a message of the core's last call that was not taken. */
+  onRefused: (errno: string, message: number) => void;
+  /** Called when what was taken was sent, or could not be sent after all: with the name of the error number. */
+  onSent?: (sent: SentPacket, errno?: string) => void;
 }
 
 /** Most messages that wait to be sent; more are refused, so that a slow socket costs packets and not memory. */
@@ -31,21 +38,23 @@ export abstract class EventDevice implements PacketDevice {
     this.#received = undefined;
   }
 
-  /** Sends a copy of a message, for those who send later, when the slot may hold another packet; false if too many wait. */
+  /** Sends a copy of a message, for those who send later, when the slot may hold another packet; refused if too many wait. */
   protected sendLater(
     core: PacketCore,
     message: number,
     transmit: (bytes: Buffer, to: string, done: (error: Error | null) => void) => void,
-  ): boolean {
-    if (this.#unsent >= MAX_UNSENT) return false;
+  ): Refusal {
+    if (this.#unsent >= MAX_UNSENT) return 'EAGAIN';
     const bytes = Buffer.from(core.messageBytes(message).buffer);
-    const cargo = core.messageCargo(message);
+    const peer = core.messagePeer(message);
+    // Without UDP_SEGMENT a message carries one packet, behind its outer headers.
+    const packet = bytes.subarray(bytes.length - core.messageCargo(message).bytes);
     this.#unsent++;
-    transmit(bytes, peerText(core.messagePeer(message)), (error) => {
+    transmit(bytes, peerText(peer), (error) => {
       this.#unsent--;
-      if (error) this.#listeners.onLost?.(cargo);
+      this.#listeners.onSent?.({ peer, packet }, error ? sendErrorName(error) : undefined);
     });
-    return true;
+    return undefined;
   }
 
   protected fail(error: Error): void {
@@ -61,11 +70,14 @@ export abstract class EventDevice implements PacketDevice {
   }
 
   write(core: PacketCore, first: number, end: number): void {
-    for (let message = first; message < end; message++) if (!this.send(core, message)) core.refuse(message);
+    for (let message = first; message < end; message++) {
+      const errno = this.send(core, message);
+      if (errno !== undefined) this.#listeners.onRefused(errno, message);
+    }
   }
 
-  /** Writes one message, whose bytes last only for this call; false if it was not taken. */
-  protected abstract send(core: PacketCore, message: number): boolean;
+  /** Writes one message, whose bytes last only for this call. */
+  protected abstract send(core: PacketCore, message: number): Refusal;
   abstract close(): void;
 }
 

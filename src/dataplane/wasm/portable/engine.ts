@@ -5,11 +5,13 @@ import type { PacketCore } from '../../../core/core.ts';
 import { tunnelsFrom } from '../../../core/tunnels.ts';
 import { formatAddress, ipv4 } from '../../../mesh/address.ts';
 import type { Counters } from '../../dataplane.ts';
+import type { DeviceName } from '../../drop-log.ts';
 import type { PacketDevice, PacketSource } from '../device.ts';
 import { countersOf, type Engine, type EngineOptions, sweepInterval } from '../engine.ts';
 import { Forwarder } from '../forwarder.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { loadCore } from '../load-core.ts';
+import { Refusals, type SentPacket } from '../refusals.ts';
 import type { DeviceListeners, EventDevice } from './device.ts';
 import { RawGreSocket } from './gre-socket.ts';
 import { PortableGreUdpSocket } from './gre-udp-socket.ts';
@@ -27,16 +29,26 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
     failure ??= error;
     engine?.fail(error);
   };
-  const onLost = (cargo: { packets: number; bytes: number }) => core.countLost('outbound', cargo.packets, cargo.bytes);
+  const refusals = new Refusals(core, options.onDropped);
+  const refusing = (device: DeviceName) => ({
+    onError,
+    onRefused: (errno: string, message: number) => refusals.refuse(message, device, errno),
+  });
+  const onSent = (sent: SentPacket, errno?: string) => {
+    if (errno === undefined) refusals.reached(sent.peer);
+    else refusals.refuseSent(sent, errno);
+    engine?.finish();
+  };
+  const underlay = { ...refusing('underlay'), onSent };
   const devices: EventDevice[] = [];
   try {
-    const gre = await RawGreSocket.open({ onReadable: () => engine?.inbound(gre), onLost, onError });
+    const gre = await RawGreSocket.open({ onReadable: () => engine?.inbound(gre), ...underlay });
     devices.push(gre);
-    const icmp = await RawIcmpSocket.open({ onReadable: () => engine?.learn(icmp), onError });
+    const icmp = await RawIcmpSocket.open({ onReadable: () => engine?.learn(icmp), ...underlay });
     devices.push(icmp);
     const local = formatAddress(ipv4(options.coreConfig.local));
     const sources = isGreUdp ? MAX_PORTS : 0;
-    const listeners: DeviceListeners = { onReadable: () => greUdp && engine?.inbound(greUdp), onLost, onError };
+    const listeners: DeviceListeners = { onReadable: () => greUdp && engine?.inbound(greUdp), ...underlay };
     const greUdp = await PortableGreUdpSocket.open(local, sources, options.coreConfig, listeners).catch((error) => {
       // Needed only where this VM sends it, too.
       if (isGreUdp) throw error;
@@ -44,11 +56,11 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
     });
     if (greUdp) devices.push(greUdp);
     // The device last: it is the one that has to be taken away again if something fails.
-    const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), onError });
+    const tun = await openPortableTun(options.device, { onReadable: () => engine?.outbound(), ...refusing('overlay') });
     devices.push(tun);
     if (failure) throw failure;
     const forwarder = new Forwarder(core, tun, isGreUdp && greUdp ? greUdp : gre, options);
-    engine = new PortableEngine(core, devices, forwarder, options);
+    engine = new PortableEngine(core, refusals, devices, forwarder, options);
   } catch (error) {
     for (const device of devices) device.close();
     throw error;
@@ -60,14 +72,22 @@ class PortableEngine implements Engine {
   readonly segmenter = { by: 'kernel' } as const; // Before we read.
   readonly reinjects = false;
   readonly #core: PacketCore;
+  readonly #refusals: Refusals;
   readonly #devices: EventDevice[];
   readonly #forwarder: Forwarder;
   readonly #options: EngineOptions;
   readonly #sweep: NodeJS.Timeout;
   #isClosed = false;
 
-  constructor(core: PacketCore, devices: EventDevice[], forwarder: Forwarder, options: EngineOptions) {
+  constructor(
+    core: PacketCore,
+    refusals: Refusals,
+    devices: EventDevice[],
+    forwarder: Forwarder,
+    options: EngineOptions,
+  ) {
     this.#core = core;
+    this.#refusals = refusals;
     this.#devices = devices;
     this.#forwarder = forwarder;
     this.#options = options;
@@ -89,6 +109,11 @@ class PortableEngine implements Engine {
     this.#forwarder.learn(from, performance.now());
   }
 
+  /** To be called when the core was told what became of a packet. */
+  finish(): void {
+    if (!this.#isClosed) this.#forwarder.finish();
+  }
+
   fail(error: Error): void {
     if (this.#isClosed) return;
     this.#end();
@@ -102,7 +127,7 @@ class PortableEngine implements Engine {
   }
 
   async counters(): Promise<Counters> {
-    const counters = countersOf(this.#core);
+    const counters = countersOf(this.#core, this.#refusals);
     return this.#isClosed ? { ...counters, tunnels: 0 } : counters;
   }
 

@@ -1,9 +1,10 @@
 /** TUN device in the event loop, made by ioctl(2). */
 import fs from 'node:fs';
 import type { PacketCore } from '../../../core/core.ts';
+import { errorCode } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
 import { openTun } from '../../../linux/tun.ts';
-import { type DeviceListeners, EventDevice } from './device.ts';
+import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';
 
 const MAX_PACKET = 65535;
 /** Packets that are read in one go. */
@@ -67,12 +68,12 @@ class FileTun extends EventDevice {
     }
   }
 
-  protected send(core: PacketCore, message: number): boolean {
+  protected send(core: PacketCore, message: number): Refusal {
     try {
       fs.writeSync(this.#fd, core.messageBytes(message));
-      return true;
-    } catch {
-      return false;
+      return undefined;
+    } catch (error) {
+      return errorCode(error) ?? 'EIO';
     }
   }
 

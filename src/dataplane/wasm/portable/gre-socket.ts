@@ -2,7 +2,7 @@
 
 import type { PacketCore } from '../../../core/core.ts';
 import { rawSocketError } from '../raw-socket-error.ts';
-import { type DeviceListeners, EventDevice } from './device.ts';
+import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';
 import { loadRawSocket } from './load-raw-socket.ts';
 
 const IPPROTO_GRE = 47;
@@ -41,7 +41,7 @@ export class RawGreSocket extends EventDevice {
     this.#sender.on('error', (error) => this.fail(error));
   }
 
-  protected send(core: PacketCore, message: number): boolean {
+  protected send(core: PacketCore, message: number): Refusal {
     return this.sendLater(core, message, (bytes, to, done) => this.#sender.send(bytes, 0, bytes.length, to, done));
   }
 

@@ -5,7 +5,7 @@ import { GRE_UDP_PORT, MESSAGES_PER_PORT } from '../../../core/abi.ts';
 import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../../core/core.ts';
 import { errorCode } from '../../../errors.ts';
 import { portError, sourcePorts } from '../gre-udp.ts';
-import { type DeviceListeners, EventDevice } from './device.ts';
+import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';
 
 /** One socket receives; as many as the core has ports send. */
 export class PortableGreUdpSocket extends EventDevice {
@@ -48,7 +48,7 @@ export class PortableGreUdpSocket extends EventDevice {
     for (const socket of [receiver, ...sources]) socket.on('error', (error) => this.fail(error));
   }
 
-  protected send(core: PacketCore, message: number): boolean {
+  protected send(core: PacketCore, message: number): Refusal {
     const source = this.#sources[Math.floor(message / MESSAGES_PER_PORT)] as Socket;
     return this.sendLater(core, message, (bytes, to, done) => source.send(bytes, GRE_UDP_PORT, to, done));
   }

@@ -1,6 +1,6 @@
 /** ICMP messages from the underlay, through the package raw-socket. */
 import { rawSocketError } from '../raw-socket-error.ts';
-import { type DeviceListeners, EventDevice } from './device.ts';
+import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';
 import { loadRawSocket } from './load-raw-socket.ts';
 
 const IPPROTO_ICMP = 1;
@@ -32,8 +32,8 @@ export class RawIcmpSocket extends EventDevice {
     this.#socket.on('error', (error) => this.fail(error));
   }
 
-  protected send(): boolean {
-    return false; // It only listens.
+  protected send(): Refusal {
+    return 'EOPNOTSUPP'; // It only listens.
   }
 
   close(): void {

@@ -5,7 +5,7 @@ import { link, RTM_NEWLINK } from '../../../linux/netlink/link.ts';
 import { request } from '../../../linux/netlink/message.ts';
 import { Netlink } from '../../../linux/netlink/netlink.ts';
 import { findLink } from '../../../linux/netlink/rtnetlink.ts';
-import { type DeviceListeners, EventDevice } from './device.ts';
+import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';
 
 /** Creates the TUN device `name`. */
 export async function openPortableTun(name: string, listeners: DeviceListeners): Promise<EventDevice> {
@@ -36,11 +36,11 @@ export class Tuntap2Tun extends EventDevice {
     tun.on('error', (error: Error) => this.fail(error));
   }
 
-  protected send(core: PacketCore, message: number): boolean {
+  protected send(core: PacketCore, message: number): Refusal {
     // A stream that asks to wait has taken the packet all the same; refusing the next ones bounds its buffer.
-    if (this.#tun.writableNeedDrain) return false;
+    if (this.#tun.writableNeedDrain) return 'EAGAIN';
     this.#tun.write(Buffer.from(core.messageBytes(message).buffer));
-    return true;
+    return undefined;
   }
 
   close(): void {

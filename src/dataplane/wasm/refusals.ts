@@ -1,0 +1,88 @@
+/** Messages that a device did not take: they are counted by what the kernel said, and where there is no way to a VM, the core is told. */
+import { DROP_NOT_WRITTEN } from '../../core/abi.ts';
+import { networkOrder, type PacketCore } from '../../core/core.ts';
+import type { DeviceName, DropSample } from '../drop-log.ts';
+import { refusalCause } from '../refusal-causes.ts';
+import { innerFacts, SAMPLE_INTERVAL } from './samples.ts';
+
+/** VMs without a way that are kept in mind; the core forgets about the others after a while. */
+const MAX_CUT_OFF = 4096;
+
+/** What is known about a message that is sent after the core has gone on: one packet, whose bytes are `packet`. */
+export interface SentPacket {
+  /** As in `PacketCore.peer`. */
+  peer: number;
+  packet: Uint8Array;
+}
+
+export class Refusals {
+  /** Packets that were not taken, by the name of the error number. */
+  readonly counts: Record<string, number> = {};
+  readonly #core: PacketCore;
+  readonly #onDropped: (sample: DropSample) => void;
+  /** VMs, as in `PacketCore.peer`, that there was no way to when something was last sent to them. */
+  readonly #cutOff = new Set<number>();
+  /** By device and error number: when there may be an example again, in ms, and packets since the last. */
+  readonly #kinds = new Map<string, { next: number; packets: number }>();
+
+  constructor(core: PacketCore, onDropped: (sample: DropSample) => void) {
+    this.#core = core;
+    this.#onDropped = onDropped;
+  }
+
+  /** A message of the core's last call was not taken. */
+  refuse(message: number, device: DeviceName, errno: string): void {
+    const core = this.#core;
+    const { packets } = core.messageCargo(message);
+    if (packets === 0) return; // A reply: nothing is counted.
+    const now = performance.now();
+    const peer = core.messagePeer(message);
+    const place = core.messagePacket(message);
+    const code = device === 'underlay' ? refusalCause(device, errno).code : undefined;
+    this.counts[errno] = (this.counts[errno] ?? 0) + packets;
+    if (code !== undefined && this.#cutOff.size < MAX_CUT_OFF) this.#cutOff.add(peer);
+    core.refuse(message, code, now);
+    if (!this.#isDue(`${device} ${errno}`, packets, now)) return;
+    const isOutbound = place !== 0;
+    this.#onDropped({
+      direction: isOutbound ? 'outbound' : 'inbound',
+      verdict: DROP_NOT_WRITTEN,
+      packets: this.#takePackets(`${device} ${errno}`),
+      refusal: { errno, device },
+      ...(isOutbound && { outerDestination: networkOrder(peer), ...innerFacts(core.bytes.subarray(place)) }),
+    });
+  }
+
+  /** A packet that a socket had taken could not be sent. As after a call of the core, there may be replies to write then. */
+  refuseSent({ peer, packet }: SentPacket, errno: string): void {
+    this.#core.putMessage(peer, packet);
+    this.refuse(0, 'underlay', errno);
+  }
+
+  /** Messages `first` to `end` - 1 were sent: their VMs can be reached. */
+  sent(first: number, end: number): void {
+    if (this.#cutOff.size === 0) return;
+    for (let message = first; message < end; message++) this.reached(this.#core.messagePeer(message));
+  }
+
+  /** Something was sent to this VM, as in `PacketCore.peer`. */
+  reached(peer: number): void {
+    if (this.#cutOff.delete(peer)) this.#core.reach(peer, performance.now());
+  }
+
+  #isDue(kind: string, packets: number, now: number): boolean {
+    const known = this.#kinds.get(kind) ?? { next: now, packets: 0 };
+    known.packets += packets;
+    this.#kinds.set(kind, known);
+    if (now < known.next) return false;
+    known.next = now + SAMPLE_INTERVAL;
+    return true;
+  }
+
+  #takePackets(kind: string): number {
+    const known = this.#kinds.get(kind);
+    const packets = known?.packets ?? 0;
+    if (known) known.packets = 0;
+    return packets;
+  }
+}
