@@ -38,7 +38,8 @@ export function refuseMessage(message: i32, code: i32, now: f64): void {
   if (tunnel !== 0) takeBack(tunnel + TUNNEL_OUTBOUND_PACKETS, tunnel + TUNNEL_OUTBOUND_BYTES, packets, bytes);
   if (code < 0 || <u32>code > LAST_CODE) return;
   if (tunnel !== 0) markUnreachable(tunnel, vm, <u32>code, now);
-  reply(p, HOST_UNREACHABLE, 0, now);
+  // Of what one packet became, each message may be refused: it is answered once.
+  if (!isMessage(message - 1) || packetOf(message - 1) !== p) reply(p, HOST_UNREACHABLE, 0, now);
 }
 
 /** Takes the host's word for it that a packet to `vm` has gone out. */

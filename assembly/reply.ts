@@ -4,7 +4,6 @@ import {
   COUNTERS_REPLIES,
   COUNTERS_SUPPRESSED,
   MESSAGES,
-  MESSAGES_PER_PORT,
   OFFLOAD_VIRTIO,
   OUTBOUND_COUNTERS,
   RELAY_BUCKETS,
@@ -38,7 +37,7 @@ import {
   totalLength,
 } from './ipv4';
 import { vmAddress } from './mapping';
-import { addPiece, messageCount, openMessage } from './messages';
+import { addPiece, openMessage } from './messages';
 import { clearVirtio } from './virtio';
 
 // From the specifications.
@@ -71,7 +70,7 @@ export function relay(p: usize, length: i32, code: u32, mtu: i32, now: f64): voi
 
 function answer(p: usize, length: i32, code: u32, mtu: i32, buckets: usize, now: f64): void {
   if (!mayBeAnswered(p)) return;
-  if (messageCount(REPLY_PORT) >= MESSAGES_PER_PORT || !takeToken(buckets, source(p), now)) {
+  if (!takeToken(buckets, source(p), now)) {
     addF64(OUTBOUND_COUNTERS + COUNTERS_SUPPRESSED, 1);
     return;
   }

@@ -281,6 +281,8 @@ const batch = fc.record({
     { weight: 1, arbitrary: fc.constantFrom(NaN, Infinity, -Infinity, -1, -0, 0.5, 4e12, 4e12 - 0.5, 1e300, 2 ** 53) },
   ),
   expire: seldom(fc.nat(1000)),
+  /** Every so many messages the host could not write, for the reason with this ICMP code. */
+  refused: seldom(fc.record({ every: fc.integer({ min: 1, max: 9 }), code: fc.constantFrom(-1, 0, 1, 10, 15, 16) })),
   /** A descriptor with nonsense in it. */
   descriptor: seldom(
     fc.record({
@@ -452,6 +454,7 @@ test.each([
     replies: 0,
     suppressed: 0,
     anomalies: 0,
+    refused: 0,
     tooBig: 0,
     tooLong: 0,
     fragments: 0,
@@ -496,6 +499,13 @@ test.each([
             if (!each.outbound && cargo.packets === 1 && bytes[abi.VIRTIO_FLAGS] === 1) met.open++;
             if (!each.outbound && cargo.packets > 1) met[bytes[abi.VIRTIO_SIZE + 9] === 6 ? 'tcp' : 'udp']++;
           }
+          if (each.refused === null) return;
+          const { every, code } = each.refused;
+          for (let message = 0; message < abi.ALL_MESSAGES; message += every) {
+            for (const core of [a, b]) core.refuse(message, code, each.now);
+            if (message % 4 === 0) for (const core of [a, b]) core.reach(core.messagePeer(message), each.now);
+          }
+          same(a, b);
         });
         same(a, b);
         if (calls > 1) met.continued++;
@@ -510,6 +520,7 @@ test.each([
         met.suppressed += after.suppressed - before.suppressed;
         met.sequence += more(abi.DROP_GRE_SEQUENCE, arrived, inbound);
         met.ecn += more(abi.DROP_ECN, arrived, inbound);
+        met.refused += more(abi.DROP_NOT_WRITTEN) + more(abi.DROP_NOT_WRITTEN, arrived, inbound);
         met.anomalies += arrived.anomalies - inbound.anomalies;
       }
       for (const direction of ['outbound', 'inbound', 'icmp'] as const) {

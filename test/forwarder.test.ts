@@ -8,7 +8,7 @@ import { LoopbackDevice } from '../src/dataplane/wasm/memory.ts';
 import { config, cores, putFrame } from './core.ts';
 import { editedHeader, frameOf, ipv4Packet, packetOf, payloadOf, superFrame } from './packet.ts';
 
-const [A, B] = [0xc0a81020, 0xc0a81021];
+const [A, B, C] = [0xc0a81020, 0xc0a81021, 0xc0a81022];
 const [CONTAINER_A, CONTAINER_B] = [0x0a10205b, 0x0a102107];
 const ENCAPSULATIONS = ['gre', 'gre-udp'] as const;
 
@@ -109,6 +109,50 @@ describe.each(cores)('$name', ({ make }) => {
       [ipv4Packet(CONTAINER_A, CONTAINER_B, 1)],
       [ipv4Packet(CONTAINER_B, CONTAINER_A, 2)],
     ]);
+  });
+
+  test.each(ENCAPSULATIONS)('%s: what is dropped has an example, with its addresses', (encapsulation) => {
+    const [a, b] = mesh(make, encapsulation);
+    const spoofed = ipv4Packet(0x0a10225b, CONTAINER_B, 30);
+    const elsewhere = ipv4Packet(CONTAINER_A, 0x0b000001, 20);
+    // Too short for what is to be read of it.
+    const short = [0, 1, 19, 20].map((length) => ipv4Packet(CONTAINER_A, CONTAINER_B, 8).slice(0, length));
+    send(a, [spoofed, elsewhere, elsewhere, ...short]);
+    a.forwarder.outbound(1000);
+    const outbound = { direction: 'outbound', packets: 1, protocol: 17 };
+    expect(a.samples).toEqual([
+      {
+        ...{ ...outbound, verdict: abi.DROP_FOREIGN_SOURCE, length: spoofed.length },
+        ...{ innerSource: 0x0a10225b, innerDestination: CONTAINER_B },
+      },
+      {
+        ...{ ...outbound, verdict: abi.DROP_NO_MAPPING, length: elsewhere.length, packets: 2 },
+        ...{ innerSource: CONTAINER_A, innerDestination: 0x0b000001 },
+      },
+      { direction: 'outbound', packets: 4, verdict: abi.DROP_TRUNCATED },
+    ]);
+    // The other VM believes that it is another one.
+    b.core.configure({ ...config, local: C, encapsulation });
+    send(a, [ipv4Packet(CONTAINER_A, CONTAINER_B, 40)]);
+    a.forwarder.outbound(1001);
+    receive(b, 1001);
+    const inner = { innerSource: CONTAINER_A, innerDestination: CONTAINER_B };
+    const seen =
+      encapsulation === 'gre'
+        ? { verdict: abi.DROP_NOT_FOR_US, outerSource: A, outerDestination: B, ...inner }
+        : { verdict: abi.DROP_FOREIGN_DESTINATION, outerSource: A, ...inner };
+    expect(b.samples).toMatchObject([{ direction: 'inbound', packets: 1, ...seen }]);
+  });
+
+  test('examples are few, and the next one says how many there were', () => {
+    const [a] = mesh(make);
+    const bad = ipv4Packet(CONTAINER_B, CONTAINER_B, 8);
+    for (let now = 0; now < 1000; now += 10) {
+      send(a, Array(20).fill(bad));
+      a.forwarder.outbound(now);
+    }
+    expect(a.samples.length).toBe(4);
+    expect(a.samples.slice(1).map(({ packets }) => packets)).toEqual([500, 500, 500]);
   });
 
   test.each(ENCAPSULATIONS)(

@@ -16,6 +16,8 @@ export interface Vector {
   peer?: string;
   /** Instead of output, if it becomes several. */
   outputs?: string[];
+  /** Of outbound packets: the code with which what they become is refused then. */
+  refused?: number;
   /** What the container is answered. */
   reply?: string;
 }

@@ -1,17 +1,19 @@
 /** Golden packets, made by an implementation that is not ours (test/vectors/make.py), through both twins. */
 import { describe, expect, test } from 'vitest';
-import { type PacketCore, verdictName } from '../src/core/index.ts';
+import { type PacketCore, tunnelsFrom, verdictName } from '../src/core/index.ts';
 import { cores, hex, messages, networkOrder } from './core.ts';
 import { address, coreConfig, outputsOf, titleOf, type Vector, vectorFiles } from './golden.ts';
 
-function run(core: PacketCore, { direction, input }: Vector) {
+function run(core: PacketCore, { direction, input, refused }: Vector) {
   const packet = Buffer.from(input, 'hex');
   core.put(0, packet);
   const handled = direction === 'outbound' ? core.encapsulate(0, 1, 1) : core.decapsulate(0, 1, 1);
+  const made = messages(core);
+  if (refused !== undefined) for (const { index } of made) core.refuse(index, refused, 1);
   return {
     handled,
     verdict: verdictName(core.verdict(0)),
-    messages: messages(core),
+    messages: made,
     replies: core.replies().map((reply) => hex(core.messageBytes(reply))),
     slot: hex(core.bytes.subarray(core.slot(0), core.slot(0) + packet.length)),
     peer: networkOrder(core.peer(0)),
@@ -42,11 +44,16 @@ describe.each(cores)('$name', ({ make }) => {
         const outputs = outputsOf(vector);
         expect(got.messages.map((message) => hex(message.bytes))).toEqual(outputs);
         for (const { port, cargo } of got.messages) expect([port, cargo.packets]).toEqual([0, 1]);
-        expect(got.messages.reduce((sum, { cargo }) => sum + cargo.bytes, 0)).toBe(counters.bytes);
+        const sent = vector.refused === undefined;
+        expect(got.messages.reduce((sum, { cargo }) => sum + (sent ? cargo.bytes : 0), 0)).toBe(counters.bytes);
         if (vector.direction === 'outbound') expect(got.messages[0]?.peer).toBe(peer);
         expect(got.peer).toBe(peer);
         const packets = outputs.length;
-        expect({ ...counters, drops }).toMatchObject({ received: packets, forwarded: packets, drops: 0 });
+        const [forwarded, lost] = sent ? [packets, 0] : [0, packets];
+        expect({ ...counters, drops }).toMatchObject({ received: packets, forwarded, drops: lost });
+        const [tunnel] = tunnelsFrom(core.copyTunnels(1));
+        expect(tunnel).toMatchObject({ [vector.direction]: { packets: forwarded, bytes: counters.bytes } });
+        expect(tunnel?.unreachable).toBe(vector.refused);
       } else {
         expect(got).toMatchObject({ messages: [], slot: vector.input, peer: 0 });
         expect({ ...counters, drops }).toMatchObject({ received: 1, forwarded: 0, bytes: 0, drops: 1 });

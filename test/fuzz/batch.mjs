@@ -23,6 +23,8 @@ export class Batch {
   expire = -1;
   /** What the host says of a tunnel then: `vm` and `mtu`, or null. */
   narrow = null;
+  /** Which messages it could not write: every so many of them, and the `code` that it gives for them; or null. */
+  refuse = null;
   /** What lies around the packets, and how far apart they are. */
   surroundings = 0;
   /** The same in both cores, not different. ALIAS is only possible then. */
@@ -51,6 +53,7 @@ export class Batch {
     this.first = 0;
     this.expire = -1;
     this.narrow = null;
+    this.refuse = null;
     this.identical = false;
   }
 
@@ -90,7 +93,7 @@ export class Batch {
 
   /** As a plain object. */
   toStep() {
-    const { direction, first, count, narrow, surroundings, identical } = this;
+    const { direction, first, count, narrow, refuse, surroundings, identical } = this;
     const [now, expire] = [this.now, this.expire].map(writable);
     const hex = (start, end) => Buffer.from(this.data.subarray(start, end)).toString('hex');
     const inputs = Array.from({ length: this.size }, (_, i) => {
@@ -101,7 +104,7 @@ export class Batch {
           : { [this.kinds[i] === ALIAS ? 'alias' : 'nowhere']: start, length: this.lengths[i] };
       return { ...input, segment: this.segments[i], peer: this.peers[i], tos: this.services[i] };
     });
-    return { direction, first, count, now, expire, narrow, surroundings, identical, inputs };
+    return { direction, first, count, now, expire, narrow, refuse, surroundings, identical, inputs };
   }
 
   fromStep({ inputs, ...rest }) {

@@ -18,6 +18,8 @@ const DIRECTIONS = [...Array(9).fill('outbound'), ...Array(9).fill('inbound'), .
 const JUMPS = [1000, 31_000, 602_000, 602_000, 700_000];
 /** No clock of a host tells these, but a core may be told them. */
 const ODD_TIMES = [Number.NaN, -1, -1e9, 0.5, 4e12 - 1, 4e12, 1e300, ...[1, -1].map((sign) => sign / 0)];
+/** ICMP codes: -1 is none, 16 neither. */
+const CODES = [-1, 0, 1, 10, 15, 16, 2147483647, -2147483648];
 /** For what is told how many there are. */
 const ODD_COUNTS = [200, -2147483648, 2147483647];
 
@@ -52,6 +54,7 @@ export class Generator {
     batch.now = random.chance(0.2) ? random.pick(ODD_TIMES) : this.#now;
     if (random.chance(6)) batch.expire = random.chance(95) ? this.#now - random.below(1000) : random.pick(ODD_TIMES);
     if (random.chance(6)) batch.narrow = this.#drawNarrow();
+    if (random.chance(6)) batch.refuse = { every: random.between(1, 20), code: random.pick(CODES) };
     maker.drawFlows();
     this.#fill(random.chance(80) ? abi.BATCH_SIZE : random.between(1, 4));
     batch.count = random.chance(96) ? batch.size : (batch.size + random.pick([-1, 1, ...ODD_COUNTS])) | 0;

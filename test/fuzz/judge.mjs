@@ -83,6 +83,8 @@ export class Judge {
       if (wrong) return wrong;
       tally(view, direction, this.met, before);
       if (direction === 'outbound') this.sent.note(view);
+      const unequal = this.#refuse(batch);
+      if (unequal) return unequal;
       if (ends >= limit) break;
       this.met.continued++;
       if (ends <= Math.max(first, 0) || calls > MOST_CALLS) return `does not get past descriptor ${ends}`;
@@ -269,6 +271,27 @@ export class Judge {
     if (changed !== -1) return `descriptors: both changed word ${changed}`;
     if (Buffer.compare(view.settings, this.#settings) !== 0) return 'both changed the configuration';
     return view.checkCounters(direction);
+  }
+
+  /** Messages that the host could not write, whether there are such or not; of their VMs, some are reached again. */
+  #refuse({ refuse, now }) {
+    if (!refuse) return null;
+    const [view] = this.#views;
+    const replies = view.core.messageCount(abi.REPLY_PORT);
+    const learnt = view.core.learnt().length;
+    for (let message = -1; message <= abi.ALL_MESSAGES; message += refuse.every) {
+      const peer = message >= 0 && message < abi.MESSAGES ? view.core.messagePeer(message) : message;
+      const wrong = this.#call((core) => core.refuse(message, refuse.code, now));
+      if (wrong) return wrong;
+      if (message % 3 === 0) this.#call((core) => core.reach(peer, now));
+    }
+    this.met.refused++;
+    this.met['refused reply'] += view.core.messageCount(abi.REPLY_PORT) - replies;
+    this.met['reached again'] += view.core
+      .learnt()
+      .slice(learnt)
+      .filter(({ unreachable }) => unreachable === undefined).length;
+    return this.#compare('answers') ?? this.#comparePieces();
   }
 
   #narrow({ narrow, now }) {

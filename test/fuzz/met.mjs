@@ -23,6 +23,9 @@ export const newMet = () => ({
   evicted: 0,
   expired: 0,
   narrowed: 0,
+  refused: 0,
+  'refused reply': 0,
+  'reached again': 0,
   crowded: 0,
 });
 

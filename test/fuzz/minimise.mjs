@@ -23,7 +23,7 @@ const PLAIN_CONFIG = {
   encapsulation: 'gre',
 };
 const PLAIN_DEVICES = { base: 0, offloads: 0, ports: 1 };
-const PLAIN_STEP = { first: 0, now: 0, expire: -1, narrow: null, identical: false };
+const PLAIN_STEP = { first: 0, now: 0, expire: -1, narrow: null, refuse: null, identical: false };
 const PLAIN_INPUT = { beyond: '', segment: 0, peer: 0, tos: 0 };
 
 /**

@@ -1,6 +1,7 @@
 /** The eBPF programs that check sources, run by the kernel itself on packets made here (BPF_PROG_TEST_RUN): each verdict is that of the mapping's arithmetic. */
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
+import * as abi from '../../src/core/abi.ts';
 import { DROP_REASONS } from '../../src/core/verdict.ts';
 import { BELIEVED, DOUBTED, loadMarkProgram, VERDICT } from '../../src/dataplane/check/mark.ts';
 import { INBOUND, OUTBOUND } from '../../src/dataplane/check/programs.ts';
@@ -258,6 +259,49 @@ describe.skipIf(skip('source check', why()))('source check', () => {
       );
       expect(more).toEqual(counts);
     });
+  });
+
+  test('what was dropped since the last look, each reason with a packet as its example', () => {
+    const plan = { name: '', mappings: [mapping('10.0.0.0/8', '8.0.0.0/16')], local: '8.0.16.32' };
+    const gre = (source: string, destination: string, from = '8.0.16.33') => {
+      const packet = inner(source, destination);
+      const outer = { source: number(from), destination: number('8.0.16.32') };
+      return ipv4Around(outer, [...greHeader({}, packet), ...packet]);
+    };
+    const check = open(plan, false, 24);
+    const drops = (direction: string, reason: number, packets: number, addresses: Record<string, string>) => [
+      {
+        ...{ direction, verdict: reason, packets },
+        ...Object.fromEntries(Object.entries(addresses).map(([name, text]) => [name, number(text)])),
+      },
+    ];
+    expect(check.newDrops()).toEqual([]);
+    for (const innerSource of ['10.16.34.91', '10.16.35.91']) {
+      run(check.ingress, gre(innerSource, '10.16.32.7'));
+      const addresses = { innerSource, innerDestination: '10.16.32.7', outerSource: '8.0.16.33' };
+      expect(check.newDrops()).toEqual(drops('inbound', abi.DROP_SPOOFED_SOURCE, 1, addresses));
+    }
+    const foreign = { innerSource: '10.16.33.91', innerDestination: '10.16.34.7' };
+    for (let i = 0; i < 3; i++) run(check.ingress, gre('10.16.33.91', '10.16.34.7'));
+    expect(check.newDrops()).toEqual(drops('inbound', abi.DROP_FOREIGN_DESTINATION, 3, foreign));
+    run(check.ingress, gre('10.16.33.91', '10.16.34.7', plan.local));
+    expect(check.newDrops()).toEqual(drops('inbound', abi.DROP_FOREIGN_UNDERLAY, 1, { outerSource: plan.local }));
+    run(check.egress, framed([...new Uint8Array(24 - 14), ...inner('10.16.33.91', '10.16.34.7')]));
+    expect(check.newDrops()).toEqual(drops('outbound', abi.DROP_FOREIGN_SOURCE, 1, foreign));
+    expect(check.newDrops()).toEqual([]);
+  });
+
+  test('with VXLAN the program does not know who sent a packet', () => {
+    const check = open(first);
+    run(check.ingress, framed(inner('10.16.34.91', '10.16.32.7')), DOUBTED);
+    run(check.ingress, framed(new Uint8Array(28), 0x0806), DOUBTED);
+    expect(check.newDrops()).toEqual([
+      { direction: 'inbound', verdict: abi.DROP_NOT_IPV4, packets: 1 },
+      {
+        ...{ direction: 'inbound', verdict: abi.DROP_SPOOFED_SOURCE, packets: 1 },
+        ...{ innerSource: number('10.16.34.91'), innerDestination: number('10.16.32.7') },
+      },
+    ]);
   });
 
   describe.each(plans)('$name: as the mapping says', (plan) => {

@@ -77,6 +77,38 @@ describe.skipIf(skip('unreachable', await missing('ping')))('unreachable', () =>
       expect(await mesh.log(vm(0))).toContain('"why":"host unreachable","msg":"VM unreachable"');
     });
 
+    test.skipIf(skipped)('I5 no route to a VM: the container is told, and all counters say the same', async () => {
+      const sum = async () => {
+        const { packets } = (await mesh.status(vm(0))).outbound;
+        const tunnels = await mesh.tunnels(vm(0));
+        return { packets, tunnels: tunnels.reduce((total, { outbound }) => total + outbound.packets, 0) };
+      };
+      expect(await ping(container(1).address)).toContain('1 received');
+      const before = await mesh.status(vm(0));
+      const route = ['192.168.0.0/16', 'dev', 'eth0'];
+      await lab.must(vm(0).name, ['ip', 'route', 'del', ...route]);
+      try {
+        expect(await ping(container(1).address)).toContain('From 10.16.32.1 icmp_seq=1 Destination Host Unreachable');
+        expect(await tunnelTo(vm(1).underlay)).toMatchObject({ unreachable: 'network unreachable' });
+        await lab.must(vm(0).name, ['ip', 'route', 'add', 'prohibit', '192.168.0.0/16']);
+        expect(await ping(container(1).address)).toContain('Destination Host Unreachable');
+      } finally {
+        await lab.run(vm(0).name, ['ip', 'route', 'del', 'prohibit', '192.168.0.0/16']);
+        await lab.must(vm(0).name, ['ip', 'route', 'add', ...route, 'src', vm(0).underlay]);
+      }
+      const { outbound, refused } = await mesh.status(vm(0));
+      expect(outbound.packets).toBe(before.outbound.packets);
+      const lost = (outbound.drops['not-written'] ?? 0) - (before.outbound.drops['not-written'] ?? 0);
+      expect(lost).toBe(2);
+      expect(refused).toMatchObject({ ENETUNREACH: 1, EACCES: 1 });
+      const { packets, tunnels } = await sum();
+      expect(tunnels).toBe(packets);
+      expect(await mesh.log(vm(0))).toMatch(/"errno":"ENETUNREACH".*"cause":"this VM has no route to that VM"/);
+      // The next packet that goes out says that all is well again; and so does the tunnel, before anything has come back.
+      expect(await ping(container(1).address)).toContain('1 received');
+      expect(await tunnelTo(vm(1).underlay)).not.toHaveProperty('unreachable');
+    });
+
     test.skipIf(skipped)('I5 a VM whose daemon is gone, and is back again', async () => {
       const { pid } = await mesh.status(vm(1));
       expect(await ping(container(1).address)).toContain('1 received');

@@ -2,7 +2,7 @@
 """Writes the golden vectors with scapy, an implementation that is not ours: python3 test/vectors/make.py (Debian: python3-scapy).
 
 A vector is input bytes, a direction and the verdict; forwarded packets also have output bytes and the peer (the remote VM). A packet that is fragmented
-has outputs instead, and where the container is answered, there is a reply.
+has outputs instead, and where the container is answered, there is a reply. With `refused`, the host cannot write the outputs and says so with this ICMP code.
 `item` is what of test/conformance/items.json it shows.
 The VM is 192.168.16.32, the mesh 10.0.0.0/8 over 192.168.0.0/16 unless the file's config says otherwise.
 """
@@ -53,12 +53,14 @@ def fix_checksum(packet, header=20):
     return bytes(b)
 
 
-def vector(name, source, direction, packet, verdict='forward', item=None, output=None, outputs=None, peer=None, answer=None):
+def vector(name, source, direction, packet, verdict='forward', item=None, output=None, outputs=None, peer=None, answer=None, refused=None):
     v = {'name': name, **({} if item is None else {'item': item}), 'source': source, 'direction': direction, 'input': bytes(packet).hex(), 'verdict': verdict}
     if output is not None:
         v['output'], v['peer'] = bytes(output).hex(), peer
     if outputs is not None:
         v['outputs'], v['peer'] = [bytes(o).hex() for o in outputs], peer
+    if refused is not None:
+        v['refused'] = refused
     if answer is not None:
         v['reply'] = bytes(answer).hex()
     return v
@@ -294,4 +296,19 @@ write('clamp', {**CONFIG, 'mtu': 1400, 'clampMss': True}, [
     outbound('at an odd place', 'RFC 1071 2 (B)', syn(0, options=odd), item='M7', output=outer(syn(0, options=odd_after)), peer=REMOTE),
     outbound('no SYN', 'RFC 9293 3.7.1', syn(1460, flags='A'), item='M7', output=outer(syn(1460, flags='A')), peer=REMOTE),
     inbound('SYN and ACK', 'RFC 9293 3.7.1', gre_in(syn(1460, THEIRS, OURS, flags='SA')), item='M7', output=syn(1360, THEIRS, OURS, flags='SA'), peer=REMOTE),
+])
+
+# This VM has no route to the other one: the container is told host unreachable, whatever the reason is, once.
+REFUSED_PING = outbound('an echo request', 'RFC 1812 5.2.7.1', p, item='I5', output=outer(p), peer=REMOTE, refused=0, answer=reply(p, 1))
+icmp_error = IP(src=OURS, dst=THEIRS, id=9) / ICMP(type=11, code=0) / Raw(bytes(28))
+write('refused', CONFIG, [
+    REFUSED_PING,
+    outbound('a TCP segment, prohibited', 'RFC 1812 5.2.7.1', tcp, item='I5', output=outer(tcp), peer=REMOTE, refused=10, answer=reply(tcp, 1)),
+    outbound('an ICMP error', 'RFC 1122 3.2.2', icmp_error, item='I1', output=outer(icmp_error), peer=REMOTE, refused=1),
+    outbound('a later fragment', 'RFC 1122 3.2.2', IP(src=OURS, dst=THEIRS, id=5, frag=100) / Raw(b'f' * 60), item='I1',
+             output=outer(IP(src=OURS, dst=THEIRS, id=5, frag=100) / Raw(b'f' * 60)), peer=REMOTE, refused=1),
+])
+narrowed = list(fragments(long, 552))
+write('refused-narrow', NARROW, [
+    outbound('fragments: the packet as it was', 'RFC 1812 4.3.2.3', long, item='I2', outputs=[outer(f) for f in narrowed], peer=REMOTE, refused=0, answer=reply(long, 1)),
 ])

@@ -231,7 +231,7 @@ function endsWithFragment(memory: Memory, port: number): boolean {
   return (loadI32(memory, FRAGMENTS) & (1 << port)) !== 0;
 }
 
-export function messageCount(memory: Memory, port: number): number {
+function messageCount(memory: Memory, port: number): number {
   return loadI32(memory, abi.MESSAGE_COUNTS + 4 * port);
 }
 

@@ -30,7 +30,9 @@ export function refuse(memory: Memory, message: number, code: number, now: numbe
   }
   if (!isOutbound || code < 0 || code > MAX_CODE) return;
   if (tunnel !== 0) learnUnreachable(memory, tunnel, code, now);
-  reply(memory, inner, HOST_UNREACHABLE, 0, now);
+  // A packet that was cut or fragmented is one packet to its sender.
+  const goesOn = isMessage(memory, message - 1) && cargoIn(memory, message - 1).inner === inner;
+  if (!goesOn) reply(memory, inner, HOST_UNREACHABLE, 0, now);
 }
 
 /** Handles it that a packet to `vm` has gone out. */

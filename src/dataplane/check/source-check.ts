@@ -19,7 +19,9 @@ import {
   EXAMPLE_WORDS,
   EXAMPLES,
   egress,
+  INBOUND,
   ingress,
+  OUTBOUND,
   PACKETS,
   placesOf,
   TOTAL_BYTES,
@@ -36,7 +38,10 @@ export interface Traffic {
   bytes: number;
 }
 
-export type Example = Pick<DropSample, 'innerSource' | 'innerDestination' | 'outerSource'>;
+const DIRECTIONS = [
+  { direction: 'outbound', which: OUTBOUND },
+  { direction: 'inbound', which: INBOUND },
+] as const;
 
 export class SourceCheck {
   /** Descriptors of the programs. */
@@ -45,6 +50,8 @@ export class SourceCheck {
   readonly #counters: BpfMap;
   readonly #vms: BpfMap;
   readonly #cpus = possibleCpus();
+  /** The counters as of the last call of `newDrops`. */
+  #seen = new BigUint64Array(0);
   readonly #places: { first: number; vmBits: number; underlay: Prefix }[];
 
   /** Loads the programs. Throws SystemError, such as EPERM without CAP_BPF; then nothing stays open. */
@@ -83,25 +90,24 @@ export class SourceCheck {
     return { packets: sum(PACKETS), bytes: sum(TOTAL_BYTES), drops };
   }
 
-  /**
-   * Addresses of a packet that was dropped lately for the reason with this verdict, u32 numbers; those that the program does not know are missing. The last packet of
-   * one processor: of which, nobody knows.
-   */
-  example(which: number, verdict: number): Example {
+  /** What was dropped since the last call, by direction and reason, each with the last such packet of one processor: addresses that the program does not know are missing. */
+  newDrops(): DropSample[] {
     const words = this.#counters.get(0) ?? new BigUint64Array(0);
-    for (let cpu = 0; cpu < this.#cpus; cpu++) {
-      const at = cpu * COUNTER_WORDS + which;
-      if (!words[at + DROPS - verdict]) continue;
-      const start = at + EXAMPLES - EXAMPLE_WORDS * verdict;
-      const halves = new Uint32Array(words.buffer, words.byteOffset + 8 * start, 3);
-      const [innerSource, innerDestination, outerSource] = halves;
-      return {
-        ...(innerSource && { innerSource }),
-        ...(innerDestination && { innerDestination }),
-        ...(outerSource && { outerSource }),
-      };
-    }
-    return {};
+    const before = this.#seen;
+    this.#seen = words.slice();
+    return DIRECTIONS.flatMap(({ direction, which }) =>
+      DROP_REASONS.flatMap(({ verdict }): DropSample[] => {
+        let packets = 0;
+        let example = {};
+        for (let first = which; first < words.length; first += COUNTER_WORDS) {
+          const at = first + DROPS - verdict;
+          const more = Number((words[at] ?? 0n) - (before[at] ?? 0n));
+          packets += more;
+          if (more > 0) example = exampleAt(words, first + EXAMPLES - EXAMPLE_WORDS * verdict);
+        }
+        return packets > 0 ? [{ direction, verdict, packets, ...example }] : [];
+      }),
+    );
   }
 
   vm(vm: number): { outbound: Traffic; inbound: Traffic } {
@@ -128,6 +134,16 @@ export class SourceCheck {
     this.#counters.close();
     this.#vms.close();
   }
+}
+
+/** The addresses of the example at `word`: 0 is what is not known. */
+function exampleAt(words: BigUint64Array, word: number): Partial<DropSample> {
+  const [innerSource, innerDestination, outerSource] = new Uint32Array(words.buffer, words.byteOffset + 8 * word, 3);
+  return {
+    ...(innerSource && { innerSource }),
+    ...(innerDestination && { innerDestination }),
+    ...(outerSource && { outerSource }),
+  };
 }
 
 /** As many as a value of a map with one for each processor has ("0-3" or "0,2-3"). */
