@@ -2,6 +2,7 @@
 import {
   DESCRIPTOR_ADDRESS,
   DESCRIPTOR_LENGTH,
+  DESCRIPTOR_MERGED,
   DESCRIPTOR_PEER,
   DESCRIPTOR_SEGMENT,
   DESCRIPTOR_SIZE,
@@ -36,6 +37,11 @@ export function segment(d: usize): u32 {
 /** Type of service of the outer IPv4 header of these datagrams. */
 export function outerTos(d: usize): u32 {
   return load<u32>(d + DESCRIPTOR_TOS) & 0xff;
+}
+
+/** Bytes of payload of each packet that the inner one was merged from, as the host says; or 0, or NOT_MERGED. */
+export function merged(d: usize): u32 {
+  return load<u32>(d + DESCRIPTOR_MERGED);
 }
 
 /** The remote VM. */

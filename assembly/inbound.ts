@@ -11,14 +11,17 @@ import {
   DROP_FOREIGN_UNDERLAY,
   DROP_FRAGMENT,
   DROP_GRE_SEQUENCE,
+  DROP_MERGED,
   DROP_NESTED_GRE,
   DROP_NOT_FOR_US,
   DROP_NOT_GRE,
   DROP_RESERVED_ADDRESS,
   DROP_SPOOFED_SOURCE,
+  DROP_TOO_LONG,
   FORWARD,
   INBOUND_COUNTERS,
   MESSAGES,
+  NOT_MERGED,
   OPTION_CLAMP_MSS,
   OPTION_SEQUENCE,
   TUNNEL_INBOUND_BYTES,
@@ -29,7 +32,7 @@ import { addF64 } from './bytes';
 import { canClamp, clampMss } from './clamp';
 import { local, options } from './config';
 import { countDropped, countForwarded } from './counters';
-import { address, bytes, isInside, outerTos, peer, segment, setPeer } from './descriptor';
+import { address, bytes, isInside, merged, outerTos, peer, segment, setPeer } from './descriptor';
 import { checkGre, isInSequence, sequenceOf } from './gre';
 import {
   checkIpv4,
@@ -45,11 +48,13 @@ import {
   typeOfService,
 } from './ipv4';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping';
-import { deliver, openChecksum } from './merge';
+import { deliver } from './merge';
+import { isCutHere, isLeftMerged, segmentSize, segmentsOf } from './merged';
 import { messageCount, NO_ROOM } from './messages';
 import { limitOf, markReachable } from './path';
 import { isAnomaly, isLost, isPlain, serviceIn } from './service';
 import { useTunnel } from './tunnels';
+import { headersLength, openChecksum } from './virtio';
 
 /** Decapsulates the packet or the datagrams of descriptor `d` into messages, and counts them; answers the verdict, or NO_ROOM. */
 export function decapsulatePackets(d: usize, now: f64): i32 {
@@ -57,7 +62,7 @@ export function decapsulatePackets(d: usize, now: f64): i32 {
   const size = segment(d);
   if (size === 0) {
     if (messageCount(0) >= MESSAGES) return NO_ROOM;
-    const verdict = decapsulatePacket(<usize>address(d), <i32>bytes(d), now);
+    const verdict = decapsulatePacket(<usize>address(d), <i32>bytes(d), merged(d), now);
     if (verdict === FORWARD) setPeer(d, source(<usize>address(d)));
     return verdict;
   }
@@ -65,7 +70,9 @@ export function decapsulatePackets(d: usize, now: f64): i32 {
   const datagrams: u32 = length === 0 ? 1 : (length - 1) / size + 1;
   if (datagrams > <u32>MESSAGES) return drop(DROP_BAD_DESCRIPTOR);
   if (messageCount(0) + <i32>datagrams > MESSAGES) return NO_ROOM;
-  return decapsulateDatagrams(<usize>address(d), length, size, peer(d), outerTos(d), now);
+  // Linux does not merge what it merged before.
+  const known = datagrams === 1 ? merged(d) : NOT_MERGED;
+  return decapsulateDatagrams(<usize>address(d), length, size, peer(d), outerTos(d), known, now);
 }
 
 /** The VM that sent what descriptor `d` describes, unchecked. */
@@ -75,32 +82,32 @@ export function likelySender(d: usize): u32 {
 }
 
 /** One packet with its outer IPv4 header. */
-function decapsulatePacket(p: usize, available: i32, now: f64): i32 {
+function decapsulatePacket(p: usize, available: i32, merged: u32, now: f64): i32 {
   const bad = checkIpv4(p, available);
   if (bad !== FORWARD) return drop(bad);
   if (protocol(p) !== PROTOCOL_GRE) return drop(DROP_NOT_GRE);
   if (isFragment(p)) return drop(DROP_FRAGMENT);
   if (destination(p) !== local()) return drop(DROP_NOT_FOR_US);
   const header = headerLength(p);
-  return decapsulate(p + <usize>header, totalLength(p) - header, source(p), typeOfService(p), now);
+  return decapsulate(p + <usize>header, totalLength(p) - header, source(p), typeOfService(p), merged, now);
 }
 
 /** GRE-in-UDP datagrams of `size` bytes, the last perhaps less, as UDP_GRO puts them together. */
-function decapsulateDatagrams(p: usize, length: u32, size: u32, vm: u32, tos: u32, now: f64): i32 {
+function decapsulateDatagrams(p: usize, length: u32, size: u32, vm: u32, tos: u32, merged: u32, now: f64): i32 {
   let verdict = 0;
   let any = false;
   let last = false;
   for (let offset: u32 = 0; !last; offset += size) {
     const rest = length - offset;
     last = rest <= size;
-    verdict = decapsulate(p + <usize>offset, <i32>min(size, rest), vm, tos, now);
+    verdict = decapsulate(p + <usize>offset, <i32>min(size, rest), vm, tos, merged, now);
     if (verdict === FORWARD) any = true;
   }
   return any ? FORWARD : verdict;
 }
 
-/** The GRE packet at `gre`, `length` bytes, that came from `vm` with this outer type of service. */
-function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, now: f64): i32 {
+/** The GRE packet at `gre`, `length` bytes, that came from `vm` with this outer type of service; `merged` as in the descriptor. */
+function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, now: f64): i32 {
   if (vm === 0 || vm === local() || !isUnderlay(vm)) return drop(DROP_FOREIGN_UNDERLAY);
   const header = checkGre(gre, length);
   if (header < 0) return drop(header);
@@ -114,6 +121,13 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, now: f64): i3
   if (isReserved(mapping, dst)) return drop(DROP_RESERVED_ADDRESS);
   if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
   if (isLost(typeOfService(p), outer)) return drop(DROP_ECN);
+  if (merged === 0 && isLeftMerged(p)) return drop(DROP_MERGED);
+  const size = segmentSize(p, merged);
+  const packets = size === 0 ? 1 : segmentsOf(p, size);
+  if (size !== 0 && isCutHere(p)) {
+    if (packets > MESSAGES) return drop(DROP_TOO_LONG);
+    if (messageCount(0) + packets > MESSAGES) return NO_ROOM;
+  }
   const tunnel = useTunnel(vm, now);
   const known = options();
   if ((known & OPTION_SEQUENCE) !== 0) {
@@ -124,11 +138,11 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, now: f64): i3
   markReachable(tunnel, vm, now);
   if (!isPlain(outer, known)) receiveService(p, outer);
   if ((known & OPTION_CLAMP_MSS) !== 0 && canClamp(p)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);
-  const total = totalLength(p);
-  addF64(tunnel + TUNNEL_INBOUND_PACKETS, 1);
+  const total = packets === 1 ? totalLength(p) : totalLength(p) + (packets - 1) * headersLength(p);
+  addF64(tunnel + TUNNEL_INBOUND_PACKETS, <f64>packets);
   addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>total);
-  countForwarded(INBOUND_COUNTERS, 1, total);
-  deliver(p);
+  countForwarded(INBOUND_COUNTERS, packets, total);
+  deliver(p, size);
   return FORWARD;
 }
 

@@ -12,7 +12,7 @@ import {
 } from '../src/core/abi';
 import { getU16, getU32, putU16 } from './bytes';
 import { fold } from './checksum';
-import { hasOffload, mtu } from './config';
+import { hasOffload } from './config';
 import {
   CHECKSUM,
   DONT_FRAGMENT,
@@ -20,7 +20,6 @@ import {
   headerLength,
   IDENTIFICATION,
   IPV4_LENGTH,
-  isFragment,
   MAX_TOTAL_LENGTH,
   protocol,
   putTotalLength,
@@ -28,6 +27,7 @@ import {
   TIME_TO_LIVE,
   totalLength,
 } from './ipv4';
+import { deliverMerged } from './merged';
 import { addCargo, addPiece, block, openMessage, packetsIn } from './messages';
 import {
   ACK,
@@ -50,7 +50,16 @@ import {
   UDP_CHECKSUM,
   UDP_LENGTH_FIELD,
 } from './transport';
-import { clearVirtio, GSO_NONE, GSO_TCPV4, GSO_UDP_L4, headersLength, putChecksum, putVirtio } from './virtio';
+import {
+  clearVirtio,
+  GSO_NONE,
+  GSO_TCPV4,
+  GSO_UDP_L4,
+  headersLength,
+  openChecksum,
+  putChecksum,
+  putVirtio,
+} from './virtio';
 
 // A bucket's open flow. Its first packet, unchanged until it is closed, is what others are compared with.
 const FLOW_SIZE: i32 = 32;
@@ -70,10 +79,14 @@ const BUCKET_BITS: u32 = 6;
 
 let openFlows: i32 = 0;
 
-/** Hands the checked inner packet at `p` over to the container. */
-export function deliver(p: usize): void {
+/** Hands the checked inner packet at `p` over to the container. `size` is the payload in bytes of each packet that it was merged from before, or 0. */
+export function deliver(p: usize, size: i32): void {
   const open = openChecksum(p);
   if (!hasOffload(OFFLOAD_VIRTIO)) {
+    if (size !== 0) {
+      deliverMerged(p, size);
+      return;
+    }
     if (open !== 0) putChecksum(p, headerLength(p), open);
     const message = openMessage(0);
     addPiece(message, p, totalLength(p));
@@ -85,15 +98,19 @@ export function deliver(p: usize): void {
     return;
   }
   const flow = <usize>(SCRATCH + <i32>(flowHash(p) >> (32 - BUCKET_BITS)) * FLOW_SIZE);
-  const headers = open !== 0 ? 0 : mergeableHeaders(p);
+  const headers = open !== 0 || size !== 0 ? 0 : mergeableHeaders(p);
   const isOpen = load<u32>(flow + FLOW_FIRST) !== 0;
   if (isOpen && headers !== 0 && belongs(flow, p, headers)) {
     add(flow, p, headers);
     return;
   }
   if (isOpen) close(flow);
+  if (size !== 0) {
+    deliverMerged(p, size);
+    return;
+  }
   const message = openSuperPacket(p);
-  if (open !== 0) leaveOpen(block(message), p, open);
+  if (open !== 0) putVirtio(block(message), GSO_NONE, 0, 0, headerLength(p), open);
   if (headers !== 0 && !isPushed(p)) openFlow(flow, p, headers, message);
 }
 
@@ -113,27 +130,6 @@ function openSuperPacket(p: usize): i32 {
   addPiece(message, p, totalLength(p));
   addCargo(message, 1, totalLength(p));
   return message;
-}
-
-/**
- * Where no wire was in between, and where GRO has merged packets before the socket got them, Linux leaves checksums open (CHECKSUM_PARTIAL, <linux/skbuff.h>): the
- * field holds the sum of the pseudo header alone. Answers the field's place in the transport header, or 0 if the checksum is not open.
- */
-export function openChecksum(p: usize): i32 {
-  if (isFragment(p) || (protocol(p) !== PROTOCOL_TCP && protocol(p) !== PROTOCOL_UDP)) return 0;
-  const length = totalLength(p) - headerLength(p);
-  if (headersLength(p) > totalLength(p)) return 0;
-  const offset = protocol(p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
-  const field = <u32>load<u16>(p + <usize>headerLength(p) + offset);
-  return field === fold(pseudoSum(p, length)) ? <i32>offset : 0;
-}
-
-/** Leaves the checksum to the kernel, and so the cutting of a packet that no wire could carry: into packets that fit the underlay. */
-function leaveOpen(v: usize, p: usize, offset: i32): void {
-  const headers = headersLength(p);
-  const isMerged = protocol(p) === PROTOCOL_TCP && totalLength(p) > mtu() && mtu() > headers;
-  if (isMerged) putVirtio(v, GSO_TCPV4, headers, mtu() - headers, headerLength(p), offset);
-  else putVirtio(v, GSO_NONE, 0, 0, headerLength(p), offset);
 }
 
 function isOfFlow(p: usize): bool {

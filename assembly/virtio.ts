@@ -14,7 +14,16 @@ import {
 } from '../src/core/abi';
 import { fold, sum } from './checksum';
 import { headerLength, isFragment, protocol, totalLength } from './ipv4';
-import { PROTOCOL_TCP, PROTOCOL_UDP, TCP_CHECKSUM, TCP_MIN_LENGTH, tcpLength, UDP_LENGTH } from './transport';
+import {
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  pseudoSum,
+  TCP_CHECKSUM,
+  TCP_MIN_LENGTH,
+  tcpLength,
+  UDP_CHECKSUM,
+  UDP_LENGTH,
+} from './transport';
 
 const NEEDS_CHECKSUM: u32 = 1;
 export const GSO_NONE: u32 = 0;
@@ -54,6 +63,24 @@ export function headersLength(p: usize): i32 {
   if (totalLength(p) < ip + TCP_MIN_LENGTH) return i32.MAX_VALUE;
   const tcp = tcpLength(p + <usize>ip);
   return tcp < TCP_MIN_LENGTH ? i32.MAX_VALUE : ip + tcp;
+}
+
+/** Whether the packet at `p` is TCP or UDP, no fragment, and its headers end within it. */
+export function hasHeaders(p: usize): bool {
+  if (isFragment(p) || (protocol(p) !== PROTOCOL_TCP && protocol(p) !== PROTOCOL_UDP)) return false;
+  return headersLength(p) <= totalLength(p);
+}
+
+/**
+ * Where no wire was in between, and where GRO has merged packets before the socket got them, Linux leaves checksums open (CHECKSUM_PARTIAL, <linux/skbuff.h>): the
+ * field holds the sum of the pseudo header alone. Answers the field's place in the transport header, or 0 if the checksum is not open.
+ */
+export function openChecksum(p: usize): i32 {
+  if (!hasHeaders(p)) return 0;
+  const length = totalLength(p) - headerLength(p);
+  const offset = protocol(p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
+  const field = <u32>load<u16>(p + <usize>headerLength(p) + offset);
+  return field === fold(pseudoSum(p, length)) ? <i32>offset : 0;
 }
 
 /** Completes the checksum of the packet at `p`, if that was left to be done (skb_checksum_help, net/core/dev.c). */

@@ -10,6 +10,8 @@ export interface Vector {
   source: string;
   direction: Direction;
   input: string;
+  /** What the host says of merging, if it says anything (DESCRIPTOR_MERGED). */
+  merged?: number;
   verdict: string;
   /** Of forwarded packets: what they become, and the other VM. */
   output?: string;

@@ -4,9 +4,10 @@ import { type PacketCore, tunnelsFrom, verdictName } from '../src/core/index.ts'
 import { cores, hex, messages, networkOrder } from './core.ts';
 import { address, coreConfig, outputsOf, titleOf, type Vector, vectorFiles } from './golden.ts';
 
-function run(core: PacketCore, { direction, input, refused }: Vector) {
+function run(core: PacketCore, { direction, input, merged, refused }: Vector) {
   const packet = Buffer.from(input, 'hex');
   core.put(0, packet);
+  core.describe(0, packet.length, core.slot(0), merged);
   const handled = direction === 'outbound' ? core.encapsulate(0, 1, 1) : core.decapsulate(0, 1, 1);
   const made = messages(core);
   if (refused !== undefined) for (const { index } of made) core.refuse(index, refused, 1);

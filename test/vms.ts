@@ -58,9 +58,13 @@ export function sendPackets(core: PacketCore, packets: readonly Uint8Array[]): M
   return handle(core, 'encapsulate', packets.length, (i, n) => core.put(i, packets[n] as Uint8Array));
 }
 
-/** GRE packets with these in them come from A. */
-export function receive(core: PacketCore, inner: readonly Uint8Array[]): Message[] {
-  return handle(core, 'decapsulate', inner.length, (i, n) => core.put(i, wire.grePacket(A, B, inner[n] as Uint8Array)));
+/** GRE packets with these in them come from A; `merged` is what the host says of each. */
+export function receive(core: PacketCore, inner: readonly Uint8Array[], merged?: number): Message[] {
+  return handle(core, 'decapsulate', inner.length, (i, n) => {
+    const packet = wire.grePacket(A, B, inner[n] as Uint8Array);
+    core.put(i, packet);
+    core.describe(i, packet.length, core.slot(i), merged);
+  });
 }
 
 /** Groups of GRE-in-UDP datagrams come from a VM, each group in one buffer, as UDP_GRO delivers it. */

@@ -40,7 +40,7 @@ export const TUNNEL_CAPACITY = TUNNEL_SETS * TUNNEL_WAYS;
 
 // Records: size, and the offset of each field in bytes.
 
-/** What the host read: where it is, how long it is, what became of it, the remote VM, and how it is divided. */
+/** What the host read: where it is, how long it is, what became of it, the remote VM, how it is divided, and of what it was merged. */
 export const DESCRIPTOR_SIZE = 32;
 export const DESCRIPTOR_ADDRESS = 0; // u32
 export const DESCRIPTOR_LENGTH = 4; // u32, bytes
@@ -48,6 +48,9 @@ export const DESCRIPTOR_VERDICT = 8; // i32
 export const DESCRIPTOR_PEER = 12; // 4 bytes, network order, as in struct in_addr
 export const DESCRIPTOR_SEGMENT = 16; // u32, bytes of each GRE-in-UDP datagram; 0: one packet with its outer IPv4 header
 export const DESCRIPTOR_TOS = 20; // u32, type of service of the outer IPv4 header of these datagrams
+export const DESCRIPTOR_MERGED = 24; // u32, inbound: bytes of payload of each packet that the inner one was merged from; 0: the host does not know
+/** DESCRIPTOR_MERGED of a packet that the host knows to be as it was sent. */
+export const NOT_MERGED = 0xffffffff;
 
 /** What `configure` and `attach` were told. */
 export const CONFIG_SIZE = 64;
@@ -290,5 +293,6 @@ export const DROP_GRE_SEQUENCE = -27;
 export const DROP_ECN = -28;
 export const DROP_ICMP_CHECKSUM = -29;
 export const DROP_FOREIGN_ICMP = -30;
+export const DROP_MERGED = -31;
 /** One more than the number of drop reasons. */
-export const VERDICTS = 31;
+export const VERDICTS = 32;

@@ -173,12 +173,16 @@ export class PacketCore {
     return abi.SLOTS + index * abi.SLOT_SIZE + abi.HEADROOM;
   }
 
-  /** Describes packet `index`, `length` bytes at `address`: the container's, or the underlay's with its outer IPv4 header. */
-  describe(index: number, length: number, address: number = this.slot(index)): void {
+  /**
+   * Describes packet `index`, `length` bytes at `address`: the container's, or the underlay's with its outer IPv4 header. `merged`, inbound, is what the host
+   * knows about merging (GRO): NOT_MERGED, the bytes of payload of each packet that the inner one was merged from, or 0 if it does not know.
+   */
+  describe(index: number, length: number, address: number = this.slot(index), merged = 0): void {
     const d = abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS;
     this.#words[d] = address;
     this.#words[d + 1] = length;
-    this.#words[d + 4] = 0;
+    this.#words[d + abi.DESCRIPTOR_SEGMENT / 4] = 0;
+    this.#words[d + abi.DESCRIPTOR_MERGED / 4] = merged;
   }
 
   /**

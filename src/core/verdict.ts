@@ -35,7 +35,7 @@ export const DROP_REASONS: readonly DropReason[] = [
     "the destination can be nobody's: a slice itself, its all-ones address, or the last slice of all",
     { hint: 'inlay explain ADDRESS tells which addresses of a slice containers can have' },
   ),
-  reason(abi.DROP_TOO_LONG, 'too-long', 'outbound: the packet would need more fragments than one call has room for'),
+  reason(abi.DROP_TOO_LONG, 'too-long', 'the packet would need more fragments or segments than one call has room for'),
   reason(abi.DROP_NOT_GRE, 'not-gre', 'inbound: the outer protocol is not 47', {
     hint: 'something else than Inlay sends to this VM',
   }),
@@ -83,6 +83,12 @@ export const DROP_REASONS: readonly DropReason[] = [
     'foreign-icmp',
     'the ICMP message is not about a packet of ours, or says nothing that is listened to',
     ROUTINE,
+  ),
+  reason(
+    abi.DROP_MERGED,
+    'merged',
+    'inbound: the kernel merged packets of another VM (GRO), and does not say how long each was',
+    { hint: 'give the daemon CAP_BPF, or ethtool -K DEVICE rx-udp-gro-forwarding off rx-gro-list off' },
   ),
 ];
 

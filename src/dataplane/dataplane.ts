@@ -85,6 +85,10 @@ export interface DataPlaneStatus {
   segmentation?: 'core' | 'kernel';
   /** Why it is not the kernel, if it was up to the daemon. */
   segmentationObstacle?: string | undefined;
+  /** Whether the kernel tells how long the packets were that it has merged: where it does not, they are handed on in sizes that surely fit. */
+  segmentSizes?: 'known' | 'guarded';
+  /** Why it does not, and what helps. */
+  segmentSizesObstacle?: string | undefined;
   queues?: number;
   /** Whether packets are dropped whose inner source does not live where they come from. */
   sourceCheck?: 'on' | 'off';

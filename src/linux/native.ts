@@ -21,6 +21,7 @@ export const SOL_SOCKET = 1;
 export const SO_RCVBUF = 8;
 export const SO_REUSEPORT = 15;
 export const SO_ATTACH_FILTER = 26;
+export const SO_ATTACH_BPF = 50;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const IPPROTO_IP = 0;
@@ -159,6 +160,15 @@ export const sendmmsg = lib.func('int sendmmsg(int fd, uintptr_t messages, unsig
 export const recvmmsg = lib.func(
   'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
 ) as (fd: number, messages: Pointer, count: number, flags: number, timeout: number) => number;
+const PROT_READ = 1;
+const MAP_SHARED = 1;
+const mmap = lib.func(
+  'intptr_t mmap(uintptr_t near, size_t size, int protection, int flags, int fd, intptr_t offset)',
+) as (near: Pointer, size: number, protection: number, flags: number, fd: number, offset: number) => number;
+/** `size` bytes of what `fd` stands for, as they are at any time; they stay mapped until the process ends. */
+export function mapped(fd: number, size: number, what: string): ArrayBuffer {
+  return koffi.view(BigInt(must(mmap(0, size, PROT_READ, MAP_SHARED, fd, 0), 'mmap', what)), size);
+}
 const pollFunction = lib.func('int poll(uintptr_t fds, unsigned long count, int timeout)');
 export const poll = pollFunction as (fds: Pointer, count: number, timeout: number) => number;
 /** poll(2) in a thread of Node's pool. */

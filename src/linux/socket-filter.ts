@@ -1,4 +1,4 @@
-/** Classic BPF filters for sockets (Documentation/networking/filter.rst, <linux/filter.h>): which of its packets a socket takes. */
+/** Filters for sockets (Documentation/networking/filter.rst, <linux/filter.h>), mostly classic BPF: which of its packets a socket takes. */
 import { distancesIn, type Label, nameOf } from './labels.ts';
 import * as native from './native.ts';
 
@@ -80,4 +80,10 @@ export function attachSocketFilter(fd: number, instructions: SocketFilter): void
   fprog.view.setUint16(0, instructions.length, true);
   const set = native.setsockopt(fd, native.SOL_SOCKET, native.SO_ATTACH_FILTER, fprog.bytes, FPROG_SIZE);
   native.must(set, 'setsockopt', 'SO_ATTACH_FILTER');
+}
+
+/** Attaches an eBPF program of type SOCKET_FILTER instead, which then the socket holds. It replaces any filter before. */
+export function attachSocketProgram(fd: number, program: number): void {
+  const set = native.setsockopt(fd, native.SOL_SOCKET, native.SO_ATTACH_BPF, native.int(program), 4);
+  native.must(set, 'setsockopt', 'SO_ATTACH_BPF');
 }

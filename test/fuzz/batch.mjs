@@ -46,6 +46,8 @@ export class Batch {
   peers = new Uint32Array(abi.BATCH_SIZE);
   /** Outer types of service. */
   services = new Uint32Array(abi.BATCH_SIZE);
+  /** What the host knows of merging. */
+  merged = new Uint32Array(abi.BATCH_SIZE);
 
   clear() {
     this.size = 0;
@@ -58,18 +60,18 @@ export class Batch {
   }
 
   /** Adds what `data` has at `start`. */
-  add(start, length, beyond, segment, peer, tos) {
-    const i = this.#next(PACKET, start, length, segment, peer, tos);
+  add(start, length, beyond, segment, peer, tos, merged) {
+    const i = this.#next(PACKET, start, length, segment, peer, tos, merged);
     this.beyonds[i] = beyond;
     this.used = start + length + beyond;
   }
 
   /** Adds a descriptor that has no packet of its own. */
-  addDescriptor(kind, start, length, segment, peer, tos) {
-    this.beyonds[this.#next(kind, start, length, segment, peer, tos)] = 0;
+  addDescriptor(kind, start, length, segment, peer, tos, merged) {
+    this.beyonds[this.#next(kind, start, length, segment, peer, tos, merged)] = 0;
   }
 
-  #next(kind, start, length, segment, peer, tos) {
+  #next(kind, start, length, segment, peer, tos, merged) {
     const i = this.size++;
     this.kinds[i] = kind;
     this.starts[i] = start;
@@ -77,6 +79,7 @@ export class Batch {
     this.segments[i] = segment;
     this.peers[i] = peer;
     this.services[i] = tos;
+    this.merged[i] = merged;
     return i;
   }
 
@@ -102,7 +105,13 @@ export class Batch {
         this.kinds[i] === PACKET
           ? { bytes: hex(start, end), beyond: hex(end, end + this.beyonds[i]) }
           : { [this.kinds[i] === ALIAS ? 'alias' : 'nowhere']: start, length: this.lengths[i] };
-      return { ...input, segment: this.segments[i], peer: this.peers[i], tos: this.services[i] };
+      return {
+        ...input,
+        segment: this.segments[i],
+        peer: this.peers[i],
+        tos: this.services[i],
+        merged: this.merged[i],
+      };
     });
     return { direction, first, count, now, expire, narrow, refuse, surroundings, identical, inputs };
   }
@@ -110,13 +119,15 @@ export class Batch {
   fromStep({ inputs, ...rest }) {
     this.clear();
     Object.assign(this, rest, { now: Number(rest.now), expire: Number(rest.expire) });
-    for (const { bytes, beyond = '', alias, nowhere, length, segment = 0, peer = 0, tos = 0 } of inputs) {
+    for (const input of inputs) {
+      const { bytes, beyond = '', alias, nowhere, length, segment = 0, peer = 0, tos = 0, merged = 0 } = input;
       if (bytes === undefined) {
-        this.addDescriptor(alias === undefined ? NOWHERE : ALIAS, alias ?? nowhere, length, segment, peer, tos);
+        const kind = alias === undefined ? NOWHERE : ALIAS;
+        this.addDescriptor(kind, alias ?? nowhere, length, segment, peer, tos, merged);
       } else {
         const start = this.used;
         this.data.set(Buffer.from(bytes + beyond, 'hex'), start);
-        this.add(start, bytes.length / 2, beyond.length / 2, segment, peer, tos);
+        this.add(start, bytes.length / 2, beyond.length / 2, segment, peer, tos, merged);
       }
     }
     return this;

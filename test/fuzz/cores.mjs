@@ -20,7 +20,7 @@ const REASONS = {
   outbound: `${IPV4} foreign-source no-mapping own-slice reserved-address too-long bad-offload too-big nested-gre
     not-written`,
   inbound: `${IPV4} not-gre fragment not-for-us foreign-underlay gre-version gre-flags gre-checksum gre-protocol gre-key
-    spoofed-source foreign-destination reserved-address nested-gre gre-sequence ecn not-written`,
+    spoofed-source foreign-destination reserved-address nested-gre gre-sequence ecn not-written too-long merged`,
   icmp: `${IPV4} fragment not-for-us icmp-checksum foreign-icmp`,
 };
 const reasonOf = (name) => DROP_REASONS.find((reason) => reason.name === name);

@@ -7,7 +7,8 @@ const LEAST = abi.SLOTS + abi.HEADROOM - abi.VIRTIO_SIZE;
 /** Adds one; only an identical batch gets those that point into packets. */
 export function addOddDescriptor(batch, random, peer) {
   const segment = random.pick([0, 0, 1, 2, 100, 0x7fffffff, 0x80000000, 0xffffffff]);
-  const add = (kind, place, length) => batch.addDescriptor(kind, place >>> 0, length, segment, peer, random.u32());
+  const add = (kind, place, length) =>
+    batch.addDescriptor(kind, place >>> 0, length, segment, peer, random.u32(), random.u32());
   if (batch.identical && random.chance(50)) return add(ALIAS, random.u32(), random.below(2000));
   if (random.chance(50)) {
     const address = random.pick([0, LEAST - 1, abi.DESCRIPTORS, random.below(LEAST)]);

@@ -162,7 +162,7 @@ export class Judge {
     for (let i = 0, n = this.#length / 4; i < n; i++) words[start + i] = this.#imageWords[i] ^ this.#maskWords[i];
   }
 
-  #describe(view, { size, kinds, starts, lengths, segments, peers, services }) {
+  #describe(view, { size, kinds, starts, lengths, segments, peers, services, merged }) {
     view.descriptors.fill(0);
     for (let i = 0; i < size; i++) {
       let [address, length] = [starts[i], lengths[i]];
@@ -171,7 +171,7 @@ export class Judge {
         length = Math.max(Math.min(length, this.#length - start), 0);
         address = this.#base + Math.min(start, this.#length);
       } else if (kinds[i] !== NOWHERE) address = this.#base + this.#places[i];
-      view.describe(i, address, length, segments[i], peers[i], services[i]);
+      view.describe(i, address, length, segments[i], peers[i], services[i], merged[i]);
     }
   }
 

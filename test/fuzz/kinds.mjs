@@ -4,7 +4,7 @@ import { put32 } from './bytes.mjs';
 import { putError, putOwn, putQuote } from './errors.mjs';
 import { putPacket } from './flow.mjs';
 import { GRE_FIELDS, mutateField, VIRTIO_FIELDS } from './mutate.mjs';
-import { putGre, putGreRight } from './outer.mjs';
+import { putGre, putGreRight, putOuter } from './outer.mjs';
 import { leaveOpen, putRight, TCP, UDP } from './packets.mjs';
 import { container, oddAddress } from './setup.mjs';
 
@@ -24,7 +24,14 @@ export const KINDS = {
     ...times(3, longest),
     noise,
   ],
-  inbound: [...times(40, mixed), ...times(30, flows), ...times(25, datagrams), ...times(2, longest), noise],
+  inbound: [
+    ...times(40, mixed),
+    ...times(30, flows),
+    ...times(25, datagrams),
+    ...times(12, merged),
+    ...times(2, longest),
+    noise,
+  ],
   icmp: [...times(30, errors), mixed, noise],
 };
 
@@ -105,6 +112,27 @@ function addSuper(maker, flow, payload, size) {
   if (random.chance(8)) mutateField(data, virtio, at, VIRTIO_FIELDS, random, end - at, true);
   if (random.chance(8)) maker.mutate(at, end);
   maker.add(virtio, end + (random.chance(5) ? 3 : 0));
+}
+
+/** Packets of a flow that the kernel has merged, and what the host knows of that. */
+function merged(maker) {
+  const { random, setup, at } = maker;
+  const { data } = maker.batch;
+  const flow = random.pick(maker.flows);
+  maker.peer = flow.peer;
+  const size = random.pick([1, 8, 100, 512, 700, 1000, 1400]);
+  const payload = Math.min(
+    size * random.between(1, random.pick([3, 64])) - random.below(size),
+    LONGEST - 100 - flow.headers,
+  );
+  const end = putPacket(data, at, flow, Math.max(payload, 0), random);
+  // A list keeps the checksum of its first packet: a wrong one.
+  if (random.chance(75)) leaveOpen(data, at, end);
+  else if (random.chance(60)) data[at + flow.headers] ^= 1;
+  if (random.chance(10)) maker.mutate(at, end);
+  const gre = putGre(data, at, end, random, setup.config, maker.nextNumber());
+  const outer = { source: flow.peer, destination: setup.local, tos: maker.outerService(data[at + 1]) };
+  maker.add(putOuter(data, gre, end, random, outer), end, 0, 0, 0, random.chance(60) ? size : maker.drawMerged());
 }
 
 /** Datagrams of GRE-in-UDP, one after the other as UDP_GRO delivers them. */

@@ -81,6 +81,13 @@ export class Maker {
     return random.chance(70) ? 0 : random.chance(60) ? tos : random.below(256);
   }
 
+  /** What the host knows of merging: most often nothing, or that there was none; or sizes of segments that make sense, or not. */
+  drawMerged() {
+    const { random } = this;
+    if (random.chance(60)) return random.chance(50) ? 0 : abi.NOT_MERGED;
+    return random.chance(90) ? random.pick([1, 2, 7, 8, 40, 60, 99, 100, 333, 1000, 1400]) : random.u32();
+  }
+
   // Packets are put at a place; the answer is where they end.
 
   /** The flow's next packet, now and then one that has another number, or is pushed. */
@@ -174,7 +181,7 @@ export class Maker {
   }
 
   /** What is there as it is, now and then cut off at any byte. */
-  add(start, end, segment = 0, peer = 0, tos = 0) {
+  add(start, end, segment = 0, peer = 0, tos = 0, merged = this.drawMerged()) {
     const { random } = this;
     const whole = end - start;
     let length = whole;
@@ -182,6 +189,6 @@ export class Maker {
       const few = random.below(Math.min(whole, 120) + 1);
       length = random.chance(50) ? few : whole - few;
     }
-    this.batch.add(start, length, whole - length, segment, peer, tos);
+    this.batch.add(start, length, whole - length, segment, peer, tos, merged);
   }
 }

@@ -11,6 +11,8 @@ export const newMet = () => ({
   'identification used': 0,
   'merged TCP': 0,
   'merged UDP': 0,
+  'merged before': 0,
+  'cut inbound': 0,
   'open checksum': 0,
   'another port': 0,
   'outbound reply': 0,
@@ -76,10 +78,12 @@ function tallyDelivered(view, message, met, before) {
   const { bytes } = view;
   const first = view.pieceStart(message, 0);
   if (first >= abi.SLOTS) return tallyClamped(view, first, met, before);
-  // It is a virtio header.
-  if (view.packets(message) > 1) met[bytes[first + abi.VIRTIO_GSO_TYPE] === 1 ? 'merged TCP' : 'merged UDP']++;
+  // It is a virtio header, with or without others, or these alone.
+  if (view.pieceLength(message, 0) !== abi.VIRTIO_SIZE) met['cut inbound']++;
+  else if (view.packets(message) > 1 && view.core.messagePieces(message) === 2) met['merged before']++;
+  else if (view.packets(message) > 1) met[bytes[first + abi.VIRTIO_GSO_TYPE] === 1 ? 'merged TCP' : 'merged UDP']++;
   else if (bytes[first + abi.VIRTIO_FLAGS] === 1) met['open checksum']++;
-  tallyClamped(view, view.pieceStart(message, 1), met, before);
+  if (view.pieceLength(message, 0) === abi.VIRTIO_SIZE) tallyClamped(view, view.pieceStart(message, 1), met, before);
 }
 
 /** Whether the TCP options of the packet at `inner` are not those that it came with. */

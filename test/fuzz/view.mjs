@@ -40,13 +40,14 @@ export class View {
     this.bytes.set(this.initial);
   }
 
-  describe(index, address, length, segment, peer, tos) {
+  describe(index, address, length, segment, peer, tos, merged) {
     const at = index * DESCRIPTOR_WORDS;
     this.descriptors[at + abi.DESCRIPTOR_ADDRESS / 4] = address;
     this.descriptors[at + abi.DESCRIPTOR_LENGTH / 4] = length;
     this.descriptors[at + abi.DESCRIPTOR_PEER / 4] = swapped(peer);
     this.descriptors[at + abi.DESCRIPTOR_SEGMENT / 4] = segment;
     this.descriptors[at + abi.DESCRIPTOR_TOS / 4] = tos;
+    this.descriptors[at + abi.DESCRIPTOR_MERGED / 4] = merged;
   }
 
   /** Before a batch: notes what is configured, and what is counted so far. */

@@ -3,6 +3,7 @@
 
 A vector is input bytes, a direction and the verdict; forwarded packets also have output bytes and the peer (the remote VM). A packet that is fragmented
 has outputs instead, and where the container is answered, there is a reply. With `refused`, the host cannot write the outputs and says so with this ICMP code.
+`merged` is what the host says of merging, 0 where it is not there.
 `item` is what of test/conformance/items.json it shows.
 The VM is 192.168.16.32, the mesh 10.0.0.0/8 over 192.168.0.0/16 unless the file's config says otherwise.
 """
@@ -53,8 +54,10 @@ def fix_checksum(packet, header=20):
     return bytes(b)
 
 
-def vector(name, source, direction, packet, verdict='forward', item=None, output=None, outputs=None, peer=None, answer=None, refused=None):
+def vector(name, source, direction, packet, verdict='forward', item=None, output=None, outputs=None, peer=None, answer=None, refused=None, merged=None):
     v = {'name': name, **({} if item is None else {'item': item}), 'source': source, 'direction': direction, 'input': bytes(packet).hex(), 'verdict': verdict}
+    if merged is not None:
+        v['merged'] = merged
     if output is not None:
         v['output'], v['peer'] = bytes(output).hex(), peer
     if outputs is not None:
@@ -311,4 +314,62 @@ write('refused', CONFIG, [
 narrowed = list(fragments(long, 552))
 write('refused-narrow', NARROW, [
     outbound('fragments: the packet as it was', 'RFC 1812 4.3.2.3', long, item='I2', outputs=[outer(f) for f in narrowed], peer=REMOTE, refused=0, answer=reply(long, 1)),
+])
+
+
+def segments(data, size, first, last='PA'):
+    """TCP of one flow (RFC 9293), `size` bytes a segment; only the last has other flags."""
+    for n, at in enumerate(range(0, len(data), size)):
+        flags = last if at + size >= len(data) else 'A'
+        yield IP(src=THEIRS, dst=OURS, id=first + n, flags='DF') / TCP(sport=40000, dport=80, seq=1 + at, ack=1, flags=flags) / Raw(data[at:at + size])
+
+
+def datagrams(data, size, first):
+    for n, at in enumerate(range(0, len(data), size)):
+        yield IP(src=THEIRS, dst=OURS, id=first + n & 0xffff) / UDP(sport=40000, dport=40001) / Raw(data[at:at + size])
+
+
+def joined(packets, is_list=False):
+    """As Linux merges packets: the first one's headers, with the length of all and TCP's last flags. The checksum is left open: it is the sum of the pseudo
+    header. In a list (rx-gro-list) it is still that of the first packet."""
+    packets = [IP(bytes(p)) for p in packets]
+    first, last = packets[0], packets[-1]
+    kind = TCP if TCP in first else UDP
+    data = b''.join(bytes(p[Raw]) for p in packets)
+    length = len(first[kind]) - len(first[Raw]) + len(data)
+    whole = first.copy()
+    whole[Raw].load, whole.len, whole.chksum = data, 20 + length, None
+    if kind is UDP:
+        whole[UDP].len = length
+    if not is_list:
+        pseudo = bytes(first)[12:20] + bytes([0, first.proto]) + length.to_bytes(2, 'big')
+        s = sum(int.from_bytes(pseudo[i:i + 2], 'big') for i in range(0, 12, 2))
+        while s >> 16:
+            s = (s & 0xffff) + (s >> 16)
+        whole[kind].chksum = s
+        if kind is TCP:
+            whole[TCP].flags = last[TCP].flags
+    return whole
+
+
+NOT_MERGED = 0xffffffff
+data = bytes(i * 7 & 255 for i in range(2500))
+tcp, tcp_pushed = list(segments(data, 1000, 7, 'A')), list(segments(data, 1000, 7))
+tcp_552 = list(segments(data, 512, 7))
+udp = list(datagrams(data, 700, 7))
+short, alone = list(datagrams(data[:9], 4, 0xffff)), next(segments(data[:1200], 1200, 7))
+jumbo = next(datagrams(data, 2500, 7))
+write('merged', CONFIG, [
+    inbound('TCP', 'Linux tcp_gro_complete', gre_in(joined(tcp_pushed)), merged=1000, outputs=tcp_pushed, peer=REMOTE),
+    inbound('TCP, a list', 'Linux skb_gro_receive_list', gre_in(joined(tcp, True)), merged=1000, outputs=tcp, peer=REMOTE),
+    inbound('UDP', 'Linux udp_gro_complete', gre_in(joined(udp)), merged=700, outputs=udp, peer=REMOTE),
+    inbound('UDP, a list', 'Linux skb_gro_receive_list', gre_in(joined(udp, True)), merged=700, outputs=udp, peer=REMOTE),
+    inbound('UDP, short', 'Linux udp_gro_complete', gre_in(joined(short)), merged=4, outputs=short, peer=REMOTE),
+    inbound('TCP, nobody knows the size', 'no size is guessed upwards', gre_in(joined(tcp_pushed)), outputs=tcp_552, peer=REMOTE),
+    inbound('TCP, not merged', 'Linux CHECKSUM_PARTIAL', gre_in(joined([alone])), merged=NOT_MERGED, output=alone, peer=REMOTE),
+    inbound('TCP, one segment', 'Linux CHECKSUM_PARTIAL', gre_in(joined([alone])), merged=1200, output=alone, peer=REMOTE),
+    inbound('UDP, nobody knows the size', 'never delivered glued together', gre_in(joined(udp)), 'merged'),
+    inbound('UDP, a list, nobody knows the size', 'never delivered glued together', gre_in(joined(udp, True)), 'merged'),
+    inbound('TCP, a list, nobody knows the size', 'never delivered glued together', gre_in(joined(tcp, True)), 'merged'),
+    inbound('UDP, longer than our tunnels carry', 'RFC 1191 3', gre_in(jumbo), output=jumbo, peer=REMOTE),
 ])

@@ -5,13 +5,14 @@
 import * as abi from '../abi.ts';
 import { addF64, getI32, loadI32, type Memory, putI32, storeI32 } from './bytes.ts';
 import { canClamp, clampMss } from './clamp.ts';
-import { configuredKey, configuredMtu, configuredOptions, hasOffload, localVm } from './config.ts';
+import { configuredKey, configuredOptions, hasOffload, localVm } from './config.ts';
 import { countDropped, countForwarded } from './counters.ts';
 import { isInside, NO_ROOM } from './descriptor.ts';
 import { checkGre, hasSequence, sequenceBefore } from './gre.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping.ts';
 import { mergePacket } from './merge.ts';
+import { bytesOf, deliverSegments, isUndividable, messagesOf, packetsOf, segmentSize } from './merged.ts';
 import { addCargo, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
 import { isPathKnown, learnReachable, limitOf } from './paths.ts';
 import { applyService, isLostMark } from './service.ts';
@@ -30,7 +31,9 @@ export function decapsulatePackets(memory: Memory, descriptor: number, now: numb
   const datagrams = segment === 0 || length === 0 ? 1 : Math.ceil(length / segment);
   if (!isInside(start, length) || datagrams > abi.MESSAGES) return count(memory, abi.DROP_BAD_DESCRIPTOR);
   if (datagrams > freeMessages(memory, PORT, false)) return NO_ROOM;
-  if (segment === 0) return count(memory, passPacket(memory, descriptor, start, length, now));
+  // What was merged into datagrams was not merged before: only one that is alone may be.
+  const merged = datagrams > 1 ? abi.NOT_MERGED | 0 : loadI32(memory, descriptor + abi.DESCRIPTOR_MERGED);
+  if (segment === 0) return count(memory, passPacket(memory, descriptor, start, length, merged, now));
 
   const vm = getI32(memory, descriptor + abi.DESCRIPTOR_PEER);
   const tos = loadI32(memory, descriptor + abi.DESCRIPTOR_TOS) & 0xff;
@@ -38,7 +41,7 @@ export function decapsulatePackets(memory: Memory, descriptor: number, now: numb
   let isForwarded = false;
   for (let n = 0; n < datagrams; n++) {
     const end = start + Math.min((n + 1) * segment, length);
-    verdict = count(memory, passGre(memory, start + n * segment, end, vm, tos, now));
+    verdict = count(memory, passGre(memory, start + n * segment, end, vm, tos, merged, now));
     if (verdict === abi.FORWARD) isForwarded = true;
   }
   return isForwarded ? abi.FORWARD : verdict;
@@ -50,7 +53,14 @@ function count(memory: Memory, verdict: number): number {
 }
 
 /** What happens to a packet with its outer IPv4 header, in order. */
-function passPacket(memory: Memory, descriptor: number, outer: number, available: number, now: number): number {
+function passPacket(
+  memory: Memory,
+  descriptor: number,
+  outer: number,
+  available: number,
+  merged: number,
+  now: number,
+): number {
   const check = ipv4.checkIpv4(memory, outer, available);
   if (check !== abi.FORWARD) return check;
   if (ipv4.protocol(memory, outer) !== ipv4.PROTOCOL_GRE) return abi.DROP_NOT_GRE;
@@ -60,13 +70,24 @@ function passPacket(memory: Memory, descriptor: number, outer: number, available
   const vm = ipv4.source(memory, outer);
   const gre = outer + ipv4.headerLength(memory, outer);
   const end = outer + ipv4.totalLength(memory, outer);
-  const verdict = passGre(memory, gre, end, vm, ipv4.service(memory, outer), now);
+  const verdict = passGre(memory, gre, end, vm, ipv4.service(memory, outer), merged, now);
   if (verdict === abi.FORWARD) putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
   return verdict;
 }
 
-/** What happens to the bytes from the GRE header at `gre` to `end` that `vm` says it has sent, in a packet with type of service `tos`, in order. */
-function passGre(memory: Memory, gre: number, end: number, vm: number, tos: number, now: number): number {
+/**
+ * What happens to the bytes from the GRE header at `gre` to `end` that `vm` says it has sent, in a packet with type of service
+ * `tos`, in order. `merged` is what the host says about the inner packet.
+ */
+function passGre(
+  memory: Memory,
+  gre: number,
+  end: number,
+  vm: number,
+  tos: number,
+  merged: number,
+  now: number,
+): number {
   const local = localVm(memory);
   if (vm === 0 || vm === local || !isUnderlay(memory, vm)) return abi.DROP_FOREIGN_UNDERLAY;
   const options = configuredOptions(memory);
@@ -85,6 +106,13 @@ function passGre(memory: Memory, gre: number, end: number, vm: number, tos: numb
   if (ipv4.protocol(memory, inner) === ipv4.PROTOCOL_GRE) return abi.DROP_NESTED_GRE;
   const innerTos = ipv4.service(memory, inner);
   if (innerTos !== tos && isLostMark(innerTos, tos)) return abi.DROP_ECN;
+  if (merged === 0 && isUndividable(memory, inner)) return abi.DROP_MERGED;
+  const size = segmentSize(memory, inner, merged);
+  if (size !== 0) {
+    const messages = messagesOf(memory, inner, size);
+    if (messages > abi.MESSAGES) return abi.DROP_TOO_LONG;
+    if (messages > freeMessages(memory, PORT, false)) return NO_ROOM;
+  }
 
   const tunnel = useTunnel(memory, vm, now);
   if ((options & abi.OPTION_SEQUENCE) !== 0 && !isInOrder(memory, tunnel, gre, inner)) return abi.DROP_GRE_SEQUENCE;
@@ -94,14 +122,15 @@ function passGre(memory: Memory, gre: number, end: number, vm: number, tos: numb
     if (canClamp(memory, inner)) clampMss(memory, inner, limitOf(memory, tunnel, now), isOpen(memory, inner));
   }
 
-  const length = ipv4.totalLength(memory, inner);
-  addF64(memory, tunnel + abi.TUNNEL_INBOUND_PACKETS, 1);
-  addF64(memory, tunnel + abi.TUNNEL_INBOUND_BYTES, length);
-  countForwarded(memory, abi.INBOUND_COUNTERS, 1, length);
+  const packets = packetsOf(memory, inner, size);
+  const bytes = bytesOf(memory, inner, packets);
+  addF64(memory, tunnel + abi.TUNNEL_INBOUND_PACKETS, packets);
+  addF64(memory, tunnel + abi.TUNNEL_INBOUND_BYTES, bytes);
+  countForwarded(memory, abi.INBOUND_COUNTERS, packets, bytes);
   if (hasOffload(memory, abi.OFFLOAD_VIRTIO)) {
-    deliverMerged(memory, inner, length);
+    deliverFramed(memory, inner, size);
   } else {
-    deliver(memory, inner, length);
+    deliver(memory, inner, size);
   }
   return abi.FORWARD;
 }
@@ -119,8 +148,13 @@ function isInOrder(memory: Memory, tunnel: number, gre: number, end: number): bo
   return true;
 }
 
-/** Makes the inner packet a message; its checksum is there from now on. */
-function deliver(memory: Memory, inner: number, length: number): void {
+/** Makes the inner packet a message, or one for each segment of `size` bytes; its checksum is there from now on. */
+function deliver(memory: Memory, inner: number, size: number): void {
+  if (size !== 0) {
+    deliverSegments(memory, inner, size);
+    return;
+  }
+  const length = ipv4.totalLength(memory, inner);
   if (isOpen(memory, inner)) completeOpen(memory, inner);
   const message = openMessage(memory, PORT);
   addPiece(memory, message, inner, length);
@@ -128,13 +162,18 @@ function deliver(memory: Memory, inner: number, length: number): void {
 }
 
 /** Adds the inner packet to the super-packet of its flow, or makes it a message with a virtio header before it. */
-function deliverMerged(memory: Memory, inner: number, length: number): void {
+function deliverFramed(memory: Memory, inner: number, size: number): void {
   const open = isOpen(memory, inner);
-  if (mergePacket(memory, inner, nextMessage(memory, PORT), open)) return;
+  if (mergePacket(memory, inner, nextMessage(memory, PORT), open || size !== 0)) return;
+  if (size !== 0) {
+    deliverSegments(memory, inner, size);
+    return;
+  }
+  const length = ipv4.totalLength(memory, inner);
   const message = openMessage(memory, PORT);
   const virtio = abi.HEADERS + message * abi.HEADER_BLOCK_SIZE;
   if (open) {
-    putOpenVirtio(memory, virtio, inner, configuredMtu(memory));
+    putOpenVirtio(memory, virtio, inner);
   } else {
     clearVirtio(memory, virtio);
   }

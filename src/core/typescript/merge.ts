@@ -38,15 +38,15 @@ export function closeFlows(memory: Memory): void {
 
 /**
  * Adds the packet at `p` to the super-packet of its flow and returns true; or returns false, which means that the packet
- * must get a message of its own, `message`: later ones of the flow may be added there. `isOpen` says that the packet's
- * checksum is open.
+ * must get a message of its own, `message`: later ones of the flow may be added there. `isAlone` says that the packet is
+ * not to be merged, as its checksum is open or it was merged before.
  */
-export function mergePacket(memory: Memory, p: number, message: number, isOpen: boolean): boolean {
+export function mergePacket(memory: Memory, p: number, message: number, isAlone: boolean): boolean {
   if (!hasFlow(memory, p)) return false;
   const bucket =
     abi.SCRATCH + (transport.hashFlow(memory, p, transport.portsOf(memory, p)) >>> HASH_SHIFT) * BUCKET_SIZE;
   const first = loadI32(memory, bucket + FIRST);
-  const headers = isOpen ? 0 : mergeableHeaders(memory, p);
+  const headers = isAlone ? 0 : mergeableHeaders(memory, p);
   const follows = headers !== 0 && first !== 0 && isNext(memory, bucket, first, p, headers);
   const opens = headers !== 0 && !isPushed(memory, p);
   // The checksum comes last: it alone reads the whole packet.

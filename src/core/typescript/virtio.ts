@@ -70,26 +70,16 @@ export function clearVirtio(memory: Memory, v: number): void {
   putU16(memory, v + 8, 0);
 }
 
-/** Puts the header of the super-packet at `p`, which has no IPv4 options; `size` is its first segment's payload in bytes. */
+/** Puts the header of the super-packet at `p`; `size` is its first segment's payload in bytes. */
 export function putVirtio(memory: Memory, v: number, p: number, size: number): void {
   const type = ipv4.protocol(memory, p) === transport.PROTOCOL_TCP ? GSO_TCPV4 : GSO_UDP_L4;
-  putHeader(memory, v, type, headersLength(memory, p), size, ipv4.IPV4_LENGTH, checksumOffset(memory, p));
+  const start = ipv4.headerLength(memory, p);
+  putHeader(memory, v, type, headersLength(memory, p), size, start, checksumOffset(memory, p));
 }
 
-/**
- * Puts the header of the packet at `p`, whose checksum is open. What is longer than `mtu` must have been merged before it
- * came, of packets that fitted; so TCP is said to be cut into such again.
- */
-export function putOpenVirtio(memory: Memory, v: number, p: number, mtu: number): void {
-  const start = ipv4.headerLength(memory, p);
-  const offset = checksumOffset(memory, p);
-  const isTcp = ipv4.protocol(memory, p) === transport.PROTOCOL_TCP;
-  const headers = headersLength(memory, p);
-  if (isTcp && ipv4.totalLength(memory, p) > mtu && mtu > headers) {
-    putHeader(memory, v, GSO_TCPV4, headers, mtu - headers, start, offset);
-  } else {
-    putHeader(memory, v, GSO_NONE, 0, 0, start, offset);
-  }
+/** Puts the header of the packet at `p`, whose checksum is open and which stays one packet. */
+export function putOpenVirtio(memory: Memory, v: number, p: number): void {
+  putHeader(memory, v, GSO_NONE, 0, 0, ipv4.headerLength(memory, p), checksumOffset(memory, p));
 }
 
 /**

@@ -73,7 +73,8 @@ class WasmDataPlane implements DataPlane {
     const { engine, queues } = this.#config;
     const core = this.#usedCore;
     const { by, obstacle } = this.#engine?.segmenter ?? {};
-    return { core, engine, ...(by && { segmentation: by }), segmentationObstacle: obstacle, queues };
+    const segmenter = { ...(by && { segmentation: by }), segmentationObstacle: obstacle };
+    return { core, engine, ...segmenter, ...this.#engine?.segmentSizes, queues };
   }
 
   async prepare(plan: NetworkPlan): Promise<string | undefined> {

@@ -1,7 +1,8 @@
 /** The seam between the wasm data plane and its I/O engines: device, sockets and core, in a thread or an event loop of their own. */
+import { LEAST_PATH_MTU } from '../../core/abi.ts';
 import type { CoreConfig, CoreName, PacketCore } from '../../core/core.ts';
 import type { Log } from '../../log.ts';
-import type { Counters, DataPlane } from '../dataplane.ts';
+import type { Counters, DataPlane, DataPlaneStatus } from '../dataplane.ts';
 import type { ForwarderListeners } from './forwarder.ts';
 import type { Refusals } from './refusals.ts';
 
@@ -9,12 +10,24 @@ import type { Refusals } from './refusals.ts';
 export interface Engine extends Pick<DataPlane, 'counters' | 'tunnels' | 'close'> {
   /** Who cuts TCP super-packets now. */
   readonly segmenter: Segmenter;
+  /** Whether the sizes of merged packets are known. */
+  readonly segmentSizes: SegmentSizesStatus;
   /** Whether the kernel may forward what the engine writes back: the device then needs accept_local 1 and rp_filter 0. Whoever sets the device up sees to that. */
   readonly reinjects: boolean;
   /** To be called once, when the device has its addresses, routes and sysctls and is up. */
   deviceIsUp(): void;
   /** Bytes of the longest inner packet from now on. */
   setMtu(mtu: number): void;
+}
+
+export type SegmentSizesStatus = Pick<DataPlaneStatus, 'segmentSizes' | 'segmentSizesObstacle'>;
+
+/** What it means that the kernel does not tell the sizes, and what helps. */
+export function guarded(obstacle: string): SegmentSizesStatus {
+  return {
+    segmentSizes: 'guarded',
+    segmentSizesObstacle: `${obstacle}: merged TCP is handed on in packets of ${LEAST_PATH_MTU} bytes, and UDP must not be merged (ethtool -K DEV rx-udp-gro-forwarding off rx-gro-list off)`,
+  };
 }
 
 export interface Segmenter {

@@ -39,9 +39,16 @@ export const orRegister = (to: number, from: number): Instruction => [0x4f, to, 
 /** On the low 32 bits; the others become zero. */
 export const and32 = (to: number, value: number): Instruction => [0x54, to, 0, 0, value | 0];
 export const or32 = (to: number, value: number): Instruction => [0x44, to, 0, 0, value | 0];
+export const xor32 = (to: number, from: number): Instruction => [0xac, to, from, 0, 0];
+export const copy32 = (to: number, from: number): Instruction => [0xbc, to, from, 0, 0];
+export const multiply32 = (to: number, value: number): Instruction => [0x24, to, 0, 0, value | 0];
+export const modulo32 = (to: number, value: number): Instruction => [0x94, to, 0, 0, value | 0];
+/** On all 64 bits. */
+export const shiftLeft64 = (to: number, count: number): Instruction => [0x67, to, 0, 0, count];
 export const shiftLeft = (to: number, count: number): Instruction => [0x64, to, 0, 0, count];
 export const shiftRight = (to: number, count: number): Instruction => [0x74, to, 0, 0, count];
 export const fromNetwork16 = (register: number): Instruction => [0xdc, register, 0, 0, 16];
+export const fromNetwork32 = (register: number): Instruction => [0xdc, register, 0, 0, 32];
 export const call = (helper: number): Instruction => [0x85, 0, 0, 0, helper];
 export const exit: Instruction = [0x95, 0, 0, 0, 0];
 /** Register = the map: two instructions. */

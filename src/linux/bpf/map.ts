@@ -8,6 +8,8 @@ const BPF_MAP_LOOKUP_ELEM = 1;
 const BPF_MAP_UPDATE_ELEM = 2;
 export const BPF_MAP_TYPE_ARRAY = 2;
 export const BPF_MAP_TYPE_PERCPU_ARRAY = 6;
+/** The values of an array can be mapped into a process (mmap(2)). Needs Linux 5.5. */
+export const BPF_F_MMAPABLE = 0x400;
 const MAP_ATTR_SIZE = 20;
 const ELEMENT_ATTR_SIZE = 32;
 const WHAT = 'of a map';
@@ -20,9 +22,10 @@ export class BpfMap {
   readonly #value: BigUint64Array;
 
   /** `valueSize` is in bytes, a multiple of 8; with PERCPU there is a value for each of `cpus`. */
-  constructor(type: number, valueSize: number, capacity: number, cpus = 1) {
+  constructor(type: number, valueSize: number, capacity: number, cpus = 1, flags = 0) {
     const attributes = native.structure(MAP_ATTR_SIZE, {});
-    for (const [i, word] of [type, 4, valueSize, capacity].entries()) attributes.view.setUint32(i * 4, word, true);
+    for (const [i, word] of [type, 4, valueSize, capacity, flags].entries())
+      attributes.view.setUint32(i * 4, word, true);
     const element = native.structure(ELEMENT_ATTR_SIZE, { 8: new Uint8Array(4), 16: new Uint8Array(valueSize * cpus) });
     this.#element = element;
     this.#key = new Uint32Array(element.bytes.buffer, element.pointed[8].byteOffset, 1);

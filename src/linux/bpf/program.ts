@@ -1,4 +1,4 @@
-/** eBPF programs of type SCHED_CLS, which see the packets of a device (bpf(2), bpf-helpers(7)). */
+/** eBPF programs that see packets: those of a device, or of a socket (bpf(2), bpf-helpers(7)). */
 import * as native from '../native.ts';
 import type { Instruction } from './assembler.ts';
 import { mustBpf } from './syscall.ts';
@@ -7,6 +7,7 @@ import { mustBpf } from './syscall.ts';
 const BPF_PROG_LOAD = 5;
 const BPF_OBJ_GET_INFO_BY_FD = 15;
 const BPF_LINK_CREATE = 28;
+export const BPF_PROG_TYPE_SOCKET_FILTER = 1;
 const BPF_PROG_TYPE_SCHED_CLS = 3;
 export const BPF_TCX_INGRESS = 46;
 /** struct bpf_insn */
@@ -18,11 +19,15 @@ const LINK_ATTR_SIZE = 16;
 const PROG_INFO_SIZE = 8;
 const PROG_INFO_ID = 4;
 
-/** Loads a program; returns its descriptor. */
-export function loadProgram(instructions: readonly Instruction[], what: string): number {
+/** Loads a program, for a device unless `type` says otherwise; returns its descriptor. */
+export function loadProgram(
+  instructions: readonly Instruction[],
+  what: string,
+  type = BPF_PROG_TYPE_SCHED_CLS,
+): number {
   const license = new TextEncoder().encode('MIT\0');
   const attributes = native.structure(PROG_ATTR_SIZE, { 8: encode(instructions), 16: license });
-  attributes.view.setUint32(0, BPF_PROG_TYPE_SCHED_CLS, true);
+  attributes.view.setUint32(0, type, true);
   attributes.view.setUint32(4, instructions.length, true);
   return mustBpf(BPF_PROG_LOAD, attributes, what);
 }

@@ -3,12 +3,13 @@
 import { OFFLOAD_UDP_MERGE, OFFLOAD_VIRTIO } from '../../../core/abi.ts';
 import { mergeTunnels } from '../../../core/tunnels.ts';
 import { InlayError } from '../../../errors.ts';
+import { bpfObstacle } from '../../../linux/bpf/obstacle.ts';
 import * as native from '../../../linux/native.ts';
 import { enableOffloads } from '../../../linux/tun.ts';
 import { mtuTowards } from '../../../machine/underlay.ts';
 import { ipv4 } from '../../../mesh/address.ts';
 import { addCounters, addRefused, type Counters } from '../../dataplane.ts';
-import type { Engine, EngineOptions, Segmenter } from '../engine.ts';
+import { type Engine, type EngineOptions, guarded, type Segmenter, type SegmentSizesStatus } from '../engine.ts';
 import { closeQueues, openQueues, type QueueFds } from './open-queues.ts';
 import { Queue, type QueueListeners } from './queue.ts';
 import { Segmentation } from './segmentation.ts';
@@ -16,13 +17,18 @@ import { Segmentation } from './segmentation.ts';
 /** If one step fails, what the others have opened is closed and all workers have ended when the error comes. */
 export async function startLinuxEngine(options: EngineOptions): Promise<Engine> {
   native.requireLinux64();
-  const opened = openQueues(options);
+  const { opened, obstacle } = openQueues(options);
   let engine: LinuxEngine;
   let offloads: number;
   try {
+    const sizes: SegmentSizesStatus = obstacle ? guarded(bpfObstacle(obstacle)) : { segmentSizes: 'known' };
+    options.log.info(
+      { obstacle: sizes.segmentSizesObstacle },
+      `segment sizes of merged packets are ${sizes.segmentSizes}`,
+    );
     const { udp } = enableOffloads(opened[0]?.tun ?? -1);
     offloads = OFFLOAD_VIRTIO | (udp ? OFFLOAD_UDP_MERGE : 0);
-    engine = new LinuxEngine(options, new Segmentation(options));
+    engine = new LinuxEngine(options, new Segmentation(options), sizes);
   } catch (error) {
     closeQueues(opened);
     throw error;
@@ -37,6 +43,7 @@ export async function startLinuxEngine(options: EngineOptions): Promise<Engine> 
 }
 
 class LinuxEngine implements Engine {
+  readonly segmentSizes: SegmentSizesStatus;
   readonly #options: EngineOptions;
   readonly #segmentation: Segmentation;
   readonly #queues: Queue[] = [];
@@ -48,7 +55,8 @@ class LinuxEngine implements Engine {
   #closed: Promise<void> | undefined;
   #segments = true;
 
-  constructor(options: EngineOptions, segmentation: Segmentation) {
+  constructor(options: EngineOptions, segmentation: Segmentation, segmentSizes: SegmentSizesStatus) {
+    this.segmentSizes = segmentSizes;
     this.#options = options;
     this.#segmentation = segmentation;
   }

@@ -3,6 +3,7 @@ import { BATCH_SIZE } from '../../../core/abi.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
 import type { PacketDevice } from '../device.ts';
+import { noteSegmentSizes, type SegmentSizes, type SizeTable } from './segment-sizes.ts';
 import { attachFilter, type Share } from './share-filter.ts';
 import {
   enlargeBuffers,
@@ -14,32 +15,49 @@ import {
   setOption,
 } from './socket.ts';
 
-/** Opens a socket for GRE packets to and from `local`, a u32 number; returns the descriptor. */
-export function openGreSocket(local: number, share: Share): number {
+/** A socket, and what its kernel says of merged packets, or why it does not. */
+export interface OpenedGreSocket {
+  fd: number;
+  sizes: SizeTable | undefined;
+  obstacle: unknown;
+}
+
+/** Opens a socket for GRE packets to and from `local`, a u32 number. */
+export function openGreSocket(local: number, share: Share): OpenedGreSocket {
   const fd = openRawSocket(local, native.IPPROTO_GRE);
-  return prepared(fd, () => {
+  let sizes: SizeTable | undefined;
+  let obstacle: unknown;
+  prepared(fd, () => {
     setOption(fd, native.IPPROTO_IP, native.IP_HDRINCL, 1, 'IP_HDRINCL');
-    if (share.count > 1) attachFilter(fd, share);
     enlargeBuffers(fd);
+    try {
+      sizes = noteSegmentSizes(fd, share);
+    } catch (cause) {
+      obstacle = cause;
+      if (share.count > 1) attachFilter(fd, share);
+    }
   });
+  return { fd, sizes, obstacle };
 }
 
 export class GreSocket implements PacketDevice {
   readonly #fd: number;
   readonly #base: native.Pointer;
   readonly #receiver: Receiver;
+  readonly #sizes: SegmentSizes | undefined;
   readonly #listeners: SendListeners;
 
   /** `listeners` hear which messages were sent. */
-  constructor(fd: number, core: PacketCore, listeners: SendListeners) {
+  constructor(fd: number, sizes: SegmentSizes | undefined, core: PacketCore, listeners: SendListeners) {
     this.#fd = fd;
+    this.#sizes = sizes;
     this.#listeners = listeners;
     this.#base = native.pointer(core.bytes);
     this.#receiver = new Receiver(fd, core, BATCH_SIZE);
   }
 
   read(core: PacketCore): number {
-    return this.#receiver.receivePackets(core);
+    return this.#receiver.receivePackets(core, this.#sizes);
   }
 
   write(_: PacketCore, first: number, end: number): void {

@@ -8,11 +8,14 @@ import { WITHOUT_PORT } from '../gre-udp.ts';
 import { openGreSocket } from './gre-socket.ts';
 import { openGreUdpSocket, openSourceSockets } from './gre-udp-socket.ts';
 import { openIcmpSocket } from './icmp-socket.ts';
+import type { SizeTable } from './segment-sizes.ts';
 
 /** One queue's descriptors. The main thread opens and closes them, the worker uses them. */
 export interface QueueFds {
   tun: number;
   gre: number;
+  /** What the kernel notes of the packets that come there; undefined if it cannot. */
+  sizes: SizeTable | undefined;
   /** -1 if the port is taken. */
   greUdp: number;
   /** Sockets of the source ports; none unless packets go out as GRE-in-UDP. */
@@ -23,15 +26,21 @@ export interface QueueFds {
   wake: number;
 }
 
-export function openQueues({ device, queues, coreConfig, log }: EngineOptions): QueueFds[] {
+/** `obstacle` is why segment sizes are not noted, if they are not. */
+export function openQueues(options: EngineOptions): { opened: QueueFds[]; obstacle: unknown } {
+  const { device, queues, coreConfig, log } = options;
   const { local } = coreConfig;
   const isGreUdp = coreConfig.encapsulation === 'gre-udp';
   const opened: QueueFds[] = openTun(device, { queues, virtio: true }).map((tun) => ({
-    ...{ tun, gre: -1, greUdp: -1, sources: [], icmp: -1, wake: -1 },
+    ...{ tun, gre: -1, sizes: undefined, greUdp: -1, sources: [], icmp: -1, wake: -1 },
   }));
+  let obstacle: unknown;
   try {
     for (const [index, fds] of opened.entries()) {
-      fds.gre = openGreSocket(local, { index, count: queues, header: overhead('gre', coreConfig) });
+      const gre = openGreSocket(local, { index, count: queues, header: overhead('gre', coreConfig) });
+      fds.gre = gre.fd;
+      fds.sizes = gre.sizes;
+      obstacle ??= gre.obstacle;
       fds.greUdp = openReceiver(local, queues > 1, isGreUdp, log);
       fds.sources = isGreUdp ? openSourceSockets(coreConfig) : [];
       fds.icmp = openIcmpSocket(local);
@@ -42,12 +51,12 @@ export function openQueues({ device, queues, coreConfig, log }: EngineOptions): 
     closeQueues(opened);
     throw error;
   }
-  return opened;
+  return { opened, obstacle };
 }
 
 export function closeQueues(opened: readonly QueueFds[]): void {
-  for (const { tun, gre, greUdp, icmp, sources, wake } of opened) {
-    for (const fd of [tun, gre, greUdp, icmp, ...sources, wake]) if (fd >= 0) native.close(fd);
+  for (const { tun, gre, sizes, greUdp, icmp, sources, wake } of opened) {
+    for (const fd of [tun, gre, sizes?.fd ?? -1, greUdp, icmp, ...sources, wake]) if (fd >= 0) native.close(fd);
   }
 }
 

@@ -1,7 +1,8 @@
 /** Who cuts the TCP super-packets of GRE: the core, or the kernel, which can only where packets that it forwards are not dropped. */
 import { OFFLOAD_GRE_SEGMENT } from '../../../core/abi.ts';
 import { overhead } from '../../../core/core.ts';
-import { errorCode, InlayError, SystemError } from '../../../errors.ts';
+import { InlayError } from '../../../errors.ts';
+import { bpfObstacle } from '../../../linux/bpf/obstacle.ts';
 import * as native from '../../../linux/native.ts';
 import type { EngineOptions, Segmenter } from '../engine.ts';
 import { forwardObstacle, type StrictSysctl, strictSysctl } from './forward-obstacle.ts';
@@ -33,7 +34,7 @@ export class Segmentation {
     try {
       this.#attachment = attachGreSegmentation(device, overhead('gre', coreConfig));
     } catch (cause) {
-      const error = reason(cause);
+      const error = bpfObstacle(cause);
       if (greSegmentation === 'kernel') throw cannotCut(error, cause);
       this.#set({ by: 'core', obstacle: `this kernel does not let us have it do so: ${error}` });
       return;
@@ -87,12 +88,6 @@ export class Segmentation {
     this.#segmenter = segmenter;
     this.#log.info({ obstacle: segmenter.obstacle }, `the ${segmenter.by} cuts super-packets`);
   }
-}
-
-/** bpf(2) asks for CAP_BPF beside CAP_NET_ADMIN (bpf_prog_load in kernel/bpf/syscall.c). */
-function reason(cause: unknown): string {
-  if (cause instanceof SystemError && cause.syscall === 'bpf' && cause.code === 'EPERM') return 'CAP_BPF is missing';
-  return errorCode(cause) ?? (cause as Error).message;
 }
 
 function cannotCut(error: string, cause: unknown): InlayError {

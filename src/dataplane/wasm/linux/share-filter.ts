@@ -29,7 +29,8 @@ export interface Share {
   header: number;
 }
 
-const GOLDEN_RATIO = 0x9e3779b1;
+/** 2^32 divided by it: what spreads a sum over all bits. */
+export const GOLDEN_RATIO = 0x9e3779b1;
 
 /** Lets the socket take only its share of the GRE packets; those too short to have inner addresses go to the first. */
 export function attachFilter(fd: number, { index, count, header }: Share): void {

@@ -4,6 +4,7 @@ import * as abi from '../../../core/abi.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
 import { rawSocketError } from '../raw-socket-error.ts';
+import type { SegmentSizes } from './segment-sizes.ts';
 
 // struct mmsghdr, struct iovec, struct sockaddr_in and struct cmsghdr of a 64-bit Linux, offsets in 32-bit words; as in src/core/abi.ts.
 const MESSAGE_WORDS = abi.MESSAGE_SIZE / 4;
@@ -138,10 +139,11 @@ export class Receiver {
   }
 
   /** Receives what waits on a raw socket, where a message is a packet, and describes it to the core; returns how many. */
-  receivePackets(core: PacketCore): number {
+  receivePackets(core: PacketCore, sizes?: SegmentSizes): number {
     const count = this.receive();
     for (let i = 0; i < count; i++) {
-      core.describe(i, this.length(i));
+      const [address, length] = [core.slot(i), this.length(i)];
+      core.describe(i, length, address, sizes?.of(address, length) ?? 0);
       this.rearm(i);
     }
     return count;

@@ -1,7 +1,7 @@
 /** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../../core/abi.ts';
-import { type CoreConfig, type CoreName, networkOrder } from '../../../core/core.ts';
+import { type CoreConfig, type CoreName, networkOrder, overhead } from '../../../core/core.ts';
 import type { TunnelState } from '../../../core/tunnels.ts';
 import { errnoName } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
@@ -16,6 +16,7 @@ import { GreUdpSocket } from './gre-udp-socket.ts';
 import { IcmpSocket } from './icmp-socket.ts';
 import type { QueueFds } from './open-queues.ts';
 import { refusalOf } from './refusal.ts';
+import { SegmentSizes } from './segment-sizes.ts';
 import { TunDevice } from './tun.ts';
 
 export interface WorkerOptions {
@@ -78,7 +79,8 @@ const onRefused = (errno: number, message: number) => {
   refusals.refuse(message, 'underlay', errnoName(errno));
 };
 const onSent = (first: number, end: number) => refusals.sent(first, end);
-const gre = new GreSocket(fds.gre, core, { onRefused, onSent });
+const sizes = fds.sizes && new SegmentSizes(fds.sizes, overhead('gre', coreConfig), core);
+const gre = new GreSocket(fds.gre, sizes, core, { onRefused, onSent });
 const greUdp = new GreUdpSocket(fds.greUdp, fds.sources, core, { onRefused, onSent });
 const underlay = coreConfig.encapsulation === 'gre-udp' ? greUdp : gre;
 const icmp = new IcmpSocket(fds.icmp, core);

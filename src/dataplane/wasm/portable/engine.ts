@@ -7,7 +7,7 @@ import { formatAddress, ipv4 } from '../../../mesh/address.ts';
 import type { Counters } from '../../dataplane.ts';
 import type { DeviceName } from '../../drop-log.ts';
 import type { PacketDevice, PacketSource } from '../device.ts';
-import { countersOf, type Engine, type EngineOptions, sweepInterval } from '../engine.ts';
+import { countersOf, type Engine, type EngineOptions, guarded, sweepInterval } from '../engine.ts';
 import { Forwarder } from '../forwarder.ts';
 import { WITHOUT_PORT } from '../gre-udp.ts';
 import { loadCore } from '../load-core.ts';
@@ -70,6 +70,7 @@ export async function startPortableEngine(options: EngineOptions): Promise<Engin
 
 class PortableEngine implements Engine {
   readonly segmenter = { by: 'kernel' } as const; // Before we read.
+  readonly segmentSizes = guarded('the portable engine cannot ask');
   readonly reinjects = false;
   readonly #core: PacketCore;
   readonly #refusals: Refusals;
