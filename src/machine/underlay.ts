@@ -4,7 +4,7 @@ import type { Address as LinkAddress } from '../linux/netlink/address.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import { type Route, RTN_LOCAL, RTN_UNICAST } from '../linux/netlink/route.ts';
-import { addresses, findLink, routeTowards } from '../linux/netlink/rtnetlink.ts';
+import { addresses, findLink, matchingRoute, routeTowards } from '../linux/netlink/rtnetlink.ts';
 import { type Address, contains, formatAddress, formatPrefix } from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 
@@ -131,9 +131,11 @@ export function addressList(netlink: Netlink, except: string): string {
 export function wayToOthers(netlink: Netlink, mappings: readonly Mapping[], local: Address): Route | undefined {
   const bits = Math.max(0, ...mappingsWith(mappings, local).map(({ vmBits }) => vmBits));
   for (let i = 0; i < bits; i++) {
+    const to = { width: local.width, bits: local.bits ^ (1n << BigInt(i)) };
     try {
-      const found = routeTowards(netlink, { width: local.width, bits: local.bits ^ (1n << BigInt(i)) }, local);
-      if (found.type === RTN_UNICAST) return found;
+      const found = routeTowards(netlink, to, local);
+      // What the kernel has learnt of the path to one VM says nothing about the others: the MTU is that of the route itself.
+      if (found.type === RTN_UNICAST) return { ...found, metrics: matchingRoute(netlink, to, local)?.metrics };
     } catch {} // There may be no route to that address: the others may have one.
   }
   return undefined;

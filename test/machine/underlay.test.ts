@@ -281,6 +281,13 @@ describe('the MTU', () => {
   test('is that of the device, if the route says more', () => {
     expect(underlayMtu(withRoute({ metrics: { mtu: 65_000 } }), MAPPINGS, local)).toBe(9000);
   });
+  test('is that of the route, whatever path the kernel has learnt to one of them', () => {
+    const { kernel, netlink } = machine([['eth0', '192.168.16.32/24']]);
+    const oif = kernel.addLink({ name: 'eth1', mtu: 9000 });
+    addRoute(netlink, '192.168.16.0/24', { oif, metrics: { mtu: 8000 } });
+    kernel.paths.set('c0a81021', 1400);
+    expect(underlayMtu(netlink, MAPPINGS, local)).toBe(8000);
+  });
   test('is not known where no route leads to others; then it is that of the device with our address', () => {
     const { netlink } = machine([['eth0', '192.168.16.32/24']]);
     expect(underlayMtu(netlink, MAPPINGS, local)).toBeUndefined();

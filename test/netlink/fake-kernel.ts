@@ -52,6 +52,8 @@ const ARP: NonNullable<NeighbourTable['parms']> = {
 
 export class FakeKernel {
   readonly dumps: Dumps = { partSize: 3, tellInterruptions: true, onPart: undefined };
+  /** What it has learnt of paths: the MTU towards an address, in hexadecimal digits. */
+  readonly paths = new Map<string, number>();
   readonly #sockets = new Set<FakeSocket>();
   readonly #failures: { type: number; refusal: Refusal }[] = [];
   readonly #tables = new Map<number, Table<unknown>>();
@@ -76,6 +78,7 @@ export class FakeKernel {
     routeRules(
       (index) => this.#link(index),
       () => this.#routes,
+      this.paths,
     ),
   );
   readonly #neighbours: Table<Neighbour> = this.#table(

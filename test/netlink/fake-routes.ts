@@ -25,8 +25,12 @@ const number = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? NO_ADDRES
 const isWithin = (dst: Uint8Array, { dst: prefix, dstLength }: Route) =>
   dstLength === 0 || (number(dst) ^ number(prefix)) >>> (32 - dstLength) === 0;
 
-/** `linkOf` refuses links that are not there. */
-export function routeRules(linkOf: (index: number) => { flags: number }, table: () => Table<Route>): Rules<Route> {
+/** `linkOf` refuses links that are not there; `paths` are MTUs that were learnt, by addresses in hexadecimal digits. */
+export function routeRules(
+  linkOf: (index: number) => { flags: number },
+  table: () => Table<Route>,
+  paths: ReadonlyMap<string, number>,
+): Rules<Route> {
   return {
     ...{ type: RTM_NEWROUTE, group: RTNLGRP_IPV4_ROUTE, codec: route },
     keyOf: (given) => [given.table, number(given.dst), given.dstLength, given.tos, given.priority ?? 0].join(),
@@ -70,6 +74,7 @@ export function routeRules(linkOf: (index: number) => { flags: number }, table: 
     if (found.type === RTN_UNREACHABLE) refuse(EHOSTUNREACH);
     if (flags & RTM_F_FIB_MATCH) return found;
     const { priority: _, ...rest } = found;
-    return { ...rest, dst, dstLength: 32, flags: RTM_F_CLONED };
+    const mtu = paths.get(hex(dst)) ?? rest.metrics?.mtu;
+    return { ...rest, dst, dstLength: 32, flags: RTM_F_CLONED, ...(mtu !== undefined && { metrics: { mtu } }) };
   }
 }

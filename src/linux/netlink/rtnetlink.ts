@@ -47,22 +47,26 @@ export function rules(netlink: Netlink): Rule[] {
   return netlink.dump(request(RTM_GETRULE, 0, 'rules', rule, { family: AF_INET }), rule);
 }
 
-/** The route that a packet would take, from this address if one is given. Throws NetlinkError if there is none. */
+/**
+ * The route that a packet would take, from this address if one is given, with what the kernel has learnt of the way: its MTU is the path's. Throws
+ * NetlinkError if there is none.
+ */
 export function routeTowards(netlink: Netlink, to: IpAddress, from?: IpAddress): Route {
-  const body: RouteRequest = {
-    family: AF_INET,
-    dstLength: to.width,
-    dst: addressBytes(to),
-    ...(from && { srcLength: from.width, src: addressBytes(from) }),
-  };
-  return netlink.get(request(RTM_GETROUTE, 0, 'route to another VM', route, body), route);
+  return netlink.get(request(RTM_GETROUTE, 0, 'route to another VM', route, packet(to, from)), route);
 }
 
-/** The route, as it stands in its table, that a packet to this address would take; undefined if it would take none. */
-export function matchingRoute(netlink: Netlink, to: IpAddress): Route | undefined {
-  const body: RouteRequest = { family: AF_INET, dstLength: to.width, dst: addressBytes(to), flags: RTM_F_FIB_MATCH };
+/** The route, as it stands in its table, that a packet would take; undefined if it would take none. */
+export function matchingRoute(netlink: Netlink, to: IpAddress, from?: IpAddress): Route | undefined {
+  const body = { ...packet(to, from), flags: RTM_F_FIB_MATCH };
   const none = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'];
   return orUndefined(none, () => netlink.get(request(RTM_GETROUTE, 0, 'matching route', route, body), route));
+}
+
+function packet(to: IpAddress, from: IpAddress | undefined): RouteRequest {
+  return {
+    ...{ family: AF_INET, dstLength: to.width, dst: addressBytes(to) },
+    ...(from && { srcLength: from.width, src: addressBytes(from) }),
+  };
 }
 
 /** What `ask` returns; undefined if the kernel refuses it with one of these codes. */
