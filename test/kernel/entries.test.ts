@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { macOf } from '../../src/dataplane/kernel/device.ts';
 import { Entries } from '../../src/dataplane/kernel/entries.ts';
+import type { Way } from '../../src/dataplane/kernel/ways.ts';
 import { Writer } from '../../src/linux/netlink/codec.ts';
 import { ipv4Bytes } from '../../src/linux/netlink/ipv4.ts';
 import { GRE_CSUM, GRE_KEY } from '../../src/linux/netlink/link.ts';
@@ -64,10 +65,11 @@ function inWords({ type, flags, put }: Request): string {
       priority,
       flags: how,
       oif,
+      metrics,
     } = route.get(writer.view, 0, writer.length);
     expect([how, oif]).toEqual([RTNH_F_ONLINK, 7]);
     const src = prefsrc ? ` src ${text(prefsrc)}` : '';
-    return `ip route ${verb} ${text(dst)}/${dstLength} via ${text(gateway)} dev inlay0 onlink${src} proto ${protocol} metric ${priority}`;
+    return `ip route ${verb} ${text(dst)}/${dstLength} via ${text(gateway)} dev inlay0 onlink${src} proto ${protocol} metric ${priority}${metrics?.mtu ? ` mtu ${metrics.mtu}` : ''}`;
   }
   const { family, dst, lladdr, state, flags: how, protocol, ifindex } = neighbour.get(writer.view, 0, writer.length);
   expect(ifindex).toBe(7);
@@ -88,7 +90,7 @@ describe.each(plans)('$name', ({ mappings, local }) => {
     .filter((vm) => vm !== number(local));
 
   test.each([true, false])('commands and requests agree (VXLAN: %s)', (isVxlan) => {
-    const entries = new Entries({ ...options, isVxlan });
+    const entries = new Entries({ ...options, isVxlan, overhead: 50 });
     fc.assert(
       fc.property(vms, (vm) => {
         const installed = entries.install(vm).map(inWords);
@@ -104,10 +106,50 @@ describe.each(plans)('$name', ({ mappings, local }) => {
       }),
     );
   });
+
+  test('the way to a VM shows in its routes alone, which are known again, and removed whatever MTU they have', () => {
+    const entries = new Entries({ ...options, isVxlan: true, overhead: 50 });
+    const plain: Way = {};
+    const routeIn = ({ put }: Request) => {
+      const writer = new Writer();
+      put(writer);
+      return route.get(writer.view, 0, writer.length);
+    };
+    fc.assert(
+      fc.property(vms, fc.integer({ min: 68, max: 65_535 }), fc.nat(15), (vm, pathMtu, unreachable) => {
+        const ways = [plain, { pathMtu }, { unreachable }];
+        const lines = mappingsOf(vm).map((m) => {
+          const [at, gateway] = [0n, 1n].map((index) => formatAddress(m.addressOf(ipv4(vm), index)));
+          return { at, gateway };
+        });
+        for (const way of ways) {
+          expect(entries.install(vm, way).slice(0, -lines.length).map(inWords)).toEqual(
+            entries.install(vm).slice(0, -lines.length).map(inWords),
+          );
+          const led = entries.lead(vm, way);
+          expect(led.map(inWords)).toEqual(entries.install(vm, way).slice(-lines.length).map(inWords));
+          for (const [i, { at, gateway }] of lines.entries()) {
+            const words = inWords(led[i] as Request);
+            expect(words).toContain(` via ${way === ways[2] ? at : gateway} `);
+            expect(/ mtu (\d+)/.exec(words)?.[1]).toBe(way === ways[1] ? `${Math.max(pathMtu - 50, 68)}` : undefined);
+            const found = routeIn(led[i] as Request);
+            if (mappingsOf(vm)[i]?.holdsBroadcast(ipv4(vm))) continue;
+            expect(entries.vmBehind(found)).toBe(vm);
+            expect(ways.filter((each) => entries.isLed(found, vm, each))).toEqual([way]);
+          }
+          const removed = entries.remove(vm, way).slice(0, lines.length).map(routeIn);
+          expect(removed.map(({ gateway }) => text(gateway))).toEqual(
+            led.map(routeIn).map(({ gateway }) => text(gateway)),
+          );
+          for (const { metrics } of removed) expect(metrics).toBeUndefined();
+        }
+      }),
+    );
+  });
   const mappingsOf = (vm: number) => mappings.filter((m) => contains(m.underlay, ipv4(vm)));
 
   test('from a VM to its addresses, and back', () => {
-    const entries = new Entries({ ...options, isVxlan: true });
+    const entries = new Entries({ ...options, isVxlan: true, overhead: 50 });
     fc.assert(
       fc.property(vms, fc.nat(0xffffffff), (vm, bits) => {
         expect(entries.vmForwarded(macOf(vm), ipv4Bytes(vm))).toBe(vm);

@@ -3,6 +3,7 @@ import os from 'node:os';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { macOf } from '../../src/dataplane/kernel/device.ts';
 import { Neighbours } from '../../src/dataplane/kernel/neighbours.ts';
+import type { Way } from '../../src/dataplane/kernel/ways.ts';
 import { ipv4Bytes } from '../../src/linux/netlink/ipv4.ts';
 import { IFF_UP } from '../../src/linux/netlink/link.ts';
 import { NLM_F_CREATE, NLM_F_REPLACE, request } from '../../src/linux/netlink/message.ts';
@@ -55,13 +56,24 @@ class Machine {
   readonly changes: string[] = [];
   readonly errors: string[] = [];
   readonly resyncs: object[] = [];
+  readonly learnt: string[] = [];
+  /** What the underlay's ways are like, where there is something to say. */
+  readonly ways = new Map<string, Way>();
+  asked = 0;
 
   constructor(mappings: Mapping[] = SIMPLE, isVxlan = true, local = '192.168.16.32') {
     const info = isVxlan ? ({ kind: 'vxlan' } as const) : ({ kind: 'gre' } as const);
     this.ifindex = this.kernel.addLink({ name: 'inlay0', info, flags: IFF_UP });
     this.elsewhere = this.kernel.addLink({ name: 'other0', info: { kind: 'vxlan' }, flags: IFF_UP });
     this.neighbours = new Neighbours({
-      ...{ mappings, local: ipv4(number(local)), device: 'inlay0', ifindex: this.ifindex, isVxlan },
+      ...{ mappings, local: ipv4(number(local)), device: 'inlay0', ifindex: this.ifindex, isVxlan, overhead: 50 },
+      wayTo: (vm) => {
+        this.asked++;
+        return this.ways.get(formatAddress(ipv4(vm))) ?? {};
+      },
+      onLearnt: (tunnels) => {
+        this.learnt.push(...tunnels.map(({ vm, ...way }) => `${formatAddress(ipv4(vm))} ${JSON.stringify(way)}`));
+      },
       netlink: new Netlink(this.kernel.connect()),
       openNetlink: () => new Netlink(this.kernel.connect()),
       onTunnels: (change, vms) => this.changes.push(`${change} ${vms.map((vm) => formatAddress(ipv4(vm))).join()}`),
@@ -97,8 +109,8 @@ class Machine {
     const routes = this.kernel.routes
       .filter(({ oif, protocol }) => oif === this.ifindex && protocol === 73)
       .map(
-        ({ dst, dstLength, gateway, prefsrc }) =>
-          `${text(dst)}/${dstLength} via ${text(gateway)} from ${text(prefsrc)}`,
+        ({ dst, dstLength, gateway, prefsrc, metrics }) =>
+          `${text(dst)}/${dstLength} via ${text(gateway)} from ${text(prefsrc)}${metrics?.mtu ? ` mtu ${metrics.mtu}` : ''}`,
       );
     return [...neighbours, ...routes].sort();
   }
@@ -278,6 +290,113 @@ describe('neighbours', () => {
     });
   });
 
+  describe('the ways', () => {
+    const VM = '192.168.16.33';
+    const LOST = { unreachable: 0 };
+    /** B, but for its route. */
+    const to = (via: string, mtu = '') =>
+      B.map((line) => line.replace('via 10.16.33.1', `via ${via}`))
+        .map((line) => (line.includes(' via ') ? line + mtu : line))
+        .sort();
+    const vm = number(VM);
+
+    test('a path that takes less than the device: the route says what goes through, from the first packet on', () => {
+      machine.ways.set(VM, { pathMtu: 1400 });
+      machine.ask('10.16.33.7');
+      expect(machine.entries).toEqual(to('10.16.33.1', ' mtu 1350'));
+    });
+
+    test('no way: who waits is told, and so is who comes later, by a neighbour that nobody can be', () => {
+      machine.ways.set(VM, LOST);
+      machine.ask('10.16.33.7', '10.16.33.1');
+      expect(machine.entries).toEqual(to('10.16.33.0'));
+      expect(machine.neighbours.counters).toMatchObject({ answered: 0, refused: 2, failed: 0 });
+      machine.ask('10.16.33.0');
+      expect(machine.entries).toEqual(to('10.16.33.0'));
+      expect(machine.neighbours.counters).toMatchObject({ answered: 0, refused: 3, failed: 0 });
+      expect([machine.changes, machine.neighbours.count]).toEqual([[`opened ${VM}`], 1]);
+    });
+
+    test('no way, and many packets: the kernel is answered 100 times a second, and then ten times', async () => {
+      machine.ways.set(VM, LOST);
+      machine.ask('10.16.33.7');
+      const before = machine.neighbours.counters.refused;
+      for (let i = 0; i < 1000; i++) machine.ask('10.16.33.0');
+      const refused = machine.neighbours.counters.refused - before;
+      expect(refused).toBeGreaterThanOrEqual(99);
+      expect(refused).toBeLessThan(200);
+      const waits = () => machine.entries.some((line) => line.startsWith('10.16.33.0 is'));
+      expect(waits()).toBe(true);
+      await expect.poll(waits, { timeout: 5000, interval: 10 }).toBe(false);
+      expect(machine.entries).toEqual(to('10.16.33.0'));
+      expect(machine.neighbours.counters.refused - before).toBe(refused + 1);
+    });
+
+    test('they change, and the route with them; each change is told', async () => {
+      machine.ask('10.16.33.7', '10.16.34.7');
+      for (const [way, via, mtu] of [
+        [{ pathMtu: 1400 }, '10.16.33.1', ' mtu 1350'],
+        [{ pathMtu: 1300 }, '10.16.33.1', ' mtu 1250'],
+        [LOST, '10.16.33.0', ''],
+        [{}, '10.16.33.1', ''],
+      ] as const) {
+        machine.ways.set(VM, way);
+        await machine.neighbours.follow([vm]);
+        expect(machine.entries).toEqual(sorted(C, to(via, mtu)));
+        expect(machine.learnt.splice(0)).toEqual([`${VM} ${JSON.stringify(way)}`]);
+        await machine.neighbours.follow([vm]);
+        expect(machine.learnt).toEqual([]);
+      }
+      expect(machine.neighbours.counters).toMatchObject({ failed: 0, repaired: 0 });
+    });
+
+    test('of all VMs, of those that are named, and of a few others in turn', async () => {
+      const vms = Array.from({ length: 100 }, (_, i) => `10.17.${i}.1`);
+      machine.ask(...vms);
+      machine.asked = 0;
+      await machine.neighbours.follow('all');
+      expect(machine.asked).toBe(100);
+      machine.asked = 0;
+      // One that is not known costs nothing.
+      await machine.neighbours.follow([vm]);
+      expect(machine.asked).toBeLessThan(20);
+      machine.ways.set('192.168.17.77', LOST);
+      for (let i = 0; i < 8; i++) await machine.neighbours.follow([]);
+      expect(machine.learnt).toEqual([`192.168.17.77 ${JSON.stringify(LOST)}`]);
+    });
+
+    test.each<[string, Way, string[]]>([
+      ['a narrow one', { pathMtu: 1400 }, to('10.16.33.1', ' mtu 1350')],
+      ['none', LOST, to('10.16.33.0')],
+    ])('what is right with %s is no repair, and what others change is', async (_, way, right) => {
+      machine.ways.set(VM, way);
+      machine.ask('10.16.33.7');
+      await machine.neighbours.resync();
+      expect(machine.entries).toEqual(right);
+      expect(machine.neighbours.counters).toMatchObject({ failed: 0, repaired: 0 });
+      const priority = machine.kernel.routes.find(({ gateway }) => gateway)?.priority;
+      machine.putRoute({ dst: bytes('10.16.33.0'), dstLength: 24, gateway: bytes('10.16.33.1'), priority });
+      await machine.neighbours.resync();
+      expect(machine.entries).toEqual(right);
+      expect(machine.neighbours.counters).toMatchObject({ failed: 0, repaired: 1 });
+    });
+
+    test.each<Way>([{ pathMtu: 1400 }, LOST])('one that is idle goes, with %j', async (way) => {
+      machine.ways.set(VM, way);
+      machine.ask('10.16.33.7');
+      await machine.neighbours.removeIdle(0);
+      expect(machine.entries).toEqual([]);
+      expect(machine.neighbours.counters.failed).toBe(0);
+    });
+
+    test('without a daemon the kernel forwards as soon as there is a way', () => {
+      machine.ways.set(VM, LOST);
+      machine.ask('10.16.33.7', '10.16.34.7');
+      machine.neighbours.close();
+      expect(machine.entries).toEqual(sorted(B, C));
+    });
+  });
+
   describe('compares with the kernel', () => {
     test('what waits is answered', async () => {
       machine.kernel.ask(machine.ifindex, bytes('10.16.33.7'));
@@ -308,7 +427,10 @@ describe('neighbours', () => {
           device: 'inlay0',
           ifindex: machine.ifindex,
           isVxlan: true,
+          overhead: 50,
         },
+        wayTo: () => ({}),
+        onLearnt: () => {},
         netlink: new Netlink(kernel.connect()),
         openNetlink: () => new Netlink(kernel.connect()),
         onTunnels: (change, found) => vms.push(`${change} ${found.length}`),

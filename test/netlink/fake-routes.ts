@@ -6,6 +6,7 @@ import {
   type Route,
   RT_TABLE_MAIN,
   RTM_DELROUTE,
+  RTM_F_CLONED,
   RTM_F_FIB_MATCH,
   RTM_NEWROUTE,
   RTN_UNICAST,
@@ -18,7 +19,6 @@ import { hex, type Rules, refuse, type Table } from './fake-table.ts';
 const { EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENOENT, ESRCH } = os.constants.errno;
 const AF_INET6 = 10;
 const RT_SCOPE_NOWHERE = 255;
-const RTM_F_CLONED = 0x200;
 const NO_ADDRESS = new Uint8Array(4);
 
 const number = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? NO_ADDRESS).readUInt32BE();

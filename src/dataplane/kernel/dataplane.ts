@@ -2,19 +2,18 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
 import { type DirectionCounters, overhead } from '../../core/core.ts';
-import type { Tunnel } from '../../core/tunnels.ts';
+import type { Tunnel, TunnelState } from '../../core/tunnels.ts';
 import { DROP_REASONS } from '../../core/verdict.ts';
 import * as native from '../../linux/native.ts';
 import type { Message } from '../../linux/netlink/message.ts';
 import { Monitor } from '../../linux/netlink/monitor.ts';
 import { type Neighbour, neighbour, RTM_GETNEIGH } from '../../linux/netlink/neighbour.ts';
 import { Netlink } from '../../linux/netlink/netlink.ts';
-import { findLink, routeTowards } from '../../linux/netlink/rtnetlink.ts';
+import { findLink } from '../../linux/netlink/rtnetlink.ts';
 import { NETLINK_ROUTE, openTransport } from '../../linux/netlink/transport.ts';
 import { type LimitedLog, limitedLog } from '../../log-limit.ts';
 import type { Outcome, Trouble } from '../../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../../machine/state.ts';
-import { ipv4 } from '../../mesh/address.ts';
 import { Checkpoints } from '../check/checkpoints.ts';
 import { INBOUND, OUTBOUND } from '../check/source-check.ts';
 import type { Counters, DataPlane, DataPlaneKind, DataPlaneOptions, DataPlaneStatus } from '../dataplane.ts';
@@ -23,6 +22,7 @@ import { kernelThings, VXLAN_OVERHEAD, vniOf } from './device.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
 import { Neighbours } from './neighbours.ts';
 import { kernelRemarks } from './remarks.ts';
+import { Ways } from './ways.ts';
 
 /** ms from the first sign that something was changed to a comparison: more of it may be under way. */
 const SETTLE = 20;
@@ -32,6 +32,8 @@ const RETRY = 1000;
 const PART = 64;
 /** ms between two looks for idle VMs, at most. */
 const MAX_SWEEP = 15_000;
+/** VMs with another way at once that are told one by one. */
+const MAX_TOLD = 16;
 
 export const kind: DataPlaneKind = {
   capabilities: ['CAP_NET_ADMIN'],
@@ -49,6 +51,7 @@ class KernelDataPlane implements DataPlane {
   /** Whoever sends to many addresses can have the kernel lose notifications and refuse entries, again and again. */
   readonly #limited: LimitedLog;
   readonly #checkpoints: Checkpoints;
+  readonly #ways: Ways;
   #plan: NetworkPlan;
   #ifindex = 0;
   #monitor: Monitor | undefined;
@@ -58,6 +61,7 @@ class KernelDataPlane implements DataPlane {
   #timerAt = 0;
   readonly #sweep: NodeJS.Timeout;
   #isSweeping = false;
+  #isFollowing = false;
   /** What reads or changes the entries of all VMs comes one after the other. */
   #work: Promise<void> = Promise.resolve();
   #closed = false;
@@ -71,6 +75,10 @@ class KernelDataPlane implements DataPlane {
     this.#plan = plan;
     const vni = config.encapsulation === 'vxlan' ? vniOf(config) : undefined;
     this.#checkpoints = new Checkpoints({ plan, vni, overhead: kind.overhead(config), netlink: machine.netlink, log });
+    this.#ways = new Ways({
+      ...{ netlink: machine.netlink, openNetlink: () => Netlink.open(), plan, overhead: kind.overhead(config) },
+      pathMtuDiscovery: config.pathMtuDiscovery,
+    });
     const sweep = Math.min(config.idleTimeout / 4, MAX_SWEEP);
     this.#sweep = setInterval(() => void this.#removeIdle(), sweep).unref();
   }
@@ -89,12 +97,13 @@ class KernelDataPlane implements DataPlane {
   }
 
   get links(): readonly number[] {
-    return this.#checkpoints.links;
+    return [...this.#checkpoints.links, ...this.#ways.links];
   }
 
   /** The kernel has all that there is to hold. */
   async prepare(plan: NetworkPlan): Promise<undefined> {
     this.#plan = plan;
+    this.#ways.follow(plan);
   }
 
   things(): Thing[] {
@@ -109,14 +118,17 @@ class KernelDataPlane implements DataPlane {
     const isOther = ifindex !== this.#ifindex;
     if (isOther) this.#listen(ifindex);
     if (isOther || outcome.repaired.length > 0) await this.#resync();
+    this.#followWays();
   }
 
   concerns(message: Message): boolean {
-    return this.#checkpoints.concerns(message);
+    const isWay = this.#ways.concerns(message);
+    return this.#checkpoints.concerns(message) || isWay;
   }
 
   reload(): void {
     this.#checkpoints.reload();
+    this.#ways.reload();
   }
 
   async counters(): Promise<Counters> {
@@ -132,21 +144,11 @@ class KernelDataPlane implements DataPlane {
     const tunnels: Tunnel[] = [];
     for (const [vm, age] of (await this.#neighbours?.ages()) ?? []) {
       const traffic = this.#checkpoints.check?.vm(vm) ?? { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC };
-      tunnels.push({ vm, lastUse: now - age, ...this.#pathMtu(vm), ...traffic });
+      tunnels.push({ vm, lastUse: now - age, ...this.#ways.to(vm), ...traffic });
       if (tunnels.length % PART === 0) await turn();
       if (this.#closed) break;
     }
     return { now, tunnels };
-  }
-
-  /** What the kernel has learnt of the way to a VM. */
-  #pathMtu(vm: number): { pathMtu?: number } {
-    try {
-      const pathMtu = routeTowards(this.#options.machine.netlink, ipv4(vm), this.#plan.local).metrics?.mtu;
-      return pathMtu === undefined ? {} : { pathMtu };
-    } catch {
-      return {}; // There is no way any more.
-    }
   }
 
   /** Stops answering. What the kernel has stays, and it goes on forwarding. */
@@ -157,6 +159,7 @@ class KernelDataPlane implements DataPlane {
     clearTimeout(this.#timer);
     this.#monitor?.close();
     await this.#work;
+    this.#neighbours?.close();
     this.#checkpoints.close();
   }
 
@@ -169,6 +172,9 @@ class KernelDataPlane implements DataPlane {
     const counters = this.#neighbours?.counters;
     const neighbours = new Neighbours({
       ...{ mappings, local, device, ifindex, isVxlan: this.#config.encapsulation === 'vxlan' },
+      overhead: kind.overhead(this.#config),
+      wayTo: (vm) => this.#ways.to(vm),
+      onLearnt: (tunnels) => this.#tell(tunnels),
       netlink: machine.netlink,
       openNetlink: () => Netlink.open(),
       onTunnels: (change, vms) => {
@@ -217,6 +223,25 @@ class KernelDataPlane implements DataPlane {
       this.#timer = undefined;
       void this.#resync();
     }, delay);
+  }
+
+  /** The ways of many VMs take a while, and nothing else waits for them. */
+  #followWays(): void {
+    if (this.#isFollowing) return;
+    this.#isFollowing = true;
+    void this.#enqueue(async () => {
+      const vms = this.#ways.haveChanged() ? 'all' : await this.#ways.learnt();
+      await this.#neighbours?.follow(vms);
+    }).then(() => {
+      this.#isFollowing = false;
+    });
+  }
+
+  #tell(tunnels: TunnelState[]): void {
+    const { log, onLearnt } = this.#options;
+    const unreachable = tunnels.filter((tunnel) => tunnel.unreachable !== undefined).length;
+    if (tunnels.length <= MAX_TOLD) onLearnt(tunnels);
+    else log.warn({ tunnels: tunnels.length, unreachable }, 'paths of tunnels changed');
   }
 
   #resync(): Promise<void> {

@@ -1,4 +1,7 @@
-/** What the kernel has about one remote VM: a route to its slice, the neighbour that the route leads to, and for VXLAN where that one's MAC address lives. */
+/**
+ * What the kernel has about one remote VM: a route to its slice, the neighbour that the route leads to, and for VXLAN where that one's MAC address lives. The
+ * route says what is known about the way: which packets it takes, or that there is none.
+ */
 
 import { ipv4Bytes, ipv4Number } from '../../linux/netlink/ipv4.ts';
 import { NLM_F_CREATE, NLM_F_REPLACE, type Request, request } from '../../linux/netlink/message.ts';
@@ -32,8 +35,11 @@ import { type Address, formatAddress, ipv4 } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 import { type Slice, Slices } from '../../mesh/slices.ts';
 import { macOf, vmOfMac } from './device.ts';
+import type { Way } from './ways.ts';
 
 const PUT = NLM_F_CREATE | NLM_F_REPLACE;
+/** Every IPv4 host takes 68 bytes (RFC 791 §3.2). */
+const MIN_MTU = 68;
 
 export interface EntriesOptions {
   mappings: readonly Mapping[];
@@ -42,6 +48,8 @@ export interface EntriesOptions {
   device: string;
   ifindex: number;
   isVxlan: boolean;
+  /** Bytes of all headers around a packet. */
+  overhead: number;
 }
 
 /** Makes requests. A VM is the u32 number of its underlay address. */
@@ -55,22 +63,29 @@ export class Entries {
   }
 
   /** All entries of a VM, whatever was there before. The routes come last: they need the others. */
-  install(vm: number): Request[] {
+  install(vm: number, way: Way = {}): Request[] {
     const what = whatOf(vm);
-    const slices = this.#slices.of(vm);
     return [
       ...this.#forwardings(vm).map((body) => request(RTM_NEWNEIGH, PUT, what, neighbour, body)),
-      ...slices.map((slice) => request(RTM_NEWNEIGH, PUT, what, neighbour, this.#gateway(slice, vm))),
-      ...slices.map((slice) => request(RTM_NEWROUTE, PUT, what, route, this.#route(slice))),
+      ...this.#slices.of(vm).map((slice) => request(RTM_NEWNEIGH, PUT, what, neighbour, this.#gateway(slice, vm))),
+      ...this.lead(vm, way),
     ];
   }
 
-  /** The routes go first: without them the kernel asks again. */
-  remove(vm: number): Request[] {
+  /** The routes of a VM, when there is another way to it. */
+  lead(vm: number, way: Way): Request[] {
+    const slices = this.#slices.of(vm);
+    return slices.map((slice) => request(RTM_NEWROUTE, PUT, whatOf(vm), route, this.#route(slice, way)));
+  }
+
+  /** The routes go first: without them the kernel asks again. `way` is what they say. */
+  remove(vm: number, way: Way = {}): Request[] {
     const what = whatOf(vm);
     const slices = this.#slices.of(vm);
     return [
-      ...slices.map((slice) => request(RTM_DELROUTE, 0, what, route, this.#route(slice))),
+      ...slices.map((slice) =>
+        request(RTM_DELROUTE, 0, what, route, { ...this.#route(slice, way), metrics: undefined }),
+      ),
       ...slices.map((slice) => request(RTM_DELNEIGH, 0, what, neighbour, this.#gateway(slice, vm))),
       ...this.#forwardings(vm).map((body) => request(RTM_DELNEIGH, 0, what, neighbour, body)),
     ];
@@ -124,12 +139,21 @@ export class Entries {
     return vm === ipv4Number(at) ? vm : undefined;
   }
 
-  /** The VM that a route of ours leads to, if it is as it should be. */
-  vmBehind({ dst, dstLength, gateway }: Route): number | undefined {
-    const vm = this.vmOf(gateway);
-    if (vm === undefined || !this.isGateway(gateway, vm)) return undefined;
-    const to = ipv4Number(dst);
-    return this.#slices.of(vm).some(({ address, length }) => length === dstLength && address === to) ? vm : undefined;
+  /** The VM to whose slice a route of ours leads. */
+  vmBehind({ dst, dstLength, priority }: Route): number | undefined {
+    const to = ipv4Number(dst) ?? 0;
+    const vm = this.#slices.vmNear(to);
+    if (vm === undefined) return undefined;
+    const isSlice = ({ address, length, number }: Slice) =>
+      address === to && length === dstLength && number === (priority ?? 0);
+    return this.#slices.of(vm).some(isSlice) ? vm : undefined;
+  }
+
+  /** Whether a route to a VM's slice says what is known about the way. */
+  isLed({ gateway, type, metrics }: Route, vm: number, way: Way): boolean {
+    const at = ipv4Number(gateway);
+    const leads = this.#slices.of(vm).some((slice) => gatewayOf(slice, way) === at);
+    return type === RTN_UNICAST && leads && metrics?.mtu === this.#mtu(way);
   }
 
   removeRoute(found: Route): Request {
@@ -180,17 +204,34 @@ export class Entries {
   }
 
   /** Its metric means nothing, but each VM's is another: the kernel looks for routes alike by metric, not by gateway (fib_find_info in net/ipv4/fib_semantics.c). */
-  #route({ address, length, number, gateway, source }: Slice): RouteRequest {
+  #route(slice: Slice, way: Way): RouteRequest {
+    const { address, length, number, source } = slice;
+    const mtu = this.#mtu(way);
     return {
       ...{ family: AF_INET, dstLength: length, table: RT_TABLE_MAIN, protocol: ROUTE_PROTOCOL },
       ...{ scope: RT_SCOPE_UNIVERSE, type: RTN_UNICAST, flags: RTNH_F_ONLINK },
       dst: ipv4Bytes(address),
       oif: this.#options.ifindex,
-      gateway: ipv4Bytes(gateway),
+      gateway: ipv4Bytes(gatewayOf(slice, way)),
       priority: number,
       prefsrc: source === undefined ? undefined : ipv4Bytes(source),
+      ...(mtu !== undefined && { metrics: { mtu } }),
     };
   }
+
+  /** Bytes of the longest inner packet that goes whole; undefined if it is that of the device. */
+  #mtu({ pathMtu }: Way): number | undefined {
+    return pathMtu === undefined ? undefined : Math.max(pathMtu - this.#options.overhead, MIN_MTU);
+  }
+}
+
+/**
+ * The neighbour that a slice's route leads to. Where there is no way to the VM, it is one that nobody can be: the kernel asks for it, and all who wait are
+ * told that they cannot get there. An unreachable route would tell it half as often (ip_error in net/ipv4/route.c has a limit of its own), and would
+ * outlive the device.
+ */
+function gatewayOf({ address, gateway }: Slice, { unreachable }: Way): number {
+  return unreachable === undefined ? gateway : address;
 }
 
 function whatOf(vm: number): string {

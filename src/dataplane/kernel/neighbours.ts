@@ -3,7 +3,7 @@
  * killed at any time, and finds everything there when it comes back.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Decoder } from '../../linux/netlink/codec.ts';
+import type { TunnelState } from '../../core/tunnels.ts';
 import { type Request, request } from '../../linux/netlink/message.ts';
 import {
   AF_BRIDGE,
@@ -19,7 +19,9 @@ import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTM_GETROUTE, route } from '../../linux/netlink/route.ts';
 import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
 import { ROUTE_PROTOCOL } from '../../machine/state.ts';
+import { dump } from './dump.ts';
 import { Entries, type EntriesOptions } from './entries.ts';
+import type { Way } from './ways.ts';
 
 /** Times of neighbours are in ticks of so many ms (USER_HZ). */
 const TICK = 10;
@@ -29,6 +31,10 @@ const MAX_VMS = 1 << 17;
 const REFUSALS = 100;
 /** VMs that are seen to in one go, before others have their turn. */
 const PART = 64;
+/** ms until those that were refused too often are refused again. */
+const LATER = 100;
+/** VMs whose ways are looked at each time, though nothing is known to have changed. */
+const ROUND = 16;
 
 export interface NeighbourCounters {
   /** Requests that got the VM's address. */
@@ -48,6 +54,10 @@ export interface NeighboursOptions extends EntriesOptions {
   netlink: Netlink;
   /** Opens a socket for a dump, which others do not wait for. */
   openNetlink: () => Netlink;
+  /** What the underlay's way to a VM is like now. */
+  wayTo: (vm: number) => Way;
+  /** There are other ways to these VMs. */
+  onLearnt: (tunnels: TunnelState[]) => void;
   onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
   /** Everything was compared with the kernel. */
   onResync: (facts: { vms: number; repaired: number; ms: number }) => void;
@@ -59,11 +69,16 @@ export class Neighbours {
   readonly counters: NeighbourCounters = { answered: 0, refused: 0, failed: 0, resyncs: 0, repaired: 0 };
   readonly #options: NeighboursOptions;
   readonly #entries: Entries;
-  /** VMs that have entries in the kernel. */
-  readonly #vms = new Set<number>();
+  /** VMs that have entries in the kernel, and the ways that these tell. */
+  readonly #vms = new Map<number, Way>();
+  /** Those whose ways are still to be looked at, one after the other, before it begins again. */
+  #round = this.#vms.keys();
   /** VMs that were answered since the last comparison began: it may have looked before. */
   readonly #answered = new Set<number>();
 
+  /** Addresses of unreachable VMs that are refused together, by their text. */
+  readonly #late = new Map<string, Uint8Array>();
+  #later: NodeJS.Timeout | undefined;
   /** Refusals that cost nothing else, and when they were counted, in ms. */
   #tokens = REFUSALS;
   #filled = performance.now();
@@ -83,26 +98,49 @@ export class Neighbours {
    * happens too often, the entries of its VM are made all the same: then the kernel asks no more often than there are VMs.
    */
   answer(asked: readonly Neighbour[]): void {
-    const vms = new Set<number>();
+    const ways = new Map<number, Way>();
+    const refusals: Request[] = [];
     const answers: Request[] = [];
     for (const { dst } of asked) {
       if (!dst) continue;
       const vm = this.#entries.vmOf(dst);
-      const near = vm ?? (this.#mayRefuse() ? undefined : this.#entries.vmNear(dst));
-      const hasRoom = near !== undefined && (this.#vms.has(near) || this.#vms.size + vms.size < MAX_VMS);
-      if (hasRoom) vms.add(near);
-      if (vm === undefined || !hasRoom) {
+      let near = vm;
+      if (vm === undefined && !this.#mayRefuse()) {
+        near = this.#entries.vmNear(dst);
+        // It has its entries, and is asked for all the same.
+        if (near !== undefined && this.#vms.get(near)?.unreachable !== undefined) {
+          this.#refuseLater(dst);
+          continue;
+        }
+      }
+      if (near !== undefined && !ways.has(near) && (this.#vms.has(near) || this.#vms.size + ways.size < MAX_VMS))
+        ways.set(near, this.#options.wayTo(near));
+      const way = vm === undefined ? undefined : ways.get(vm);
+      if (vm === undefined || !way || way.unreachable !== undefined) {
         this.counters.refused++;
-        answers.push(this.#entries.refuse(dst));
+        refusals.push(this.#entries.refuse(dst));
         continue;
       }
       this.counters.answered++;
       // The VM's own overlay address is the neighbour that stays.
       if (!this.#entries.isGateway(dst, vm)) answers.push(...this.#entries.answer(dst, vm));
     }
-    this.#try([...[...vms].flatMap((vm) => this.#entries.install(vm)), ...answers]);
-    for (const vm of vms) this.#answered.add(vm);
-    this.#open(vms);
+    // Refusals come first: with its entries, a VM's own address is known, and what waits for it would leave.
+    this.#try([...refusals, ...[...ways].flatMap(([vm, way]) => this.#entries.install(vm, way)), ...answers]);
+    for (const vm of ways.keys()) this.#answered.add(vm);
+    this.#open(ways);
+  }
+
+  /** Until then the kernel asks for it once a second, and packets to it wait. */
+  #refuseLater(dst: Uint8Array): void {
+    this.#late.set(dst.join('.'), dst.slice());
+    this.#later ??= setTimeout(() => {
+      this.#later = undefined;
+      const due = [...this.#late.values()];
+      this.#late.clear();
+      this.counters.refused += due.length;
+      this.#try(due.map((each) => this.#entries.refuse(each)));
+    }, LATER).unref();
   }
 
   /** A token bucket. */
@@ -129,6 +167,7 @@ export class Neighbours {
     const asked: Neighbour[] = [];
     const wrong: Request[] = [];
     const found = new Map<number, number>();
+    const ways = new Map<number, Way>();
     const note = (vm: number) => found.set(vm, (found.get(vm) ?? 0) + 1);
 
     for await (const entry of this.#neighbours()) {
@@ -144,8 +183,14 @@ export class Neighbours {
     for await (const entry of this.#routes()) {
       if (!entry.gateway) continue; // To the whole overlay.
       const vm = this.#entries.vmBehind(entry);
-      if (vm === undefined) wrong.push(this.#entries.removeRoute(entry));
-      else note(vm);
+      if (vm === undefined) {
+        wrong.push(this.#entries.removeRoute(entry));
+        continue;
+      }
+      const way = this.#vms.get(vm) ?? this.#options.wayTo(vm);
+      ways.set(vm, way);
+      if (this.#entries.isLed(entry, vm, way)) note(vm);
+      else if (!found.has(vm)) found.set(vm, 0);
     }
     for await (const entry of this.#forwardings()) {
       const vm = this.#entries.vmForwarded(entry.lladdr, entry.dst);
@@ -155,13 +200,51 @@ export class Neighbours {
 
     // Whatever has some of its entries is to have all.
     const incomplete = [...found].flatMap(([vm, count]) => (count < this.#entries.count(vm) ? [vm] : []));
-    await this.#inParts(incomplete, (vm) => this.#entries.install(vm));
+    const wayOf = (vm: number) => this.#vms.get(vm) ?? ways.get(vm) ?? this.#options.wayTo(vm);
+    await this.#inParts(incomplete, (vm) => this.#entries.install(vm, wayOf(vm)));
     const repaired = incomplete.filter((vm) => !this.#answered.has(vm)).length;
     this.counters.repaired += repaired;
-    this.#close([...this.#vms].filter((vm) => !found.has(vm) && !this.#answered.has(vm)));
-    this.#open(found.keys());
+    this.#close([...this.#vms.keys()].filter((vm) => !found.has(vm) && !this.#answered.has(vm)));
+    this.#open(new Map([...found.keys()].map((vm) => [vm, wayOf(vm)])));
     const ms = Math.round(performance.now() - start);
     this.#options.onResync({ vms: this.#vms.size, repaired, ms });
+  }
+
+  /**
+   * Looks at the ways to these VMs, or to all, and to a few others in turn, since the kernel does not tell of everything. Entries follow where a way is another
+   * than before.
+   */
+  async follow(vms: readonly number[] | 'all'): Promise<void> {
+    const changed: TunnelState[] = [];
+    const due = vms === 'all' ? [...this.#vms.keys()] : [...vms.filter((vm) => this.#vms.has(vm)), ...this.#next()];
+    await this.#inParts(due, (vm) => {
+      const [before, way] = [this.#vms.get(vm), this.#options.wayTo(vm)];
+      if (!before || (way.pathMtu === before.pathMtu && way.unreachable === before.unreachable)) return [];
+      this.#vms.set(vm, way);
+      changed.push({ vm, ...way });
+      return this.#entries.lead(vm, way);
+    });
+    if (changed.length > 0) this.#options.onLearnt(changed);
+  }
+
+  /** Answers no more. Lets the kernel forward again to VMs that were unreachable as soon as there is a way: nobody will tell it. */
+  close(): void {
+    clearTimeout(this.#later);
+    const lost = [...this.#vms].filter(([, { unreachable }]) => unreachable !== undefined);
+    this.#try(lost.flatMap(([vm]) => this.#entries.lead(vm, {})));
+  }
+
+  #next(): number[] {
+    const next: number[] = [];
+    while (next.length < ROUND) {
+      const { value, done } = this.#round.next();
+      if (done) {
+        this.#round = this.#vms.keys();
+        break;
+      }
+      next.push(value);
+    }
+    return next;
   }
 
   /** The VMs with entries, and how many ms ago each was last sent to. */
@@ -178,39 +261,29 @@ export class Neighbours {
   /** Removes VMs that were not sent to for so many ms. */
   async removeIdle(timeout: number): Promise<void> {
     const idle = [...(await this.ages())].flatMap(([vm, age]) => (age >= timeout ? [vm] : []));
+    const ways = new Map(this.#vms);
     this.#close(idle);
-    await this.#inParts(idle, (vm) => this.#entries.remove(vm));
+    await this.#inParts(idle, (vm) => this.#entries.remove(vm, ways.get(vm)));
   }
 
   #neighbours(): AsyncGenerator<Neighbour> {
     const { ifindex } = this.#options;
     const body = { family: AF_INET, filterIfindex: ifindex };
-    return this.#dump(request(RTM_GETNEIGH, 0, 'neighbours', neighbour, body), neighbour);
+    return dump(this.#options.openNetlink, request(RTM_GETNEIGH, 0, 'neighbours', neighbour, body), neighbour);
   }
 
   #routes(): AsyncGenerator<Route> {
-    const { ifindex } = this.#options;
+    const { ifindex, openNetlink } = this.#options;
     const body = { family: AF_INET, table: RT_TABLE_MAIN, protocol: ROUTE_PROTOCOL, oif: ifindex };
-    return this.#dump(request(RTM_GETROUTE, 0, 'routes', route, body), route);
+    return dump(openNetlink, request(RTM_GETROUTE, 0, 'routes', route, body), route);
   }
 
   async *#forwardings(): AsyncGenerator<Neighbour> {
     const { ifindex, isVxlan } = this.#options;
     if (!isVxlan) return;
     const body = { family: AF_BRIDGE, filterIfindex: ifindex };
-    yield* this.#dump(request(RTM_GETNEIGH, 0, 'forwarding database', neighbour, body), neighbour);
-  }
-
-  async *#dump<T>(query: Request, codec: Decoder<T>): AsyncGenerator<T> {
-    const netlink = this.#options.openNetlink();
-    try {
-      for (const part of netlink.parts(query, codec)) {
-        yield* part;
-        await turn();
-      }
-    } finally {
-      netlink.close();
-    }
+    const query = request(RTM_GETNEIGH, 0, 'forwarding database', neighbour, body);
+    yield* dump(this.#options.openNetlink, query, neighbour);
   }
 
   async #inParts(vms: readonly number[], requests: (vm: number) => Request[]): Promise<void> {
@@ -229,9 +302,9 @@ export class Neighbours {
     }
   }
 
-  #open(vms: Iterable<number>): void {
-    const opened = [...vms].filter((vm) => !this.#vms.has(vm));
-    for (const vm of opened) this.#vms.add(vm);
+  #open(vms: ReadonlyMap<number, Way>): void {
+    const opened = [...vms.keys()].filter((vm) => !this.#vms.has(vm));
+    for (const [vm, way] of vms) this.#vms.set(vm, way);
     if (opened.length > 0) this.#options.onTunnels('opened', opened);
   }
 

@@ -7,7 +7,7 @@ import { Entries } from './entries.ts';
 export function kernelRemarks(config: Config, { mappings, local, device }: NetworkPlan): string[] {
   const isVxlan = config.encapsulation === 'vxlan';
   const vm = neighbourOf(local);
-  const entries = new Entries({ mappings, local, device, ifindex: 0, isVxlan });
+  const entries = new Entries({ mappings, local, device, ifindex: 0, isVxlan, overhead: 0 });
   return [
     `# From then on the daemon answers the kernel: for the VM ${formatAddress(vm)}, when the first packet is for it,`,
     ...entries.commands(Number(vm.bits)).map((line) => `#   ${line}`),

@@ -25,6 +25,8 @@ export const RTN_UNREACHABLE = 7;
 export const RT_SCOPE_UNIVERSE = 0;
 export const RT_SCOPE_LINK = 253;
 export const RT_TABLE_MAIN = 254;
+/** Of a dump: what was learnt of single addresses, instead of routes (Linux 5.3). */
+export const RTM_F_CLONED = 0x200;
 /** Of a question: the route as it stands in its table (Linux 4.13). */
 export const RTM_F_FIB_MATCH = 0x2000;
 /** The gateway is on the link, whatever routes say. */
