@@ -3,9 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ask } from '../daemon/control.ts';
 import { errorCode, InlayError } from '../errors.ts';
-import type { DirectionStatus, State, Status } from '../observe/status.ts';
+import type { State, Status } from '../observe/status.ts';
+import { askDaemon } from './ask.ts';
 import { addJson, addSetting, example, print, runDirOf, seconds } from './options.ts';
-import { table } from './table.ts';
+import { statusText } from './status-text.ts';
 
 interface Options {
   runDir?: string;
@@ -29,12 +30,12 @@ export function addStatusCommand(program: Command): void {
 
 /** The status; with `wait`, that of a daemon that got ready within so many seconds. */
 async function readyStatus(runDir: string, wait: number | undefined): Promise<Status> {
-  if (wait === undefined) return ask<Status>(runDir, 'status');
+  if (wait === undefined) return askDaemon<Status>(runDir, 'status');
   const deadline = performance.now() + wait * 1000;
   for (;;) {
     const late = performance.now() >= deadline;
     try {
-      const found = await ask<Status>(runDir, 'status');
+      const found = await (late ? askDaemon<Status>(runDir, 'status') : ask<Status>(runDir, 'status'));
       if (READY.includes(found.state)) return found;
       const why = found.troubles[0]?.what;
       if (late)
@@ -47,28 +48,4 @@ async function readyStatus(runDir: string, wait: number | undefined): Promise<St
     }
     await sleep(RETRY);
   }
-}
-
-function statusText(status: Status): string {
-  const { state, troubles, outbound, inbound, icmp, replies, neighbours, mappings, ...facts } = status;
-  const slices = mappings.map((m) => ['slice', `${m.slice} (${m.overlay} over ${m.underlay})`]);
-  const rows = Object.entries(facts).map(([name, value]) => [name, String(value)]);
-  const asked = neighbours && Object.entries(neighbours).map(([what, count]) => `${count} ${what}`);
-  const reasons = troubles.flatMap(({ what, hint }) => [['', what], ...(hint ? [['', `hint: ${hint}`]] : [])]);
-  return table([
-    ['state', state],
-    ...reasons,
-    ...rows,
-    ...slices,
-    ['outbound', directionText(outbound)],
-    ['inbound', directionText(inbound)],
-    ...(icmp ? [['ICMP from the underlay', directionText(icmp)]] : []),
-    ...(replies ? [['ICMP to containers', `${replies.sent} packets, ${replies.suppressed} suppressed`]] : []),
-    ...(asked ? [['neighbour requests', asked.join(', ')]] : []),
-  ]);
-}
-
-function directionText({ packets, bytes, drops }: DirectionStatus): string {
-  const reasons = Object.entries(drops).map(([reason, count]) => `, dropped ${count} ${reason}`);
-  return `${packets} packets, ${bytes} bytes${reasons.join('')}`;
 }

@@ -1,9 +1,9 @@
 /** tunnels: the VMs that this one talks to. */
 import type { Command } from 'commander';
-import { ask } from '../daemon/control.ts';
 import type { TunnelStatus } from '../observe/status.ts';
+import { askDaemon } from './ask.ts';
 import { addJson, addSetting, example, print, runDirOf } from './options.ts';
-import { table } from './table.ts';
+import { tunnelsText } from './tunnels-text.ts';
 
 interface Options {
   runDir?: string;
@@ -14,19 +14,7 @@ export function addTunnelsCommand(program: Command): void {
   const tunnels = addSetting(program.command('tunnels').description('list the VMs that this one talks to'), 'run-dir');
   example(addJson(tunnels), 'tunnels', 'tunnels --json');
   tunnels.action(async (options: Options) => {
-    const found = await ask<TunnelStatus[]>(runDirOf(options), 'tunnels');
+    const found = await askDaemon<TunnelStatus[]>(runDirOf(options), 'tunnels');
     print(options, found, () => tunnelsText(found));
   });
-}
-
-function tunnelsText(tunnels: TunnelStatus[]): string {
-  const head = ['VM', 'SLICE', 'MTU', 'PACKETS OUT', 'BYTES OUT', 'PACKETS IN', 'BYTES IN', 'IDLE s', 'STATE'];
-  return table([
-    head,
-    ...tunnels.map((t) => [
-      ...[t.vm, t.slice, t.mtu, t.outbound.packets, t.outbound.bytes, t.inbound.packets, t.inbound.bytes],
-      t.idleSeconds.toFixed(1),
-      t.unreachable ?? 'up',
-    ]),
-  ]);
 }

@@ -7,9 +7,11 @@ import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { createLog, type Log, logFailure } from '../log.ts';
 import { Machine, type Trouble, troubleOf } from '../machine/machine.ts';
+import { obstacleTowards } from '../machine/obstacle.ts';
 import { catchAllThings, isCatchAll, type NetworkPlan } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
-import { formatAddress } from '../mesh/address.ts';
+import { formatAddress, ipv4 } from '../mesh/address.ts';
+import { Observer } from '../observe/observer.ts';
 import type { State, Status, TunnelStatus } from '../observe/status.ts';
 import { explainPermission, requireCapabilities } from './capabilities.ts';
 import { dataPlaneOf } from './data-planes.ts';
@@ -84,6 +86,7 @@ class Daemon {
   #machine: Machine | undefined;
   #dataPlane: DataPlane | undefined;
   #keeper: Keeper | undefined;
+  readonly #observer: Observer;
   readonly #report: StatusReport;
 
   constructor(config: Config, kind: DataPlaneKind, log: Log, ending: Ending) {
@@ -92,16 +95,23 @@ class Daemon {
     this.#log = log;
     this.#ending = ending;
     const overhead = kind.overhead(config);
-    this.#report = new StatusReport(config, overhead);
     this.#tunnelLog = new TunnelLog({
-      ...{ log, overhead },
+      ...{ log, overhead, encapsulation: config.encapsulation },
       mtu: () => this.#keeper?.plan.mtu ?? 0,
       count: async () => (await this.#dataPlane?.counters())?.tunnels,
     });
+    this.#observer = new Observer({
+      dataPlane: () => this.#dataPlane,
+      state: () => this.#presentState,
+      obstacle: (vm) => this.#obstacle(vm),
+      onChanges: (changes) => this.#tunnelLog.answers(changes),
+    });
+    this.#report = new StatusReport(config, overhead, this.#observer);
   }
 
   async start(wait: number): Promise<void> {
     const config = this.#config;
+    this.#observer.start();
     const runDir = await RunDir.open(config.runDir, {
       status: () => this.#status(),
       tunnels: () => this.#tunnels(),
@@ -128,7 +138,7 @@ class Daemon {
       onDue: () => this.#keeper?.look(),
       onTunnels: (change, vms) => this.#tunnelLog.changed(change, vms),
       onLearnt: (tunnels) => {
-        for (const tunnel of tunnels) this.#tunnelLog.learnt(tunnel);
+        for (const tunnel of tunnels) this.#tunnelLog.learnt(tunnel, this.#observer.tunnels.pathMtu(tunnel.vm));
       },
     });
     this.#dataPlane = dataPlane;
@@ -176,6 +186,7 @@ class Daemon {
     const isReady = this.#state === 'running';
     this.#state = 'stopping';
     const steps = [
+      () => this.#observer.close(),
       () => this.#tunnelLog.close(),
       () => this.#keeper?.close(),
       () => this.#dataPlane?.close(),
@@ -206,11 +217,20 @@ class Daemon {
     else machine.undo(({ thing }) => !this.#kind.lasts && !isCatchAll(thing));
   }
 
+  #obstacle(vm: number): string | undefined {
+    const plan = this.#keeper?.plan;
+    return plan && this.#machine && obstacleTowards(this.#machine.netlink, ipv4(vm), plan.local);
+  }
+
+  get #presentState(): State {
+    const isDegraded = this.#state === 'running' && (this.#keeper?.troubles ?? []).length > 0;
+    return isDegraded ? 'degraded' : this.#state;
+  }
+
   #status(): Promise<Status> {
     const troubles = this.#keeper?.troubles ?? [];
-    const isDegraded = this.#state === 'running' && troubles.length > 0;
     return this.#report.status({
-      state: isDegraded ? 'degraded' : this.#state,
+      state: this.#presentState,
       troubles: this.#state === 'waiting' && this.#waitsFor ? [this.#waitsFor] : troubles,
       repaired: this.#keeper?.repaired ?? 0,
       plan: this.#keeper?.plan ?? this.#plan,

@@ -4,6 +4,7 @@ import { addCounters, type Counters, type DataPlane } from '../dataplane/datapla
 import type { NetworkPlan } from '../machine/state.ts';
 import { formatAddress, formatPrefix } from '../mesh/address.ts';
 import { mappingsWith } from '../mesh/mapping.ts';
+import type { Observer } from '../observe/observer.ts';
 import { directionStatus, type Status, type TunnelStatus, tunnelMtu, tunnelStatus } from '../observe/status.ts';
 
 const NO_PACKETS = addCounters([]);
@@ -17,23 +18,28 @@ type Facts = Pick<Status, 'state' | 'troubles' | 'repaired'> & {
 export class StatusReport {
   readonly #config: Config;
   readonly #overhead: number;
+  readonly #observer: Observer;
   /** The last that a data plane told: before it is open and after it is closed, it has nothing new to tell. */
   #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
 
   /** `overhead` is the bytes of all headers around a packet. */
-  constructor(config: Config, overhead: number) {
+  constructor(config: Config, overhead: number, observer: Observer) {
     this.#config = config;
     this.#overhead = overhead;
+    this.#observer = observer;
   }
 
   async status({ state, troubles, repaired, plan, dataPlane }: Facts): Promise<Status> {
     const { mappings, device, dataplane, encapsulation } = this.#config;
     this.#counters = (await dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
     const counters = this.#counters;
+    const { tunnels, rates, now, ages } = this.#observer;
+    const direction = (name: 'outbound' | 'inbound' | 'icmp') =>
+      directionStatus(counters[name] ?? NO_PACKETS, rates.of(name, now, counters));
     const local = plan?.local;
     const own = local ? mappingsWith(mappings, local) : [];
     return {
-      ...{ state, troubles, repaired, pid: process.pid },
+      ...{ state, troubles, ...ages, repaired, pid: process.pid },
       vm: local ? formatAddress(local) : '',
       overlayAddress: local && own[0] ? formatAddress(own[0].addressOf(local, 1n)) : '',
       mappings: own.map((m) => ({
@@ -42,23 +48,31 @@ export class StatusReport {
         slice: local ? formatPrefix(m.sliceOf(local)) : '',
       })),
       ...{ device, dataPlane: dataplane, encapsulation, mtu: plan?.mtu ?? 0 },
+      ...(plan && { underlayMtu: plan.mtu + this.#overhead }),
       ...dataPlane?.status,
       tunnels: counters.tunnels,
-      outbound: directionStatus(counters.outbound),
-      inbound: directionStatus(counters.inbound),
+      tunnelStates: tunnels.summary(now),
+      outbound: direction('outbound'),
+      inbound: direction('inbound'),
       ...(counters.icmp && {
         replies: { sent: counters.outbound.replies, suppressed: counters.outbound.suppressed },
         refused: counters.refused ?? {},
         ecnAnomalies: counters.inbound.anomalies,
-        icmp: directionStatus(counters.icmp),
+        icmp: direction('icmp'),
       }),
+      ...(counters.refused && { refused: counters.refused }),
     };
   }
 
   async tunnels(plan: NetworkPlan | undefined, dataPlane: DataPlane | undefined): Promise<TunnelStatus[]> {
-    const { now, tunnels } = (await dataPlane?.tunnels()) ?? { now: 0, tunnels: [] };
+    const found = await dataPlane?.tunnels();
+    if (!found) return [];
+    const { now, tunnels } = found;
+    const { mappings, encapsulation } = this.#config;
+    const watch = this.#observer.tunnels;
+    watch.observe(found);
     return tunnels.map((tunnel) => ({
-      ...tunnelStatus(this.#config.mappings, tunnel, now),
+      ...tunnelStatus(mappings, tunnel, now, watch.of(tunnel.vm, now), encapsulation),
       mtu: tunnelMtu(plan?.mtu ?? 0, tunnel.pathMtu, this.#overhead),
     }));
   }

@@ -3,7 +3,8 @@ import type { TunnelState } from '../core/tunnels.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
-import { tunnelMtu, unreachableHint, unreachableReason } from '../observe/status.ts';
+import { reasonText, silentHint, tunnelMtu, unreachableHint } from '../observe/status.ts';
+import type { TunnelChange } from '../observe/tunnel-watch.ts';
 
 /** ms from the first change to the line that sums up. */
 const INTERVAL = 60_000;
@@ -17,6 +18,7 @@ export interface TunnelLogOptions {
   log: Log;
   /** Bytes of all headers around a packet. */
   overhead: number;
+  encapsulation: string;
   /** Bytes of the longest packet that the device takes now. */
   mtu: () => number;
   /** How many tunnels are open now; undefined while nothing forwards. */
@@ -49,13 +51,26 @@ export class TunnelLog {
     this.#begin();
   }
 
-  /** The underlay has said something about the way to a VM. */
-  learnt({ vm, pathMtu, unreachable }: TunnelState): void {
-    const facts = { mtu: tunnelMtu(this.#options.mtu(), pathMtu, this.#options.overhead) };
-    if (unreachable === undefined) this.#tell('info', vm, facts, 'path of the tunnel changed');
-    else {
-      const [why, hint] = [unreachableReason(unreachable), unreachableHint(unreachable)];
-      this.#tell('warn', vm, { ...facts, why, hint }, 'VM unreachable');
+  /** The underlay has said something about the way to a VM, of which this path MTU was known. */
+  learnt({ vm, pathMtu }: TunnelState, known: number | undefined): void {
+    // Whether the VM can be reached is told by `answers`.
+    if (pathMtu === known) return;
+    const mtu = tunnelMtu(this.#options.mtu(), pathMtu, this.#options.overhead);
+    this.#tell('info', vm, { mtu }, 'path of the tunnel changed');
+  }
+
+  /** VMs do not answer, cannot be reached, or are heard again. Traffic in one direction is legitimate: only a VM that was never heard is suspect. */
+  answers(changes: readonly TunnelChange[]): void {
+    for (const change of changes) {
+      const { vm, state, why, unanswered, heard } = change;
+      if (state === 'unreachable') {
+        const hint = typeof why === 'number' ? unreachableHint(why) : undefined;
+        this.#tell('warn', vm, { why: reasonText(why), hint }, 'VM unreachable');
+      } else if (state === 'silent') {
+        const hint = silentHint(change, this.#options.encapsulation);
+        const facts = { sent: unanswered.packets, received: 0, seconds: Math.round(unanswered.since / 1000), hint };
+        this.#tell(heard === undefined ? 'warn' : 'info', vm, facts, 'VM silent');
+      } else this.#tell('info', vm, {}, 'VM heard again');
     }
   }
 

@@ -62,8 +62,8 @@ export interface DataPlane {
   reload(): void;
   /** Counters of both directions, and how many tunnels are open. */
   counters(): Promise<Counters>;
-  /** All open tunnels, and the present time on the clock of their first and last use, in ms. */
-  tunnels(): Promise<{ now: number; tunnels: Tunnel[] }>;
+  /** All open tunnels, and the present time on the clock of their last use, in ms; and why their packets are not counted, if they are not. */
+  tunnels(): Promise<{ now: number; tunnels: Tunnel[]; uncounted?: string | undefined }>;
   close(): Promise<void>;
 }
 

@@ -4,9 +4,12 @@ import type { DirectionCounters } from '../core/core.ts';
 import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
 import type { DataPlaneStatus } from '../dataplane/dataplane.ts';
+import { wireFormat } from '../dataplane/wire-format.ts';
 import type { Trouble } from '../machine/machine.ts';
 import { contains, formatAddress, formatPrefix, ipv4 } from '../mesh/address.ts';
 import type { Mapping } from '../mesh/mapping.ts';
+import type { Rate } from './rates.ts';
+import type { Knowledge, TunnelStateName } from './tunnel-watch.ts';
 
 interface Traffic {
   packets: number;
@@ -18,6 +21,11 @@ export interface DirectionStatus extends Traffic {
   received: number;
   /** By reason; reasons without a drop are left out. */
   drops: Record<string, number>;
+  /** Averages of the last five seconds; bits are those of inner packets. */
+  packetsPerSecond?: number;
+  bitsPerSecond?: number;
+  /** The same as `drops`, of the last minute. */
+  recentDrops?: Record<string, number>;
 }
 
 /** What the daemon does: `waiting` for an underlay address, `degraded` while something cannot be put right. */
@@ -27,6 +35,11 @@ export interface Status extends DataPlaneStatus {
   state: State;
   /** What is waited for, or cannot be put right, and what the operator can do about it. */
   troubles: readonly Trouble[];
+  /** What does not stop Inlay, but hurts. */
+  remarks?: readonly Trouble[];
+  /** Since the daemon began, and since it is in this state. */
+  uptimeSeconds?: number;
+  stateSeconds?: number;
   /** Things on the machine that others changed, and that were put right. */
   repaired: number;
   pid: number;
@@ -37,7 +50,11 @@ export interface Status extends DataPlaneStatus {
   dataPlane: 'wasm' | 'kernel';
   encapsulation: string;
   mtu: number;
+  /** Bytes of the longest packet that the underlay takes. */
+  underlayMtu?: number;
   tunnels: number;
+  /** How many of them are in each state. */
+  tunnelStates?: Record<TunnelStateName, number>;
   outbound: DirectionStatus;
   inbound: DirectionStatus;
   /** ICMP messages to containers whose packets did not get through: made, and not made because there were too many (data plane wasm, as the next two). */
@@ -55,38 +72,90 @@ export interface TunnelStatus {
   slice: string;
   /** Bytes of the longest packet that it carries. */
   mtu: number;
-  /** Why the underlay says that the VM cannot be reached, if it does. */
+  /** Absent until the tunnel was looked at. */
+  state?: TunnelStateName;
+  /** Why the VM cannot be reached: what the underlay's ICMP says, or this machine. */
   unreachable?: string | undefined;
+  /** Why the state is unknown. */
+  unknown?: string;
+  /** What may be in the way, and what helps. */
+  hint?: string;
+  /** Since a look first found it open. */
+  openSeconds?: number;
+  /** Since a packet came from the VM; absent if none did. */
+  heardSeconds?: number;
+  /** Packets sent to it since then, and since when. */
+  unansweredPackets?: number;
+  unansweredSeconds?: number;
   outbound: Traffic;
   inbound: Traffic;
   idleSeconds: number;
 }
 
-export function directionStatus(counters: DirectionCounters): DirectionStatus {
-  const drops = DROP_REASONS.flatMap(({ verdict, name }) => {
-    const count = counters.drops[-verdict] ?? 0;
-    return count > 0 ? [[name, count] as const] : [];
-  });
+export function directionStatus(counters: DirectionCounters, rate: Rate): DirectionStatus {
+  const { packetsPerSecond, bitsPerSecond, recentDrops } = rate;
   return {
     received: counters.received,
     packets: counters.forwarded,
     bytes: counters.bytes,
-    drops: Object.fromEntries(drops),
+    drops: byReason(counters.drops),
+    ...{ packetsPerSecond, bitsPerSecond, recentDrops: byReason(recentDrops) },
   };
 }
 
-/** `now` is on the clock of the tunnel's times, in ms. */
-export function tunnelStatus(mappings: readonly Mapping[], tunnel: Tunnel, now: number): Omit<TunnelStatus, 'mtu'> {
+function byReason(drops: readonly number[]): Record<string, number> {
+  const entries = DROP_REASONS.flatMap(({ verdict, name }) => {
+    const count = drops[-verdict] ?? 0;
+    return count > 0 ? [[name, count] as const] : [];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** `now` is on the clock of the tunnel's times, in ms; `known` is what was found out about it, `encapsulation` what its packets look like. */
+export function tunnelStatus(
+  mappings: readonly Mapping[],
+  tunnel: Tunnel,
+  now: number,
+  known: Knowledge | undefined,
+  encapsulation: string,
+): Omit<TunnelStatus, 'mtu'> {
   const vm = ipv4(tunnel.vm);
   const mapping = mappings.find((m) => contains(m.underlay, vm));
+  const code = tunnel.unreachable;
   return {
     vm: formatAddress(vm),
     slice: mapping ? formatPrefix(mapping.sliceOf(vm)) : '',
-    unreachable: tunnel.unreachable === undefined ? undefined : unreachableReason(tunnel.unreachable),
+    ...(known ? knownStatus(known, encapsulation) : { unreachable: code === undefined ? undefined : reasonText(code) }),
     outbound: tunnel.outbound,
     inbound: tunnel.inbound,
-    idleSeconds: Math.round(now - tunnel.lastUse) / 1000,
+    idleSeconds: seconds(now - tunnel.lastUse),
   };
+}
+
+function knownStatus(known: Knowledge, encapsulation: string): Partial<TunnelStatus> {
+  const { state, why, open, heard, unanswered } = known;
+  const hint = silentHint(known, encapsulation);
+  return {
+    state,
+    unreachable: state === 'unreachable' ? reasonText(why) : undefined,
+    ...(state === 'unknown' && { unknown: reasonText(why) }),
+    ...(hint && { hint }),
+    openSeconds: seconds(open),
+    ...(heard !== undefined && { heardSeconds: seconds(heard) }),
+    unansweredPackets: unanswered.packets,
+    unansweredSeconds: seconds(unanswered.since),
+  };
+}
+
+function seconds(ms: number): number {
+  return Math.round(ms) / 1000;
+}
+
+/** What may be in the way of a VM that was never heard. One that was may have nothing to say. */
+export function silentHint({ state, heard }: Knowledge, encapsulation: string): string | undefined {
+  if (state !== 'silent' || heard !== undefined) return undefined;
+  const question = `does something drop ${wireFormat(encapsulation)}?`;
+  return encapsulation === 'gre' ? `${question} Try --encapsulation gre-udp` : question;
 }
 
 /** Bytes of the longest packet that a tunnel carries; `mtu` is that of the device. */
@@ -120,7 +189,11 @@ export function unreachableHint(code: number): string | undefined {
   return undefined;
 }
 
-/** What the code of an ICMP message, destination unreachable, means. */
-export function unreachableReason(code: number): string {
+/** Why, as `Knowledge` has it: words, or the code of an ICMP message, destination unreachable. */
+export function reasonText(why: Knowledge['why']): string {
+  return typeof why === 'number' ? codeText(why) : (why ?? '');
+}
+
+function codeText(code: number): string {
   return REASONS[code] ?? `unreachable, code ${code}`;
 }

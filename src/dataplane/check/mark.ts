@@ -24,9 +24,6 @@ import {
   TC_ACT_UNSPEC,
 } from './header-loads.ts';
 
-/** RFC 7348 §5. */
-export const VXLAN_PORT = 4789;
-
 /**
  * The two bits of a mark that are ours. Rules of the host see them between the two programs; all other bits keep what they are. Who uses which bits is in
  * https://github.com/fwmark/registry. These are not those of AWS (0x80), Cilium's kinds of marks (0xf00), CNI portmap (0x2000), kube-proxy (0x4000 and 0x8000),

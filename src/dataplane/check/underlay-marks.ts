@@ -9,8 +9,9 @@ import { addresses, findLink, routes } from '../../linux/netlink/rtnetlink.ts';
 import type { Trouble } from '../../machine/machine.ts';
 import type { FilterThing, NetworkPlan } from '../../machine/state.ts';
 import { overlaps, type Prefix } from '../../mesh/address.ts';
+import { VXLAN_PORT } from '../wire-format.ts';
 import { ETHERNET_HEADER } from './header-loads.ts';
-import { loadMarkProgram, VXLAN_PORT } from './mark.ts';
+import { loadMarkProgram } from './mark.ts';
 
 /** Bytes before the IP header, by the type of the device (<linux/if_arp.h>): ARPHRD_ETHER, _PPP, _RAWIP, _TUNNEL and _NONE, such as WireGuard's. */
 const LINK_HEADERS = new Map([

@@ -148,7 +148,8 @@ class KernelDataPlane implements DataPlane {
       if (tunnels.length % PART === 0) await turn();
       if (this.#closed) break;
     }
-    return { now, tunnels };
+    const { check, obstacle } = this.#checkpoints;
+    return { now, tunnels, uncounted: check ? undefined : (obstacle ?? 'no program counts them') };
   }
 
   /** Stops answering. What the kernel has stays, and it goes on forwarding. */

@@ -13,7 +13,7 @@ import {
   type Thing,
 } from '../../machine/state.ts';
 import type { Address } from '../../mesh/address.ts';
-import { VXLAN_PORT } from '../check/mark.ts';
+import { VXLAN_PORT } from '../wire-format.ts';
 
 /** Without a key. */
 const DEFAULT_VNI = 1;

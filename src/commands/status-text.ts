@@ -1,0 +1,153 @@
+/** `status` for people: what matters first, each number beside its word. */
+import { DROP_REASONS } from '../core/verdict.ts';
+import { wireFormat } from '../dataplane/wire-format.ts';
+import { CURES, REFUSALS } from '../observe/cures.ts';
+import type { DirectionStatus, Status } from '../observe/status.ts';
+import { table } from './table.ts';
+import { mergedNote } from './tunnels-text.ts';
+import { count, counted, duration, scaled } from './units.ts';
+
+/** Drop reasons that are shown, of those with the most in the last minute; the JSON has all. */
+const MAX_REASONS = 8;
+const NO_TRAFFIC = { packets: 0, bytes: 0 };
+
+type Row = [label: string, text: string];
+
+export function statusText(status: Status): string {
+  const facts: Row[] = [...addressRows(status), ...packetRows(status), ...icmpRows(status)];
+  const sections = [
+    table([stateRow(status), ...troubleRows(status)]),
+    trafficText(status),
+    dropsText(status),
+    table(facts),
+  ];
+  return sections.filter((section) => section !== '').join('\n\n');
+}
+
+function stateRow({ state, stateSeconds = 0, uptimeSeconds = 0, pid }: Status): Row {
+  const up = uptimeSeconds > stateSeconds ? `, up for ${duration(uptimeSeconds)}` : '';
+  return ['state', `${state} for ${duration(stateSeconds)}${up} (process ${pid})`];
+}
+
+function troubleRows({ troubles, remarks = [] }: Status): Row[] {
+  const rows = (label: string, { what, hint }: { what: string; hint?: string }): Row[] => [
+    [label, what],
+    ...(hint ? [['', `hint: ${hint}`] as Row] : []),
+  ];
+  return [...troubles.flatMap((each) => rows('trouble', each)), ...remarks.flatMap((each) => rows('remark', each))];
+}
+
+function trafficText({ outbound, inbound, tunnels, tunnelStates, mtu }: Status): string {
+  const row = (name: string, { packets, bytes, packetsPerSecond = 0, bitsPerSecond = 0 }: DirectionStatus) => [
+    ...[name, packetsPerSecond, scaled(bitsPerSecond, 'bit/s').padStart(11), packets],
+    scaled(bytes, 'B').padStart(8),
+  ];
+  const states = Object.entries(tunnelStates ?? {}).filter(([, many]) => many > 0);
+  const inStates = states.map(([state, many]) => `${count(many)} ${state}`).join(', ');
+  const list = tunnels > 0 ? `${inStates ? `: ${inStates}` : ''} (inlay tunnels lists them)` : '';
+  const note = mergedNote([{ mtu, inbound, outbound: NO_TRAFFIC }]);
+  return [
+    table([
+      ['TRAFFIC', 'PACKETS/S NOW', '  BITS/S NOW', 'PACKETS', '   BYTES'],
+      row('to other VMs', outbound),
+      row('from other VMs', inbound),
+    ]),
+    ...(note ? [note] : []),
+    `${counted(tunnels, 'tunnel')}${list}`,
+  ].join('\n');
+}
+
+interface Drop {
+  from: 'out' | 'in' | 'ICMP';
+  reason: string;
+  total: number;
+  recent: number;
+}
+
+function dropsText({ outbound, inbound, icmp, refused = {} }: Status): string {
+  const drops = [...dropsOf('out', outbound), ...dropsOf('in', inbound), ...dropsOf('ICMP', icmp)];
+  if (drops.length === 0) return 'no drops';
+  drops.sort((a, b) => b.recent - a.recent || b.total - a.total);
+  const rows = drops.slice(0, MAX_REASONS).flatMap((drop) => {
+    const details = drop.reason === 'not-written' ? refusalTexts(refused) : [];
+    if (details.length === 0 && CURES[drop.reason]) details.push(CURES[drop.reason] as string);
+    const { from, reason, recent, total } = drop;
+    return [
+      [`${from} ${reason}`, recent, total, meaningOf(reason)],
+      ...details.map((text) => ['', '', '', `hint: ${text}`]),
+    ];
+  });
+  const rest = drops.length - MAX_REASONS;
+  const more = rest > 0 ? [`${counted(rest, 'more reason')}: inlay status --json`] : [];
+  return [table([['DROPS', 'LAST MINUTE', 'TOTAL', 'MEANING'], ...rows]), ...more].join('\n');
+}
+
+function dropsOf(from: Drop['from'], direction: DirectionStatus | undefined): Drop[] {
+  return Object.entries(direction?.drops ?? {}).map(([reason, total]) => {
+    return { from, reason, total, recent: direction?.recentDrops?.[reason] ?? 0 };
+  });
+}
+
+/** The direction stands beside it already. */
+function meaningOf(reason: string): string {
+  const meaning = DROP_REASONS.find(({ name }) => name === reason)?.meaning ?? '';
+  return meaning.replace(/^(out|in)bound: /, '');
+}
+
+/** Why the kernel did not take packets, the most frequent first. */
+function refusalTexts(refused: Record<string, number>): string[] {
+  return Object.entries(refused)
+    .sort(([, a], [, b]) => b - a)
+    .map(([code, many]) => `${code} ${count(many)}${REFUSALS[code] ? `, ${REFUSALS[code]}` : ''}`);
+}
+
+function addressRows({ vm, overlayAddress, mappings, device, mtu, underlayMtu }: Status): Row[] {
+  const underlay = underlayMtu ? `; the underlay takes ${count(underlayMtu)}` : '';
+  return [
+    ...(vm ? [['underlay address', vm] as Row, ['overlay address', overlayAddress] as Row] : []),
+    ...mappings.map((m): Row => ['slice', `${m.slice} (${m.overlay} over ${m.underlay})`]),
+    ['device', device],
+    ...(mtu > 0 ? [['MTU', `${count(mtu)} bytes: give containers this much or less${underlay}`] as Row] : []),
+  ];
+}
+
+function packetRows(status: Status): Row[] {
+  const { dataPlane, core, engine, queues, encapsulation } = status;
+  const parts = [core && `core ${core}`, engine && `engine ${engine}`, queues && counted(queues, 'queue')].filter(
+    Boolean,
+  );
+  return [
+    ['data plane', `${dataPlane}${parts.length > 0 ? `: ${parts.join(', ')}` : ''}`],
+    ['format', `${encapsulation} (${wireFormat(encapsulation)})`],
+    ...obstacleRow(
+      'super-packets',
+      status.segmentation && `cut by the ${status.segmentation}`,
+      status.segmentationObstacle,
+    ),
+    ...obstacleRow('source check', status.sourceCheck, status.sourceCheckObstacle),
+  ];
+}
+
+/** Nothing where a data plane has nothing to say. */
+function obstacleRow(label: string, text: string | undefined, obstacle: string | undefined): Row[] {
+  return text === undefined ? [] : [[label, obstacle === undefined ? text : `${text}, because ${obstacle}`]];
+}
+
+function icmpRows({ replies, icmp, ecnAnomalies = 0, neighbours, repaired }: Status): Row[] {
+  const rows: Row[] = [];
+  if (replies) {
+    const rest = replies.suppressed > 0 ? `, ${count(replies.suppressed)} left out (too many)` : '';
+    rows.push(['ICMP to containers', `${count(replies.sent)} sent${rest}`]);
+  }
+  if (icmp) rows.push(['ICMP from underlay', `${count(icmp.packets)} believed`]);
+  if (neighbours) {
+    const { answered, refused, failed, resyncs, repaired: vms } = neighbours;
+    const failures = failed > 0 ? `, ${count(failed)} not taken by the kernel` : '';
+    rows.push(['neighbour requests', `${count(answered)} answered, ${count(refused)} refused${failures}`]);
+    const found = vms > 0 ? `, ${counted(vms, 'VM')} put right` : '';
+    rows.push(['kernel entries', `compared ${counted(resyncs, 'time')}${found}`]);
+  }
+  if (ecnAnomalies > 0) rows.push(['ECN anomalies', `${counted(ecnAnomalies, 'packet')} (RFC 6040 §4.2)`]);
+  if (repaired > 0) rows.push(['repaired', `${counted(repaired, 'change')} by others put right; the log names them`]);
+  return rows;
+}
