@@ -78,9 +78,18 @@ const status: Status = {
 };
 const traffic = { packets: 3, bytes: 252 };
 const tunnels: TunnelStatus[] = [
-  { vm: '192.168.16.33', slice: '10.16.33.0/24', mtu: 1476, outbound: traffic, inbound: traffic, idleSeconds: 1.5 },
   {
-    ...{ vm: '192.168.16.34', slice: '10.16.34.0/24', mtu: 1276, unreachable: 'host unreachable' },
+    ...{ vm: '192.168.16.33', slice: '10.16.33.0/24', mtu: 1476, state: 'heard', heardSeconds: 2.4 },
+    ...{ outbound: traffic, inbound: traffic, idleSeconds: 1.5 },
+  },
+  {
+    ...{
+      vm: '192.168.16.34',
+      slice: '10.16.34.0/24',
+      mtu: 1276,
+      state: 'unreachable',
+      unreachable: 'host unreachable',
+    },
     ...{ outbound: traffic, inbound: { packets: 0, bytes: 0 }, idleSeconds: 0 },
   },
 ];
@@ -133,11 +142,13 @@ describe('right use', () => {
     [`plan ${PAIR}`, /^containers per VM {2}253$/m],
     [`plan ${PAIR}`, /^warning: 256 addresses per VM/m],
     [`explain 10.16.32.91 ${PAIR}`, /^vm +192\.168\.16\.32$/m],
-    [`status --run-dir FOLDER`, /^outbound +3 packets, 252 bytes, dropped 1 no-mapping$/m],
-    [`tunnels --run-dir FOLDER`, /^192\.168\.16\.33 {2}10\.16\.33\.0\/24 +1476 +3 +252 +3 +252 +1\.5 +up$/m],
-    [`tunnels --run-dir FOLDER`, /^192\.168\.16\.34 .* 1276 .* host unreachable$/m],
-    [`status --run-dir FOLDER`, /^ICMP to containers +2 packets, 1 suppressed$/m],
-    [`status --run-dir FOLDER`, /^ICMP from the underlay +0 packets, 0 bytes, dropped 1 foreign-icmp$/m],
+    [`status --run-dir FOLDER`, /^to other VMs +0 +0 bit\/s +3 +252 B$/m],
+    [`status --run-dir FOLDER`, /^out no-mapping +0 +1 +no mapping covers the destination$/m],
+    [
+      `tunnels --run-dir FOLDER`,
+      /^192\.168\.16\.33 {2}10\.16\.33\.0\/24 +1,476 +3 +252 +3 +252 +1\.5 +heard 2 s ago$/m,
+    ],
+    [`tunnels --run-dir FOLDER`, /^192\.168\.16\.34 .* 1,276 .* unreachable: host unreachable$/m],
   ])('%s: %s', async (words, line) => {
     const { code, stdout, stderr } = await inlay(words);
     expect([code, stderr]).toEqual([0, '']);
@@ -183,8 +194,9 @@ describe('wrong use', () => {
     [
       `status --run-dir FOLDER/nowhere`,
       3,
-      `no daemon answers at FOLDER/nowhere/control.sock (ENOENT)\nhint: start it with`,
+      `no daemon answers at FOLDER/nowhere/control.sock (ENOENT)\nhint: a daemon answers elsewhere: inlay status --run-dir`,
     ],
+    [`tunnels --run-dir FOLDER/nowhere`, 3, 'inlay tunnels --run-dir FOLDER'],
     [`status --run-dir FOLDER/nowhere --json`, 3, 'no daemon answers'],
     [`status --run-dir FOLDER/nowhere --wait 0.2`, 3, 'no daemon answers'],
     ['status --wait soon', 2, 'expected seconds, 0..86400'],

@@ -9,6 +9,8 @@ import { count, counted, duration, scaled } from './units.ts';
 
 /** Drop reasons that are shown, of those with the most in the last minute; the JSON has all. */
 const MAX_REASONS = 8;
+/** Seconds that a start may take: as long the daemon is up, and has been in this state. */
+const START = 60;
 const NO_TRAFFIC = { packets: 0, bytes: 0 };
 
 type Row = [label: string, text: string];
@@ -25,7 +27,7 @@ export function statusText(status: Status): string {
 }
 
 function stateRow({ state, stateSeconds = 0, uptimeSeconds = 0, pid }: Status): Row {
-  const up = uptimeSeconds > stateSeconds ? `, up for ${duration(uptimeSeconds)}` : '';
+  const up = uptimeSeconds > stateSeconds + START ? `, up for ${duration(uptimeSeconds)}` : '';
   return ['state', `${state} for ${duration(stateSeconds)}${up} (process ${pid})`];
 }
 
@@ -39,19 +41,15 @@ function troubleRows({ troubles, remarks = [] }: Status): Row[] {
 
 function trafficText({ outbound, inbound, tunnels, tunnelStates, mtu }: Status): string {
   const row = (name: string, { packets, bytes, packetsPerSecond = 0, bitsPerSecond = 0 }: DirectionStatus) => [
-    ...[name, packetsPerSecond, scaled(bitsPerSecond, 'bit/s').padStart(11), packets],
-    scaled(bytes, 'B').padStart(8),
+    ...[name, packetsPerSecond, scaled(bitsPerSecond, 'bit/s'), packets, scaled(bytes, 'B')],
   ];
+  const rows = [row('to other VMs', outbound), row('from other VMs', inbound)];
   const states = Object.entries(tunnelStates ?? {}).filter(([, many]) => many > 0);
   const inStates = states.map(([state, many]) => `${count(many)} ${state}`).join(', ');
   const list = tunnels > 0 ? `${inStates ? `: ${inStates}` : ''} (inlay tunnels lists them)` : '';
   const note = mergedNote([{ mtu, inbound, outbound: NO_TRAFFIC }]);
   return [
-    table([
-      ['TRAFFIC', 'PACKETS/S NOW', '  BITS/S NOW', 'PACKETS', '   BYTES'],
-      row('to other VMs', outbound),
-      row('from other VMs', inbound),
-    ]),
+    table([['TRAFFIC', 'PACKETS/S NOW', 'BITS/S NOW', 'PACKETS', 'BYTES'], ...rows], [2, 4]),
     ...(note ? [note] : []),
     `${counted(tunnels, 'tunnel')}${list}`,
   ].join('\n');
@@ -68,18 +66,23 @@ function dropsText({ outbound, inbound, icmp, refused = {} }: Status): string {
   const drops = [...dropsOf('out', outbound), ...dropsOf('in', inbound), ...dropsOf('ICMP', icmp)];
   if (drops.length === 0) return 'no drops';
   drops.sort((a, b) => b.recent - a.recent || b.total - a.total);
-  const rows = drops.slice(0, MAX_REASONS).flatMap((drop) => {
-    const details = drop.reason === 'not-written' ? refusalTexts(refused) : [];
-    if (details.length === 0 && CURES[drop.reason]) details.push(CURES[drop.reason] as string);
-    const { from, reason, recent, total } = drop;
-    return [
-      [`${from} ${reason}`, recent, total, meaningOf(reason)],
-      ...details.map((text) => ['', '', '', `hint: ${text}`]),
-    ];
+  const shown = drops.slice(0, MAX_REASONS);
+  const rows = shown.map(({ from, reason, recent, total }) => [`${from} ${reason}`, recent, total, meaningOf(reason)]);
+  const [head, ...lines] = table([['DROPS', 'LAST MINUTE', 'TOTAL', 'MEANING'], ...rows]).split('\n');
+  // The kernel's errors are not told apart by direction: they stand below the larger number.
+  const first = shown.findIndex(({ reason }) => reason === 'not-written');
+  const explained = lines.flatMap((line, i) => {
+    return [line, ...hintsFor((shown[i] as Drop).reason, i === first ? refused : {})];
   });
   const rest = drops.length - MAX_REASONS;
   const more = rest > 0 ? [`${counted(rest, 'more reason')}: inlay status --json`] : [];
-  return [table([['DROPS', 'LAST MINUTE', 'TOTAL', 'MEANING'], ...rows]), ...more].join('\n');
+  return [head, ...explained, ...more].join('\n');
+}
+
+function hintsFor(reason: string, refused: Record<string, number>): string[] {
+  const details = refusalTexts(refused);
+  const hints = details.length > 0 ? details : [CURES[reason] ?? []].flat();
+  return hints.map((hint) => `    hint: ${hint}`);
 }
 
 function dropsOf(from: Drop['from'], direction: DirectionStatus | undefined): Drop[] {

@@ -123,19 +123,22 @@ export class TunnelWatch {
     const before = this.#seen.get(tunnel.vm);
     // Counters that go back are those of another tunnel to the same VM.
     const isSame = before && outbound.packets >= before.sent && inbound.packets >= before.received;
-    const known = isSame ? before : { openedAt: now, sent: 0, received: 0, answered: 0, lastUse };
     // Between the two looks, and of its packets the last is the one whose time is known.
     const at = Math.min(Math.max(lastUse, this.#lookedAt), now);
-    if (inbound.packets > known.received) {
+    const known = isSame ? before : { openedAt: at, sent: 0, received: 0, answered: 0, lastUse };
+    const hasSent = outbound.packets > known.sent;
+    const hasHeard = inbound.packets > known.received;
+    if (hasHeard) {
       known.heardAt = at;
       known.answered = outbound.packets;
       known.unansweredAt = undefined;
-    } else if (outbound.packets > known.sent) known.unansweredAt ??= at;
+    } else if (hasSent) known.unansweredAt ??= at;
+    // The underlay says it again only when it gets another packet.
+    if (tunnel.unreachable !== undefined || hasSent || hasHeard) known.code = tunnel.unreachable;
     known.sent = outbound.packets;
     known.received = inbound.packets;
     known.lastUse = lastUse;
     known.pathMtu = tunnel.pathMtu;
-    known.code = tunnel.unreachable;
     return known;
   }
 

@@ -64,7 +64,10 @@ describe.skipIf(skip('underlay', reason)).each(['wasm', 'kernel'] as const)('und
         stderr: `inlay: the daemon is waiting, not ready after 0.2 s: ${NONE}\n`,
       });
       const { code, stdout } = await vms.inlay('a', 'status');
-      expect([code, stdout]).toEqual([0, expect.stringMatching(/^state +waiting\n +this machine has no .*\n +hint: /)]);
+      expect([code, stdout]).toEqual([
+        0,
+        expect.stringMatching(/^state +waiting for .*\ntrouble +this machine has no .*\n +hint: /),
+      ]);
       // The catch-all comes before all else.
       expect(withoutCatchAllRoute(await vms.json('a', 'ip', '-j', 'route'))).toEqual([]);
       withoutCatchAllRules(await vms.json('a', 'ip', '-j', 'rule'));
@@ -242,7 +245,10 @@ describe.skipIf(skip('underlay', reason)).each(['wasm', 'kernel'] as const)('und
       await expect.poll(async () => JSON.stringify(await troubles()), PATIENCE).toContain(has);
       // The state is one that `status --wait` takes, and people are told why.
       const { code, stdout } = await vms.inlay('a', 'status', '--wait', '1');
-      expect([code, stdout]).toEqual([0, expect.stringMatching(/^state +degraded\n +underlay address .*\n +hint: /)]);
+      expect([code, stdout]).toEqual([
+        0,
+        expect.stringMatching(/^state +degraded for .*\ntrouble +underlay address .*\n +hint: /),
+      ]);
       // Several looks later, and whatever other addresses come and go, it has been told once still.
       for (const n of [1, 2, 3]) {
         for (const verb of ['add', 'del']) {
