@@ -8,6 +8,7 @@ import * as native from '../linux/native.ts';
 import { createLog, type Log, logFailure } from '../log.ts';
 import { Machine, type Trouble, troubleOf } from '../machine/machine.ts';
 import { obstacleTowards } from '../machine/obstacle.ts';
+import type { LookOut } from '../machine/remarks/look-out.ts';
 import { catchAllThings, isCatchAll, type NetworkPlan } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
@@ -19,6 +20,7 @@ import { type DeviceLock, lockDevice } from './device-lock.ts';
 import { Ending } from './ending.ts';
 import { Keeper } from './keeper.ts';
 import { planNetwork } from './network.ts';
+import { lookOut } from './remarks.ts';
 import { RunDir } from './run-dir.ts';
 import { onStop } from './signals.ts';
 import { StatusReport } from './status-report.ts';
@@ -87,6 +89,7 @@ class Daemon {
   #dataPlane: DataPlane | undefined;
   #keeper: Keeper | undefined;
   readonly #observer: Observer;
+  #lookOut: LookOut | undefined;
   readonly #report: StatusReport;
 
   constructor(config: Config, kind: DataPlaneKind, log: Log, ending: Ending) {
@@ -149,6 +152,7 @@ class Daemon {
     this.#keeper = keeper;
     await keeper.start();
     runDir.watch(() => keeper.look());
+    this.#lookOut = lookOut({ config, plan: () => keeper.plan, machine, dataPlane, log: this.#log });
     this.#state = 'running';
     const { pid, vm, overlayAddress, device, dataPlane: name, encapsulation, mtu } = await this.#status();
     this.#log.info(
@@ -187,6 +191,7 @@ class Daemon {
     this.#state = 'stopping';
     const steps = [
       () => this.#observer.close(),
+      () => this.#lookOut?.close(),
       () => this.#tunnelLog.close(),
       () => this.#keeper?.close(),
       () => this.#dataPlane?.close(),
@@ -232,6 +237,7 @@ class Daemon {
     return this.#report.status({
       state: this.#presentState,
       troubles: this.#state === 'waiting' && this.#waitsFor ? [this.#waitsFor] : troubles,
+      remarks: this.#lookOut?.remarks ?? [],
       repaired: this.#keeper?.repaired ?? 0,
       plan: this.#keeper?.plan ?? this.#plan,
       dataPlane: this.#dataPlane,

@@ -9,7 +9,7 @@ import { directionStatus, type Status, type TunnelStatus, tunnelMtu, tunnelStatu
 
 const NO_PACKETS = addCounters([]);
 
-type Facts = Pick<Status, 'state' | 'troubles' | 'repaired'> & {
+type Facts = Required<Pick<Status, 'state' | 'troubles' | 'remarks' | 'repaired'>> & {
   /** Undefined before there is an underlay address. */
   plan: NetworkPlan | undefined;
   dataPlane: DataPlane | undefined;
@@ -29,7 +29,7 @@ export class StatusReport {
     this.#observer = observer;
   }
 
-  async status({ state, troubles, repaired, plan, dataPlane }: Facts): Promise<Status> {
+  async status({ state, troubles, remarks, repaired, plan, dataPlane }: Facts): Promise<Status> {
     const { mappings, device, dataplane, encapsulation } = this.#config;
     this.#counters = (await dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
     const counters = this.#counters;
@@ -39,7 +39,7 @@ export class StatusReport {
     const local = plan?.local;
     const own = local ? mappingsWith(mappings, local) : [];
     return {
-      ...{ state, troubles, ...ages, repaired, pid: process.pid },
+      ...{ state, troubles, remarks, ...ages, repaired, pid: process.pid },
       vm: local ? formatAddress(local) : '',
       overlayAddress: local && own[0] ? formatAddress(own[0].addressOf(local, 1n)) : '',
       mappings: own.map((m) => ({

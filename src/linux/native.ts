@@ -151,6 +151,13 @@ export const setsockopt = lib.func('int setsockopt(int fd, int level, int name, 
   value: Uint8Array,
   length: number,
 ) => number;
+export const getsockopt = lib.func('int getsockopt(int fd, int level, int name, void *value, void *length)') as (
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+  length: Uint8Array,
+) => number;
 export const sendmmsg = lib.func('int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)') as (
   fd: number,
   messages: Pointer,

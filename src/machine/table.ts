@@ -27,6 +27,8 @@ export class MainTable {
   /** The routes at the keys that ours need. */
   readonly #holders = new Map<string, Route>();
   readonly #hiding = new Map<string, Route>();
+  /** Interface indexes of the devices that routes inside the own slices were seen to lead to; who has looked at one takes it out. It may have gone since. */
+  readonly newContainerLinks = new Set<number>();
 
   constructor(netlink: Netlink) {
     this.#netlink = netlink;
@@ -38,6 +40,7 @@ export class MainTable {
     this.#own = own;
     this.#holders.clear();
     this.#hiding.clear();
+    this.newContainerLinks.clear();
     for (const found of routes(this.#netlink, { table: RT_TABLE_MAIN })) this.#note(found);
   }
 
@@ -74,7 +77,13 @@ export class MainTable {
     if (isHeld) this.#holders.delete(key);
     if (type === RTM_DELROUTE) return this.#hiding.delete(idOf(found)) || isHeld || this.#isRepairable(found);
     if (flags & NLM_F_REPLACE) for (const [id, each] of this.#hiding) if (keyOf(each) === key) this.#hiding.delete(id);
+    this.#noteContainer(found);
     return this.#noteHiding(found) || isHeld;
+  }
+
+  /** Whether a route to containers leads to this device now. */
+  isContainerLink(index: number): boolean {
+    return routes(this.#netlink, { table: RT_TABLE_MAIN, oif: index }).some((each) => this.#isToContainers(each));
   }
 
   /** Routes of others that hide slices, in words. Each is looked for again: the kernel does not tell of routes that go with their device. */
@@ -101,6 +110,17 @@ export class MainTable {
       if (!this.#holders.has(key)) this.#holders.set(key, copyOf(found));
     }
     this.#noteHiding(found);
+    this.#noteContainer(found);
+  }
+
+  #noteContainer(found: Route): void {
+    if (found.oif && this.#isToContainers(found)) this.newContainerLinks.add(found.oif);
+  }
+
+  #isToContainers({ dst, dstLength, type, protocol }: Route): boolean {
+    if (type !== RTN_UNICAST || protocol === ROUTE_PROTOCOL) return false;
+    const prefix = prefixOf({ dst, dstLength });
+    return this.#own.some((each) => dstLength >= each.length && contains(each, prefix));
   }
 
   #isOverlay({ dst, dstLength }: Route): boolean {

@@ -141,6 +141,15 @@ export function wayToOthers(netlink: Netlink, mappings: readonly Mapping[], loca
   return undefined;
 }
 
+/** The address that masquerading gives to what leaves by a device for this next hop (inet_select_addr in net/ipv4/devinet.c); undefined if the device has none. */
+export function masqueradeSource(netlink: Netlink, index: number, nextHop: Address): Address | undefined {
+  const primary = addresses(netlink, index)
+    .flatMap(candidateOf)
+    .filter(({ isSecondary }) => !isSecondary);
+  const near = primary.find(({ address, length }) => contains({ ...address, length }, nextHop));
+  return (near ?? primary[0])?.address;
+}
+
 /** The MTU of the route to other VMs; undefined if there is none. */
 export function underlayMtu(netlink: Netlink, mappings: readonly Mapping[], local: Address): number | undefined {
   const way = wayToOthers(netlink, mappings, local);

@@ -212,6 +212,28 @@ export function attributes<S extends Schema>(schema: S): Filler<AttributeValues<
   };
 }
 
+/** Attributes of one type, in their order. */
+export function list<T>(type: number, codec: Codec<T>): Codec<readonly T[]> {
+  return {
+    put: (writer, values) => {
+      for (const value of values) putAttribute(writer, type, codec, value);
+    },
+    get: (view, start, end) => {
+      const found: T[] = [];
+      const one: Codec<T> = {
+        put: codec.put,
+        get: (...at) => {
+          const value = codec.get(...at);
+          found.push(value);
+          return value;
+        },
+      };
+      attributes({ one: [type, one] }).get(view, start, end);
+      return found;
+    },
+  };
+}
+
 export function putAttribute<T>(writer: Writer, type: number, codec: Codec<T>, value: T): void {
   const at = writer.take(ATTRIBUTE_HEADER);
   codec.put(writer, value);

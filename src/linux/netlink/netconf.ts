@@ -2,6 +2,7 @@
 import { message, s32, struct, u8 } from './codec.ts';
 
 export const RTM_NEWNETCONF = 80;
+export const RTM_GETNETCONF = 82;
 /** <linux/rtnetlink.h> */
 export const RTNLGRP_IPV4_NETCONF = 24;
 // Instead of an interface index (<linux/netconf.h>): what is set for all devices, and for those to come.

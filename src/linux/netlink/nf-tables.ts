@@ -1,17 +1,43 @@
-/** Chains of nftables (<linux/netfilter/nf_tables.h>). */
-import { attributes, be16, be32, message, struct, text, u8, type ValueOf } from './codec.ts';
+/** nftables (<linux/netfilter/nf_tables.h>): tables, chains and rules, and the expressions that rules are made of. All numbers are in network order. */
+import {
+  attributes,
+  be16,
+  be32,
+  bytes,
+  type Codec,
+  list,
+  message,
+  putAttribute,
+  struct,
+  text,
+  u8,
+  type ValueOf,
+} from './codec.ts';
 
 // <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>
 const NFNL_SUBSYS_NFTABLES = 10;
+export const NFT_MSG_GETTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 1;
 export const NFT_MSG_GETCHAIN = (NFNL_SUBSYS_NFTABLES << 8) | 4;
+export const NFT_MSG_GETRULE = (NFNL_SUBSYS_NFTABLES << 8) | 7;
+export const NFT_MSG_GETSETELEM = (NFNL_SUBSYS_NFTABLES << 8) | 13;
+export const NFT_MSG_GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
+/** The hooks of the table are not registered. */
+export const NFT_TABLE_F_DORMANT = 1;
 // <linux/netfilter.h>
 export const NFPROTO_INET = 1;
 export const NFPROTO_IPV4 = 2;
 export const NF_INET_PRE_ROUTING = 0;
+export const NF_INET_LOCAL_IN = 1;
 export const NF_INET_FORWARD = 2;
+export const NF_INET_POST_ROUTING = 4;
+export const NF_DROP = 0;
 export const NF_ACCEPT = 1;
 
-export const chain = message(struct(4, { family: [0, u8], version: [1, u8], resource: [2, be16] }), {
+const nfgenmsg = struct(4, { family: [0, u8], version: [1, u8], resource: [2, be16] });
+
+export const table = message(nfgenmsg, { name: [1, text], flags: [2, be32] });
+
+export const chain = message(nfgenmsg, {
   table: [1, text],
   name: [3, text],
   hook: [4, attributes({ hooknum: [1, be32] })],
@@ -20,3 +46,65 @@ export const chain = message(struct(4, { family: [0, u8], version: [1, u8], reso
 });
 
 export type Chain = ValueOf<typeof chain>;
+
+/** The number of the last change of any rule set in this network namespace. */
+export const generation = message(nfgenmsg, { id: [1, be32] });
+
+const data = attributes({ value: [1, bytes], verdict: [2, attributes({ code: [1, be32], chain: [2, text] })] });
+
+/** Those that are looked into; of the others, only the name counts. */
+const EXPRESSIONS = {
+  immediate: attributes({ dreg: [1, be32], data: [2, data] }),
+  cmp: attributes({ sreg: [1, be32], op: [2, be32], data: [3, data] }),
+  bitwise: attributes({
+    sreg: [1, be32],
+    dreg: [2, be32],
+    len: [3, be32],
+    mask: [4, data],
+    xor: [5, data],
+    op: [6, be32],
+  }),
+  payload: attributes({ dreg: [1, be32], base: [2, be32], offset: [3, be32], len: [4, be32] }),
+  meta: attributes({ dreg: [1, be32], key: [2, be32] }),
+  ct: attributes({ dreg: [1, be32], key: [2, be32] }),
+  range: attributes({ sreg: [1, be32], op: [2, be32], from: [3, data], to: [4, data] }),
+  lookup: attributes({ set: [1, text], sreg: [2, be32], dreg: [3, be32], flags: [5, be32] }),
+  nat: attributes({ type: [1, be32], addressMin: [3, be32], addressMax: [4, be32] }),
+  /** Matches and targets of iptables; `info` is theirs. */
+  match: attributes({ name: [1, text], revision: [2, be32], info: [3, bytes] }),
+  target: attributes({ name: [1, text], revision: [2, be32], info: [3, bytes] }),
+};
+
+type Known = { [N in keyof typeof EXPRESSIONS]: { name: N; data: ValueOf<(typeof EXPRESSIONS)[N]> } };
+export type Expression = Known[keyof Known] | { name: string; data?: undefined };
+
+const isKnown = (name: string): name is keyof typeof EXPRESSIONS => Object.hasOwn(EXPRESSIONS, name);
+const parts = attributes({ name: [1, text], data: [2, bytes] });
+
+const expression: Codec<Expression> = {
+  put: (writer, { name, data }) => {
+    putAttribute(writer, 1, text, name);
+    if (data && isKnown(name)) putAttribute(writer, 2, EXPRESSIONS[name] as Codec<unknown>, data);
+  },
+  get: (...at) => {
+    const { name = '', data: raw } = parts.get(...at);
+    if (!raw || !isKnown(name)) return { name };
+    const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
+    return { name, data: EXPRESSIONS[name].get(view, 0, raw.length) } as Expression;
+  },
+};
+
+export const rule = message(nfgenmsg, {
+  table: [1, text],
+  chain: [2, text],
+  expressions: [4, list(1, expression)],
+});
+
+/** What is in a set or a map, by the names of its table and itself. An interval has an element for each end, or its last key in `keyEnd`. */
+export const elements = message(nfgenmsg, {
+  table: [1, text],
+  set: [2, text],
+  elements: [3, list(1, attributes({ key: [1, data], data: [2, data], flags: [3, be32], keyEnd: [10, data] }))],
+});
+
+export type Element = NonNullable<ValueOf<typeof elements>['elements']>[number];

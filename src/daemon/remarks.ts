@@ -1,0 +1,62 @@
+/** All look-outs of a daemon, and what they need to know of it. */
+import type { Config } from '../config/config.ts';
+import { GRE_UDP_PORT } from '../core/abi.ts';
+import { VXLAN_PORT } from '../dataplane/check/mark.ts';
+import type { DataPlane } from '../dataplane/dataplane.ts';
+import { addressOf } from '../linux/netlink/ipv4.ts';
+import { findLink } from '../linux/netlink/rtnetlink.ts';
+import type { Log } from '../log.ts';
+import type { Machine } from '../machine/machine.ts';
+import { FirewallLookOut } from '../machine/remarks/firewall.ts';
+import { ForwardingLookOut } from '../machine/remarks/forwarding.ts';
+import { LookOut } from '../machine/remarks/look-out.ts';
+import { PrefixLookOut } from '../machine/remarks/prefix.ts';
+import { IPPROTO_GRE, IPPROTO_UDP } from '../machine/remarks/protocols.ts';
+import type { OuterFormat, Remark, Vantage, Way } from '../machine/remarks/remark.ts';
+import type { NetworkPlan } from '../machine/state.ts';
+import { masqueradeSource, wayToOthers } from '../machine/underlay.ts';
+
+const OUTER: Record<Config['encapsulation'], OuterFormat> = {
+  gre: { protocol: IPPROTO_GRE },
+  'gre-udp': { protocol: IPPROTO_UDP, port: GRE_UDP_PORT },
+  vxlan: { protocol: IPPROTO_UDP, port: VXLAN_PORT },
+};
+
+export interface RemarksOptions {
+  config: Config;
+  plan: () => NetworkPlan;
+  machine: Machine;
+  dataPlane: DataPlane;
+  log: Log;
+}
+
+/** Looks until it is closed. */
+export function lookOut({ config, plan, machine, dataPlane, log }: RemarksOptions): LookOut {
+  const { netlink, table, links } = machine;
+  const forwarding = new ForwardingLookOut(netlink, table);
+  const prefix = new PrefixLookOut(netlink);
+  const firewall = new FirewallLookOut();
+  const outer = OUTER[config.encapsulation];
+  return new LookOut({ log, look });
+
+  async function look(): Promise<readonly Remark[]> {
+    const index = links.get(config.device);
+    if (index === undefined) return [];
+    const off = forwarding.look(index);
+    const vantage: Vantage = {
+      ...{ plan: plan(), outer, overlay: { name: config.device, index } },
+      ...{ container: forwarding.container, underlay: underlay(plan()) },
+    };
+    const { inbound } = await dataPlane.counters();
+    return [...off, ...prefix.look(vantage, inbound, performance.now()), ...(await firewall.look(vantage))];
+  }
+
+  function underlay({ mappings, local }: NetworkPlan): Way | undefined {
+    const route = wayToOthers(netlink, mappings, local);
+    const nextHop = addressOf(route?.gateway) ?? addressOf(route?.dst);
+    const device = route?.oif === undefined ? undefined : findLink(netlink, route.oif);
+    if (!nextHop || !device) return undefined;
+    const { name = '', index } = device;
+    return { device: { name, index }, masquerade: masqueradeSource(netlink, index, nextHop) };
+  }
+}

@@ -1,0 +1,164 @@
+/** The rule sets of nftables in this network namespace, as the kernel has them. */
+import { readFileSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
+import { errorCode } from '../../errors.ts';
+import { type Request, request } from '../netlink/message.ts';
+import { Netlink } from '../netlink/netlink.ts';
+import {
+  type Chain,
+  chain,
+  type Element,
+  elements,
+  generation,
+  NF_ACCEPT,
+  NFPROTO_INET,
+  NFPROTO_IPV4,
+  NFT_MSG_GETCHAIN,
+  NFT_MSG_GETGEN,
+  NFT_MSG_GETRULE,
+  NFT_MSG_GETSETELEM,
+  NFT_MSG_GETTABLE,
+  NFT_TABLE_F_DORMANT,
+  rule,
+  table,
+} from '../netlink/nf-tables.ts';
+import { NETLINK_NETFILTER } from '../netlink/transport.ts';
+import { type BaseChain, type Rule, TooLargeError } from './fate.ts';
+import { ruleOf } from './nft-rule.ts';
+
+/** Loaded modules, one a line. */
+const MODULES = '/proc/modules';
+/** What a kernel without nftables answers: to the request, or to the socket already. */
+const WITHOUT_NFTABLES = ['EINVAL', 'EOPNOTSUPP', 'EPROTONOSUPPORT'];
+/** Rules of one chain, and elements of one set, that are read at most. */
+const MAX_RULES = 2000;
+const MAX_ELEMENTS = 256;
+/** The families of chains that IPv4 packets pass. */
+export const FAMILIES: ReadonlyMap<number, 'inet' | 'ip'> = new Map([
+  [NFPROTO_INET, 'inet'],
+  [NFPROTO_IPV4, 'ip'],
+]);
+
+/** Whether the kernel has said that it has no nftables. Each time it is asked it looks for a module to load. */
+let hasNoNftables = false;
+
+/** Asks the kernel by a socket of nftables; undefined if it has no nftables. */
+function askNftables<T>(ask: (netlink: Netlink) => T): T | undefined {
+  if (hasNoNftables && !/^nf_tables /m.test(readIfExists(MODULES))) return undefined;
+  hasNoNftables = false;
+  let netlink: Netlink | undefined;
+  try {
+    netlink = Netlink.open(NETLINK_NETFILTER);
+    return ask(netlink);
+  } catch (error) {
+    hasNoNftables = WITHOUT_NFTABLES.includes(errorCode(error) ?? '');
+    if (hasNoNftables) return undefined;
+    throw error;
+  } finally {
+    netlink?.close();
+  }
+}
+
+/** Empty if the kernel has no such thing. */
+export function readIfExists(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+const GET_CHAINS: Request = request(NFT_MSG_GETCHAIN, 0, 'chains of nftables', chain, {});
+const GET_TABLES: Request = request(NFT_MSG_GETTABLE, 0, 'tables of nftables', table, {});
+const GET_GENERATION: Request = request(NFT_MSG_GETGEN, 0, 'generation of nftables', generation, {});
+
+/** All chains. */
+export function nftChains(): Chain[] {
+  return askNftables((netlink) => netlink.dump(GET_CHAINS, chain)) ?? [];
+}
+
+/** A number that changes with every change of any rule set; undefined if there is no nftables. */
+export function nftGeneration(): number | undefined {
+  return askNftables((netlink) => netlink.get(GET_GENERATION, generation).id);
+}
+
+/** The rule sets, as they are when they are first asked for. To be closed. */
+export class Nftables {
+  readonly #netlink: Netlink;
+  readonly #rules = new Map<string, readonly Rule[]>();
+  readonly #elements = new Map<string, readonly Element[] | undefined>();
+
+  constructor(netlink: Netlink = Netlink.open(NETLINK_NETFILTER)) {
+    this.#netlink = netlink;
+  }
+
+  /** The base chains at these hooks. Kubernetes makes tens of thousands of chains: they are read in parts, and others have their turn between. */
+  async baseChains(hooks: readonly number[]): Promise<BaseChain[]> {
+    const dormant = new Set(
+      this.#netlink
+        .dump(GET_TABLES, table)
+        .flatMap((each) => ((each.flags ?? 0) & NFT_TABLE_F_DORMANT ? [tableKey(each.family, each.name)] : [])),
+    );
+    const names = new Map<string, Set<string>>();
+    const found: Chain[] = [];
+    for (const part of this.#netlink.parts(GET_CHAINS, chain)) {
+      for (const each of part) {
+        if (!FAMILIES.has(each.family)) continue;
+        const key = tableKey(each.family, each.table);
+        names.set(key, (names.get(key) ?? new Set()).add(each.name ?? ''));
+        if (hooks.includes(each.hook?.hooknum ?? -1) && !dormant.has(key)) found.push(each);
+      }
+      await turn();
+    }
+    return found.map((each) => this.#baseChain(each, names.get(tableKey(each.family, each.table)) ?? new Set()));
+  }
+
+  close(): void {
+    this.#netlink.close();
+  }
+
+  #baseChain({ family, table = '', name = '', hook, type = '', policy }: Chain, names: ReadonlySet<string>) {
+    return {
+      ...{ name, table, type, family: FAMILIES.get(family) ?? 'inet', hook: hook?.hooknum ?? -1 },
+      // iptables has its own names for chains; nobody else writes them in capitals.
+      tool: family === NFPROTO_IPV4 && name === name.toUpperCase() ? 'iptables' : 'nft',
+      policy: (policy ?? NF_ACCEPT) === NF_ACCEPT ? 'accept' : 'drop',
+      hasChain: (wanted: string) => names.has(wanted),
+      rules: (wanted: string = name) => this.#rulesOf(family, table, wanted),
+    } as const;
+  }
+
+  #rulesOf(family: number, table: string, chain: string): readonly Rule[] {
+    const key = `${tableKey(family, table)} ${chain}`;
+    const known = this.#rules.get(key);
+    if (known) return known;
+    const found: Rule[] = [];
+    const elementsOf = (set: string) => this.#elementsOf(family, table, set);
+    const body = { family, table, chain };
+    for (const part of this.#netlink.parts(request(NFT_MSG_GETRULE, 0, `rules of ${key}`, rule, body), rule)) {
+      found.push(...part.map(({ expressions = [] }) => ruleOf(expressions, elementsOf)));
+      if (found.length > MAX_RULES) throw new TooLargeError(`more than ${MAX_RULES} rules in ${key}`);
+    }
+    this.#rules.set(key, found);
+    return found;
+  }
+
+  /** Undefined for a set that is large, or has intervals: whether something is in it is not told. */
+  #elementsOf(family: number, table: string, set: string): readonly Element[] | undefined {
+    const key = `${tableKey(family, table)} ${set}`;
+    if (this.#elements.has(key)) return this.#elements.get(key);
+    const found: Element[] = [];
+    const asked = request(NFT_MSG_GETSETELEM, 0, `set ${key}`, elements, { family, table, set });
+    for (const part of this.#netlink.parts(asked, elements)) {
+      if (found.length <= MAX_ELEMENTS) found.push(...part.flatMap((each) => each.elements ?? []));
+    }
+    const isKnown = found.length <= MAX_ELEMENTS && found.every(({ flags, keyEnd }) => !flags && !keyEnd);
+    this.#elements.set(key, isKnown ? found : undefined);
+    return this.#elements.get(key);
+  }
+}
+
+function tableKey(family: number, name = ''): string {
+  return `${FAMILIES.get(family)} ${name}`;
+}

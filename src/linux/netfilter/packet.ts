@@ -1,0 +1,112 @@
+/** A packet of which some is known, as a rule set is asked about it; and what can be said of it then. */
+import { type Address, netmask, type Prefix } from '../../mesh/address.ts';
+import { ipv4Bytes } from '../netlink/ipv4.ts';
+
+/** Whether something is true of all packets that are meant, of none, or of some perhaps. */
+export type Answer = 'yes' | 'no' | 'maybe';
+
+export interface Device {
+  name: string;
+  index: number;
+}
+
+/** What a packet has where it has no such device: one that this VM sends came in by none. */
+export const NO_DEVICE: Device = { name: '', index: 0 };
+
+/** Packets that are alike. What is left out is not known. */
+export interface Packet {
+  /** The devices it came in by, and goes out by. */
+  in?: Device | undefined;
+  out?: Device | undefined;
+  source: Prefix;
+  destination: Prefix;
+  protocol?: number | undefined;
+  /** Destination port, of protocols that have ports. */
+  port?: number | undefined;
+  /** What connection tracking says of it: the first of its connection, or a later one. */
+  state: 'new' | 'established';
+  /** Absent if a rule may have set it. A packet comes without. */
+  mark?: number | undefined;
+}
+
+/** Bytes of which the bits in `known` are known. */
+export interface Bits {
+  value: Uint8Array;
+  known: Uint8Array;
+}
+
+const NAME_SIZE = 16;
+
+export function unknown(length: number): Bits {
+  return { value: new Uint8Array(length), known: new Uint8Array(length) };
+}
+
+export function knownBits(value: Uint8Array): Bits {
+  return { value, known: new Uint8Array(value.length).fill(0xff) };
+}
+
+/** In host order; undefined for a number that is not known. */
+export function numberBits(value: number | undefined, size: 1 | 2 | 4 = 4): Bits {
+  if (value === undefined) return unknown(size);
+  return knownBits(new Uint8Array(Uint32Array.of(value).buffer, 0, size));
+}
+
+/** As the kernel compares names: 16 bytes, zeroes behind (IFNAMSIZ). */
+export function nameBits(device: Device | undefined): Bits {
+  if (!device) return unknown(NAME_SIZE);
+  const value = new Uint8Array(NAME_SIZE);
+  new TextEncoder().encodeInto(device.name, value);
+  return knownBits(value);
+}
+
+export function addressBits(prefix: Prefix): Bits {
+  return { value: ipv4Bytes(Number(prefix.bits)), known: ipv4Bytes(netmask(prefix.length)) };
+}
+
+/** One address. */
+export function only(address: Address): Prefix {
+  return { ...address, length: address.width };
+}
+
+/** Whether all of it is known. */
+export function isWhole({ known }: Bits): boolean {
+  return known.every((byte) => byte === 0xff);
+}
+
+/** Whether they equal `want` in the bits of `mask`, or all its bits. */
+export function equals({ value, known }: Bits, want: Uint8Array, mask?: Uint8Array): Answer {
+  let answer: Answer = 'yes';
+  for (const [i, byte] of want.entries()) {
+    const bits = mask?.[i] ?? 0xff;
+    const differs = ((value[i] ?? 0) ^ byte) & bits;
+    const isKnown = (known[i] ?? 0) & bits;
+    if (differs & isKnown) return 'no';
+    if (isKnown !== bits) answer = 'maybe';
+  }
+  return answer;
+}
+
+export function not(answer: Answer): Answer {
+  return answer === 'maybe' ? 'maybe' : answer === 'yes' ? 'no' : 'yes';
+}
+
+export function both(...answers: readonly Answer[]): Answer {
+  if (answers.includes('no')) return 'no';
+  return answers.includes('maybe') ? 'maybe' : 'yes';
+}
+
+export function anyOf(answers: readonly Answer[]): Answer {
+  return not(both(...answers.map(not)));
+}
+
+export function answerOf(is: boolean): Answer {
+  return is ? 'yes' : 'no';
+}
+
+// <linux/netfilter/nf_conntrack_common.h>: NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_NEW, which xt_conntrack has, too.
+const STATE_BITS = { established: 2, new: 8 } as const;
+
+/** The state as one bit. */
+export function stateBit({ state }: Packet): number {
+  return STATE_BITS[state];
+}

@@ -1,0 +1,4 @@
+/** <linux/in.h> */
+export const IPPROTO_TCP = 6;
+export const IPPROTO_UDP = 17;
+export const IPPROTO_GRE = 47;

@@ -1,0 +1,55 @@
+/** Which rule sets are said to hurt the overlay: as Linux 6.18 has told them (captured.json, made anew by INLAY_CAPTURE=1), and as this machine's kernel tells them now. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import type { Remark } from '../../src/machine/remarks/remark.ts';
+import { missing, skip } from '../net/require.ts';
+import { type Captured, judged } from './judge.ts';
+import { RULE_SETS, type RuleSet } from './rule-sets.ts';
+
+const CAPTURE = fileURLToPath(new URL('capture.mjs', import.meta.url));
+const CAPTURED = new URL('captured.json', import.meta.url);
+const captured: Record<string, Captured> = JSON.parse(readFileSync(CAPTURED, 'utf8'));
+
+/** One line a rule set. */
+function textOf(all: Record<string, Captured>): string {
+  const lines = Object.entries(all).map(([name, set]) => `${JSON.stringify(name)}: ${JSON.stringify(set)}`);
+  return `{\n${lines.join(',\n')}\n}\n`;
+}
+
+function saysOf({ said = [] }: RuleSet, remarks: readonly Remark[]): void {
+  const texts = remarks.map(({ what, hint }) => ({ what, hint }));
+  expect(texts).toEqual(
+    said.map(({ what, hint }) => ({ what: expect.stringMatching(what), hint: expect.stringMatching(hint) })),
+  );
+}
+
+describe('rule sets, captured', () => {
+  test.each(RULE_SETS)('$name', async (set) => {
+    saysOf(set, await judged(captured[set.name] as Captured, set));
+  });
+});
+
+const reason = await missing('nft', 'iptables', 'iptables-legacy');
+
+describe.skipIf(skip('rule sets of this kernel', reason))('rule sets of this kernel', () => {
+  let lab: Lab;
+  const now: Record<string, Captured> = {};
+  beforeAll(async () => {
+    lab = await Lab.open();
+  });
+  afterAll(async () => {
+    await lab?.close();
+    if (process.env['INLAY_CAPTURE']) writeFileSync(CAPTURED, textOf(now));
+  });
+
+  test.each(RULE_SETS)('$name', async (set) => {
+    const name = `set${RULE_SETS.indexOf(set)}`;
+    await lab.ip(undefined, [`netns add ${name}`]);
+    await lab.must(name, ['sh', '-ec', set.script]);
+    const found: Captured = JSON.parse(await lab.must(name, [process.execPath, CAPTURE]));
+    now[set.name] = found;
+    saysOf(set, await judged(found, set));
+  });
+});
