@@ -37,18 +37,33 @@ export function lookOut({ config, plan, machine, dataPlane, log }: RemarksOption
   const prefix = new PrefixLookOut(netlink);
   const firewall = new FirewallLookOut();
   const outer = OUTER[config.encapsulation];
+  const last = new Map<string, readonly Remark[]>();
   return new LookOut({ log, look });
 
   async function look(): Promise<readonly Remark[]> {
     const index = links.get(config.device);
     if (index === undefined) return [];
-    const off = forwarding.look(index);
+    const off = await attempt('forwarding', () => forwarding.look(index));
     const vantage: Vantage = {
       ...{ plan: plan(), outer, overlay: { name: config.device, index } },
       ...{ container: forwarding.container, underlay: underlay(plan()) },
     };
     const { inbound } = await dataPlane.counters();
-    return [...off, ...prefix.look(vantage, inbound, performance.now()), ...(await firewall.look(vantage))];
+    return [
+      ...off,
+      ...(await attempt('prefix', () => prefix.look(vantage, inbound, performance.now()))),
+      ...(await attempt('firewall', () => firewall.look(vantage))),
+    ];
+  }
+
+  /** Where a look fails, as when rules change meanwhile, what the one before has found stays. */
+  async function attempt(name: string, work: () => readonly Remark[] | Promise<readonly Remark[]>) {
+    try {
+      last.set(name, await work());
+    } catch (error) {
+      log.debug({ error: String(error) }, `a look at what others do failed: ${name}`);
+    }
+    return last.get(name) ?? [];
   }
 
   function underlay({ mappings, local }: NetworkPlan): Way | undefined {

@@ -6,7 +6,7 @@ import { family, fou } from '../../src/linux/netlink/generic.ts';
 import { link } from '../../src/linux/netlink/link.ts';
 import { neighbour, neighbourTable } from '../../src/linux/netlink/neighbour.ts';
 import { netconf } from '../../src/linux/netlink/netconf.ts';
-import { chain } from '../../src/linux/netlink/nf-tables.ts';
+import { chain, elements, rule } from '../../src/linux/netlink/nf-tables.ts';
 import { route } from '../../src/linux/netlink/route.ts';
 import { bpfFilter } from '../../src/linux/netlink/traffic-control.ts';
 
@@ -56,6 +56,25 @@ const info = fc.oneof(
 );
 const count = { rxPackets: u64, txPackets: u64, rxBytes: u64, txBytes: u64 };
 const stats = fc.record({ ...count, rxErrors: u64, txErrors: u64, rxDropped: u64, txDropped: u64 });
+
+const data = some({ value: ip, verdict: some({ code: u32, chain: name }) });
+const extension = some({ name, revision: u32, info: ofLength(8) });
+const expression = fc.oneof(
+  fc.record({ name: fc.constantFrom('counter', 'masq') }),
+  ...Object.entries({
+    immediate: some({ dreg: u32, data }),
+    cmp: some({ sreg: u32, op: u32, data }),
+    range: some({ sreg: u32, op: u32, from: data, to: data }),
+    bitwise: some({ sreg: u32, dreg: u32, len: u32, mask: data, xor: data, op: u32 }),
+    payload: some({ dreg: u32, base: u32, offset: u32, len: u32 }),
+    meta: some({ dreg: u32, key: u32 }),
+    ct: some({ dreg: u32, key: u32 }),
+    lookup: some({ set: name, sreg: u32, dreg: u32, flags: u32 }),
+    nat: some({ type: u32, addressMin: u32, addressMax: u32 }),
+    match: extension,
+    target: extension,
+  }).map(([kind, values]) => fc.record({ name: fc.constant(kind), data: values as fc.Arbitrary<object> })),
+);
 
 export interface Example {
   /** Of the codec. */
@@ -144,6 +163,23 @@ export const examples: readonly Example[] = [
     values: parts(
       { family: u8, version: u8, resource: u16 },
       { table: name, name, hook: some({ hooknum: u32 }), policy: u32, type: name },
+    ),
+  },
+  {
+    ...{ name: 'rule', codec: rule, header: 4 },
+    values: parts(
+      { family: u8, version: u8, resource: u16 },
+      { table: name, chain: name, expressions: fc.array(expression, { maxLength: 4 }) },
+    ),
+  },
+  {
+    ...{ name: 'elements', codec: elements, header: 4 },
+    values: parts(
+      { family: u8, version: u8, resource: u16 },
+      {
+        ...{ table: name, set: name },
+        elements: fc.array(some({ key: data, data, flags: u32, keyEnd: data }), { maxLength: 3 }),
+      },
     ),
   },
 ];

@@ -1,4 +1,5 @@
 /** The rules of this machine, by nftables or iptables: where they drop what Inlay carries, or change its addresses. */
+import { errorCode } from '../../errors.ts';
 import { type BaseChain, TooLargeError } from '../../linux/netfilter/fate.ts';
 import { legacyChains, legacyTables, readLegacyTable } from '../../linux/netfilter/iptables-legacy.ts';
 import { Nftables, nftGeneration } from '../../linux/netfilter/nft.ts';
@@ -38,13 +39,23 @@ export class FirewallLookOut {
   }
 
   #legacy(vantage: Vantage): Remark[] {
-    return legacyTables().flatMap((table) => {
+    return readableTables().flatMap((table) => {
       const hooks = LEGACY_HOOKS[table];
       if (!hooks) return [];
       return quietIfLarge(() => legacyChains(table, readLegacyTable(table), hooks)).flatMap((each) =>
         judge(each, vantage),
       );
     });
+  }
+}
+
+/** Only root may read the names of the tables, whatever capabilities others have. */
+function readableTables(): string[] {
+  try {
+    return legacyTables();
+  } catch (error) {
+    if (errorCode(error) === 'EACCES') return [];
+    throw error;
   }
 }
 
