@@ -3,6 +3,7 @@ import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { errorCode, InlayError } from '../errors.ts';
+import { quote } from '../shell.ts';
 
 // <linux/capability.h>
 const BITS = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13 } as const;
@@ -59,17 +60,15 @@ function privilegeHint({ capabilities, runDir, tun }: Needs): string {
   const elsewhere =
     lacking(capabilities, 'CapBnd').length > 0
       ? `outside, as nothing that is started here can have them; in a container: docker run ${containers}; in a systemd unit: CapabilityBoundingSet=${all}`
-      : `or in a systemd unit, beside User=: AmbientCapabilities=${all}`;
+      : isTheirs
+        ? `or as the user whose directory it is, with ${all}`
+        : `or in a systemd unit, beside User=: AmbientCapabilities=${all}`;
   return `${commands.join(' && ')}\n${elsewhere}`;
 }
 
 /** This process's own command, for a shell. */
 export function commandLine(): string {
   return [process.execPath, ...process.execArgv, ...process.argv.slice(1)].map(quote).join(' ');
-}
-
-function quote(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** Those of `needed` that a set of this process, a line of /proc/self/status, does not have. */

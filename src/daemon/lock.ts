@@ -10,25 +10,37 @@ export interface Lock {
   release(): void;
 }
 
+/** How to find a daemon that does not say where it is. */
+export const LOOK_FOR_DAEMON = 'look for it with: pgrep -af "inlay up|cli.js up"';
+
 /**
- * Takes the lock of `runDir`, which exists. Throws ERR_PERMISSION if this user may not write there, ERR_FAILED if somebody has the lock, however slow they
- * are to answer; `help` is what to type then, before the process number. It is a flock(2) on the directory: the kernel frees it when its holder dies.
+ * Takes the lock of `runDir`, which exists. Throws ERR_PERMISSION if this user may not write there, whether a daemon runs or not, and ERR_FAILED if somebody
+ * has the lock, however slow they are to answer; `help` is what to type then, before the process number. The lock is a flock(2) on the directory: the kernel
+ * frees it when its holder dies.
  */
 export async function lockRunDir(runDir: string, help: string): Promise<Lock> {
   const fd = openDirectory(runDir);
-  if (native.flock(fd, native.LOCK_EX | native.LOCK_NB) === 0) {
-    checkWritable(runDir, fd);
-    return { isOf: (name) => isSame(fd, name), release: () => native.close(fd) };
+  try {
+    // Before the lock: whoever may not write there learns nothing useful from a daemon that runs.
+    checkWritable(runDir);
+    if (native.flock(fd, native.LOCK_EX | native.LOCK_NB) === 0)
+      return { isOf: (name) => isSame(fd, name), release: () => native.close(fd) };
+    const errno = native.errno();
+    // Some file systems have no locks.
+    if (errno !== native.EAGAIN) throw runDirError(runDir, new SystemError('flock', errno, runDir));
+    throw await isTaken(runDir, help);
+  } catch (error) {
+    native.close(fd);
+    throw error;
   }
-  const errno = native.errno();
-  native.close(fd);
-  // Some file systems have no locks.
-  if (errno !== native.EAGAIN) throw runDirError(runDir, new SystemError('flock', errno, runDir));
+}
+
+async function isTaken(runDir: string, help: string): Promise<InlayError> {
   const running = await ask<{ pid: number }>(runDir, 'status').catch(() => undefined);
-  throw new InlayError(
+  return new InlayError(
     'ERR_FAILED',
     `a daemon runs already with run directory ${runDir} (process ${running?.pid ?? 'unknown: it does not answer'})`,
-    { hint: running ? `${help} ${running.pid}` : 'look for it with: pgrep -af "inlay|cli.js up"' },
+    { hint: running ? `${help} ${running.pid}` : LOOK_FOR_DAEMON },
   );
 }
 
@@ -45,11 +57,10 @@ function openDirectory(runDir: string): number {
   }
 }
 
-function checkWritable(runDir: string, fd: number): void {
+function checkWritable(runDir: string): void {
   try {
     accessSync(runDir, constants.W_OK);
   } catch (cause) {
-    native.close(fd);
     throw runDirError(runDir, cause);
   }
 }
@@ -58,7 +69,7 @@ function checkWritable(runDir: string, fd: number): void {
 export function runDirError(runDir: string, cause: unknown): InlayError {
   const code = errorCode(cause);
   return code === 'EACCES'
-    ? new InlayError('ERR_PERMISSION', `run directory ${runDir}: ${code}`, { cause })
+    ? new InlayError('ERR_PERMISSION', `run directory ${runDir}: this user may not write there (${code})`, { cause })
     : new InlayError('ERR_FAILED', `run directory ${runDir}: ${code}`, {
         hint: 'choose another with --run-dir',
         cause,

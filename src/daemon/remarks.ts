@@ -1,7 +1,7 @@
 /** All look-outs of a daemon, and what they need to know of it. */
 import type { Config } from '../config/config.ts';
 import { GRE_UDP_PORT } from '../core/abi.ts';
-import { VXLAN_PORT } from '../dataplane/check/mark.ts';
+import { VXLAN_PORT } from '../dataplane/wire-format.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
