@@ -12,9 +12,11 @@ export function addDownCommand(program: Command): void {
   example(down, 'down', 'down --run-dir /run/inlay-2');
   down.action(async (options: Options) => {
     const { removeLeftovers } = await import('../daemon/down.ts');
-    const removed = await removeLeftovers(runDirOf(options));
-    process.stdout.write(
-      `${removed.length === 0 ? 'nothing to remove' : table(removed.map((change) => ['removed', change]))}\n`,
-    );
+    const { removed, running } = await removeLeftovers(runDirOf(options));
+    const lines = [
+      removed.length === 0 ? 'nothing to remove' : table(removed.map((change) => ['removed', change])),
+      ...running.map((daemon) => `left alone: what belongs to the daemon that runs (${daemon})`),
+    ];
+    process.stdout.write(`${lines.join('\n')}\n`);
   });
 }

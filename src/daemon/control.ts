@@ -127,23 +127,37 @@ export async function ask<T>(runDir: string, name: string): Promise<T> {
     try {
       return JSON.parse(await get(socketPath, name));
     } catch (cause) {
-      if (!BUSY.includes(errorCode(cause) ?? '') || performance.now() > deadline) throw askError(socketPath, cause);
+      if (!BUSY.includes(errorCode(cause) ?? '') || performance.now() > deadline)
+        throw await askError(socketPath, cause);
     }
     await sleep(RETRY);
   }
 }
 
-function askError(socketPath: string, cause: unknown): InlayError {
+async function askError(socketPath: string, cause: unknown): Promise<InlayError> {
   const code = errorCode(cause);
   if (code === 'EACCES') {
     const hint = `sudo ${commandLine()}, or join the group of the socket`;
     return new InlayError('ERR_PERMISSION', `no permission for ${socketPath}`, { hint, cause });
   }
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
-    const hint = 'start it with inlay up, or name its directory with --run-dir';
-    return new InlayError('ERR_NOT_RUNNING', `no daemon answers at ${socketPath} (${code})`, { hint, cause });
+    return new InlayError('ERR_NOT_RUNNING', `no daemon answers at ${socketPath} (${code})`, {
+      hint: (await others()) ?? 'start it with inlay up, or name its directory with --run-dir',
+      cause,
+    });
   }
   return new InlayError('ERR_FAILED', `no answer from ${socketPath}: ${code ?? (cause as Error).message}`, { cause });
+}
+
+/** Which daemons run with other run directories, for a hint; undefined if none does. */
+async function others(): Promise<string | undefined> {
+  try {
+    const { daemonText, findDaemons } = await import('../machine/daemons.ts');
+    const found = findDaemons().map(daemonText);
+    return found.length === 0 ? undefined : `name the daemon's directory with --run-dir; here runs ${found.join('; ')}`;
+  } catch {
+    return undefined; // Where koffi is missing, say: it is only a hint.
+  }
 }
 
 function get(socketPath: string, name: string): Promise<string> {

@@ -5,7 +5,11 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { errorCode, InlayError } from '../errors.ts';
-import { lockName } from '../machine/remains.ts';
+import { Netlink } from '../linux/netlink/netlink.ts';
+import { findLink } from '../linux/netlink/rtnetlink.ts';
+import { makerOf } from '../machine/alias.ts';
+import { daemonText, lockName, runDirFlag } from '../machine/daemons.ts';
+import { LOOK_FOR_DAEMON } from './lock.ts';
 
 export interface DeviceLock {
   release(): void;
@@ -16,14 +20,30 @@ export async function lockDevice(device: string): Promise<DeviceLock> {
   const server = net.createServer((socket) => socket.destroy());
   server.unref();
   try {
-    server.listen(`\0${lockName(device)}`);
+    server.listen(lockName(device));
     await once(server, 'listening');
   } catch (cause) {
     if (errorCode(cause) !== 'EADDRINUSE') throw cause;
-    throw new InlayError('ERR_FAILED', `another daemon has the device ${device}`, {
-      hint: 'choose another name with --device, or look for it with: pgrep -af "inlay|cli.js up"',
-      cause,
-    });
+    throw isTaken(device, cause);
   }
   return { release: () => server.close() };
+}
+
+function isTaken(device: string, cause: unknown): InlayError {
+  const maker = makerOf(aliasNow(device));
+  const who = maker ? `: ${daemonText(maker)}` : '';
+  const look = maker?.runDir === undefined ? LOOK_FOR_DAEMON : `look at it with inlay status${runDirFlag(maker)}`;
+  return new InlayError('ERR_FAILED', `another Inlay daemon has the device ${device}${who}`, {
+    hint: `${look}; for a second mesh choose another --device, --run-dir and overlay`,
+    cause,
+  });
+}
+
+function aliasNow(device: string): string | undefined {
+  const netlink = Netlink.open();
+  try {
+    return findLink(netlink, device)?.alias;
+  } finally {
+    netlink.close();
+  }
 }

@@ -1,6 +1,7 @@
 /** `down`: removes what daemons left on this machine. */
 import { existsSync } from 'node:fs';
 import { InlayError } from '../errors.ts';
+import { daemonText, findDaemons } from '../machine/daemons.ts';
 import { DAEMON, Journal } from '../machine/journal.ts';
 import { Machine } from '../machine/machine.ts';
 import { remains } from '../machine/remains.ts';
@@ -13,9 +14,12 @@ import { removeIfDone } from './run-dir.ts';
 /** For routes and sysctls. */
 const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
 
-/** Resolves to what was removed, in words. Throws ERR_FAILED while the daemon runs. */
-export function removeLeftovers(runDir: string): Promise<string[]> {
-  return explainPermission({ capabilities: CAPABILITIES, runDir, tun: false }, () => remove(runDir));
+/** Resolves to what was removed, and to the daemons that run with other run directories, in words. Throws ERR_FAILED while the daemon of `runDir` runs. */
+export function removeLeftovers(runDir: string): Promise<{ removed: string[]; running: string[] }> {
+  return explainPermission({ capabilities: CAPABILITIES, runDir, tun: false }, async () => ({
+    removed: await remove(runDir),
+    running: findDaemons().map(daemonText),
+  }));
 }
 
 async function remove(runDir: string): Promise<string[]> {

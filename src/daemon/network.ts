@@ -19,11 +19,11 @@ export function planNetwork(
   netlink: Netlink,
   before?: Address,
 ): { plan: NetworkPlan; underlay: Underlay } {
-  const { device, mappings } = config;
+  const { device, runDir, mappings } = config;
   const underlay = findUnderlay(netlink, mappings, config.local, before);
   const { local } = underlay;
   for (const mapping of mappingsWith(mappings, local)) mapping.checkVm(local);
-  return { plan: { device, local, mappings, mtu: overlayMtu(config, overhead, underlay.mtu) }, underlay };
+  return { plan: { device, runDir, local, mappings, mtu: overlayMtu(config, overhead, underlay.mtu) }, underlay };
 }
 
 /** The overlay's MTU over an underlay with this one. Throws ERR_FAILED if there is no room. */

@@ -1,36 +1,25 @@
 /** What the machine itself tells of things that an earlier daemon left, where its journal is missing or damaged. */
-import { readFileSync } from 'node:fs';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTN_UNREACHABLE } from '../linux/netlink/route.ts';
 import { addresses, findLink, linksOfKind, routes, rules } from '../linux/netlink/rtnetlink.ts';
 import { FR_ACT_TO_TBL } from '../linux/netlink/rule.ts';
 import { formatPrefix } from '../mesh/address.ts';
-import { ALIAS, CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing, type Thing } from './state.ts';
+import { isOurAlias } from './alias.ts';
+import { heldDevices } from './daemons.ts';
+import { CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing, type Thing } from './state.ts';
 import { hasFilter } from './things/filter.ts';
 import { LASTING_KINDS } from './things/link.ts';
 
-/** Abstract sockets of this network namespace among others (unix(7)): each running daemon holds the name of its device. */
-const SOCKETS = '/proc/net/unix';
-
-/** The name of the socket that a daemon holds for its device. */
-export function lockName(device: string): string {
-  return `inlay/${device}`;
-}
-
 /** Things that are recognisable as ours, the last made first. Those of a daemon that runs, with another run directory, are left out. */
 export function remains(netlink: Netlink): Thing[] {
-  const held = new Set(
-    [...readFileSync(SOCKETS, 'utf8').matchAll(/ @(inlay\/\S+)$/gm)].map(([, name]) => name as string),
-  );
+  const isHeld = heldDevices();
   const links = LASTING_KINDS.flatMap((kind) => linksOfKind(netlink, kind)).flatMap(
     ({ name = '', alias, info }): Thing[] =>
-      alias?.startsWith(ALIAS) && !held.has(lockName(name))
-        ? [{ kind: 'link', device: name, info: { kind: info?.kind ?? '' } }]
-        : [],
+      isOurAlias(alias) && !isHeld(name) ? [{ kind: 'link', device: name, info: { kind: info?.kind ?? '' } }] : [],
   );
   // Routes without a device, and filters at others' devices, do not tell whose they are.
-  if (held.size > 0) return links;
+  if (isHeld.count > 0) return links;
   const unreachable = [ROUTE_PROTOCOL, CATCH_ALL_PROTOCOL].flatMap((protocol) =>
     routes(netlink, { table: RT_TABLE_MAIN, protocol, type: RTN_UNREACHABLE }).map(thingOf),
   );

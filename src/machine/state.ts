@@ -3,6 +3,7 @@
 import type { LinkInfo } from '../linux/netlink/link.ts';
 import { type Address, contains, formatAddress, formatPrefix, lowBits } from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
+import { aliasOf } from './alias.ts';
 
 /**
  * Our routes carry these numbers, so that they are recognisable as ours (rtnetlink(7): numbers above RTPROT_STATIC are free to use). 74 is for routes to
@@ -18,9 +19,6 @@ const CATCH_ALL_METRIC = 1;
 const CATCH_ALL_PRIORITY = 32700;
 /** The unreachable route of the VM's own slice gives way to any route that others have to it, such as a bridge's. */
 const LAST_METRIC = 0xffffffff;
-
-/** How the aliases of our devices begin. */
-export const ALIAS = 'inlay ';
 
 /** A device. The engine makes a TUN device by opening it; the machine only gives it its name back. */
 export interface LinkThing {
@@ -172,6 +170,7 @@ export function keyOf(thing: Thing): string {
 /** Where a VM is, and what its overlay device is called. */
 export interface NetworkPlan {
   device: string;
+  runDir: string;
   local: Address;
   mappings: readonly Mapping[];
   /** Of the device, in bytes. */
@@ -218,8 +217,8 @@ export function quietGreThings(): SysctlThing[] {
 }
 
 /** Settings of the overlay's device that all data planes have. */
-export function settingsOf({ device, local, mtu }: NetworkPlan): SettingsThing {
-  const alias = `${ALIAS}${formatAddress(local)} ${device}`;
+export function settingsOf({ device, runDir, local, mtu }: NetworkPlan): SettingsThing {
+  const alias = aliasOf(local, device, runDir);
   return { kind: 'link-settings', device, alias, mtu, txQueueLength: TX_QUEUE_LENGTH };
 }
 

@@ -20,13 +20,17 @@ export function findLink(netlink: Netlink, which: string | number): ReceivedLink
   );
 }
 
-/** The links of one kind, such as 'vxlan': the kernel leaves out the others, however many there are. `enough` as in `Netlink.dump`. */
+/**
+ * The links of one kind, such as 'vxlan'. The kernel leaves out the others, however many there are, unless it does not know the kind: then it sends all.
+ * `enough` as in `Netlink.dump`.
+ */
 export function linksOfKind(
   netlink: Netlink,
   kind: string,
   enough?: (found: readonly ReceivedLink[]) => boolean,
 ): ReceivedLink[] {
-  return netlink.dump(request(RTM_GETLINK, 0, `links of kind ${kind}`, link, { info: { kind } }), link, enough);
+  const all = netlink.dump(request(RTM_GETLINK, 0, `links of kind ${kind}`, link, { info: { kind } }), link, enough);
+  return all.filter(({ info }) => info?.kind === kind);
 }
 
 /** IPv4 addresses: all, or those of one link. `enough` as in `Netlink.dump`. */

@@ -12,7 +12,9 @@ import {
 import { NetlinkError, NLM_F_CREATE, NLM_F_EXCL, request } from '../../linux/netlink/message.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { findLink, linksOfKind } from '../../linux/netlink/rtnetlink.ts';
-import { ALIAS, type LinkThing } from '../state.ts';
+import { isOurAlias, makerOf } from '../alias.ts';
+import { ofOtherDaemon } from '../daemons.ts';
+import type { LinkThing } from '../state.ts';
 import type { Context, Kind } from './kind.ts';
 import { linkArguments, tunCommand } from './link-commands.ts';
 
@@ -75,7 +77,7 @@ function deleteLink(netlink: Netlink, index: number): void {
 
 /** Whether a device that an earlier daemon made, of whatever data plane, stands there under its name: its alias says so. */
 export function isLeftOver({ alias, info }: ReceivedLink): boolean {
-  return alias?.startsWith(ALIAS) === true && LASTING_KINDS.includes(info?.kind ?? '');
+  return isOurAlias(alias) && LASTING_KINDS.includes(info?.kind ?? '');
 }
 
 /** A daemon that was killed in time has not set the alias: then the journal knows. A TUN device is this process's own, or nobody's. */
@@ -117,8 +119,19 @@ function renameBack({ device, info }: LinkThing, { netlink, links }: Context): s
 /** The device of that kind whose alias says that it is to be called so. */
 function ofAlias(netlink: Netlink, device: string, kind: string): ReceivedLink | undefined {
   if (!LASTING_KINDS.includes(kind)) return undefined;
-  const isIt = ({ alias }: ReceivedLink) => alias?.startsWith(ALIAS) === true && alias.endsWith(` ${device}`);
+  const isIt = ({ alias }: ReceivedLink) => makerOf(alias)?.device === device;
   return linksOfKind(netlink, kind, (found) => found.some(isIt)).find(isIt);
+}
+
+/** The kernel has one device for each key (or VXLAN network identifier) and address. */
+function takenBy(cause: NetlinkError, kind: string, netlink: Netlink): InlayError {
+  const [maker] = linksOfKind(netlink, kind).flatMap(({ alias }) => makerOf(alias) ?? []);
+  if (maker) return ofOtherDaemon(`a ${kind} device with the same key`, maker, cause);
+  return new InlayError(
+    'ERR_FAILED',
+    `a ${kind} device of another program has the same key and address: ${cause.message}`,
+    { hint: `look for it: ip -d link show type ${kind}; or choose another --key on all VMs`, cause },
+  );
 }
 
 function make({ device, info, address }: LinkThing, netlink: Netlink): void {
@@ -126,23 +139,15 @@ function make({ device, info, address }: LinkThing, netlink: Netlink): void {
   try {
     netlink.do(request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, `link ${device}`, link, body));
   } catch (cause) {
-    throw cause instanceof NetlinkError ? refusal(cause, info) : cause;
+    throw cause instanceof NetlinkError ? refusal(cause, info, netlink) : cause;
   }
 }
 
-function refusal(cause: NetlinkError, { kind, data }: LinkInfo): Error {
+function refusal(cause: NetlinkError, info: LinkInfo, netlink: Netlink): Error {
+  const { kind, data } = info;
   const other = kind === 'gre' ? 'vxlan' : 'gre';
   // Its name was free a moment ago: the kernel has another device that does the same.
-  if (cause.code === 'EEXIST') {
-    return new InlayError(
-      'ERR_FAILED',
-      `a ${kind} device of others with the same settings is in the way: ${cause.message}`,
-      {
-        hint: `look for it: ip -d link show type ${kind}; or choose another key on all VMs`,
-        cause,
-      },
-    );
-  }
+  if (cause.code === 'EEXIST') return takenBy(cause, kind, netlink);
   if (cause.code === 'EOPNOTSUPP') {
     return new InlayError('ERR_FAILED', `this kernel has no ${kind} devices: ${cause.message}`, {
       hint: `modprobe ${kind === 'gre' ? 'ip_gre' : kind}; or on all VMs --encapsulation ${other}, or --dataplane wasm`,

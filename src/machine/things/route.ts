@@ -14,8 +14,10 @@ import {
   RTN_UNREACHABLE,
   route,
 } from '../../linux/netlink/route.ts';
-import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
+import { AF_INET, findLink } from '../../linux/netlink/rtnetlink.ts';
 import { type Address, type Prefix, parseAddress, parsePrefix } from '../../mesh/address.ts';
+import { makerOf } from '../alias.ts';
+import { ofOtherDaemon } from '../daemons.ts';
 import { CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing } from '../state.ts';
 import { type Context, indexOf, type Kind } from './kind.ts';
 import { describeRoute, routeText } from './route-text.ts';
@@ -101,8 +103,10 @@ function bodyOf({ to, device, source, metric, protocol }: RouteThing, oif: numbe
 }
 
 function inTheWay({ netlink }: Context, { to, metric }: RouteThing, found: Route): InlayError {
+  const maker = OURS.includes(found.protocol) && found.oif ? makerOf(findLink(netlink, found.oif)?.alias) : undefined;
+  if (maker) return ofOtherDaemon(`the route to ${to}`, maker);
   const which = metric === 0 ? to : `${to} metric ${metric}`;
   return new InlayError('ERR_FAILED', `a route to ${to} exists already: ${describeRoute(netlink, found)}`, {
-    hint: `remove it (ip route del ${which}), or choose another overlay`,
+    hint: `if nothing needs it, remove it (ip route del ${which}); else choose another overlay`,
   });
 }

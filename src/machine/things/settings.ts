@@ -16,6 +16,7 @@ import { NLM_F_CREATE, NLM_F_REPLACE, request } from '../../linux/netlink/messag
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { AF_INET, addresses, findLink } from '../../linux/netlink/rtnetlink.ts';
 import { type Address, parseAddress } from '../../mesh/address.ts';
+import { quote } from '../../shell.ts';
 import type { AddressesThing, SettingsThing, UpThing } from '../state.ts';
 import { type Context, indexOf, type Kind } from './kind.ts';
 
@@ -44,7 +45,7 @@ export const settingsKind: Kind<SettingsThing> = {
 
   commands({ device, alias, mtu, txQueueLength, gsoMaxSegs, gsoMaxSize, arp }) {
     const gso = gsoMaxSegs === undefined ? '' : ` gso_max_segs ${gsoMaxSegs} gso_max_size ${gsoMaxSize}`;
-    const set = `alias '${alias}' mtu ${mtu} txqueuelen ${txQueueLength}${gso}${arp ? ' arp on' : ''}`;
+    const set = `alias ${quote(alias)} mtu ${mtu} txqueuelen ${txQueueLength}${gso}${arp ? ' arp on' : ''}`;
     return [`ip link set dev ${device} addrgenmode none`, `ip link set dev ${device} ${set}`];
   },
   describe: ({ device }) => `settings of ${device}`,

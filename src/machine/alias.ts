@@ -1,0 +1,35 @@
+/** The alias of our devices: it tells whoever looks at the device which daemon made it. */
+import path from 'node:path';
+import { type Address, formatAddress } from '../mesh/address.ts';
+
+/** How the alias begins. */
+const PREFIX = 'inlay ';
+/** Bytes of an alias, at most (IFALIASZ in <linux/if.h>, without the final zero). */
+const MAX_LENGTH = 255;
+
+export interface Maker {
+  /** Underlay address of the VM. */
+  vm: string;
+  /** The name that the device is to have. */
+  device: string;
+  /** Absolute; missing where an earlier version made the device, or the path is too long. */
+  runDir?: string;
+}
+
+export function aliasOf(local: Address, device: string, runDir: string): string {
+  const short = `${PREFIX}${formatAddress(local)} ${device}`;
+  const whole = `${short} ${path.resolve(runDir)}`;
+  return Buffer.byteLength(whole) > MAX_LENGTH ? short : whole;
+}
+
+/** Whether a device with this alias is ours. */
+export function isOurAlias(alias: string | undefined): boolean {
+  return alias?.startsWith(PREFIX) === true;
+}
+
+/** What an alias of ours says; undefined if it is another's. */
+export function makerOf(alias: string | undefined): Maker | undefined {
+  const [, vm, device, runDir] = /^inlay (\S+) (\S+)(?: (.+))?$/s.exec(alias ?? '') ?? [];
+  if (vm === undefined || device === undefined) return undefined;
+  return { vm, device, ...(runDir !== undefined && { runDir }) };
+}

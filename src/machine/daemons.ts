@@ -1,0 +1,77 @@
+/** The Inlay daemons of this network namespace, as the kernel tells of them: by the locks they hold and the devices they made. */
+import { readFileSync } from 'node:fs';
+import { InlayError } from '../errors.ts';
+import { Netlink } from '../linux/netlink/netlink.ts';
+import { linksOfKind } from '../linux/netlink/rtnetlink.ts';
+import { quote } from '../shell.ts';
+import { type Maker, makerOf } from './alias.ts';
+
+/** The abstract sockets of this network namespace among others (unix(7)). */
+const SOCKETS = '/proc/net/unix';
+/** Bytes of the longest abstract name (sun_path in <linux/un.h>, without the first zero). */
+const MAX_NAME = 107;
+/** The kinds of devices that a daemon may have. */
+const KINDS = ['tun', 'gre', 'vxlan'];
+
+/**
+ * The abstract name of the socket that a daemon holds as long as it has its device. Node 20 fills every name with zeros, Node 22 does not: with zeros, the name
+ * is the same in both.
+ */
+export function lockName(device: string): string {
+  return `\0inlay/${device}`.padEnd(1 + MAX_NAME, '\0');
+}
+
+/** Whether a daemon has a device of this name now. */
+export type IsHeld = (device: string) => boolean;
+
+/** Reads which devices daemons have. */
+export function heldDevices(): IsHeld & { count: number } {
+  // The kernel shows a zero as @, which may be a part of a device's name, too.
+  const bare = (name: string) => name.replace(/@+$/, '');
+  const found = [...readFileSync(SOCKETS, 'utf8').matchAll(/ @inlay\/(\S+)$/gm)];
+  const held = new Set(found.map(([, name]) => bare(name as string)));
+  return Object.assign((device: string) => held.has(bare(device)), { count: held.size });
+}
+
+/** The daemons that run and have made their device. */
+export function findDaemons(): Maker[] {
+  const isHeld = heldDevices();
+  if (isHeld.count === 0) return [];
+  const netlink = Netlink.open();
+  try {
+    return devicesOf(netlink, isHeld);
+  } finally {
+    netlink.close();
+  }
+}
+
+function devicesOf(netlink: Netlink, isHeld: IsHeld): Maker[] {
+  return KINDS.flatMap((kind) => linksOfKind(netlink, kind)).flatMap(({ name, alias }) => {
+    const maker = makerOf(alias);
+    return maker && name !== undefined && isHeld(maker.device) ? [maker] : [];
+  });
+}
+
+/** A daemon, for people. */
+export function daemonText({ vm, device, runDir }: Maker): string {
+  return `VM ${vm}, device ${device}${runDir === undefined ? '' : `, run directory ${runDir}`}`;
+}
+
+/** The end of a command that is for this daemon. */
+export function runDirFlag({ runDir }: Pick<Maker, 'runDir'>): string {
+  return runDir === undefined ? '' : ` --run-dir ${quote(runDir)}`;
+}
+
+/** What stands in the way, such as a route, is another daemon's: it must not be removed by hand, since that daemon's containers need it. */
+export function ofOtherDaemon(what: string, maker: Maker, cause?: unknown): InlayError {
+  const [text, flag] = [daemonText(maker), runDirFlag(maker)];
+  return heldDevices()(maker.device)
+    ? new InlayError('ERR_FAILED', `${what} belongs to another Inlay daemon, which runs: ${text}`, {
+        hint: `look at it with inlay status${flag}, and leave its devices and routes alone; stop it first, or choose another overlay and key for this daemon`,
+        cause,
+      })
+    : new InlayError('ERR_FAILED', `${what} is left of another Inlay daemon, which has stopped: ${text}`, {
+        hint: `inlay down${flag} removes what it left`,
+        cause,
+      });
+}
