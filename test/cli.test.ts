@@ -190,6 +190,9 @@ describe('wrong use', () => {
     ['up now', 2, "too many arguments for 'up'"],
     [`up ${PAIR} --core rust`, 78, '--core "rust": expected wasm or typescript'],
     [`up ${PAIR} --ky 1`, 2, "unknown option '--ky'\n(Did you mean --key?)"],
+    [`up ${PAIR} --mtu 1400`, 2, "unknown option '--mtu'\n(Did you mean --underlay-mtu?)\n"],
+    [`up ${PAIR} --sequence on`, 2, "unknown option '--sequence'\n(Did you mean --gre-sequence?)\n"],
+    [`up ${PAIR} --underlay-mtu 599`, 78, '--underlay-mtu "599": expected a number from 600 to 65535'],
     [`up --config FOLDER/bad.yaml`, 78, BAD_FILE],
     [
       `status --run-dir FOLDER/nowhere`,

@@ -1,6 +1,7 @@
 /** The command line without its process: words to command, errors to exit codes. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { withWordsOf } from '../config/nearest.ts';
 import { EXIT, exitCodeOf, InlayError } from '../errors.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDownCommand } from './down.ts';
@@ -15,21 +16,24 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 /** Does what these words say. An error is printed; the answer is the exit code. */
 export async function runProgram(words: readonly string[]): Promise<number> {
   try {
-    await program().parseAsync(words, { from: 'user' });
+    await program(words[0]).parseAsync(words, { from: 'user' });
     return EXIT.done;
   } catch (error) {
     return report(error);
   }
 }
 
-function program(): Command {
+/** `name` is the command's, for what it suggests. */
+function program(name: string | undefined): Command {
   const inlay = new Command('inlay')
     .description(
       'Stateless mesh networking for dense container hosts: overlay addresses carry the address of their VM.',
     )
     .version(version)
     .showSuggestionAfterError()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'inlay: ')) })
+    .configureOutput({
+      outputError: (text, write) => write(`${text.replace(/^error: /, 'inlay: ')}${suggestion(inlay, name, text)}`),
+    })
     .exitOverride();
   addPlanCommand(inlay);
   addExplainCommand(inlay);
@@ -39,6 +43,15 @@ function program(): Command {
   addTunnelsCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
+}
+
+/** Where commander, which counts letters, has none: --underlay-mtu for --mtu. */
+function suggestion(inlay: Command, name: string | undefined, text: string): string {
+  const [, flag] = /^error: unknown option '--([\w-]+)'\n$/.exec(text) ?? [];
+  const command = inlay.commands.find((each) => each.name() === name);
+  const flags = command?.options.map(({ long }) => long?.slice(2) ?? '') ?? [];
+  const [meant] = flag === undefined ? [] : withWordsOf(flag, flags);
+  return meant === undefined ? '' : `(Did you mean --${meant}?)\n`;
 }
 
 /** Prints the error, unless commander did, and answers the exit code. */

@@ -1,9 +1,9 @@
 /** The configuration: a YAML file and flags, checked against one table of settings. */
-import { distance } from 'fastest-levenshtein';
 import * as v from 'valibot';
 import { InlayError } from '../errors.ts';
 import type { Prefix } from '../mesh/address.ts';
 import { checkMappings, Mapping } from '../mesh/mapping.ts';
+import { nearest } from './nearest.ts';
 import { checkRules } from './rules.ts';
 import { camelCase, type Setting, type SettingName, settings, type Values, valueNames } from './settings.ts';
 import { fileSource, flagSource, type Path, printable, type Source } from './source.ts';
@@ -122,9 +122,10 @@ function valueAt(source: Source, path: Path): unknown {
 function unknownKey(source: Source, path: Path): InlayError {
   const key = String(path.at(-1));
   const known = path.length === 1 ? Object.keys(settings) : ['overlay', 'underlay'];
-  const nearest = known.reduce((a, b) => (distance(key, b) < distance(key, a) ? b : a));
+  const meant = nearest(key, known) as SettingName;
   return new InlayError(
     'ERR_CONFIG',
-    `${source.where(path, 'key')} unknown key "${printable(key, MAX_VALUE)}": did you mean "${nearest}"?`,
+    `${source.where(path, 'key')} unknown key "${printable(key, MAX_VALUE)}": did you mean "${meant}"?`,
+    { hint: `${meant}: ${settings[meant].description}` },
   );
 }

@@ -30,6 +30,9 @@ const address = v.pipe(
   }),
 );
 
+/** Every IPv4 host takes packets of 576 bytes (RFC 791 §3.1), so a tunnel should, too: with GRE around it, such a packet has 600. */
+const MIN_UNDERLAY_MTU = 600;
+
 /** A whole number: flags bring digits, files bring numbers. */
 function wholeNumber(min: number, max: number, expected = `expected a number from ${min} to ${max}`) {
   return v.pipe(
@@ -165,7 +168,7 @@ export const settings = {
     placeholder: 'BYTES',
     description:
       'largest packet that the underlay carries, where that is less than the route says, as with IPsec (default: what the route says)',
-    schema: wholeNumber(120, 65535),
+    schema: wholeNumber(MIN_UNDERLAY_MTU, 65535),
   },
   'path-mtu-discovery': {
     placeholder: 'SWITCH',

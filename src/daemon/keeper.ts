@@ -10,7 +10,7 @@ import { addressList, hasAddress, underlayMtu, wayToOthers } from '../machine/un
 import { Watch } from '../machine/watch.ts';
 import { formatAddress } from '../mesh/address.ts';
 import { mappingsWith } from '../mesh/mapping.ts';
-import { overlayMtu } from './network.ts';
+import { checkUnderlayMtu, overlayMtu } from './network.ts';
 
 /** A repair of the same thing is logged once in so many ms: somebody may undo it again and again. */
 const LOG_INTERVAL = 10_000;
@@ -197,10 +197,13 @@ export class Keeper {
     const found = underlayMtu(netlink, mappings, local);
     if (found === undefined) return;
     const mtu = overlayMtu(config, overhead, found);
-    if (mtu === before) return;
-    this.#plan = { ...this.#plan, mtu };
-    this.#hasFollowed = true;
-    log.info({ mtu, before, underlay: found }, 'the underlay has another MTU: the overlay follows');
+    if (mtu !== before) {
+      this.#plan = { ...this.#plan, mtu };
+      this.#hasFollowed = true;
+      log.info({ mtu, before, underlay: found }, 'the underlay has another MTU: the overlay follows');
+    }
+    // The smaller of the two is followed already: what is left is to say so.
+    checkUnderlayMtu(config, found);
   }
 
   #hidingRoutes(): Trouble[] {

@@ -22,8 +22,19 @@ export function planNetwork(
   const { device, runDir, mappings } = config;
   const underlay = findUnderlay(netlink, mappings, config.local, before);
   const { local } = underlay;
+  checkUnderlayMtu(config, underlay.mtu);
   for (const mapping of mappingsWith(mappings, local)) mapping.checkVm(local);
   return { plan: { device, runDir, local, mappings, mtu: overlayMtu(config, overhead, underlay.mtu) }, underlay };
+}
+
+/** Throws ERR_CONFIG if the configuration hopes for more than the underlay takes, which is `found` bytes. */
+export function checkUnderlayMtu({ underlayMtu = 0 }: Config, found: number): void {
+  if (underlayMtu <= found) return;
+  throw new InlayError(
+    'ERR_CONFIG',
+    `underlay-mtu ${underlayMtu} is more than this machine sends: the device and the route to other VMs take ${found} bytes`,
+    { hint: `set underlay-mtu to ${found} at most, or leave it out: Inlay follows the device and the route by itself` },
+  );
 }
 
 /** The overlay's MTU over an underlay with this one. Throws ERR_FAILED if there is no room. */

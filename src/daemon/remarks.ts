@@ -1,8 +1,8 @@
 /** All look-outs of a daemon, and what they need to know of it. */
 import type { Config } from '../config/config.ts';
 import { GRE_UDP_PORT } from '../core/abi.ts';
-import { VXLAN_PORT } from '../dataplane/wire-format.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
+import { VXLAN_PORT } from '../dataplane/wire-format.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import type { Log } from '../log.ts';
