@@ -14,8 +14,16 @@ function run(tool, ...args) {
   }
 }
 
-// Installed without the tools, as `npm ci --omit=dev` does on a machine that got the built files: there is nothing to do.
-if (!existsSync(`${root}node_modules/.bin/asc`) && existsSync(`${root}dist/cli.js`)) process.exit(0);
+const missing = ['asc', 'tsc'].filter((tool) => !existsSync(`${root}node_modules/.bin/${tool}`));
+if (missing.length > 0) {
+  // `npm ci --omit=dev` on a machine that got the built files: there is nothing to do.
+  if (existsSync(`${root}dist/cli.js`) && existsSync(`${root}build/core.wasm`)) process.exit(0);
+  process.stderr.write(
+    `build: Inlay is not built, and ${missing.join(' and ')}, which would build it, is left out by npm ci --omit=dev\n` +
+      'hint: npm ci && npm prune --omit=dev; or npm pack where it is built, and here npm install -g inlay-VERSION.tgz\n',
+  );
+  process.exit(1);
+}
 
 // What a source that is gone once left must not be found.
 rmSync(`${root}dist`, { recursive: true, force: true });

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-/** The process of the command line. */
-import { runProgram } from './commands/program.ts';
+/** The process of the command line: what has to be there before anything is loaded. It imports no package: one may be missing. */
 import { EXIT, errorCode } from './errors.ts';
+import { requireNode } from './installation.ts';
+import { report } from './report.ts';
 
 // A reader that has gone, as in `inlay plan | head -1`, or a full disk: no stack trace either.
 process.stdout.on('error', (error) => {
@@ -9,11 +10,17 @@ process.stdout.on('error', (error) => {
   process.exit(EXIT.failed);
 });
 
-// A directory that was removed meanwhile is no reason not to start: Node's threads look for it.
+// Inlay also starts in a directory that was removed meanwhile. Node's threads look for it, and would fail.
 try {
   process.cwd();
 } catch {
   process.chdir('/');
 }
 
-process.exitCode = await runProgram(process.argv.slice(2));
+try {
+  requireNode(process.versions.node);
+  const { runProgram } = await import('./commands/program.ts');
+  process.exitCode = await runProgram(process.argv.slice(2));
+} catch (error) {
+  process.exitCode = report(error);
+}

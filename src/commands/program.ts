@@ -1,8 +1,9 @@
 /** The command line without its process: words to command, errors to exit codes. */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { withWordsOf } from '../config/nearest.ts';
-import { EXIT, exitCodeOf, InlayError } from '../errors.ts';
+import { EXIT } from '../errors.ts';
+import { report } from '../report.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
@@ -52,12 +53,4 @@ function suggestion(inlay: Command, name: string | undefined, text: string): str
   const flags = command?.options.map(({ long }) => long?.slice(2) ?? '') ?? [];
   const [meant] = flag === undefined ? [] : withWordsOf(flag, flags);
   return meant === undefined ? '' : `(Did you mean --${meant}?)\n`;
-}
-
-/** Prints the error, unless commander did, and answers the exit code. */
-function report(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-  const hint = error instanceof InlayError && error.hint ? `hint: ${error.hint}\n` : '';
-  process.stderr.write(`inlay: ${error instanceof Error ? error.message : error}\n${hint}`);
-  return exitCodeOf(error);
 }

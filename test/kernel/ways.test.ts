@@ -22,7 +22,7 @@ const prefix = (text: string) => parsePrefix(text) as Prefix;
 const address = (text: string) => parseAddress(text) as Address;
 const number = (text: string) => Number(address(text).bits);
 const PLAN = {
-  ...{ device: 'inlay0', local: address('192.168.16.32'), mtu: 1450 },
+  ...{ device: 'inlay0', runDir: '/run/inlay', local: address('192.168.16.32'), mtu: 1450 },
   mappings: [new Mapping(prefix('10.0.0.0/8'), prefix('192.168.0.0/16'))],
 };
 const NEAR = number('192.168.16.33');

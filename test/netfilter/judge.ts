@@ -57,7 +57,7 @@ const mappings = [new Mapping(parsePrefix('10.0.0.0/8') as Prefix, parsePrefix('
 
 function vantageOf({ isSecondary = false, outer }: RuleSet): Vantage {
   return {
-    plan: { device: 'inlay0', local: address('192.168.16.32'), mappings, mtu: 1476 },
+    plan: { device: 'inlay0', runDir: '/run/inlay', local: address('192.168.16.32'), mappings, mtu: 1476 },
     outer: outer ? { protocol: 17, port: 4754 } : { protocol: 47 },
     overlay: { name: 'inlay0', index: 7 },
     container: { name: 'veth90', index: 8 },
