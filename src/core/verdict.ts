@@ -12,7 +12,6 @@ interface DropReason {
 }
 
 const ROUTINE = { isRoutine: true } as const;
-const SAME_GRE = 'give all VMs the same --key, --gre-checksum and --gre-sequence';
 const SAME_PREFIXES = 'give all VMs the same --overlay and --underlay prefixes, in the same order';
 
 export const DROP_REASONS: readonly DropReason[] = [
@@ -23,7 +22,7 @@ export const DROP_REASONS: readonly DropReason[] = [
   reason(abi.DROP_BAD_TOTAL_LENGTH, 'bad-total-length', 'the total length is less than the header'),
   reason(abi.DROP_BAD_HEADER_CHECKSUM, 'bad-header-checksum', 'the IPv4 header checksum is wrong'),
   reason(abi.DROP_FOREIGN_SOURCE, 'foreign-source', "outbound: the source is not in this VM's slice", {
-    hint: `the container has an address that is not one of this VM's slice: inlay explain ADDRESS tells whose it is; or ${SAME_PREFIXES}`,
+    hint: `the sender has an address that is not one of this VM's slice: inlay explain ADDRESS tells whose it is; or ${SAME_PREFIXES}`,
   }),
   reason(abi.DROP_NO_MAPPING, 'no-mapping', 'outbound: no mapping covers the destination'),
   reason(abi.DROP_OWN_SLICE, 'own-slice', "outbound: the destination is in this VM's own slice, so it would loop", {
@@ -54,7 +53,9 @@ export const DROP_REASONS: readonly DropReason[] = [
   reason(abi.DROP_GRE_PROTOCOL, 'gre-protocol', 'inbound: the GRE payload is not IPv4', {
     hint: 'another kind of GRE tunnel, such as one for Ethernet or IPv6, ends at this VM',
   }),
-  reason(abi.DROP_GRE_KEY, 'gre-key', 'inbound: the GRE key is missing, unexpected or different', { hint: SAME_GRE }),
+  reason(abi.DROP_GRE_KEY, 'gre-key', 'inbound: the GRE key is missing, unexpected or different', {
+    hint: 'give all VMs the same --key',
+  }),
   reason(abi.DROP_SPOOFED_SOURCE, 'spoofed-source', 'inbound: the inner source does not live on the sending VM', {
     hint: `the packets leave the sending VM with another address than its own: NAT there (MASQUERADE, SNAT), or a second address (--local); or ${SAME_PREFIXES}`,
   }),

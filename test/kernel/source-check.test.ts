@@ -6,6 +6,7 @@ import { DROP_REASONS } from '../../src/core/verdict.ts';
 import { BELIEVED, DOUBTED, loadMarkProgram, VERDICT } from '../../src/dataplane/check/mark.ts';
 import { INBOUND, OUTBOUND } from '../../src/dataplane/check/programs.ts';
 import { SourceCheck } from '../../src/dataplane/check/source-check.ts';
+import { BPF_MAP_TYPE_ARRAY, BpfMap } from '../../src/linux/bpf/map.ts';
 import * as native from '../../src/linux/native.ts';
 import { contains, ipv4 } from '../../src/mesh/address.ts';
 import { covering } from '../../src/mesh/mapping.ts';
@@ -289,6 +290,21 @@ describe.skipIf(skip('source check', why()))('source check', () => {
     run(check.egress, framed([...new Uint8Array(24 - 14), ...inner('10.16.33.91', '10.16.34.7')]));
     expect(check.newDrops()).toEqual(drops('outbound', abi.DROP_FOREIGN_SOURCE, 1, foreign));
     expect(check.newDrops()).toEqual([]);
+  });
+
+  test('the program at the underlay notes who sent the last packet that it doubts', () => {
+    const doubts = new BpfMap(BPF_MAP_TYPE_ARRAY, 8, 1);
+    const local = address(first.local);
+    const program = loadMarkProgram({ ...first, local, port: 4789, vni: VNI, linkHeader: 14, doubts: doubts.fd });
+    const send = (outer: string, source: string) =>
+      run(program, framed(vxlan(number(outer), number(first.local), framed(inner(source, '10.16.32.7'))))).mark;
+    const noted = () => Array.from(doubts.get(0) ?? [], Number);
+    expect([send('192.168.16.33', '10.16.33.91'), noted()]).toEqual([BELIEVED, [0]]);
+    expect([send('192.168.16.99', '10.16.33.91'), noted()]).toEqual([DOUBTED, [number('192.168.16.99')]]);
+    expect([send('192.168.16.34', '11.0.0.1'), noted()]).toEqual([DOUBTED, [number('192.168.16.34')]]);
+    expect([send('192.168.16.33', '10.16.33.91'), noted()]).toEqual([BELIEVED, [number('192.168.16.34')]]);
+    native.close(program);
+    doubts.close();
   });
 
   test('with VXLAN the program does not know who sent a packet', () => {

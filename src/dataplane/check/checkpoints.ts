@@ -1,11 +1,12 @@
 /** The programs that check sources, and where they belong; where that cannot be, why. */
+import { DROP_SPOOFED_SOURCE } from '../../core/abi.ts';
 import { SystemError } from '../../errors.ts';
 import type { Message } from '../../linux/netlink/message.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import type { Log } from '../../log.ts';
 import { type Outcome, type Trouble, troubleOf } from '../../machine/machine.ts';
 import type { FilterThing, NetworkPlan } from '../../machine/state.ts';
-import { DropLog } from '../drop-log.ts';
+import { DropLog, type DropSample } from '../drop-log.ts';
 import { DropWatch } from './drop-watch.ts';
 import { SourceCheck } from './source-check.ts';
 import { UnderlayMarks } from './underlay-marks.ts';
@@ -37,11 +38,11 @@ export class Checkpoints {
     this.#options = options;
     const { plan, vni, overhead } = options;
     const { mappings, local } = plan;
-    if (vni !== undefined) this.#marks = new UnderlayMarks(plan, vni);
     try {
       this.#check = new SourceCheck({ mappings, local, isVxlan: vni !== undefined, overhead });
+      if (vni !== undefined) this.#marks = new UnderlayMarks(plan, vni);
       const drops = new DropLog(options.log);
-      this.#watch = new DropWatch(this.#check, (sample) => drops.add(sample));
+      this.#watch = new DropWatch(this.#check, (sample) => drops.add(this.#withSender(sample)));
     } catch (error) {
       this.#giveUp(error);
     }
@@ -101,6 +102,12 @@ export class Checkpoints {
     this.#watch?.close();
     this.#check?.close();
     this.#marks?.close();
+  }
+
+  /** With VXLAN, only the program at the underlay's device knows who sent a spoofed packet. */
+  #withSender(sample: DropSample): DropSample {
+    const outerSource = sample.verdict === DROP_SPOOFED_SOURCE ? this.#marks?.doubted : undefined;
+    return outerSource === undefined ? sample : { ...sample, outerSource };
   }
 
   #giveUp(error: unknown): void {

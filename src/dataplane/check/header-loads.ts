@@ -28,6 +28,8 @@ const HEADER = 4;
 /** Where a header is copied to: below the end of the stack. */
 const COPY = -32;
 
+// Helpers (bpf-helpers(7)).
+export const MAP_LOOKUP = 1;
 const SKB_LOAD_BYTES = 26;
 
 /**

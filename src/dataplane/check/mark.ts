@@ -17,6 +17,7 @@ import {
   IPV4,
   IPV4_HEADER,
   loadHeader,
+  MAP_LOOKUP,
   OFFSET,
   SKB,
   SKB_MARK,
@@ -51,6 +52,8 @@ const TYPE = 2;
 const END = 7;
 const OUTER_SOURCE = 8;
 const FOUND = 5;
+/** On the stack, below its end. */
+const KEY = -8;
 
 export interface MarkOptions {
   mappings: readonly Mapping[];
@@ -59,10 +62,12 @@ export interface MarkOptions {
   vni: number;
   /** Bytes before the IPv4 header. */
   linkHeader: number;
+  /** Descriptor of a map whose only value, 8 bytes, gets the outer source of the last packet that is doubted. */
+  doubts?: number;
 }
 
 /** Loads the program; returns its descriptor. */
-export function loadMarkProgram({ mappings, local, port, vni, linkHeader }: MarkOptions): number {
+export function loadMarkProgram({ mappings, local, port, vni, linkHeader, doubts }: MarkOptions): number {
   const lines: bpf.Line[] = [
     bpf.copy(SKB, 1),
     bpf.loadWord(1, SKB, SKB_PROTOCOL),
@@ -102,6 +107,7 @@ export function loadMarkProgram({ mappings, local, port, vni, linkHeader }: Mark
       bpf.jump('doubted'),
     ]),
     { label: 'doubted' },
+    ...(doubts === undefined ? [] : noteDoubt(doubts)),
     bpf.set(FOUND, DOUBTED),
     { label: 'mark' },
     bpf.loadWord(1, SKB, SKB_MARK),
@@ -113,6 +119,20 @@ export function loadMarkProgram({ mappings, local, port, vni, linkHeader }: Mark
     bpf.exit,
   ];
   return loadProgram(bpf.assemble(lines), 'for the underlay');
+}
+
+/** Keeps the outer source: whoever looks into a packet that was doubted wants to know it, and the VXLAN device tells nobody. */
+function noteDoubt(map: number): bpf.Line[] {
+  return [
+    bpf.storeDouble(bpf.STACK, KEY, 0),
+    ...bpf.loadMap(1, map),
+    bpf.copy(2, bpf.STACK),
+    bpf.add(2, KEY),
+    bpf.call(MAP_LOOKUP),
+    bpf.jumpIfEqual(0, 0, 'not noted'),
+    bpf.storeWord(0, 0, OUTER_SOURCE),
+    { label: 'not noted' },
+  ];
 }
 
 /**

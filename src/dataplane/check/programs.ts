@@ -18,6 +18,7 @@ import {
   IPV4,
   IPV4_HEADER,
   loadHeader,
+  MAP_LOOKUP,
   OFFSET,
   SKB,
   SKB_GSO_SEGMENTS,
@@ -29,8 +30,6 @@ import {
 } from './header-loads.ts';
 import { BELIEVED, VERDICT } from './mark.ts';
 
-// Helpers (bpf-helpers(7))
-const MAP_LOOKUP = 1;
 const UDP_HEADER = 8;
 const GRE_HEADER = 4;
 

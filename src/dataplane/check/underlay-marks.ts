@@ -1,4 +1,5 @@
 /** Where the program of mark.ts belongs: where packets of the underlay come in, at each device that a route to other VMs leaves by. */
+import { BPF_MAP_TYPE_ARRAY, BpfMap } from '../../linux/bpf/map.ts';
 import * as native from '../../linux/native.ts';
 import { addressOf } from '../../linux/netlink/ipv4.ts';
 import { IFF_LOOPBACK } from '../../linux/netlink/link.ts';
@@ -32,10 +33,18 @@ export class UnderlayMarks {
   #troubles: readonly Trouble[] = [];
   /** By the length of the link-layer header. */
   readonly #programs = new Map<number, number>();
+  /** The outer source of the last packet that was doubted. */
+  readonly #doubts: BpfMap;
 
   constructor(plan: NetworkPlan, vni: number) {
     this.#plan = plan;
     this.#vni = vni;
+    this.#doubts = new BpfMap(BPF_MAP_TYPE_ARRAY, 8, 1);
+  }
+
+  /** Who sent the last packet whose inner source does not live there; a u32 number, undefined if there was none. */
+  get doubted(): number | undefined {
+    return Number((this.#doubts.get(0)?.[0] ?? 0n) & 0xffffffffn) || undefined;
   }
 
   get links(): readonly number[] {
@@ -98,12 +107,20 @@ export class UnderlayMarks {
     const known = this.#programs.get(linkHeader);
     if (known !== undefined) return known;
     const { mappings, local } = this.#plan;
-    const program = loadMarkProgram({ mappings, local, port: VXLAN_PORT, vni: this.#vni, linkHeader });
+    const program = loadMarkProgram({
+      mappings,
+      local,
+      port: VXLAN_PORT,
+      vni: this.#vni,
+      linkHeader,
+      doubts: this.#doubts.fd,
+    });
     this.#programs.set(linkHeader, program);
     return program;
   }
 
   close(): void {
     for (const fd of this.#programs.values()) native.close(fd);
+    this.#doubts.close();
   }
 }
