@@ -242,7 +242,8 @@ class KernelDataPlane implements DataPlane {
     const { log, onLearnt } = this.#options;
     const unreachable = tunnels.filter((tunnel) => tunnel.unreachable !== undefined).length;
     if (tunnels.length <= MAX_TOLD) onLearnt(tunnels);
-    else log.warn({ tunnels: tunnels.length, unreachable }, 'paths of tunnels changed');
+    else if (unreachable > 0) log.warn({ tunnels: tunnels.length, unreachable }, 'VMs unreachable');
+    else log.info({ tunnels: tunnels.length }, 'paths of tunnels changed');
   }
 
   #resync(): Promise<void> {
