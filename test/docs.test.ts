@@ -1,14 +1,62 @@
-/** README says what the code does: the table of settings, and every command. */
-import { readFileSync } from 'node:fs';
-import { expect, test } from 'vitest';
+/** The documents say what the code does, lead somewhere, and can be read. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
 import { settingsTable } from '../src/config/settings.ts';
+import { blocksOf, DOCUMENTS, proseOf, read } from './documents.ts';
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+const COLUMNS = 100;
 
-test('README has the table of settings', () => {
-  expect(readme).toContain(settingsTable());
+test('docs/configuration.md has the table of settings', () => {
+  expect(read('docs/configuration.md')).toContain(settingsTable());
 });
 
-test.each(['plan', 'explain', 'up', 'down', 'status', 'tunnels', 'demo'])('README explains %s', (command) => {
-  expect(readme).toContain(`| \`${command}`);
+test.each(['plan', 'explain', 'up', 'down', 'status', 'tunnels', 'demo'])(
+  'docs/configuration.md explains %s',
+  (command) => {
+    expect(read('docs/configuration.md')).toContain(`| \`${command}`);
+  },
+);
+
+test('README is short', () => {
+  expect(read('README.md').trimEnd().split('\n').length).toBeLessThan(150);
 });
+
+describe.each(DOCUMENTS)('%s', (file) => {
+  test(`has lines of at most ${COLUMNS} columns, but for tables, drawings and links`, () => {
+    const isFree = (text: string) => /^(\|| {4}|!\[)/.test(text) || !text.trim().includes(' ');
+    const long = proseOf(file).filter(({ text }) => text.length > COLUMNS && !isFree(text));
+    expect(long).toEqual([]);
+  });
+
+  test('leads only to what is there', () => {
+    const links = proseOf(file).flatMap(({ text }) => [...text.matchAll(/\]\(([^)]+)\)/g)].map((m) => m[1] as string));
+    const broken = links.filter((link) => !/^https?:/.test(link) && !leads(file, link));
+    expect(broken).toEqual([]);
+  });
+
+  test('says of each block of commands whether a test runs it', () => {
+    const unmarked = blocksOf(file).filter(({ words: [language = '', mark = ''] }) => {
+      return ['sh', 'js'].includes(language) && !['tested', 'yours'].includes(mark);
+    });
+    expect(unmarked).toEqual([]);
+  });
+});
+
+/** Whether a link of a document has a file, and its anchor a heading there. */
+function leads(from: string, link: string): boolean {
+  const [target = '', anchor] = link.split('#');
+  const file = target === '' ? from : path.join(path.dirname(from), target);
+  if (!existsSync(new URL(`../${file}`, import.meta.url))) return false;
+  if (anchor === undefined) return true;
+  return proseOf(file).some(({ text }) => /^#+ /.test(text) && anchorOf(text) === anchor);
+}
+
+/** As GitHub makes it: lower case, spaces become hyphens, of other characters only letters, digits, _ and - stay. */
+function anchorOf(heading: string): string {
+  return heading
+    .replace(/^#+ /, '')
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}_ -]/gu, '')
+    .replaceAll(' ', '-');
+}
