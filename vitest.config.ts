@@ -9,7 +9,7 @@ const inKernel = [
 ];
 
 const project = (name: string, include: string[], exclude: string[] = []) => ({
-  test: { name, include, exclude, hookTimeout: 60_000, testTimeout: 60_000 * Math.max(1, THOROUGHNESS) },
+  test: { name, include, exclude, hookTimeout: 120_000, testTimeout: 120_000 * Math.max(1, THOROUGHNESS) },
 });
 
 export default defineConfig({

@@ -11,7 +11,7 @@ import { missing, rawSocketMissing, skip } from './require.ts';
 const ATTACK = fileURLToPath(new URL('./attack.mjs', import.meta.url));
 /** INLAY_SEED=number runs a failed attack again. */
 const SEED = process.env['INLAY_SEED'] ?? String(Math.floor(Math.random() * 2 ** 32));
-const PINGS = 100;
+const PINGS = 50;
 /** Their numbers if none is lost. */
 const ALL = Array.from({ length: PINGS }, (_, i) => i + 1);
 const STATUSES = 5;

@@ -3,8 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import { plainErrors } from '../../src/log.ts';
-import type { Status } from '../../src/observe/status.ts';
-import { CLI } from './mesh.ts';
+import { CLI, readyStatus } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
 
 const UP = ['up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
@@ -26,8 +25,7 @@ describe.skipIf(skip('formats', await missing('ping', 'python3')))('formats', ()
   afterAll(() => lab?.close());
 
   const run = (vm: string, ...words: string[]): Promise<Output> => lab.run(vm, [process.execPath, CLI, ...words]);
-  const status = async (vm: string): Promise<Status> =>
-    JSON.parse((await run(vm, 'status', '--wait', '10', '--json', '--run-dir', `/run/${vm}`)).stdout);
+  const status = (vm: string) => readyStatus(lab, `/run/${vm}`);
 
   /** Runs `body` while daemons run with these flags. */
   async function withDaemons(flags: Record<string, string[]>, body: () => Promise<void>): Promise<void> {

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import type { Status, TunnelStatus } from '../../src/observe/status.ts';
 import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
-import { CLI } from './mesh.ts';
+import { CLI, readyStatus } from './mesh.ts';
 import { missing, skip } from './require.ts';
 import { withoutIndexes } from './vms.ts';
 
@@ -64,9 +64,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
     const shell = ['sh', '-c', `exec "$@" 2>/run/${vm}.log`, 'sh', ...words];
     const daemon = lab.start(vm, shell, { stdio: 'ignore' });
     const ended = new Promise<number | null>((resolve) => daemon.once('exit', resolve));
-    const ready = await inlay(vm, 'status', '--wait', '10', '--json', '--run-dir', `/run/${vm}`);
-    expect(ready).toMatchObject({ code: 0 });
-    const { pid } = JSON.parse(ready.stdout) as Status;
+    const { pid } = await readyStatus(lab, `/run/${vm}`);
     daemons.push({ pid, ended });
     return { daemon, ended, pid };
   }

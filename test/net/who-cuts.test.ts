@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Status } from '../../src/observe/status.ts';
-import { CLI } from './mesh.ts';
+import { CLI, readyStatus } from './mesh.ts';
 import { missing, notRoot, skip } from './require.ts';
 
 const VMS = { a: '192.168.16.32', b: '192.168.16.33' };
@@ -51,12 +51,7 @@ describe.skipIf(skip('who cuts', needed))('who cuts', () => {
     await lab?.close();
   });
 
-  async function status(vm: string): Promise<Status> {
-    const { stdout } = await lab.run(vm, [
-      ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', `/run/${vm}`],
-    ]);
-    return JSON.parse(stdout);
-  }
+  const status = (vm: string) => readyStatus(lab, `/run/${vm}`);
 
   /** Waits until A's daemon has noticed, which takes it up to a second; answers who cuts then. */
   async function cutsBy(expected: Status['segmentation']): Promise<Status['segmentation']> {
@@ -225,10 +220,7 @@ describe.skipIf(skip('who cuts, other chains', needed))('who cuts, other chains'
       const words = ['sh', '-c', `${as} "$@"`, 'sh', ...up, '--run-dir', '/run/a'];
       const daemon = lab.start('a', words, { stdio: 'ignore' });
       const ended = new Promise((resolve) => daemon.once('exit', resolve));
-      const { stdout } = await lab.run('a', [
-        ...[process.execPath, CLI, 'status', '--wait', '10', '--json', '--run-dir', '/run/a'],
-      ]);
-      const status: Status = JSON.parse(stdout);
+      const status = await readyStatus(lab, '/run/a');
       await lab.run('a', ['kill', String(status.pid)]);
       await ended;
       return status;
