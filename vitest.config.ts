@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 import { THOROUGHNESS } from './test/runs.ts';
 
-/** In other folders than test/net, and for the kernel itself: it runs their programs, and their namespaces are set up in it. */
+/** Of other folders than test/net: these need root too, for namespaces or for programs of the kernel. */
 const inKernel = [
   'test/kernel/{mark,programs,source-check}.test.ts',
   'test/machine/{journal,things}.test.ts',
@@ -9,14 +9,19 @@ const inKernel = [
 ];
 
 const project = (name: string, include: string[], exclude: string[] = []) => ({
-  test: { name, include, exclude, hookTimeout: 120_000, testTimeout: 120_000 * Math.max(1, THOROUGHNESS) },
+  test: {
+    ...{ name, include, exclude },
+    // For machines that do much else.
+    ...{ hookTimeout: 120_000, testTimeout: 120_000 * Math.max(1, THOROUGHNESS) },
+    expect: { poll: { timeout: 15_000, interval: 25 } },
+  },
 });
 
 export default defineConfig({
   test: {
     // The machine in which the kernel's GRE is tested has one processor: the other suites run beside it.
     maxWorkers: 2,
-    // `npm test` runs the first three; .ci/run runs all.
+    // `npm test` runs the first three; .ci/run runs all, and `npm run test:smoke` on newer versions of Node.
     projects: [
       project('unit', ['test/**/*.test.ts'], ['test/{net,uml,heavy}/**', ...inKernel]),
       project('net', ['test/net/**/*.test.ts', ...inKernel]),

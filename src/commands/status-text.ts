@@ -1,7 +1,7 @@
 /** `status` for people: what matters first, each number beside its word. */
 import { DROP_REASONS } from '../core/verdict.ts';
+import { refusalCause } from '../dataplane/refusal-causes.ts';
 import { wireFormat } from '../dataplane/wire-format.ts';
-import { CURES, REFUSALS } from '../observe/cures.ts';
 import type { DirectionStatus, Status } from '../observe/status.ts';
 import { table } from './table.ts';
 import { mergedNote } from './tunnels-text.ts';
@@ -81,7 +81,7 @@ function dropsText({ outbound, inbound, icmp, refused = {} }: Status): string {
 
 function hintsFor(reason: string, refused: Record<string, number>): string[] {
   const details = refusalTexts(refused);
-  const hints = details.length > 0 ? details : [CURES[reason] ?? []].flat();
+  const hints = details.length > 0 ? details : [hintOf(reason) ?? []].flat();
   return hints.map((hint) => `    hint: ${hint}`);
 }
 
@@ -89,6 +89,10 @@ function dropsOf(from: Drop['from'], direction: DirectionStatus | undefined): Dr
   return Object.entries(direction?.drops ?? {}).map(([reason, total]) => {
     return { from, reason, total, recent: direction?.recentDrops?.[reason] ?? 0 };
   });
+}
+
+function hintOf(reason: string): string | undefined {
+  return DROP_REASONS.find(({ name }) => name === reason)?.hint;
 }
 
 /** The direction stands beside it already. */
@@ -101,7 +105,7 @@ function meaningOf(reason: string): string {
 function refusalTexts(refused: Record<string, number>): string[] {
   return Object.entries(refused)
     .sort(([, a], [, b]) => b - a)
-    .map(([code, many]) => `${code} ${count(many)}${REFUSALS[code] ? `, ${REFUSALS[code]}` : ''}`);
+    .map(([code, many]) => `${code} ${count(many)}, ${refusalCause('underlay', code).cause}`);
 }
 
 function addressRows({ vm, overlayAddress, mappings, device, mtu, underlayMtu }: Status): Row[] {

@@ -34,14 +34,18 @@ export const DROP_REASONS: readonly DropReason[] = [
     "the destination can be nobody's: a slice itself, its all-ones address, or the last slice of all",
     { hint: 'inlay explain ADDRESS tells which addresses of a slice containers can have' },
   ),
-  reason(abi.DROP_TOO_LONG, 'too-long', 'the packet would need more fragments or segments than one call has room for'),
+  reason(abi.DROP_TOO_LONG, 'too-long', 'the packet would need more fragments or segments than one call has room for', {
+    hint: 'the path to that VM takes very little: inlay tunnels shows its MTU',
+  }),
   reason(abi.DROP_NOT_GRE, 'not-gre', 'inbound: the outer protocol is not 47', {
     hint: 'something else than Inlay sends to this VM',
   }),
   reason(abi.DROP_FRAGMENT, 'fragment', 'inbound: a fragment of an outer packet', {
     hint: 'a router fragments what VMs send: lower --underlay-mtu there, or leave --path-mtu-discovery on',
   }),
-  reason(abi.DROP_NOT_FOR_US, 'not-for-us', "inbound: the outer destination is not this VM's underlay address"),
+  reason(abi.DROP_NOT_FOR_US, 'not-for-us', "inbound: the outer destination is not this VM's underlay address", {
+    hint: 'has the underlay address changed? Start the daemon again',
+  }),
   reason(abi.DROP_FOREIGN_UNDERLAY, 'foreign-underlay', 'inbound: the outer source is no other VM of the underlay', {
     hint: `a tunnel of somebody else ends at this VM, or ${SAME_PREFIXES}`,
   }),
@@ -71,7 +75,7 @@ export const DROP_REASONS: readonly DropReason[] = [
     abi.DROP_TOO_BIG,
     'too-big',
     "outbound: the packet is larger than the tunnel's MTU and may not be fragmented",
-    ROUTINE,
+    { ...ROUTINE, hint: 'the sender is told what fits; if this goes on, it does not hear ICMP: lower its MTU' },
   ),
   reason(abi.DROP_NESTED_GRE, 'nested-gre', 'the inner packet is GRE itself'),
   reason(abi.DROP_GRE_SEQUENCE, 'gre-sequence', 'inbound: the GRE sequence number is missing or out of order', {

@@ -303,7 +303,7 @@ write('clamp', {**CONFIG, 'mtu': 1400, 'clampMss': True}, [
 
 # This VM has no route to the other one: the container is told host unreachable, whatever the reason is, once.
 REFUSED_PING = outbound('an echo request', 'RFC 1812 5.2.7.1', p, item='I5', output=outer(p), peer=REMOTE, refused=0, answer=reply(p, 1))
-icmp_error = IP(src=OURS, dst=THEIRS, id=9) / ICMP(type=11, code=0) / Raw(bytes(28))
+icmp_error = IP(src=OURS, dst=THEIRS, id=9) / ICMP(type=11, code=0) / Raw(bytes(ping(THEIRS, OURS))[:28])
 write('refused', CONFIG, [
     REFUSED_PING,
     outbound('a TCP segment, prohibited', 'RFC 1812 5.2.7.1', tcp, item='I5', output=outer(tcp), peer=REMOTE, refused=10, answer=reply(tcp, 1)),
