@@ -5,6 +5,7 @@
 import { type ChildProcess, execFile, type SpawnOptions, spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { InlayError } from '../errors.ts';
 
 export interface Output {
@@ -12,6 +13,10 @@ export interface Output {
   stdout: string;
   stderr: string;
 }
+
+/** ms that links may take to come up, and between two looks. */
+const LINK_TIMEOUT = 5000;
+const LINK_INTERVAL = 10;
 
 /** Debian packages of commands with other names, the tests' among them. */
 const PACKAGES: Record<string, string> = {
@@ -141,6 +146,19 @@ export class Lab {
   /** Runs many `ip` commands, one a line. */
   async ip(where: string | undefined, lines: readonly string[]): Promise<void> {
     await this.must(where, ['ip', '-batch', '-'], `${lines.join('\n')}\n`);
+  }
+
+  /**
+   * Waits until these links can send. Of the two ends of a veth, that which came up first drops what it is to send until the kernel has heard of the other
+   * (net/core/link_watch.c). On a busy machine this takes a while; if the packet is an ARP request, the next comes a second later.
+   */
+  async linksUp(where: string | undefined, names: readonly string[]): Promise<void> {
+    for (const deadline = performance.now() + LINK_TIMEOUT; ; await sleep(LINK_INTERVAL)) {
+      const links: { ifname: string; operstate: string }[] = JSON.parse(await this.must(where, ['ip', '-j', 'link']));
+      const down = names.filter((name) => links.find(({ ifname }) => ifname === name)?.operstate !== 'UP');
+      if (down.length === 0) return;
+      if (performance.now() > deadline) throw new InlayError('ERR_FAILED', `links are not up: ${down.join(', ')}`);
+    }
   }
 
   /** Starts a command that goes on. */

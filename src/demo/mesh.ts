@@ -93,6 +93,10 @@ export class Mesh {
         `link set eth0 mtu ${mtu} up`,
       ]);
     }
+    await this.#lab.linksUp(
+      undefined,
+      this.vms.map(({ name }) => `port-${name}`),
+    );
   }
 
   /** Starts the daemon of a VM that has none, and waits until it is ready. */
@@ -148,6 +152,10 @@ export class Mesh {
         `route add default via ${vm.overlay}`,
       ]);
     }
+    await this.#lab.linksUp(
+      vm.name,
+      vm.containers.map(({ name }) => name),
+    );
   }
 
   status(vm: Vm): Promise<Status> {

@@ -27,9 +27,7 @@ const ADDRESS = 'address add 192.168.16.32/16 dev eth0';
 async function makeVm(where: string, network: readonly string[]): Promise<void> {
   await lab.must(undefined, ['ip', 'netns', 'add', where]);
   await lab.ip(where, [...ETH0, ...network]);
-  const script =
-    'until [ "$(cat /sys/class/net/eth0/operstate /sys/class/net/cable/operstate | uniq)" = up ]; do sleep 0.02; done';
-  await lab.must(where, ['sh', '-c', script]);
+  await lab.linksUp(where, ['eth0', 'cable']);
 }
 
 /** Everything of a network namespace that `up` may change; the first are the routes and the rules. */
