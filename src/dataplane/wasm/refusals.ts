@@ -23,7 +23,7 @@ export class Refusals {
   /** VMs, as in `PacketCore.peer`, that there was no way to when something was last sent to them. */
   readonly #cutOff = new Set<number>();
   /** By device and error number: when there may be an example again, in ms, and packets since the last. */
-  readonly #kinds = new Map<string, { next: number; packets: number }>();
+  readonly #kinds = new Map<string, { next: number; waiting: number }>();
 
   constructor(core: PacketCore, onDropped: (sample: DropSample) => void) {
     this.#core = core;
@@ -42,15 +42,14 @@ export class Refusals {
     this.counts[errno] = (this.counts[errno] ?? 0) + packets;
     if (code !== undefined && this.#cutOff.size < MAX_CUT_OFF) this.#cutOff.add(peer);
     core.refuse(message, code, now);
-    if (!this.#isDue(`${device} ${errno}`, packets, now)) return;
-    const isOutbound = place !== 0;
-    this.#onDropped({
-      direction: isOutbound ? 'outbound' : 'inbound',
-      verdict: DROP_NOT_WRITTEN,
-      packets: this.#takePackets(`${device} ${errno}`),
-      refusal: { errno, device },
-      ...(isOutbound && { outerDestination: networkOrder(peer), ...innerFacts(core.bytes.subarray(place)) }),
-    });
+    const sofar = this.#dueExample(`${device} ${errno}`, packets, now);
+    if (sofar === 0) return;
+    const refused = { verdict: DROP_NOT_WRITTEN, packets: sofar, refusal: { errno, device } };
+    if (place === 0) this.#onDropped({ direction: 'inbound', ...refused });
+    else {
+      const addresses = { outerDestination: networkOrder(peer), ...innerFacts(core.bytes.subarray(place)) };
+      this.#onDropped({ direction: 'outbound', ...refused, ...addresses });
+    }
   }
 
   /** A packet that a socket had taken could not be sent. As after a call of the core, there may be replies to write then. */
@@ -70,19 +69,11 @@ export class Refusals {
     if (this.#cutOff.delete(peer)) this.#core.reach(peer, performance.now());
   }
 
-  #isDue(kind: string, packets: number, now: number): boolean {
-    const known = this.#kinds.get(kind) ?? { next: now, packets: 0 };
-    known.packets += packets;
-    this.#kinds.set(kind, known);
-    if (now < known.next) return false;
-    known.next = now + SAMPLE_INTERVAL;
-    return true;
-  }
-
-  #takePackets(kind: string): number {
-    const known = this.#kinds.get(kind);
-    const packets = known?.packets ?? 0;
-    if (known) known.packets = 0;
-    return packets;
+  /** All packets of a kind since its last example, if it is time for another; else 0. */
+  #dueExample(kind: string, packets: number, now: number): number {
+    const { next, waiting } = this.#kinds.get(kind) ?? { next: now, waiting: 0 };
+    const isDue = now >= next;
+    this.#kinds.set(kind, isDue ? { next: now + SAMPLE_INTERVAL, waiting: 0 } : { next, waiting: waiting + packets });
+    return isDue ? waiting + packets : 0;
   }
 }
