@@ -41,8 +41,11 @@ export function greLength(): i32 {
   return GRE_MIN_LENGTH + OPTION_LENGTH * popcnt<i32>(options() & FIELDS);
 }
 
-/** Checks the GRE header at `p`, where `length` bytes of header and payload are; answers its length in bytes, or the drop reason. */
-export function checkGre(p: usize, length: i32): i32 {
+/**
+ * Checks the GRE header at `p`, where `length` bytes of header and payload are; answers its length in bytes, or the drop reason. What the kernel has merged has the
+ * checksum of its first packet: GRO has seen to all of them (gre_gro_receive, net/ipv4/gre_offload.c).
+ */
+export function checkGre(p: usize, length: i32, isMerged: bool): i32 {
   if (length < GRE_MIN_LENGTH) return DROP_TRUNCATED;
   const flags = getU16(p);
   if ((flags & VERSION_MASK) !== 0) return DROP_GRE_VERSION;
@@ -51,7 +54,7 @@ export function checkGre(p: usize, length: i32): i32 {
   const sequenceAt = keyAt + ((flags & KEY_PRESENT) !== 0 ? OPTION_LENGTH : 0);
   const header = sequenceAt + ((flags & SEQUENCE_PRESENT) !== 0 ? OPTION_LENGTH : 0);
   if (length < header) return DROP_TRUNCATED;
-  if ((flags & CHECKSUM_PRESENT) !== 0 && !verifies(p, length)) return DROP_GRE_CHECKSUM;
+  if ((flags & CHECKSUM_PRESENT) !== 0 && !isMerged && !verifies(p, length)) return DROP_GRE_CHECKSUM;
   if (getU16(p + 2) !== TYPE_IPV4) return DROP_GRE_PROTOCOL;
   const keyed = hasOption(OPTION_KEY);
   if (keyed !== ((flags & KEY_PRESENT) !== 0)) return DROP_GRE_KEY;

@@ -109,7 +109,7 @@ function decapsulateDatagrams(p: usize, length: u32, size: u32, vm: u32, tos: u3
 /** The GRE packet at `gre`, `length` bytes, that came from `vm` with this outer type of service; `merged` as in the descriptor. */
 function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, now: f64): i32 {
   if (vm === 0 || vm === local() || !isUnderlay(vm)) return drop(DROP_FOREIGN_UNDERLAY);
-  const header = checkGre(gre, length);
+  const header = checkGre(gre, length, merged !== 0 && merged !== NOT_MERGED);
   if (header < 0) return drop(header);
   const p = gre + <usize>header;
   const bad = checkIpv4(p, length - header);

@@ -273,6 +273,8 @@ const batch = fc.record({
   first: usually(0, 1, 5, -1, 200, -2147483648, 2147483647),
   /** Bytes that packets lie after where they usually do. */
   shift: usually(0, 1, 2, 7),
+  /** What the host knows of merging, inbound. */
+  merged: usually(0, abi.NOT_MERGED, 1, 100, 1000, 0xffff, 0x80000000),
   /** GRE headers inbound are as configured, or have nothing; with a checksum or without; their numbers go on from here. */
   gre: fc.record({ configured: fc.nat(3).map((n) => n > 0), checksum: fc.boolean(), sequence: sequences }),
   now: fc.oneof(
@@ -342,7 +344,7 @@ function reversed(packet: Uint8Array): Uint8Array {
 }
 
 /** Puts what the VM `local` would read where it would. */
-function put(core: PacketCore, local: number, { outbound, items, shift, gre }: Batch): void {
+function put(core: PacketCore, local: number, { outbound, items, shift, merged, gre }: Batch): void {
   const options = word(core, abi.CONFIG + abi.CONFIG_OPTIONS);
   const isNumbered = gre.configured && (options & abi.OPTION_SEQUENCE) !== 0;
   const key = gre.configured && options & abi.OPTION_KEY ? word(core, abi.CONFIG + abi.CONFIG_KEY) : undefined;
@@ -365,7 +367,7 @@ function put(core: PacketCore, local: number, { outbound, items, shift, gre }: B
           ? wire.ipv4Around({ source: peer, destination: local, tos }, [...header, ...packet])
           : packet;
       core.bytes.set(whole.subarray(0, abi.SLOT_SIZE - abi.HEADROOM - shift), address);
-      core.describe(i, Math.min(whole.length, abi.SLOT_SIZE - abi.HEADROOM - shift), address);
+      core.describe(i, Math.min(whole.length, abi.SLOT_SIZE - abi.HEADROOM - shift), address, merged);
     }
   }
 }

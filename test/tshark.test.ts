@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { overhead } from '../src/core/index.ts';
+import { abi, overhead } from '../src/core/index.ts';
 import { contains, formatAddress } from '../src/mesh/address.ts';
 import { covering, Mapping } from '../src/mesh/mapping.ts';
 import { address, outputsOf, prefix, type Vector, vectorFiles } from './golden.ts';
@@ -67,7 +67,7 @@ function judgeHeader(frame: Frame, at: number): string | undefined {
   return undefined;
 }
 
-function judgeGre(frame: Frame, key: number | undefined): string | undefined {
+function judgeGre(frame: Frame, { merged }: Vector, key: number | undefined): string | undefined {
   const flags = Number(gre(frame, 'gre.flags_and_version'));
   if (Number.isNaN(flags)) return 'truncated';
   if ((flags & 0x0007) !== 0) return 'gre-version';
@@ -75,7 +75,8 @@ function judgeGre(frame: Frame, key: number | undefined): string | undefined {
   const missing = (bit: number, name: (typeof GRE_FIELDS)[number]) => (flags & bit) !== 0 && !gre(frame, name);
   if (missing(CHECKSUM, 'gre.checksum.status')) return 'truncated';
   if (missing(KEY, 'gre.key') || missing(SEQUENCE, 'gre.sequence_number')) return 'truncated';
-  if (gre(frame, 'gre.checksum.status') === BAD) return 'gre-checksum';
+  const isVerified = merged !== undefined && merged !== abi.NOT_MERGED;
+  if (gre(frame, 'gre.checksum.status') === BAD && !isVerified) return 'gre-checksum';
   if (gre(frame, 'gre.proto') !== IPV4) return 'gre-protocol';
   const found = gre(frame, 'gre.key');
   if ((found === undefined ? undefined : Number(found)) !== key) return 'gre-key';
@@ -111,7 +112,7 @@ function judgeInbound(frame: Frame, vector: Vector, config: Config): string | un
   const isUnderlay = ({ underlay }: Config['mappings'][number]) =>
     contains(prefix(underlay), address(outer['ip.src'] as string));
   if (outer['ip.src'] === config.local || !config.mappings.some(isUnderlay)) return 'foreign-underlay';
-  return judgeGre(frame, config.key) ?? judgeHeader(frame, 1) ?? judgeInner(frame, vector, config);
+  return judgeGre(frame, vector, config.key) ?? judgeHeader(frame, 1) ?? judgeInner(frame, vector, config);
 }
 
 function judgeInner(frame: Frame, { merged }: Vector, config: Config): string | undefined {

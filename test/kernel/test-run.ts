@@ -12,11 +12,12 @@ const BPF_PROG_TEST_RUN = 10;
 const TEST_RUN_SIZE = 80;
 const SKB_SIZE = 192;
 const SKB_MARK = 8;
+const SKB_GSO_SIZE = 176;
 export const SHOT = 2;
 export const ON = -1;
 
-/** Runs a program on a frame that begins with an Ethernet header: its verdict, and the mark of the packet then. */
-export function run(program: number, frame: Uint8Array, mark = 0): { verdict: number; mark: number } {
+/** Runs a program on a frame that begins with an Ethernet header: its verdict, and the mark of the packet then. `gsoSize` is that of a merged packet. */
+export function run(program: number, frame: Uint8Array, mark = 0, gsoSize = 0): { verdict: number; mark: number } {
   const { bytes, view, pointed } = native.structure(TEST_RUN_SIZE, {
     16: frame,
     48: new Uint8Array(SKB_SIZE),
@@ -24,6 +25,7 @@ export function run(program: number, frame: Uint8Array, mark = 0): { verdict: nu
   });
   const markOf = (skb: Uint8Array) => new DataView(bytes.buffer, skb.byteOffset + SKB_MARK, 4);
   markOf(pointed[48]).setUint32(0, mark, true);
+  new DataView(bytes.buffer, pointed[48].byteOffset).setUint32(SKB_GSO_SIZE, gsoSize, true);
   for (const [at, value] of [
     [0, program],
     [8, frame.length],

@@ -177,6 +177,8 @@ interface Flow {
   packets: Uint8Array[];
   /** How many messages the core is to make of them. */
   messages: number;
+  /** What the host knows of merging. */
+  merged?: number;
   /** What the kernel is to send, if not the same. */
   becomes?: Uint8Array[];
 }
@@ -228,29 +230,46 @@ const flows: Flow[] = [
     messages: 3,
   },
   ...([6, 17] as const).flatMap((protocol) =>
-    [0, 1000, 1436].map((length) => {
+    [0, 500, protocol === 6 ? 512 : 1436].map((length) => {
       const packet = wire.packetOf({ protocol, payload: wire.payloadOf(length) });
       const name = `protocol ${protocol}, an open checksum, ${length} bytes`;
       return { name, packets: [wire.partial(packet)], messages: 1, becomes: [packet] };
     }),
   ),
   {
-    name: 'TCP, an open checksum, longer than the MTU',
+    name: 'TCP, an open checksum, nobody knows the size',
     packets: [
       wire.partial(wire.packetOf({ payload: wire.payloadOf(20000), flags: ACK | PSH, tcpOptions: timestamps })),
     ],
     messages: 1,
-    becomes: burst(20000, 1476 - 52, { flags: ACK | PSH, tcpOptions: timestamps }),
+    becomes: burst(20000, abi.LEAST_PATH_MTU - 52, { flags: ACK | PSH, tcpOptions: timestamps }),
   },
+  ...([6, 17] as const).flatMap((protocol) =>
+    [
+      [3000, 1000],
+      [3001, 1000],
+      [20000, 1400],
+      [1001, 1000],
+    ].map(([length, merged]) => {
+      const parts = { protocol, payload: wire.payloadOf(length as number), flags: ACK | PSH };
+      const name = `protocol ${protocol}, ${length} bytes that were merged from ${merged} each`;
+      const becomes = wire.cut(wire.packetOf(parts), merged as number);
+      return { name, packets: [wire.partial(wire.packetOf(parts))], messages: 1, merged: merged as number, becomes };
+    }),
+  ),
 ];
 
 const [LOCAL, REMOTE] = [0xc0a81021, 0xc0a81020];
 
 /** What the core of the VM that gets `packets` writes to its TUN device. */
-function mergedBy(core: PacketCore, packets: readonly Uint8Array[]): Uint8Array[] {
+function mergedBy(core: PacketCore, packets: readonly Uint8Array[], merged?: number): Uint8Array[] {
   core.configure({ ...config, local: LOCAL });
   core.attach({ offloads: abi.OFFLOAD_VIRTIO | abi.OFFLOAD_UDP_MERGE });
-  for (const [i, packet] of packets.entries()) core.put(i, wire.grePacket(REMOTE, LOCAL, packet));
+  for (const [i, packet] of packets.entries()) {
+    const whole = wire.grePacket(REMOTE, LOCAL, packet);
+    core.put(i, whole);
+    core.describe(i, whole.length, core.slot(i), merged);
+  }
   expect(core.decapsulate(0, packets.length, 0)).toBe(packets.length);
   return messages(core).map((message) => message.bytes);
 }
@@ -309,7 +328,7 @@ describe.skipIf(skipped)('segmentation', () => {
     });
 
     test('V2 the kernel cuts what was merged into what it was', async () => {
-      const written = merged.map(({ packets }) => mergedBy(core, packets));
+      const written = merged.map(({ packets, merged: size }) => mergedBy(core, packets, size));
       expect(written.map((frames) => frames.length)).toEqual(merged.map(({ messages }) => messages));
       const lists = await kernel(written.flat());
       const sent = written.map((frames) => lists.splice(0, frames.length).flat());

@@ -359,8 +359,11 @@ tcp_552 = list(segments(data, 512, 7))
 udp = list(datagrams(data, 700, 7))
 short, alone = list(datagrams(data[:9], 4, 0xffff)), next(segments(data[:1200], 1200, 7))
 jumbo = next(datagrams(data, 2500, 7))
+first_sum = int.from_bytes(bytes(gre_in(tcp_pushed[0], chksum_present=1))[24:26], 'big')
 write('merged', CONFIG, [
     inbound('TCP', 'Linux tcp_gro_complete', gre_in(joined(tcp_pushed)), merged=1000, outputs=tcp_pushed, peer=REMOTE),
+    inbound('TCP, with the GRE checksum of the first packet', 'Linux gre_gro_receive', gre_in(joined(tcp_pushed), chksum_present=1, chksum=first_sum), merged=1000, outputs=tcp_pushed, peer=REMOTE),
+    inbound('TCP, not merged, with that GRE checksum', 'RFC 2784 2.5', gre_in(joined(tcp_pushed), chksum_present=1, chksum=first_sum), 'gre-checksum', merged=NOT_MERGED),
     inbound('TCP, a list', 'Linux skb_gro_receive_list', gre_in(joined(tcp, True)), merged=1000, outputs=tcp, peer=REMOTE),
     inbound('UDP', 'Linux udp_gro_complete', gre_in(joined(udp)), merged=700, outputs=udp, peer=REMOTE),
     inbound('UDP, a list', 'Linux skb_gro_receive_list', gre_in(joined(udp, True)), merged=700, outputs=udp, peer=REMOTE),

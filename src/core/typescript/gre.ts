@@ -52,10 +52,18 @@ function lengthOf(options: number, option: number): number {
 }
 
 /**
- * Checks the header at `p`; `length` counts the bytes from `p` to the end of the packet. `key` is a signed number.
+ * Checks the header at `p`; `length` counts the bytes from `p` to the end of the packet. `key` is a signed number. With
+ * `isVerified` the kernel has verified checksums: it merged packets after that, and left the first one's where it was.
  * Returns the bytes in the header, or a drop reason.
  */
-export function checkGre(memory: Memory, p: number, length: number, options: number, key: number): number {
+export function checkGre(
+  memory: Memory,
+  p: number,
+  length: number,
+  options: number,
+  key: number,
+  isVerified: boolean,
+): number {
   if (length < BASE_LENGTH) return abi.DROP_TRUNCATED;
   const flags = getU16(memory, p);
   if ((flags & VERSION_MASK) !== 0) return abi.DROP_GRE_VERSION;
@@ -66,7 +74,8 @@ export function checkGre(memory: Memory, p: number, length: number, options: num
   const header = (flags & SEQUENCE_PRESENT) === 0 ? sequenceAt : sequenceAt + FIELD_LENGTH;
   if (header > length) return abi.DROP_TRUNCATED;
 
-  if ((flags & CHECKSUM_PRESENT) !== 0 && sum(memory, p, length) !== ALL_ONES) return abi.DROP_GRE_CHECKSUM;
+  const isSummed = (flags & CHECKSUM_PRESENT) !== 0 && !isVerified;
+  if (isSummed && sum(memory, p, length) !== ALL_ONES) return abi.DROP_GRE_CHECKSUM;
   if (getU16(memory, p + 2) !== TYPE_IPV4) return abi.DROP_GRE_PROTOCOL;
   // A key identifies "an individual traffic flow within a tunnel" (RFC 2890 §2.1); another's is not for this VM.
   const isKeyed = (options & abi.OPTION_KEY) !== 0;

@@ -91,7 +91,8 @@ function passGre(
   const local = localVm(memory);
   if (vm === 0 || vm === local || !isUnderlay(memory, vm)) return abi.DROP_FOREIGN_UNDERLAY;
   const options = configuredOptions(memory);
-  const header = checkGre(memory, gre, end - gre, options, configuredKey(memory));
+  const isMerged = merged !== 0 && merged !== (abi.NOT_MERGED | 0);
+  const header = checkGre(memory, gre, end - gre, options, configuredKey(memory), isMerged);
   if (header < 0) return header;
   const inner = gre + header;
   const check = ipv4.checkIpv4(memory, inner, end - inner);

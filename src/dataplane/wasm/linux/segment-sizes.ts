@@ -57,7 +57,7 @@ const TABLE_SIZE = BUCKET_SIZE << BUCKETS_LOG2;
 const OUTER_IPV4 = 20;
 
 /** What the hash begins with, and is multiplied by: secret, so that nobody can make two packets meet. */
-export interface Seeds {
+interface Seeds {
   starts: readonly [number, number];
   factors: readonly [number, number];
 }
@@ -79,21 +79,30 @@ const MOST_INNER = 36;
 
 /** Lets the kernel note segment sizes of what comes to the raw socket `fd`, which takes its share only. Throws if the kernel cannot. */
 export function noteSegmentSizes(fd: number, share: Share): SizeTable {
+  const { program, table } = loadSizeProgram(share);
+  try {
+    attachSocketProgram(fd, program);
+  } catch (error) {
+    native.close(table.fd);
+    throw error;
+  } finally {
+    native.close(program);
+  }
+  return table;
+}
+
+/** Loads the program for such a socket; its descriptor and the table's are the caller's to close. */
+export function loadSizeProgram(share: Share): { program: number; table: SizeTable } {
   const random = () => randomInt(2 ** 32);
   const seeds: Seeds = { starts: [random(), random()], factors: [random() | 1, random() | 1] };
-  const table = new BpfMap(BPF_MAP_TYPE_ARRAY, BUCKET_SIZE, 1 << BUCKETS_LOG2, 1, BPF_F_MMAPABLE);
+  const { fd } = new BpfMap(BPF_MAP_TYPE_ARRAY, BUCKET_SIZE, 1 << BUCKETS_LOG2, 1, BPF_F_MMAPABLE);
   try {
-    const program = loadProgram(assemble(filter(table.fd, seeds, share)), WHAT, BPF_PROG_TYPE_SOCKET_FILTER);
-    try {
-      attachSocketProgram(fd, program);
-    } finally {
-      native.close(program);
-    }
+    const program = loadProgram(assemble(filter(fd, seeds, share)), WHAT, BPF_PROG_TYPE_SOCKET_FILTER);
+    return { program, table: { fd, seeds } };
   } catch (error) {
-    table.close();
+    native.close(fd);
     throw error;
   }
-  return { fd: table.fd, seeds };
 }
 
 /** Reads the sizes of received packets. */
