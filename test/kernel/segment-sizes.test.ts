@@ -13,24 +13,28 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
   const core = typescriptCore();
 
   /** A program and its reader, for sockets whose packets have such GRE headers. */
-  function opened(gre: { key?: number; checksum?: boolean; sequence?: number }, work: (of: Of, pass: Pass) => void) {
+  function opened(gre: { key?: number; checksum?: boolean; sequence?: number }, work: (opened: Opened) => void) {
     const header = 20 + greHeader(gre, new Uint8Array(20)).length;
     const { program, table } = loadSizeProgram({ index: 0, count: 1, header });
     const sizes = new SegmentSizes(table, header, core);
     try {
-      work(
-        (packet) => {
+      work({
+        sizes,
+        of: (packet) => {
           core.put(0, packet);
           return sizes.of(core.slot(0), packet.length);
         },
-        (packet, gsoSize) => expect(run(program, framed(packet), 0, gsoSize).verdict).toBe(ALL),
-      );
+        pass: (packet, gsoSize) => expect(run(program, framed(packet), 0, gsoSize).verdict).toBe(ALL),
+      });
     } finally {
       for (const fd of [program, table.fd]) native.close(fd);
     }
   }
-  type Of = (packet: Uint8Array) => number;
-  type Pass = (packet: Uint8Array, gsoSize: number) => void;
+  interface Opened {
+    sizes: SegmentSizes;
+    of: (packet: Uint8Array) => number;
+    pass: (packet: Uint8Array, gsoSize: number) => void;
+  }
   const around = (gre: object, parts: Parts) => {
     const inner = packetOf(parts);
     return ipv4Around({ source: 0xc0a81021, destination: 0xc0a81020 }, [...greHeader(gre, inner), ...inner]);
@@ -41,7 +45,7 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
     ['a key', { key: 7 }],
     ['all', { key: 7, checksum: true, sequence: 5 }],
   ])('are found for every merged packet, and for no other: GRE, %s', (_, gre) => {
-    opened(gre, (of, pass) => {
+    opened(gre, ({ of, pass }) => {
       const packets = ([6, 17] as const).flatMap((protocol) =>
         [2, 3, 4, 7, 8, 9, 16, 1000, 3000].map((length) => around(gre, { protocol, payload: payloadOf(length) })),
       );
@@ -58,7 +62,7 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
   });
 
   test('every byte that tells packets apart does', () => {
-    opened({}, (of, pass) => {
+    opened({}, ({ of, pass }) => {
       const packet = around({}, { payload: payloadOf(1000) });
       pass(packet, 100);
       expect(of(packet)).toBe(100);
@@ -70,13 +74,40 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
   });
 
   test('thousands are kept, the newest best', () => {
-    opened({}, (of, pass) => {
+    opened({}, ({ of, pass }) => {
       const packets = Array.from({ length: 6000 }, (_, i) => around({}, { id: i & 0xffff, sequence: i * 1000 }));
       for (const [i, packet] of packets.entries()) pass(packet, (i % 1000) + 1);
       const found = packets.map(of);
       expect(found.slice(-2000)).toEqual(packets.slice(-2000).map((_, i) => (i % 1000) + 1));
       // Eight of 2,048 buckets each: those that are lost are not taken for others.
       expect(found.filter((size, i) => size !== (i % 1000) + 1 && size !== NOT_MERGED)).toEqual([]);
+    });
+  });
+
+  test('nobody looks for merged packets where there are none', () => {
+    opened({}, ({ sizes, of, pass }) => {
+      const packets = [1, 2, 3].map((id) => around({}, { id, payload: payloadOf(1000) }));
+      const [a, b, c] = packets as [Uint8Array, Uint8Array, Uint8Array];
+      let now = 1000;
+      const looks = (isAll = true, ms = 10) => {
+        now += ms;
+        return sizes.mayBeMerged(isAll, now);
+      };
+      expect(looks()).toBe(false);
+      pass(a, 0);
+      expect(looks()).toBe(false);
+      pass(a, 100);
+      pass(b, 100);
+      // Both have been counted, and come one after the other.
+      expect([looks(false), of(c), of(a)]).toEqual([true, NOT_MERGED, 100]);
+      expect([looks(), of(b)]).toEqual([true, 100]);
+      expect([looks(), looks()]).toEqual([false, false]);
+      // One is lost: it is waited for until it must have come, as nothing has waited for a long while.
+      pass(a, 100);
+      expect([looks(false), looks(false, 5000), looks(true, 5000), looks()]).toEqual([true, true, true, false]);
+      // The count is right again.
+      pass(c, 100);
+      expect([looks(), of(c), looks()]).toEqual([true, 100, false]);
     });
   });
 

@@ -3,13 +3,15 @@
  * the socket can read `gso_size`. It writes that into a table in memory that this process shares, under a hash of the packet's headers; whoever receives the
  * packet finds it there. Packets that come as they were sent cost the program one comparison.
  *
- * A bucket of the table is one cache line, its newest entry first. An entry is lost only if eight newer ones of its bucket come before its packet is read.
+ * A bucket of the table is one cache line, its newest entry first. An entry is lost only if eight newer ones of its bucket come before its packet is read. Behind
+ * the buckets the program counts, so that nobody has to look for packets where none was merged.
  */
 import { randomInt } from 'node:crypto';
 import { NOT_MERGED } from '../../../core/abi.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import {
   add,
+  addAtomically,
   addRegister,
   and32,
   assemble,
@@ -53,7 +55,12 @@ const WHAT = 'for segment sizes';
 const BUCKETS_LOG2 = 11;
 const BUCKET_SIZE = 64;
 const ENTRY_SIZE = 8;
-const TABLE_SIZE = BUCKET_SIZE << BUCKETS_LOG2;
+const BUCKETS = 1 << BUCKETS_LOG2;
+/** The last one holds the count, a u64. */
+const TABLE_SIZE = BUCKET_SIZE * (BUCKETS + 1);
+const COUNT = (BUCKET_SIZE * BUCKETS) / 4;
+/** ms after which a merged packet that was counted has been read, or did not get into the socket's buffer. */
+const LATEST = 1000;
 const OUTER_IPV4 = 20;
 
 /** What the hash begins with, and is multiplied by: secret, so that nobody can make two packets meet. */
@@ -95,7 +102,7 @@ export function noteSegmentSizes(fd: number, share: Share): SizeTable {
 export function loadSizeProgram(share: Share): { program: number; table: SizeTable } {
   const random = () => randomInt(2 ** 32);
   const seeds: Seeds = { starts: [random(), random()], factors: [random() | 1, random() | 1] };
-  const { fd } = new BpfMap(BPF_MAP_TYPE_ARRAY, BUCKET_SIZE, 1 << BUCKETS_LOG2, 1, BPF_F_MMAPABLE);
+  const { fd } = new BpfMap(BPF_MAP_TYPE_ARRAY, BUCKET_SIZE, BUCKETS + 1, 1, BPF_F_MMAPABLE);
   try {
     const program = loadProgram(assemble(filter(fd, seeds, share)), WHAT, BPF_PROG_TYPE_SOCKET_FILTER);
     return { program, table: { fd, seeds } };
@@ -111,6 +118,13 @@ export class SegmentSizes {
   readonly #words: Uint32Array;
   readonly #seeds: Seeds;
   readonly #header: number;
+  /** How many of the packets that the program has counted are done with, and how many this batch has brought. */
+  #done = 0;
+  #found = 0;
+  /** The last count, since when it is so, and when a batch had all that waited, in ms. */
+  #count = 0;
+  #since = 0;
+  #emptied = 0;
 
   /** `header` is that of the socket's share. */
   constructor({ fd, seeds }: SizeTable, header: number, core: PacketCore) {
@@ -118,6 +132,22 @@ export class SegmentSizes {
     this.#words = new Uint32Array(core.memory);
     this.#seeds = seeds;
     this.#header = header / 4;
+  }
+
+  /** Whether any of the packets that were just received may be merged; `isAll` if no other waits. To be asked once for each batch, before `of`. */
+  mayBeMerged(isAll: boolean, now = performance.now()): boolean {
+    this.#done = (this.#done + this.#found) >>> 0;
+    this.#found = 0;
+    const count = this.#table[COUNT] as number;
+    if (count === this.#done) return false;
+    if (count !== this.#count) {
+      this.#count = count;
+      this.#since = now;
+    }
+    // What was counted and has not come by then never will.
+    if (this.#emptied - this.#since > LATEST) this.#done = count;
+    if (isAll) this.#emptied = now;
+    return count !== this.#done;
   }
 
   /** Of the packet of `length` bytes at `address`, a multiple of 4 in the core's memory, what DESCRIPTOR_MERGED is to say. */
@@ -139,7 +169,9 @@ export class SegmentSizes {
     for (let at = bucket; at < bucket + BUCKET_SIZE / 4; at += ENTRY_SIZE / 4) {
       if ((table[at + 1] as number) !== b >>> 0) continue;
       const low = table[at] as number;
-      if (low >>> 16 === (a & 0xffff)) return low & 0xffff;
+      if (low >>> 16 !== (a & 0xffff)) continue;
+      this.#found++;
+      return low & 0xffff;
     }
     return NOT_MERGED;
   }
@@ -168,6 +200,7 @@ function filter(table: number, seeds: Seeds, share: Share): Line[] {
     xor32(8, 7),
     multiply32(8, seeds.factors[1]),
   ];
+  const lookUp = [...loadMap(1, table), copy(2, STACK), add(2, key), call(MAP_LOOKUP), jumpIfEqual(0, 0, 'take')];
   const older = Array.from({ length: BUCKET_SIZE / ENTRY_SIZE - 1 }, (_, i) => BUCKET_SIZE - (i + 1) * ENTRY_SIZE);
   return [
     copy(6, 1),
@@ -184,11 +217,7 @@ function filter(table: number, seeds: Seeds, share: Share): Line[] {
     copy32(1, 7),
     shiftRight(1, 32 - BUCKETS_LOG2),
     storeWord(STACK, key, 1),
-    ...loadMap(1, table),
-    copy(2, STACK),
-    add(2, key),
-    call(MAP_LOOKUP),
-    jumpIfEqual(0, 0, 'take'),
+    ...lookUp,
     ...older.flatMap((at) => [loadDouble(1, 0, at - ENTRY_SIZE), storeDoubleFrom(0, at, 1)]),
     shiftLeft(7, 16),
     orRegister(7, 9),
@@ -196,6 +225,11 @@ function filter(table: number, seeds: Seeds, share: Share): Line[] {
     shiftLeft64(8, 32),
     orRegister(8, 7),
     storeDoubleFrom(0, 0, 8),
+    set(1, BUCKETS),
+    storeWord(STACK, key, 1),
+    ...lookUp,
+    set(1, 1),
+    addAtomically(0, 0, 1),
     { label: 'take' },
     set(0, ALL),
     exit,

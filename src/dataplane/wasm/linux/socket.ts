@@ -141,9 +141,12 @@ export class Receiver {
   /** Receives what waits on a raw socket, where a message is a packet, and describes it to the core; returns how many. */
   receivePackets(core: PacketCore, sizes?: SegmentSizes): number {
     const count = this.receive();
+    const unmerged = sizes === undefined ? 0 : abi.NOT_MERGED;
+    const mayBeMerged = sizes?.mayBeMerged(count < this.#capacity);
     for (let i = 0; i < count; i++) {
-      const [address, length] = [core.slot(i), this.length(i)];
-      core.describe(i, length, address, sizes?.of(address, length) ?? 0);
+      const address = core.slot(i);
+      const length = this.length(i);
+      core.describe(i, length, address, mayBeMerged ? sizes?.of(address, length) : unmerged);
       this.rearm(i);
     }
     return count;
