@@ -48,12 +48,12 @@ export function lookOut({ config, plan, machine, dataPlane, log }: RemarksOption
       ...{ plan: plan(), outer, overlay: { name: config.device, index } },
       ...{ container: forwarding.container, underlay: underlay(plan()) },
     };
-    const { inbound } = await dataPlane.counters();
-    return [
-      ...off,
-      ...(await attempt('prefix', () => prefix.look(vantage, inbound, performance.now()))),
-      ...(await attempt('firewall', () => firewall.look(vantage))),
-    ];
+    const rules = await attempt('firewall', () => firewall.look(vantage));
+    const narrow = await attempt('prefix', async () => {
+      const { inbound } = await dataPlane.counters();
+      return prefix.look(vantage, inbound, performance.now());
+    });
+    return [...off, ...rules, ...narrow];
   }
 
   /** Where a look fails, as when rules change meanwhile, what the one before has found stays. */

@@ -302,6 +302,20 @@ E`,
     name: 'docker, and both rules',
     script: `${DOCKER}\niptables -I DOCKER-USER -i inlay0 -j ACCEPT; iptables -I DOCKER-USER -o inlay0 -j ACCEPT`,
   },
+  {
+    name: 'docker, with the slice as one of its networks',
+    script: `${DOCKER}
+iptables -A FORWARD -o veth90 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+iptables -A FORWARD -o veth90 -j DOCKER; iptables -A FORWARD -i veth90 ! -o veth90 -j ACCEPT
+iptables -t nat -A POSTROUTING -s 10.16.32.0/24 ! -o veth90 -j MASQUERADE`,
+    said: [
+      {
+        what: /^the chain FORWARD of iptables drops connections that other VMs begin to containers: its policy/,
+        hint: /^iptables -I DOCKER-USER -i inlay0 -j ACCEPT$/,
+      },
+      innerSource,
+    ],
+  },
   { name: 'docker, with a policy of ACCEPT', script: `${DOCKER}\niptables -P FORWARD ACCEPT` },
   {
     name: 'ufw',

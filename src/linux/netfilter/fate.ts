@@ -42,7 +42,7 @@ export class TooLargeError extends Error {}
 /** NFT_JUMP_STACK_SIZE in <net/netfilter/nf_tables.h>. */
 const MAX_DEPTH = 16;
 /** Rules that are asked for one packet, at most. */
-const MAX_STEPS = 10_000;
+const MAX_STEPS = 4000;
 
 /** All that may become of the packets in this chain. Throws TooLargeError. */
 export function fates(base: BaseChain, packet: Packet): Fate[] {

@@ -23,6 +23,11 @@ export function nameOf({ tool, family, table, name }: BaseChain): string {
   return `the chain ${name} of ${tool}${table === 'filter' ? '' : ` (table ${table})`}`;
 }
 
+/** Whether docker has rules in its table. */
+export function isDockers(chain: BaseChain): boolean {
+  return chain.hasChain(DOCKER_USER);
+}
+
 /** Commands that accept what matches any of these. `ufw` are the words for ufw. */
 export function accept(chain: BaseChain, matches: readonly Match[], ufw: readonly string[] = []): string {
   if (ufw.length > 0 && chain.hasChain(UFW)) return ufw.map((words) => `ufw ${words}`).join('; ');
@@ -33,7 +38,7 @@ export function accept(chain: BaseChain, matches: readonly Match[], ufw: readonl
 function command(chain: BaseChain, match: Match): string {
   const { tool, family, table, name } = chain;
   if (tool === 'nft') return `nft insert rule ${family} ${table} ${name} ${nftWords(match)} accept`;
-  const at = name === 'FORWARD' && chain.hasChain(DOCKER_USER) ? DOCKER_USER : name;
+  const at = name === 'FORWARD' && isDockers(chain) ? DOCKER_USER : name;
   return `${tool} ${table === 'filter' ? '' : `-t ${table} `}-I ${at} ${iptablesWords(match)} -j ACCEPT`;
 }
 

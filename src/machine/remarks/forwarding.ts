@@ -19,15 +19,19 @@ export class ForwardingLookOut {
   readonly #devices = new Set<number>();
   /** Those of them that do not forward. */
   readonly #off = new Set<number>();
+  #container: Device | undefined;
 
   constructor(netlink: Netlink, table: MainTable) {
     this.#netlink = netlink;
     this.#table = table;
   }
 
-  /** The device of some container, as it was at the last look; undefined if none is known. */
+  /** The device of some container, the same as long as it is there; undefined if none is known. */
   get container(): Device | undefined {
-    return firstOf(this.#devices, (index) => this.#deviceOf(index), 1)[0];
+    const known = this.#container?.index;
+    const indexes = known !== undefined && this.#devices.has(known) ? [known, ...this.#devices] : this.#devices;
+    this.#container = firstOf(indexes, (index) => this.#deviceOf(index), 1)[0];
+    return this.#container;
   }
 
   /** `overlay` is the interface index of the overlay's own device. */

@@ -4,9 +4,8 @@ import type { Log } from '../../log.ts';
 import type { Trouble } from '../machine.ts';
 import type { Remark } from './remark.ts';
 
-/** ms from one look to the next, and where one has found something new: it may be under way only, and is looked at again. */
-const INTERVAL = 5000;
-const AGAIN = 1000;
+/** ms from one look to the next; the second where one has found something new, which may be under way only. */
+const PAUSES = { usual: 5000, again: 1000 };
 /** Looks take this part of the time, at most: with large rule sets they are made less often. */
 const MAX_SHARE = 1 / 50;
 
@@ -14,19 +13,19 @@ export interface LookOutOptions {
   log: Log;
   /** One look: all that is wrong now. */
   look: () => Promise<readonly Remark[]>;
+  pauses?: typeof PAUSES;
 }
 
 export class LookOut {
   readonly #options: LookOutOptions;
   readonly #closing = new AbortController();
-  readonly #work: Promise<void>;
   #remarks: readonly Remark[] = [];
   /** Those that the log has told. */
   #told: readonly Remark[] = [];
 
   constructor(options: LookOutOptions) {
     this.#options = options;
-    this.#work = this.#run();
+    void this.#run();
   }
 
   /** What the last look found. */
@@ -34,21 +33,23 @@ export class LookOut {
     return this.#remarks.map(({ what, hint }) => ({ what, ...(hint !== undefined && { hint }) }));
   }
 
-  async close(): Promise<void> {
+  /** Does not wait for a look that is under way: it changes nothing. */
+  close(): void {
     this.#closing.abort();
-    await this.#work;
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#closing;
+    const { usual, again } = this.#options.pauses ?? PAUSES;
     while (!signal.aborted) {
       const begin = performance.now();
-      let pause = INTERVAL;
+      let pause = usual;
       try {
         const found = await this.#options.look();
         if (signal.aborted) return;
-        if (this.#tell(found)) pause = AGAIN;
+        if (this.#tell(found)) pause = again;
       } catch (error) {
+        if (signal.aborted) return;
         // A device may have gone in the middle of a look, or a right is missing: this is no part of the daemon's work.
         this.#options.log.debug({ error: String(error) }, 'a look at what others do failed');
       }
