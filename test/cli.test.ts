@@ -50,6 +50,7 @@ function run(file: string, args: readonly string[]): Promise<Ended> {
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-cli-'));
 writeFileSync(`${folder}/bad.yaml`, 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0\n');
+writeFileSync(`${folder}/class-e.yaml`, 'overlay: 240.0.0.0/4\nunderlay: 172.16.0.0/16\n');
 writeFileSync(`${folder}/good.yaml`, 'overlay: 10.0.0.0/8\nunderlay: 192.168.0.0/16\n');
 /** The tables say FOLDER, so that the names of tests do not change. */
 const inFolder = (text: string) => text.replaceAll('FOLDER', folder);
@@ -94,7 +95,11 @@ const tunnels: TunnelStatus[] = [
   },
 ];
 const lock = await lockRunDir(folder, '');
-const daemon = await ControlServer.listen(folder, { status: async () => status, tunnels: async () => tunnels });
+const daemon = await ControlServer.listen(folder, {
+  status: async () => status,
+  tunnels: async () => tunnels,
+  mappings: async () => [{ overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' }],
+});
 afterAll(async () => {
   await daemon.close();
   lock.release();
@@ -121,13 +126,25 @@ describe('help', () => {
   });
 });
 
+/** The smallest overlay for 500 VMs with 2,000 containers each. */
+const twelve = expect.objectContaining({ overlay: '10.0.0.0/12', underlay: '192.168.0.0/23', containersPerVm: 2045 });
+
 describe('right use', () => {
   test.each<[words: string, json: unknown]>([
     [`plan ${PAIR} --json`, expect.objectContaining({ containersPerVm: 253 })],
     [`plan --config FOLDER/good.yaml --json`, expect.objectContaining({ containersPerVm: 253 })],
     [`plan --config FOLDER/good.yaml --overlay 240.0.0.0/4 --json`, expect.objectContaining({ containersPerVm: 4093 })],
+    ['plan --containers 2000 --vms 500 --overlay 10.0.0.0/8 --json', [twelve, expect.objectContaining({ vms: 512 })]],
+    [`plan --containers 2000 --underlay 192.168.0.0/23 --overlay 10.0.0.0/12 --json`, [twelve]],
     [`explain 10.16.32.91 ${PAIR} --json`, expect.objectContaining({ vm: '192.168.16.32', container: 90 })],
     [`explain 192.168.16.32 --container 90 ${PAIR} --json`, expect.objectContaining({ overlay: '10.16.32.91' })],
+    ['explain 10.16.32.91 --run-dir FOLDER --json', expect.objectContaining({ vm: '192.168.16.32', container: 90 })],
+    ['explain 192.168.16.33 --run-dir FOLDER --json', expect.objectContaining({ overlay: '10.16.33.1' })],
+    // A file is asked before the daemon is.
+    [
+      'explain 240.0.0.5 --config FOLDER/class-e.yaml --run-dir FOLDER --json',
+      expect.objectContaining({ vm: '172.16.0.0', container: 4 }),
+    ],
     [`status --run-dir FOLDER --json`, status],
     [`status --run-dir FOLDER --wait 5 --json`, status],
     [`tunnels --run-dir FOLDER --json`, tunnels],
@@ -141,6 +158,10 @@ describe('right use', () => {
   test.each<[words: string, line: RegExp]>([
     [`plan ${PAIR}`, /^containers per VM {2}253$/m],
     [`plan ${PAIR}`, /^warning: 256 addresses per VM/m],
+    ['plan --containers 2000 --vms 500', /^10\.0\.0\.0\/12 +192\.168\.0\.0\/23 +12 \+ 9 \+ 11 +512 +2045$/m],
+    ['plan --containers 2000 --vms 500', /^240\.0\.0\.0\/4 +192\.168\.0\.0\/23 +4 \+ 9 \+ 19 +512 +524285$/m],
+    ['plan --containers 2000 --vms 500', /^The underlay is an example: any \/23 will do/m],
+    ['plan --containers 2000 --vms 500', /^warning: 240\.0\.0\.0\/4 is class E: /m],
     [`explain 10.16.32.91 ${PAIR}`, /^vm +192\.168\.16\.32$/m],
     [`status --run-dir FOLDER`, /^to other VMs +0 +0 bit\/s +3 +252 B$/m],
     [`status --run-dir FOLDER`, /^out no-mapping +0 +1 +no mapping covers the destination$/m],
@@ -168,7 +189,25 @@ describe('wrong use', () => {
     [`plan ${PAIR} more`, 2, "too many arguments for 'plan'"],
     ['plan --overlay', 2, "option '--overlay <PREFIX>' argument missing"],
     ['plan', 78, 'inlay: no overlay prefix: two prefixes are needed\nhint: --overlay'],
-    ['plan --overlay 10.0.0.0/8 --underlay 10.1.0.0/16', 78, 'overlap: expected two separate prefixes'],
+    [
+      'plan --overlay 10.0.0.0/8 --underlay 10.1.0.0/16',
+      78,
+      'overlap: expected two separate prefixes\nhint: keep the underlay, and take one of these overlays: 10.128.0.0/9 (125 containers per VM), ',
+    ],
+    ['up --overlay 10.0.0.0/8 --underlay 10.1.0.0/16', 78, '240.0.0.0/4 (4093 containers per VM; class E: Linux'],
+    ['plan --vms 5', 2, '--vms goes with --containers'],
+    ['plan --containers 5', 2, '--containers goes with --vms, or with the --underlay that the VMs have'],
+    ['plan --containers 0 --vms 5', 2, 'expected a whole number, at least 1'],
+    [
+      'plan --containers 5 --vms 300 --underlay 10.0.0.0/24',
+      78,
+      'underlay 10.0.0.0/24 has 256 addresses: expected 300\nhint: give the whole network of the VMs, a /23 or shorter',
+    ],
+    [
+      'plan --containers 500 --overlay 10.0.0.0/8 --underlay 10.0.0.0/16',
+      78,
+      'overlay 10.0.0.0/8 is too small: 500 containers take 9 bits and the VMs 16, 25 in all, and there are 23\nhint: take fewer',
+    ],
     [
       'plan --overlay 10.0.0.0/16 --underlay 192.168.0.0/16',
       78,
@@ -183,7 +222,13 @@ describe('wrong use', () => {
     [`explain 192.168.0.1 ${PAIR} --container 254`, 2, '--container 254: expected 1..253'],
     [`explain 192.168.0.1 ${PAIR} --container x`, 2, 'expected a whole number'],
     [`explain 10.0.0.2 ${PAIR} --container 1`, 2, '--container goes with an underlay address\nhint: 10.0.0.2 is'],
-    ['explain 10.0.0.2', 78, 'no overlay prefix'],
+    [
+      'explain 10.0.0.2 --run-dir FOLDER/nowhere',
+      78,
+      'no prefixes are given, and no daemon runs that could tell them: no daemon answers at FOLDER/nowhere/control.sock (ENOENT)\nhint: --overlay 10.0.0.0/8 --underlay',
+    ],
+    ['explain 10.0.0.2 --overlay 10.0.0.0/8 --run-dir FOLDER', 78, 'no underlay prefix'],
+    ['explain 11.0.0.1 --run-dir FOLDER', 1, '11.0.0.1 is in none of 10.0.0.0/8, 192.168.0.0/16'],
     ['explain 255.255.255.255 --overlay 240.0.0.0/4 --underlay 192.168.0.0/16', 78, 'contains 255.255.255.255'],
     ['up', 78, 'no overlay prefix'],
     ['up --wait soon', 2, 'expected seconds, 0..86400'],

@@ -295,6 +295,9 @@ describe('bad flags', () => {
     [
       { ...PAIR, underlay: '10.0.0.0/16' },
       'overlay 10.0.0.0/8 and underlay 10.0.0.0/16 overlap: expected two separate prefixes',
+      expect.stringMatching(
+        /^keep the underlay, and take one of these overlays: 10\.128\.0\.0\/9 \(125 containers per VM\), /,
+      ),
     ],
     [{ ...PAIR, engine: 'portable', queues: '2' }, 'queues 2: expected 1 with engine portable, which has one thread'],
     [

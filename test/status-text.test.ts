@@ -42,8 +42,8 @@ DROPS            LAST MINUTE  TOTAL  MEANING
 in gre-key                12     40  the GRE key is missing, unexpected or different
     hint: give all VMs the same --key
 out not-written            0      6  the device or socket did not take the packet: full, too big or refused
-    hint: EPERM 5, a firewall at OUTPUT?
-    hint: ENETUNREACH 1, no route to that VM
+    hint: EPERM 5, a firewall of this VM drops the packets at OUTPUT
+    hint: ENETUNREACH 1, this VM has no route to that VM
 
 underlay address    192.168.16.32
 overlay address     10.16.32.1

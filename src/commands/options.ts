@@ -45,6 +45,12 @@ export function example(command: Command, ...lines: string[]): Command {
   return command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  $ inlay ${line}`).join('\n')}`);
 }
 
+/** Reads a whole number, at least 1. */
+export function positive(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('expected a whole number, at least 1.');
+  return Number(text);
+}
+
 /** Reads a number of seconds. */
 export function seconds(text: string): number {
   const value = Number(text);

@@ -1,8 +1,10 @@
 /** The configuration: a YAML file and flags, checked against one table of settings. */
 import * as v from 'valibot';
 import { InlayError } from '../errors.ts';
-import type { Prefix } from '../mesh/address.ts';
+import { formatPrefix, overlaps, type Prefix } from '../mesh/address.ts';
 import { checkMappings, Mapping } from '../mesh/mapping.ts';
+import { isClassE } from '../mesh/plan.ts';
+import { overlaysBeside } from '../mesh/propose.ts';
 import { nearest } from './nearest.ts';
 import { checkRules } from './rules.ts';
 import { camelCase, type Setting, type SettingName, settings, type Values, valueNames } from './settings.ts';
@@ -48,6 +50,12 @@ export function loadConfig(flags: Flags, file?: string): Config {
   };
 }
 
+/** The prefixes that the flags, or else the file, give, if any: they need not make a pair. Throws ERR_CONFIG as `loadConfig` does. */
+export function loadPrefixes(flags: Flags, file?: string): Partial<Record<'overlay' | 'underlay', Prefix>> {
+  const { overlay, underlay } = { ...(file === undefined ? {} : check(fileSource(file))), ...check(flagSource(flags)) };
+  return { ...(overlay && { overlay }), ...(underlay && { underlay }) };
+}
+
 /** The values by their names in code. `given` has at least those that have a default. */
 function valuesOf(given: Given): Values {
   return Object.fromEntries(valueNames.map((name) => [camelCase(name), given[name]])) as Values;
@@ -60,7 +68,7 @@ function mappingsOf(
 ): Mapping[] {
   if (mappings) {
     const list = mappings.map((pair, i) =>
-      placed(source, ['mappings', i], () => new Mapping(pair.overlay, pair.underlay)),
+      placed(source, ['mappings', i], () => mappingOf(pair.overlay, pair.underlay)),
     );
     return placed(source, ['mappings'], () => {
       if (overlay || underlay)
@@ -80,7 +88,20 @@ function mappingOf(overlay: Prefix | undefined, underlay: Prefix | undefined): M
       });
     }
   }
-  return new Mapping(overlay as Prefix, underlay as Prefix);
+  return separate(overlay as Prefix, underlay as Prefix);
+}
+
+/** A mapping; where its prefixes overlap, the error tells which overlays would do. */
+function separate(overlay: Prefix, underlay: Prefix): Mapping {
+  if (!overlaps(overlay, underlay)) return new Mapping(overlay, underlay);
+  const others = overlaysBeside(underlay).map((mapping) => {
+    const note = isClassE(mapping.overlay) ? '; class E: Linux forwards it, some clouds and routers do not' : '';
+    return `${formatPrefix(mapping.overlay)} (${mapping.containersPerVm} containers per VM${note})`;
+  });
+  const [what, which] = [formatPrefix(overlay), formatPrefix(underlay)];
+  throw new InlayError('ERR_CONFIG', `overlay ${what} and underlay ${which} overlap: expected two separate prefixes`, {
+    ...(others.length > 0 && { hint: `keep the underlay, and take one of these overlays: ${others.join(', ')}` }),
+  });
 }
 
 /** Runs `make`; its errors get the place of `path` in front, if there is a file. */

@@ -137,6 +137,11 @@ export class Mapping {
   }
 }
 
+/** A mapping in text, as a file has it. */
+export function prefixesOf({ overlay, underlay }: Mapping): { overlay: string; underlay: string } {
+  return { overlay: formatPrefix(overlay), underlay: formatPrefix(underlay) };
+}
+
 /** The mapping whose overlay prefix holds `address`. */
 export function covering(mappings: readonly Mapping[], address: Address): Mapping | undefined {
   return mappings.find((mapping) => contains(mapping.overlay, address));

@@ -17,8 +17,10 @@ export interface Plan {
 /** 8,192 addresses for each VM, the density Inlay is made for. */
 const DENSE_CONTAINER_BITS = 13;
 const CLASS_E = parsePrefix('240.0.0.0/4') as Prefix;
+const SHARED = parsePrefix('100.64.0.0/10') as Prefix;
 
-export function plan(mapping: Mapping): Plan {
+/** `containerBits` is how many there should be. */
+export function plan(mapping: Mapping, containerBits: number = DENSE_CONTAINER_BITS): Plan {
   return {
     overlay: formatPrefix(mapping.overlay),
     underlay: formatPrefix(mapping.underlay),
@@ -28,15 +30,25 @@ export function plan(mapping: Mapping): Plan {
     addressesPerVm: 2 ** mapping.containerBits,
     containersPerVm: Number(mapping.containersPerVm),
     sliceLength: mapping.sliceLength,
-    warnings: warnings(mapping),
+    warnings: warnings(mapping, containerBits),
   };
 }
 
-function warnings(mapping: Mapping): string[] {
+/** Whether a prefix has addresses of class E, which not everything forwards. */
+export function isClassE(prefix: Prefix): boolean {
+  return overlaps(prefix, CLASS_E);
+}
+
+function warnings(mapping: Mapping, containerBits: number): string[] {
   const found: string[] = [];
-  if (overlaps(mapping.overlay, CLASS_E)) {
+  if (isClassE(mapping.overlay)) {
     found.push(
       `${formatPrefix(mapping.overlay)} is class E: Linux forwards it, but Windows, some routers and some clouds do not; keep it inside the mesh`,
+    );
+  }
+  if (overlaps(mapping.overlay, SHARED)) {
+    found.push(
+      `${formatPrefix(mapping.overlay)} is in the shared address space (RFC 6598): some clouds, providers and VPNs use parts of it`,
     );
   }
   const lastVm = { width: mapping.underlay.width, bits: mapping.underlay.bits | lowBits(mapping.vmBits) };
@@ -44,12 +56,12 @@ function warnings(mapping: Mapping): string[] {
     const slice = formatPrefix(mapping.sliceOf(lastVm));
     found.push(`VM ${formatAddress(lastVm)} is unusable: its slice ${slice} contains 255.255.255.255`);
   }
-  const missing = DENSE_CONTAINER_BITS - mapping.containerBits;
+  const missing = containerBits - mapping.containerBits;
   if (missing > 0) {
     const longer = mapping.underlay.length + missing;
     const how = longer <= mapping.underlay.width ? `an underlay prefix of /${longer}` : 'a shorter overlay prefix';
     found.push(
-      `${2 ** mapping.containerBits} addresses per VM; 8192 take ${DENSE_CONTAINER_BITS} container bits: ${how}`,
+      `${2 ** mapping.containerBits} addresses per VM; ${2 ** containerBits} take ${containerBits} container bits: ${how}`,
     );
   }
   return found;
