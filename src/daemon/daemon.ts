@@ -12,6 +12,7 @@ import type { LookOut } from '../machine/remarks/look-out.ts';
 import { catchAllThings, isCatchAll, type NetworkPlan } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
+import { prefixesOf } from '../mesh/mapping.ts';
 import { Observer } from '../observe/observer.ts';
 import type { State, Status, TunnelStatus } from '../observe/status.ts';
 import { explainPermission, requireCapabilities } from './capabilities.ts';
@@ -118,6 +119,7 @@ class Daemon {
     const runDir = await RunDir.open(config.runDir, {
       status: () => this.#status(),
       tunnels: () => this.#tunnels(),
+      mappings: async () => config.mappings.map(prefixesOf),
     });
     this.#runDir = runDir;
     // Until here there is nothing to clean up.
