@@ -20,7 +20,9 @@ const DEFAULTS = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 
 export function addDemoCommand(program: Command): void {
   const demo = program.command('demo').description('run a whole mesh on this machine, in namespaces of its own');
-  demo.option('--vms <NUMBER>', 'VMs', count, 3).option('--containers <NUMBER>', 'containers of each VM', count, 2);
+  demo
+    .option('--vms <NUMBER>', 'how many VMs, 1 to 64', count, 3)
+    .option('--containers <NUMBER>', 'how many containers each VM has, 1 to 64', count, 2);
   for (const name of ['overlay', 'underlay', ...PASSED_ON] as SettingName[]) addSetting(demo, name);
   addJson(demo).option('--keep', 'leave the mesh running and print how to look around');
   example(

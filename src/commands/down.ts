@@ -1,4 +1,4 @@
-/** down: what a killed daemon left goes. */
+/** down: removes what a daemon that has stopped left on this machine. */
 import type { Command } from 'commander';
 import { addSetting, example, runDirOf } from './options.ts';
 import { table } from './table.ts';
@@ -8,7 +8,10 @@ interface Options {
 }
 
 export function addDownCommand(program: Command): void {
-  const down = addSetting(program.command('down').description('remove what a killed daemon left'), 'run-dir');
+  const down = addSetting(
+    program.command('down').description('remove what a daemon left when it stopped or was killed'),
+    'run-dir',
+  );
   example(down, 'down', 'down --run-dir /run/inlay-2');
   down.action(async (options: Options) => {
     const { removeLeftovers } = await import('../daemon/down.ts');

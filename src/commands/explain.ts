@@ -19,10 +19,14 @@ interface Options {
 export function addExplainCommand(program: Command): void {
   const command = program
     .command('explain')
-    .description('show what an address means, or a VM has')
+    .description('show which VM and container an overlay address is, or which overlay addresses a VM has')
     .argument('<ADDRESS>');
   addSetting(addJson(addSettings(command, ['overlay', 'underlay'])), 'run-dir');
-  command.option('--container <NUMBER>', "the address of this container on the underlay address's VM", wholeNumber);
+  command.option(
+    '--container <NUMBER>',
+    "with a VM's address: the overlay address of its container with this number",
+    wholeNumber,
+  );
   example(
     command,
     'explain 10.16.32.91',

@@ -20,7 +20,7 @@ export function addPlanCommand(program: Command): void {
     .description('show what a pair of prefixes has room for, or propose pairs for so many VMs and containers');
   addJson(addSettings(command, ['overlay', 'underlay']))
     .option('--containers <NUMBER>', 'propose prefixes with room for so many containers on each VM', positive)
-    .option('--vms <NUMBER>', 'and for so many VMs (default: all of the underlay)', positive);
+    .option('--vms <NUMBER>', 'with --containers: for so many VMs (default: every address of the underlay)', positive);
   example(
     command,
     'plan --overlay 240.0.0.0/4 --underlay 192.168.0.0/17',

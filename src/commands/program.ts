@@ -14,6 +14,9 @@ import { addUpCommand } from './up.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
+const AFTER_HELP = `Start with inlay demo, then inlay plan; inlay COMMAND --help has examples.
+Exit codes: ${EXIT.done} done, ${EXIT.failed} failed, ${EXIT.usage} wrong usage, ${EXIT.notRunning} not running, ${EXIT.noPermission} no permission, ${EXIT.badConfiguration} bad configuration.`;
+
 /** Does what these words say. An error is printed; the answer is the exit code. */
 export async function runProgram(words: readonly string[]): Promise<number> {
   try {
@@ -32,6 +35,7 @@ function program(name: string | undefined): Command {
     )
     .version(version)
     .showSuggestionAfterError()
+    .addHelpText('after', `\n${AFTER_HELP}`)
     .configureOutput({
       outputError: (text, write) => write(`${text.replace(/^error: /, 'inlay: ')}${suggestion(inlay, name, text)}`),
     })

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config/config.ts';
 import { type SettingName, settings } from '../config/settings.ts';
 import { takeSignals } from '../daemon/signals.ts';
-import { addSettings, example, flagsOf, seconds } from './options.ts';
+import { addSetting, addSettings, example, flagsOf, seconds } from './options.ts';
 
 interface Options {
   config?: string;
@@ -12,6 +12,17 @@ interface Options {
 }
 
 const FLAGS = (Object.keys(settings) as SettingName[]).filter((name) => 'placeholder' in settings[name]);
+
+/** Headings of --help. What is in none of them comes under the last. */
+const GROUPS: Record<string, readonly SettingName[]> = {
+  'Networks:': ['overlay', 'underlay', 'local', 'device'],
+  'Packets on the underlay:': [
+    ...(['encapsulation', 'key', 'underlay-mtu', 'path-mtu-discovery', 'clamp-mss'] as const),
+    ...(['ttl', 'dscp', 'ecn', 'gre-checksum', 'gre-sequence'] as const),
+  ],
+  'Forwarding:': ['dataplane', 'gre-segmentation', 'queues', 'busy-poll', 'idle-timeout', 'core', 'engine'],
+};
+const LAST_GROUP = 'The daemon:';
 
 /** Seconds: DHCP takes its time when a VM starts. */
 const DEFAULT_WAIT = 30;
@@ -23,8 +34,17 @@ function defaultWait(): number {
 
 export function addUpCommand(program: Command): void {
   const up = program.command('up').description('run the daemon in the foreground until SIGTERM or SIGINT');
-  addSettings(up, FLAGS)
-    .option('--dry-run', 'only print the commands that would do the same')
+  for (const [heading, names] of Object.entries(GROUPS)) {
+    up.optionsGroup(heading);
+    for (const name of names) addSetting(up, name);
+  }
+  const grouped = Object.values(GROUPS).flat();
+  up.optionsGroup(LAST_GROUP);
+  addSettings(
+    up,
+    FLAGS.filter((name) => !grouped.includes(name)),
+  )
+    .option('--dry-run', 'change nothing, and print the commands of ip and sysctl that do the same')
     .option(
       '--wait <SECONDS>',
       `how long to wait for an underlay address (default: ${DEFAULT_WAIT}; under systemd: without end)`,

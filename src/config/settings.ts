@@ -117,14 +117,14 @@ export const settings = {
   encapsulation: {
     placeholder: 'FORMAT',
     description:
-      'what packets look like on the underlay: gre (IP protocol 47) or gre-udp (UDP port 4754), both of which are understood, or vxlan (dataplane kernel)',
+      'format of packets on the underlay: gre (IP protocol 47); gre-udp (UDP port 4754), which passes clouds that drop protocol 47; or vxlan (dataplane kernel). A VM with dataplane wasm understands both gre and gre-udp',
     default: 'gre',
     schema: oneOf(['gre', 'gre-udp', 'vxlan']),
   },
   dataplane: {
     placeholder: 'PLANE',
     description:
-      'what forwards packets: wasm, the packet core in this process; or kernel, a device of the kernel whose neighbour requests this process answers',
+      'what forwards packets: wasm, the packet core in this process; or kernel, a GRE or VXLAN device of the kernel, which asks this process only where each VM is',
     default: 'wasm',
     schema: oneOf(['wasm', 'kernel']),
   },
@@ -135,32 +135,32 @@ export const settings = {
   },
   'gre-checksum': {
     placeholder: 'SWITCH',
-    description: 'whether packets carry a GRE checksum: on or off; those that have one are always checked',
+    description: 'whether packets are sent with a GRE checksum: on or off. A checksum that comes in is always checked',
     default: 'off',
     schema: onOff,
   },
   'gre-sequence': {
     placeholder: 'SWITCH',
     description:
-      'whether packets carry sequence numbers, and those that come without or out of order are dropped: on or off, the same on all VMs',
+      'whether packets carry GRE sequence numbers: on or off, the same on all VMs. With on, packets that come late or without a number are dropped',
     default: 'off',
     schema: onOff,
   },
   ttl: {
     placeholder: 'TTL',
-    description: "outer time to live, or inherit: the inner packet's",
+    description: 'outer time to live, 1 to 255, or inherit: copied from the inner packet',
     default: '64',
     schema: numberOr(1, 255, 'inherit'),
   },
   dscp: {
     placeholder: 'DSCP',
-    description: "outer DSCP, or uniform: the inner packet's, and back (RFC 2983)",
+    description: 'outer DSCP, 0 to 63, or uniform: copied from the inner packet, and back (RFC 2983)',
     default: '0',
     schema: numberOr(0, 63, 'uniform'),
   },
   ecn: {
     placeholder: 'MODE',
-    description: "outer ECN field: normal, the inner packet's, or compatibility, none (RFC 6040)",
+    description: 'outer ECN field (RFC 6040): normal, copied from the inner packet; or compatibility, always empty',
     default: 'normal',
     schema: oneOf(['normal', 'compatibility']),
   },
@@ -192,14 +192,15 @@ export const settings = {
   },
   engine: {
     placeholder: 'ENGINE',
-    description: 'device I/O: linux (batches, a thread of its own) or portable (packages raw-socket and tuntap2)',
+    description:
+      'how packets are read and written: linux, in batches by threads of their own; or portable, one by one with the packages raw-socket and tuntap2',
     default: 'linux',
     schema: oneOf(['linux', 'portable']),
   },
   'gre-segmentation': {
     placeholder: 'WHERE',
     description:
-      'who cuts TCP super-packets of gre (engine linux): the core; the kernel, which is about two to four times as fast and forwards them; or auto, the kernel where no firewall stands in the way',
+      'who cuts TCP super-packets (GSO) of gre: core; kernel, which is two to four times as fast, but sends them through the FORWARD firewall; or auto, the kernel where no firewall stands in the way (engine linux)',
     default: 'auto',
     schema: oneOf(['auto', 'core', 'kernel']),
   },
@@ -211,26 +212,26 @@ export const settings = {
   },
   'run-dir': {
     placeholder: 'DIR',
-    description: 'directory of the control socket',
+    description: "directory of the daemon's lock, control socket and journal; each daemon has one of its own",
     default: '/run/inlay',
     schema: runDir,
   },
   'idle-timeout': {
     placeholder: 'DURATION',
-    description: 'a tunnel without packets for this long goes',
+    description: 'how long a tunnel is kept without packets',
     default: '60s',
     schema: duration('100ms', '168h', '60s, 500ms or 5m'),
   },
   'busy-poll': {
     placeholder: 'DURATION',
     description:
-      'how long to look for the next packet without sleeping, after one: shorter round trips for more CPU time (engine linux)',
+      'how long to poll for the next packet before sleeping: shorter round trips for more CPU time (engine linux)',
     default: '0s',
     schema: duration('0s', '1s', '2ms or 500us'),
   },
   'log-level': {
     placeholder: 'LEVEL',
-    description: 'least level that is logged: debug, info, warn or error',
+    description: 'least severe level that is logged: debug, info, warn or error',
     default: 'info',
     schema: oneOf(['debug', 'info', 'warn', 'error']),
   },

@@ -146,7 +146,10 @@ async function askError(socketPath: string, cause: unknown): Promise<InlayError>
       cause,
     });
   }
-  return new InlayError('ERR_FAILED', `no answer from ${socketPath}: ${code ?? (cause as Error).message}`, { cause });
+  return new InlayError('ERR_FAILED', `no answer from ${socketPath}: ${code ?? (cause as Error).message}`, {
+    hint: 'the daemon is there, but busy or stuck: look at its log',
+    cause,
+  });
 }
 
 /** Which daemons run with other run directories, for a hint; undefined if none does. */
