@@ -54,7 +54,7 @@ describe.skipIf(skip('kernel mesh', await missing('ping', 'tc', 'bridge')))('ker
         .filter((line) => line !== '').length;
 
     test('status says what runs', async () => {
-      expect(await mesh.status(a)).toEqual({
+      expect(await mesh.status(a)).toMatchObject({
         state: 'running',
         troubles: [],
         repaired: 0,
@@ -82,8 +82,8 @@ describe.skipIf(skip('kernel mesh', await missing('ping', 'tc', 'bridge')))('ker
       expect(await mesh.status(a)).toMatchObject({ tunnels: 1, outbound: counted, inbound: counted });
       expect(await mesh.status(a)).toMatchObject({ neighbours: { answered: 1, refused: 0, failed: 0, repaired: 0 } });
       expect(await mesh.status(b)).toMatchObject({ tunnels: 1, outbound: counted, inbound: counted });
-      expect(await mesh.tunnels(a)).toEqual([
-        { vm: remote, slice, mtu: 1450, outbound: traffic, inbound: traffic, idleSeconds: expect.any(Number) },
+      expect(await mesh.tunnels(a)).toMatchObject([
+        { vm: remote, slice, mtu: 1450, outbound: traffic, inbound: traffic, state: 'heard' },
       ]);
     });
 
