@@ -131,6 +131,9 @@ function packetRows(status: Status): Row[] {
       status.segmentation && `cut by the ${status.segmentation}`,
       status.segmentationObstacle,
     ),
+    ...(status.segmentSizes === 'guarded'
+      ? obstacleRow('merged packets', 'their sizes are not known', status.segmentSizesObstacle)
+      : []),
     ...obstacleRow('source check', status.sourceCheck, status.sourceCheckObstacle),
   ];
 }
