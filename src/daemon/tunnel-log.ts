@@ -8,8 +8,8 @@ import type { TunnelChange } from '../observe/tunnel-watch.ts';
 
 /** ms from the first change to the line that sums up. */
 const INTERVAL = 60_000;
-/** Lines in a minute: about one tunnel each at level debug, and about what happens to tunnels. */
-const MOST_CHANGES = 200;
+/** Lines in a minute: about one tunnel each that came or went (level debug), and about what happened to tunnels. */
+const MOST_CHANGES = 50;
 const MOST_EVENTS = 20;
 /** Events that are remembered, so that none is told twice in an interval. */
 const MAX_TOLD = 10_000;

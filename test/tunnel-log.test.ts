@@ -1,0 +1,82 @@
+/** However many tunnels come, go and change: the log stays short. */
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { TunnelLog } from '../src/daemon/tunnel-log.ts';
+
+/** 192.168.0.0 */
+const FIRST = 0xc0a80000;
+const VMS = Array.from({ length: 65_536 }, (_, i) => FIRST + i);
+const MINUTE = 60_000;
+
+let lines: Record<string, unknown>[];
+let open: number | undefined;
+
+function logOf(level: string): TunnelLog {
+  const log = pino(
+    { level, base: null, timestamp: false },
+    { write: (line: string) => void lines.push(JSON.parse(line)) },
+  );
+  return new TunnelLog({ log, overhead: 24, mtu: () => 1476, count: async () => open });
+}
+
+beforeEach(() => {
+  lines = [];
+  open = 0;
+  vi.useFakeTimers();
+});
+afterEach(() => vi.useRealTimers());
+
+describe('TunnelLog', () => {
+  test('sums up once a minute, if something changed', async () => {
+    const log = logOf('info');
+    log.changed('opened', VMS);
+    log.changed('closed', VMS.slice(0, 12));
+    open = VMS.length - 12;
+    expect(lines).toEqual([]);
+    await vi.advanceTimersByTimeAsync(10 * MINUTE);
+    const msg = 'tunnels: 65524 open, 65536 opened, 12 closed in the last minute';
+    expect(lines).toEqual([{ level: 30, open, opened: 65_536, closed: 12, msg }]);
+    log.changed('closed', [FIRST]);
+    await vi.advanceTimersByTimeAsync(MINUTE);
+    expect(lines[1]).toMatchObject({ opened: 0, closed: 1 });
+  });
+
+  test('says nothing when nothing forwards any more', async () => {
+    const log = logOf('info');
+    log.changed('closed', VMS);
+    open = undefined;
+    await vi.advanceTimersByTimeAsync(MINUTE);
+    expect(lines).toEqual([]);
+    log.changed('opened', VMS);
+    log.close();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test.each(['info', 'debug'])(
+    'a scan of 65,536 VMs, all unreachable, is less than 200 lines: level %s',
+    async (level) => {
+      const log = logOf(level);
+      for (const vm of VMS) {
+        log.changed('opened', [vm]);
+        log.learnt({ vm, pathMtu: 1400 });
+        log.learnt({ vm, unreachable: 1 });
+        log.changed('closed', [vm]);
+      }
+      await vi.advanceTimersByTimeAsync(MINUTE);
+      expect(lines.length).toBeGreaterThan(5);
+      expect(lines.length).toBeLessThan(200);
+      const told = lines.filter(({ msg }) => msg === 'VM unreachable').length;
+      expect(lines).toContainEqual(expect.objectContaining({ kind: 'VM unreachable', leftOut: VMS.length - told }));
+    },
+  );
+
+  test('one VM that changes again and again does not hide the others', async () => {
+    const log = logOf('info');
+    for (let i = 0; i < 100; i++) log.learnt({ vm: FIRST, unreachable: 1 });
+    log.learnt({ vm: FIRST + 1, unreachable: 1 });
+    expect(lines.map(({ vm }) => vm)).toEqual(['192.168.0.0', '192.168.0.1']);
+    await vi.advanceTimersByTimeAsync(MINUTE);
+    log.learnt({ vm: FIRST, pathMtu: 1400 });
+    expect(lines.slice(2)).toMatchObject([{ vm: '192.168.0.0', mtu: 1376, msg: 'path of the tunnel changed' }]);
+  });
+});
