@@ -198,6 +198,12 @@ describe.skipIf(skipped)('up fails', () => {
 
       const output = await inlay(where, ['up', ...PAIR, '--wait', '0', '--run-dir', runDir, ...flags], wrapper);
       expectError(output, code, says);
+      // The log's own form, whoever reads it.
+      const lines = output.stderr
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+      expect(lines.at(-1)).toMatchObject({ level: 'error', code: expect.stringMatching(/^E/) });
       expect(await snapshot(where)).toEqual(calm);
       expect(await filesOf(runDir)).toBe(files);
     });

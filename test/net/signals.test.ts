@@ -56,4 +56,21 @@ describe.skipIf(skip('signals', notRoot)).each<Plane>(['wasm', 'wasm-udp', 'kern
     await vms.up('a');
     expect(await vms.pings('b', vms.overlay('a'), 1)).toBe('1');
   });
+
+  test('a mistake in the program is in the log, and all is cleaned up', async () => {
+    const before = await vms.network('a');
+    const mistake = "process.on('SIGWINCH',()=>setImmediate(()=>null.mistake))";
+    const a = await vms.upAs(['env', `NODE_OPTIONS=--import=data:text/javascript,${mistake}`], 'a');
+    expect(await vms.end('WINCH', a)).toBe(1);
+    expect((await said('a')).slice(-2)).toMatchObject([
+      {
+        level: 'fatal',
+        stack: expect.stringMatching(/^TypeError: .*\n +at /),
+        msg: expect.stringContaining('mistake'),
+      },
+      { level: 'info', msg: expect.stringMatching(/^stopped/) },
+    ]);
+    await vms.inlay('a', 'down');
+    expect(await vms.network('a')).toEqual(before);
+  });
 });
