@@ -149,7 +149,7 @@ const cases: Case[] = [
     code: 1,
     says: [
       'inlay: a route to 10.0.0.0/8 exists already: 10.0.0.0/8 dev eth0',
-      '\nhint: remove it (ip route del 10.0.0.0/8)',
+      '\nhint: if nothing needs it, remove it (ip route del 10.0.0.0/8)',
     ],
   },
   {
@@ -158,7 +158,7 @@ const cases: Case[] = [
     code: 1,
     says: [
       'inlay: a route to 10.16.32.0/24 exists already: blackhole 10.16.32.0/24 ',
-      '\nhint: remove it (ip route del 10.16.32.0/24 metric 4294967295)',
+      '\nhint: if nothing needs it, remove it (ip route del 10.16.32.0/24 metric 4294967295)',
     ],
   },
   {
@@ -167,7 +167,7 @@ const cases: Case[] = [
     code: 1,
     says: [
       'inlay: a route to 10.0.0.0/8 exists already: 10.0.0.0/8 dev eth0 ',
-      '\nhint: remove it (ip route del 10.0.0.0/8 metric 1)',
+      '\nhint: if nothing needs it, remove it (ip route del 10.0.0.0/8 metric 1)',
     ],
   },
   {
@@ -235,8 +235,8 @@ describe.skipIf(skipped)('a daemon runs', () => {
   test.concurrent('a second one on the same device', async () => {
     const output = await inlay(where, ['up', ...PAIR, '--run-dir', '/run/second']);
     expectError(output, 1, [
-      'inlay: another daemon has the device inlay0\n',
-      'hint: choose another name with --device',
+      'inlay: another Inlay daemon has the device inlay0: VM 192.168.16.32, device inlay0, run directory /run/inlay\n',
+      'hint: look at it with inlay status --run-dir /run/inlay; for a second mesh choose another --device',
     ]);
   });
 
@@ -248,7 +248,9 @@ describe.skipIf(skipped)('a daemon runs', () => {
 
   test.concurrent('a second one on the same overlay', async () => {
     const output = await inlay(where, ['up', ...PAIR, '--device', 'inlay1', '--run-dir', '/run/third']);
-    expectError(output, 1, ['inlay: a route to 10.0.0.0/8 exists already: ']);
+    expectError(output, 1, [
+      'inlay: the route to 10.0.0.0/8 belongs to another Inlay daemon, which runs: VM 192.168.16.32',
+    ]);
   });
 
   test.concurrent('down', async () => {
