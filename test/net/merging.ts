@@ -12,7 +12,7 @@ type Name = keyof typeof VMS;
 const NAMES = Object.keys(VMS) as Name[];
 
 /** Container `number` of each VM: the MTU of its interface, and of the VM's end of the pair. */
-export const CONTAINERS = [
+const CONTAINERS = [
   { number: 1, mtu: 1280, host: 1500 },
   { number: 2, mtu: 1400, host: 1500 },
   { number: 3, mtu: 1476, host: 1500 },
