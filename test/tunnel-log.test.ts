@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { TunnelLog } from '../src/daemon/tunnel-log.ts';
+import type { TunnelChange } from '../src/observe/tunnel-watch.ts';
 
 /** 192.168.0.0 */
 const FIRST = 0xc0a80000;
@@ -16,8 +17,13 @@ function logOf(level: string): TunnelLog {
     { level, base: null, timestamp: false },
     { write: (line: string) => void lines.push(JSON.parse(line)) },
   );
-  return new TunnelLog({ log, overhead: 24, mtu: () => 1476, count: async () => open });
+  return new TunnelLog({ log, overhead: 24, encapsulation: 'gre', mtu: () => 1476, count: async () => open });
 }
+
+/** What the watch says of a VM that ICMP says to be unreachable. */
+const unreachable = (vm: number): TunnelChange => {
+  return { vm, state: 'unreachable', why: 1, open: 0, unanswered: { packets: 1, since: 0 } };
+};
 
 beforeEach(() => {
   lines = [];
@@ -58,8 +64,8 @@ describe('TunnelLog', () => {
       const log = logOf(level);
       for (const vm of VMS) {
         log.changed('opened', [vm]);
-        log.learnt({ vm, pathMtu: 1400 });
-        log.learnt({ vm, unreachable: 1 });
+        log.learnt({ vm, pathMtu: 1400 }, undefined);
+        log.answers([unreachable(vm)]);
         log.changed('closed', [vm]);
       }
       await vi.advanceTimersByTimeAsync(MINUTE);
@@ -72,11 +78,12 @@ describe('TunnelLog', () => {
 
   test('one VM that changes again and again does not hide the others', async () => {
     const log = logOf('info');
-    for (let i = 0; i < 100; i++) log.learnt({ vm: FIRST, unreachable: 1 });
-    log.learnt({ vm: FIRST + 1, unreachable: 1 });
+    for (let i = 0; i < 100; i++) log.answers([unreachable(FIRST)]);
+    log.answers([unreachable(FIRST + 1)]);
     expect(lines.map(({ vm }) => vm)).toEqual(['192.168.0.0', '192.168.0.1']);
     await vi.advanceTimersByTimeAsync(MINUTE);
-    log.learnt({ vm: FIRST, pathMtu: 1400 });
+    log.learnt({ vm: FIRST, pathMtu: 1400 }, 1400);
+    log.learnt({ vm: FIRST, pathMtu: 1400 }, undefined);
     expect(lines.slice(2)).toMatchObject([{ vm: '192.168.0.0', mtu: 1376, msg: 'path of the tunnel changed' }]);
   });
 });
