@@ -1,5 +1,6 @@
 /** A second daemon on a VM, started by mistake or for another mesh: it says whose the things in its way are, and the first one loses none. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { plainErrors } from '../../src/log.ts';
 import { missing, skip } from './require.ts';
 import { Vms } from './vms.ts';
 
@@ -31,7 +32,7 @@ describe.skipIf(skip('two daemons', await missing('ping')))('two daemons on one 
     );
   };
   /** Only what is for the operator, without the log. */
-  const said = (stderr: string) => stderr.replace(/^\{.*\}\n/gm, '');
+  const said = (stderr: string) => plainErrors(stderr).replace(/^\{.*\}\n/gm, '');
 
   test.each(pairs)('the first is %s, the second %s: named, and the first keeps all it has', async (one, other) => {
     await vms.up('a', ...PLANES[one]);

@@ -1,4 +1,5 @@
 /** The tables of iptables-legacy (<linux/netfilter_ipv4/ip_tables.h>): one piece of memory each, in which a chain is known by where it begins. */
+import { errorCode } from '../../errors.ts';
 import * as native from '../native.ts';
 import { NF_ACCEPT, NF_DROP } from '../netlink/nf-tables.ts';
 import { type Action, type BaseChain, type Rule, TooLargeError } from './fate.ts';
@@ -31,9 +32,18 @@ const INVERTED = { in: 0x01, out: 0x02, source: 0x08, destination: 0x10, fragmen
 /** XT_RETURN; the other verdicts below 0 are those of netfilter, -1 - verdict. */
 const XT_RETURN = -5;
 
-/** The names of the tables. Empty if there are none. */
+/** Loaded modules, one a line; missing where the kernel loads none. */
+const MODULES = '/proc/modules';
+
+/** The names of the tables. Empty if there are none. Only root may read them; for others it is enough that no module for a table is loaded. */
 export function legacyTables(): string[] {
-  return readIfExists(TABLES).split('\n').filter(Boolean);
+  try {
+    return readIfExists(TABLES).split('\n').filter(Boolean);
+  } catch (error) {
+    const modules = readIfExists(MODULES);
+    if (errorCode(error) === 'EACCES' && modules !== '' && !/^iptable_/m.test(modules)) return [];
+    throw error;
+  }
 }
 
 /** A table as the kernel gives it: struct ipt_getinfo, and all entries. */
