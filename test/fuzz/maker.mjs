@@ -84,6 +84,7 @@ export class Maker {
   /** What the host knows of merging: most often nothing, or that there was none; or sizes of segments that make sense, or not. */
   drawMerged() {
     const { random } = this;
+    if (this.batch.direction !== 'inbound') return 0;
     if (random.chance(60)) return random.chance(50) ? 0 : abi.NOT_MERGED;
     return random.chance(90) ? random.pick([1, 2, 7, 8, 40, 60, 99, 100, 333, 1000, 1400]) : random.u32();
   }

@@ -24,7 +24,7 @@ const PLAIN_CONFIG = {
 };
 const PLAIN_DEVICES = { base: 0, offloads: 0, ports: 1 };
 const PLAIN_STEP = { first: 0, now: 0, expire: -1, narrow: null, refuse: null, identical: false };
-const PLAIN_INPUT = { beyond: '', segment: 0, peer: 0, tos: 0 };
+const PLAIN_INPUT = { beyond: '', segment: 0, peer: 0, tos: 0, merged: 0 };
 
 /**
  * `differs` runs a case and returns what is wrong with it, or null. Returns the least case, with its difference; null if `found` does

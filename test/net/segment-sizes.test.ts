@@ -43,7 +43,7 @@ describe.skipIf(skip('segment sizes', await missing(...NEEDED)))('segment sizes'
     const [status] = await vms.up(1500, [], WITHOUT_BPF);
     expect(status).toMatchObject({
       segmentSizes: 'guarded',
-      segmentSizesObstacle: expect.stringMatching(/^CAP_BPF is missing: .*552 bytes.*ethtool -K/),
+      segmentSizesObstacle: expect.stringMatching(/^CAP_BPF is missing, .*552 bytes.*ethtool -K/),
     });
     for (const how of [ON, NIC_LIKE]) expect(await vms.collapses(how, 1500 - 24)).toEqual([]);
     // Long merged UDP is dropped and counted, never delivered as one datagram.

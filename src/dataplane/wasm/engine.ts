@@ -26,7 +26,7 @@ export type SegmentSizesStatus = Pick<DataPlaneStatus, 'segmentSizes' | 'segment
 export function guarded(obstacle: string): SegmentSizesStatus {
   return {
     segmentSizes: 'guarded',
-    segmentSizesObstacle: `${obstacle}: merged TCP is handed on in packets of ${LEAST_PATH_MTU} bytes, and UDP must not be merged (ethtool -K DEV rx-udp-gro-forwarding off rx-gro-list off)`,
+    segmentSizesObstacle: `${obstacle}, so the kernel does not tell how long merged packets were (Linux 5.7 and CAP_BPF): TCP is handed on in packets of ${LEAST_PATH_MTU} bytes, UDP must not be merged (ethtool -K DEV rx-udp-gro-forwarding off rx-gro-list off)`,
   };
 }
 

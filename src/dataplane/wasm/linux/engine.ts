@@ -22,10 +22,8 @@ export async function startLinuxEngine(options: EngineOptions): Promise<Engine> 
   let offloads: number;
   try {
     const sizes: SegmentSizesStatus = obstacle ? guarded(bpfObstacle(obstacle)) : { segmentSizes: 'known' };
-    options.log.info(
-      { obstacle: sizes.segmentSizesObstacle },
-      `segment sizes of merged packets are ${sizes.segmentSizes}`,
-    );
+    const why = sizes.segmentSizesObstacle;
+    if (why) options.log.info({ obstacle: why }, 'the sizes of merged packets are not known');
     const { udp } = enableOffloads(opened[0]?.tun ?? -1);
     offloads = OFFLOAD_VIRTIO | (udp ? OFFLOAD_UDP_MERGE : 0);
     engine = new LinuxEngine(options, new Segmentation(options), sizes);
