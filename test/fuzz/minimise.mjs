@@ -8,7 +8,7 @@ const { VIRTIO_SIZE } = abi;
 /** Trials that may be spent on one case. */
 const TRIALS = 4000;
 /** A core that reads where it should not is seen only if what lies there makes a difference to it. */
-const SURROUNDINGS = 4;
+const SURROUNDINGS = 8;
 
 const PLAIN_CONFIG = {
   ttl: 64,
