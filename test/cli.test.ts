@@ -242,9 +242,8 @@ describe('wrong use', () => {
     [
       `status --run-dir FOLDER/nowhere`,
       3,
-      `no daemon answers at FOLDER/nowhere/control.sock (ENOENT)\nhint: a daemon answers elsewhere: inlay status --run-dir`,
+      `no daemon answers at FOLDER/nowhere/control.sock (ENOENT)\nhint: start it with inlay up, or name its directory`,
     ],
-    [`tunnels --run-dir FOLDER/nowhere`, 3, 'inlay tunnels --run-dir FOLDER'],
     [`status --run-dir FOLDER/nowhere --json`, 3, 'no daemon answers'],
     [`status --run-dir FOLDER/nowhere --wait 0.2`, 3, 'no daemon answers'],
     ['status --wait soon', 2, 'expected seconds, 0..86400'],

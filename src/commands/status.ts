@@ -4,7 +4,6 @@ import type { Command } from 'commander';
 import { ask } from '../daemon/control.ts';
 import { errorCode, InlayError } from '../errors.ts';
 import type { State, Status } from '../observe/status.ts';
-import { askDaemon } from './ask.ts';
 import { addJson, addSetting, example, print, runDirOf, seconds } from './options.ts';
 import { statusText } from './status-text.ts';
 
@@ -30,12 +29,12 @@ export function addStatusCommand(program: Command): void {
 
 /** The status; with `wait`, that of a daemon that got ready within so many seconds. */
 async function readyStatus(runDir: string, wait: number | undefined): Promise<Status> {
-  if (wait === undefined) return askDaemon<Status>(runDir, 'status');
+  if (wait === undefined) return ask<Status>(runDir, 'status');
   const deadline = performance.now() + wait * 1000;
   for (;;) {
     const late = performance.now() >= deadline;
     try {
-      const found = await (late ? askDaemon<Status>(runDir, 'status') : ask<Status>(runDir, 'status'));
+      const found = await ask<Status>(runDir, 'status');
       if (READY.includes(found.state)) return found;
       const why = found.troubles[0]?.what;
       if (late)
