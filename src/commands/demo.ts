@@ -14,7 +14,7 @@ interface Options {
   keep?: boolean;
 }
 
-/** What is handed to each daemon as it is. */
+/** Flags that the demo passes on to each daemon. */
 const PASSED_ON: SettingName[] = ['dataplane', 'encapsulation', 'key', 'core', 'engine', 'gre-segmentation', 'queues'];
 const DEFAULTS = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 

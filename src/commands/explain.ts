@@ -41,7 +41,7 @@ export function addExplainCommand(program: Command): void {
   });
 }
 
-/** Those of the flags or the file, else those of the daemon. */
+/** The mappings that the flags or the file give; without them, those of the daemon that runs. */
 async function mappingsOf(flags: Flags, options: Options): Promise<readonly Mapping[]> {
   if (flags.overlay ?? flags.underlay ?? options.config) return loadConfig(flags, options.config).mappings;
   const pairs = await ask<ReturnType<typeof prefixesOf>[]>(runDirOf(options), 'mappings').catch((error) => {

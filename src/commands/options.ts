@@ -1,4 +1,6 @@
-/** What the commands share: flags that come from the table of settings, and output for people or for programs. */
+/**
+ * What the commands share: flags that come from the table of settings, and output for people or for programs.
+ */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Flags } from '../config/config.ts';
 import { camelCase, type Setting, type SettingName, settings } from '../config/settings.ts';
@@ -26,7 +28,7 @@ export function flagsOf(options: Record<string, unknown>): Flags {
   );
 }
 
-/** Where the daemon is that a command asks. */
+/** The run directory of the daemon that a command asks. */
 export function runDirOf(options: { runDir?: string }): string {
   return options.runDir ?? settings['run-dir'].default;
 }

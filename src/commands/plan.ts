@@ -1,4 +1,7 @@
-/** plan: what a pair of prefixes has room for, or which pairs have room for so many VMs and containers. Arithmetic alone, no daemon and no network. */
+/**
+ * plan: what a pair of prefixes has room for, or which pairs have room for so many VMs and containers.
+ * Arithmetic alone, no daemon and no network.
+ */
 import type { Command } from 'commander';
 import { type Flags, loadConfig, loadPrefixes } from '../config/config.ts';
 import { InlayError } from '../errors.ts';
@@ -67,7 +70,7 @@ function showProposals(flags: Flags, options: Options): void {
     ...(overlay && { overlay }),
     ...(underlay && { underlay }),
   };
-  // They have the bits that were asked for.
+  // Each proposal has the bits that the user asked for: a warning of too few would be wrong.
   const plans = propose(wanted).map((mapping) => plan(mapping, 0));
   print(options, plans, () => proposalsText(plans, underlay === undefined));
 }
@@ -76,7 +79,7 @@ function showProposals(flags: Flags, options: Options): void {
 function proposalsText(plans: readonly Plan[], isExample: boolean): string {
   const bits = ({ sliceLength, vmBits, containerBits }: Plan) =>
     `${sliceLength - vmBits} + ${vmBits} + ${containerBits}`;
-  // What is true of a whole network is said once.
+  // A warning about a network is the same for each of its prefixes: it is shown once.
   const warnings = new Map(plans.flatMap((each) => each.warnings).map((text) => [text.replace(/^[\d./]+ /, ''), text]));
   const length = plans[0]?.underlay.split('/')[1];
   return [

@@ -1,7 +1,10 @@
 /** Aligned tables for terminals. */
 import { count } from './units.ts';
 
-/** Rows aligned in columns. A column that has numbers is aligned to the right, its head too; so are those in `right`. */
+/**
+ * Rows aligned in columns. A column that has numbers is aligned to the right, its head too; so are those in
+ * `right`.
+ */
 export function table(rows: readonly (readonly (string | number)[])[], right: readonly number[] = []): string {
   const widths: number[] = [];
   const isRight: boolean[] = [];

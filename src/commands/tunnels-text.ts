@@ -38,7 +38,10 @@ function stateText(tunnel: TunnelStatus): string {
   }
 }
 
-/** Why packets out and in differ, if they do: more bytes a packet than the MTU are several packets that were merged. */
+/**
+ * Why packets out and in differ, if they do: more bytes a packet than the MTU are several packets that were
+ * merged.
+ */
 export function mergedNote(tunnels: readonly Pick<TunnelStatus, 'mtu' | 'inbound' | 'outbound'>[]): string | undefined {
   const isMerged = tunnels.some(({ mtu, inbound }) => mtu > 0 && inbound.bytes > mtu * inbound.packets);
   return isMerged

@@ -13,7 +13,7 @@ interface Options {
 
 const FLAGS = (Object.keys(settings) as SettingName[]).filter((name) => 'placeholder' in settings[name]);
 
-/** Headings of --help. What is in none of them comes under the last. */
+/** Headings of --help, and their flags. Flags that are not listed here come under LAST_GROUP. */
 const GROUPS: Record<string, readonly SettingName[]> = {
   'Networks:': ['overlay', 'underlay', 'local', 'device'],
   'Packets on the underlay:': [
@@ -24,10 +24,13 @@ const GROUPS: Record<string, readonly SettingName[]> = {
 };
 const LAST_GROUP = 'The daemon:';
 
-/** Seconds: DHCP takes its time when a VM starts. */
+/** Seconds. When a VM starts, DHCP may take that long. */
 const DEFAULT_WAIT = 30;
 
-/** systemd tells its units their invocation (systemd.exec(5)); what gives up there is not started again for ever. */
+/**
+ * systemd gives its units INVOCATION_ID (systemd.exec(5)). There `up` waits without end: a unit that gives up
+ * too often is not started again.
+ */
 function defaultWait(): number {
   return process.env['INVOCATION_ID'] === undefined ? DEFAULT_WAIT : Infinity;
 }
