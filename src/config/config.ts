@@ -10,7 +10,7 @@ import { checkRules } from './rules.ts';
 import { camelCase, type Setting, type SettingName, settings, type Values, valueNames } from './settings.ts';
 import { fileSource, flagSource, type Path, printable, type Source } from './source.ts';
 
-/** What a VM is told: every setting by its name in code, and mappings for the pairs of prefixes. */
+/** The configuration of one VM: every setting by its name in code, and mappings for the pairs of prefixes. */
 export interface Config extends Values {
   mappings: Mapping[];
 }
@@ -35,7 +35,10 @@ const defaults = Object.fromEntries(
 /** Characters of a bad value that an error shows. */
 const MAX_VALUE = 80;
 
-/** Reads the file, if any; flags override it, and defaults fill the rest. Throws ERR_CONFIG with the place, the value and what was expected. */
+/**
+ * Reads the file, if any; flags override it, and defaults fill the rest. Throws ERR_CONFIG with the place,
+ * the value and what was expected.
+ */
 export function loadConfig(flags: Flags, file?: string): Config {
   const source = file === undefined ? undefined : fileSource(file);
   const fromFile = source ? check(source) : {};
@@ -50,7 +53,10 @@ export function loadConfig(flags: Flags, file?: string): Config {
   };
 }
 
-/** The prefixes that the flags, or else the file, give, if any: they need not make a pair. Throws ERR_CONFIG as `loadConfig` does. */
+/**
+ * The prefixes that the flags, or else the file, give, if any: they need not make a pair. Throws ERR_CONFIG
+ * as `loadConfig` does.
+ */
 export function loadPrefixes(flags: Flags, file?: string): Partial<Record<'overlay' | 'underlay', Prefix>> {
   const { overlay, underlay } = { ...(file === undefined ? {} : check(fileSource(file))), ...check(flagSource(flags)) };
   return { ...(overlay && { overlay }), ...(underlay && { underlay }) };
@@ -61,7 +67,9 @@ function valuesOf(given: Given): Values {
   return Object.fromEntries(valueNames.map((name) => [camelCase(name), given[name]])) as Values;
 }
 
-/** `source` is the file that the prefixes come from, for the place of an error; undefined if flags gave one. */
+/**
+ * `source` is the file that the prefixes come from, for the place of an error; undefined if flags gave one.
+ */
 function mappingsOf(
   { overlay, underlay, mappings }: Pick<Given, 'overlay' | 'underlay' | 'mappings'>,
   source: Source | undefined,
@@ -121,7 +129,8 @@ function check(source: Source): Given {
   const issue = result.issues[0];
   const path = (issue.path ?? []).map((item) => item.key as string | number);
   if (issue.expected === 'never') throw unknownKey(source, path);
-  // A missing key is an error of the pair that lacks it. The issue's own input may be transformed already.
+  // A missing key is an error of the pair that lacks it. The value is read from the source, because valibot
+  // may have transformed its own copy.
   if (valueAt(source, path) === undefined) path.pop();
   const value = valueAt(source, path);
   const text = typeof value === 'number' ? String(value) : json(value);

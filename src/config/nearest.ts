@@ -1,7 +1,9 @@
 /** What a name that is not known may mean. */
 import { distance } from 'fastest-levenshtein';
 
-/** The known names that have all the words of this one, such as underlay-mtu for mtu, the most similar first. */
+/**
+ * The known names that have all the words of this one, such as underlay-mtu for mtu, the most similar first.
+ */
 export function withWordsOf(name: string, known: readonly string[]): string[] {
   const words = name.toLowerCase().split(/[-_]/);
   return known

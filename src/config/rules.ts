@@ -1,11 +1,11 @@
-/** What goes together: the rules that are about more than one setting. */
+/** Rules that concern more than one setting: which values go together. */
 import { InlayError } from '../errors.ts';
 import type { Values } from './settings.ts';
 
 /** Largest VXLAN network identifier (RFC 7348 §5). */
 const MAX_VNI = 0xffffff;
 
-/** Of the error: `what: expected ...`. */
+/** A rule and its error: `what: expected ...`. */
 type Rule = [isBroken: boolean, what: string, expected: string];
 
 /** Throws ERR_CONFIG for the first rule that the values break. */

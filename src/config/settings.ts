@@ -1,4 +1,7 @@
-/** The settings: one table from which the flags, the file's schema, the defaults, the type and README's table of settings come. */
+/**
+ * The settings: one table from which the flags, the file's schema, the defaults, the type and README's table
+ * of settings come.
+ */
 import * as v from 'valibot';
 import { formatPrefix, network, type Prefix, parseAddress, parsePrefix } from '../mesh/address.ts';
 
@@ -30,7 +33,10 @@ const address = v.pipe(
   }),
 );
 
-/** Every IPv4 host takes packets of 576 bytes (RFC 791 §3.1), so a tunnel should, too: with GRE around it, such a packet has 600. */
+/**
+ * Every IPv4 host takes packets of 576 bytes (RFC 791 §3.1), so a tunnel should, too: with GRE around it,
+ * such a packet has 600.
+ */
 const MIN_UNDERLAY_MTU = 600;
 
 /** A whole number: flags bring digits, files bring numbers. */
@@ -61,8 +67,8 @@ function milliseconds(text: string): number {
 }
 
 /**
- * Linux: IFNAMSIZ is 16 bytes with the final zero; no slash, no white space (dev_valid_name in net/core/dev.c); % asks for a number; all
- * and default are directories of sysctls.
+ * Linux: IFNAMSIZ is 16 bytes with the final zero; no slash, no white space (dev_valid_name in
+ * net/core/dev.c); % asks for a number; all and default are directories of sysctls.
  */
 const DEVICE = 'expected a device name of 1 to 15 ASCII characters without / : % and white space, not all or default';
 const device = v.pipe(v.string(DEVICE), v.regex(/^(?!(\.{1,2}|all|default)$)[!-$&-.0-9;-~]{1,15}$/, DEVICE));
@@ -258,7 +264,10 @@ export function camelCase<Name extends string>(name: Name): CamelCase<Name> {
 }
 
 type Value<Name extends SettingName> = v.InferOutput<(typeof settings)[Name]['schema']>;
-/** The values of the settings by their names in code. One that has no default may be undefined. Durations are in ms. */
+/**
+ * The values of the settings by their names in code. One that has no default may be undefined. Durations are
+ * in ms.
+ */
 export type Values = {
   [Name in ValueName as CamelCase<Name>]: (typeof settings)[Name] extends { default: string }
     ? Value<Name>

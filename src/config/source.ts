@@ -1,13 +1,15 @@
-/** Where configuration values come from, so that an error can name the place: file:line:column, or the flag. */
+/**
+ * Where configuration values come from, so that an error can name the place: file:line:column, or the flag.
+ */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { type Document, isMap, isNode, isScalar, Lexer, LineCounter, Parser, parseDocument } from 'yaml';
 import { errorCode, InlayError } from '../errors.ts';
 
-/** Bytes of a file at most: by far more than all settings take, and little enough for any file to be judged at once. */
+/** Largest file, in bytes. All settings together take far less, and a file of this size is parsed at once. */
 const MAX_SIZE = 64 << 10;
-/** Lists and maps within each other, at most, in a file. */
+/** How deep lists and maps of a file may be nested. */
 const MAX_DEPTH = 50;
-/** Characters of the parser's own words. */
+/** How many characters of the YAML parser's own message an error shows. */
 const MAX_WORDS = 200;
 
 export type Path = readonly (string | number)[];
@@ -55,7 +57,10 @@ function place(file: string, lines: LineCounter, offset: number): string {
   return `${file}:${line}:${col}`;
 }
 
-/** Composing a document is recursive, and V8 may end the whole process where the stack does: what is nested too deeply is refused before. */
+/**
+ * Refuses a file that is nested too deeply. The parser composes a document recursively, and V8 may end the
+ * whole process when the stack is full.
+ */
 function checkDepth(text: string, file: string): void {
   const lines = new LineCounter();
   lines.addNewLine(0);
@@ -73,12 +78,15 @@ function toValue(document: Document, file: string): unknown {
   try {
     return document.toJS() ?? {};
   } catch (cause) {
-    // An alias without its anchor, or too many of them.
+    // The file has an alias without its anchor, or too many aliases.
     throw new InlayError('ERR_CONFIG', `${file}: ${printable((cause as Error).message, MAX_WORDS)}`, { cause });
   }
 }
 
-/** A text on one line of at most about `max` characters, without what could do things to a terminal. */
+/**
+ * A text on one line, of about `max` characters at most. Control characters, which a terminal would obey, are
+ * escaped.
+ */
 export function printable(text: string, max: number): string {
   const short = text.length > max ? `${text.slice(0, max)}...` : text;
   return short.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u${c.codePointAt(0)?.toString(16).padStart(4, '0')}`);
@@ -90,7 +98,7 @@ function read(file: string): string {
   try {
     const fd = openSync(file, 'r');
     try {
-      // A pipe brings it in pieces, and a device such as /dev/zero without end.
+      // A pipe delivers the file in pieces. A device such as /dev/zero never ends.
       for (let n = -1; n !== 0 && length < buffer.length; length += n) n = readSync(fd, buffer, { offset: length });
     } finally {
       closeSync(fd);
