@@ -1,4 +1,6 @@
-/** Text addresses and prefixes. Bits are bigints with a width, so that 128-bit overlays need no second kind. */
+/**
+ * Text addresses and prefixes. Bits are bigints with a width, so that 128-bit overlays need no second kind.
+ */
 import ipaddr from 'ipaddr.js';
 
 export interface Address {
@@ -11,7 +13,10 @@ export interface Prefix extends Address {
   readonly length: number;
 }
 
-/** Reads an IPv4 address in four decimal parts; undefined if it is not one. (ipaddr.js itself takes 010.0.0.1 for 8.0.0.1.) */
+/**
+ * Reads an IPv4 address in four decimal parts; undefined if it is not one. (ipaddr.js itself takes 010.0.0.1
+ * for 8.0.0.1.)
+ */
 export function parseAddress(text: string): Address | undefined {
   if (!ipaddr.IPv4.isValidFourPartDecimal(text)) return undefined;
   return ipv4(text.split('.').reduce((bits, part) => bits * 256 + Number(part), 0));

@@ -23,7 +23,10 @@ export interface UnderlayExplanation {
   container?: number;
 }
 
-/** Explains an address of either network; `container` asks for the address of that container on an underlay address's VM. */
+/**
+ * Explains an address of either network; `container` asks for the address of that container on an underlay
+ * address's VM.
+ */
 export function explain(
   mappings: readonly Mapping[],
   address: Address,

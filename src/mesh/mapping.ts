@@ -1,4 +1,7 @@
-/** The mapping of an overlay prefix to an underlay prefix: the arithmetic of design, for people and for set-up. */
+/**
+ * The mapping of an overlay prefix to an underlay prefix, in bigints. The packet cores have the same
+ * arithmetic in 32-bit numbers.
+ */
 
 import { InlayError } from '../errors.ts';
 import {
@@ -24,7 +27,10 @@ export interface Explanation {
   index: bigint;
 }
 
-/** Index 0 is the slice itself, 1 the VM, all ones is kept free: with fewer bits no container is left. */
+/**
+ * Index 0 is the slice itself, 1 is the VM, and all ones is kept free. With fewer bits there is no index for
+ * a container.
+ */
 const MIN_CONTAINER_BITS = 2;
 
 // Special-purpose prefixes (RFC 6890): hosts never forward to or from them.
@@ -32,7 +38,9 @@ const NOT_OVERLAY = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4'
 const NOT_UNDERLAY = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4'];
 const LIMITED_BROADCAST: Address = { width: 32, bits: 0xffffffffn };
 
-/** One (overlay prefix, underlay prefix) pair. P, U, W, k and c are the names of the arithmetic in README.md. */
+/**
+ * One (overlay prefix, underlay prefix) pair. P, U, W, k and c are the names of the arithmetic in README.md.
+ */
 export class Mapping {
   readonly overlay: Prefix;
   readonly underlay: Prefix;
@@ -99,7 +107,9 @@ export class Mapping {
     return { width: this.overlay.width, bits: this.overlay.bits | bits, length: this.sliceLength };
   }
 
-  /** The overlay address with `index` in the slice of `vm`; index 1 is the VM itself, container n has n + 1. */
+  /**
+   * The overlay address with `index` in the slice of `vm`; index 1 is the VM itself, container n has n + 1.
+   */
   addressOf(vm: Address, index: bigint): Address {
     const slice = this.sliceOf(vm);
     return { width: slice.width, bits: slice.bits | index };

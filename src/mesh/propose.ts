@@ -23,9 +23,10 @@ const UNDERLAYS = ['192.168.0.0/16', '172.16.0.0/12', '10.0.0.0/8'].map(prefix);
 const NOT_CONTAINERS = 3;
 
 /**
- * Mappings with room for what is wanted. Of each network there are two: the longest overlay prefix that has room, the first in it, and the shortest, which
- * leaves the most room to grow. Neither overlaps the underlay. VM bits are as few as the VMs, or the underlay prefix, allow. Throws ERR_CONFIG if no network
- * has room.
+ * Mappings with room for what is wanted, at most two of each network. The first has the longest overlay
+ * prefix that has room. The second has all of the network that is free, and so the most room to grow. Neither
+ * overlaps the underlay. VM bits are as few as the VMs, or the underlay prefix, allow. Throws ERR_CONFIG if
+ * no network has room.
  */
 export function propose(wanted: Wanted): Mapping[] {
   const vmBits = vmBitsOf(wanted);
@@ -52,7 +53,10 @@ export function overlaysBeside(underlay: Prefix): Mapping[] {
   });
 }
 
-/** The largest prefix inside `network` that does not overlap `taken`: all of it, or the half that `taken` is not in; undefined if there is none. */
+/**
+ * The largest prefix inside `network` that does not overlap `taken`: all of it, or the half that `taken` is
+ * not in; undefined if there is none.
+ */
 function freePart(network: Prefix, taken: Prefix): Prefix | undefined {
   if (!overlaps(network, taken)) return network;
   if (taken.length <= network.length) return undefined;

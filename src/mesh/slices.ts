@@ -1,4 +1,7 @@
-/** The mappings' arithmetic on u32 numbers, for what the kernel asks about thousands of VMs. */
+/**
+ * The mappings' arithmetic on u32 numbers. It answers the kernel's questions, of which there may be thousands
+ * at once.
+ */
 import { type Address, contains, ipv4 } from './address.ts';
 import { covering, type Explanation, type Mapping, mappingsWith } from './mapping.ts';
 
@@ -34,7 +37,10 @@ export class Slices {
       : Number(found.vm.bits);
   }
 
-  /** The remote VM in whose slice an overlay address is, even if nobody can have it; undefined if there can be no such VM. */
+  /**
+   * The remote VM in whose slice an overlay address is, even if no container can have that address. Undefined
+   * if there can be no such VM.
+   */
   vmNear(address: number): number | undefined {
     const found = this.#explain(address);
     return found && Number(found.vm.bits);
