@@ -1,4 +1,7 @@
-/** The Inlay daemons of this network namespace, as the kernel tells of them: by the locks they hold and the devices they made. */
+/**
+ * The Inlay daemons of this network namespace, as the kernel tells of them: by the locks they hold and the
+ * devices they made.
+ */
 import { readFileSync } from 'node:fs';
 import { InlayError } from '../errors.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
@@ -14,8 +17,8 @@ const MAX_NAME = 107;
 const KINDS = ['tun', 'gre', 'vxlan'];
 
 /**
- * The abstract name of the socket that a daemon holds as long as it has its device. Node 20 fills every name with zeros, Node 22 does not: with zeros, the name
- * is the same in both.
+ * The abstract name of the socket that a daemon holds as long as it has its device. Node 20 fills every name
+ * with zeros, Node 22 does not: with zeros, the name is the same in both.
  */
 export function lockName(device: string): string {
   return `\0inlay/${device}`.padEnd(1 + MAX_NAME, '\0');
@@ -62,7 +65,10 @@ export function runDirFlag({ runDir }: Pick<Maker, 'runDir'>): string {
   return runDir === undefined ? '' : ` --run-dir ${quote(runDir)}`;
 }
 
-/** What stands in the way, such as a route, is another daemon's: it must not be removed by hand, since that daemon's containers need it. */
+/**
+ * The error for a thing in the way, such as a route, that is another daemon's. If that daemon runs, its
+ * containers need the thing, so nobody should remove it by hand.
+ */
 export function ofOtherDaemon(what: string, maker: Maker, cause?: unknown): InlayError {
   const [text, flag] = [daemonText(maker), runDirFlag(maker)];
   return heldDevices()(maker.device)

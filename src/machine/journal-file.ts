@@ -5,7 +5,10 @@ import * as native from '../linux/native.ts';
 import { pause } from '../linux/pause.ts';
 
 const MODE = 0o600;
-/** How often the lock is tried, and ms in between: a process that was stopped with it must not stop others. */
+/**
+ * How often a process tries to get the lock, and ms in between. It gives up then: the process that has the
+ * lock may be stopped (SIGSTOP).
+ */
 const TRIES = 100;
 const PAUSE = 2;
 
@@ -14,7 +17,10 @@ export function sizeOf(file: string): number {
   return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-/** Appends a text, which may depend on whether the file is empty. Throws if it cannot be written whole, and then leaves the file as it was. */
+/**
+ * Appends a text, which may depend on whether the file is empty. Throws if it cannot be written whole, and
+ * then leaves the file as it was.
+ */
 export function appendWhole(file: string, text: (isEmpty: boolean) => string): void {
   withLock(file, (fd) => {
     const { size } = fstatSync(fd);
@@ -45,13 +51,16 @@ export function writeWhole(file: string, text: string): void {
   }
 }
 
-/** A full disk takes a part of what is written, and says so only the next time. */
+/** Writes until all is written. A full disk takes a part at first, and fails only the next write. */
 function writeAll(fd: number, text: string): void {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }
 
-/** Opens the file, which is made if it is missing, and locks it. Another process may have replaced it before the lock was had. */
+/**
+ * Opens the file, makes it if it is missing, and locks it. If another process replaced the file before this
+ * one had the lock, it starts over with the new file.
+ */
 function withLock(file: string, work: (fd: number) => void): void {
   for (;;) {
     const fd = openSync(file, 'a', MODE);

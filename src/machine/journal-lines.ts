@@ -1,4 +1,7 @@
-/** The lines of a journal: one JSON object each, with a version, an owner and a thing that was made or is gone again. */
+/**
+ * The lines of a journal: one JSON object each, with a version, an owner and a thing that was made or is gone
+ * again.
+ */
 import { keyOf, type Thing } from './state.ts';
 
 /** Another number is left for whoever wrote it. */
@@ -11,7 +14,7 @@ export interface Entry {
   before?: string;
 }
 
-/** That something is about to be made, or is gone again. */
+/** One line: a thing is about to be made (`add`), or is gone again (`drop`). */
 export type Line = { v: number; op: 'add' | 'drop' } & Entry;
 
 export interface Lines {
@@ -70,7 +73,10 @@ function parse(text: string): Partial<Line> | undefined {
   }
 }
 
-/** Another version's, or of a kind or about a thing that this one does not know. */
+/**
+ * Whether another version wrote the line: it has another version number, or a word that this version does not
+ * know.
+ */
 function isOfOthers(value: Partial<Line> | undefined): boolean {
   if (typeof value?.v !== 'number') return false;
   const isOther = (word: unknown, known: readonly string[]) => typeof word === 'string' && !known.includes(word);

@@ -1,6 +1,6 @@
 /**
- * The journal notes each thing before Inlay makes it, so that a later process can undo it. A change is one line, and costs the same however many there are.
- * Several processes may write, each for an owner of its own.
+ * The journal notes each thing before Inlay makes it, so that a later process can undo it. A change is one
+ * line, and costs the same however many there are. Several processes may write, each for an owner of its own.
  */
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
@@ -16,11 +16,11 @@ export const DAEMON = 'daemon';
 
 const FILE = 'journal.jsonl';
 const DAMAGED = 'journal.damaged';
-/** Lines about things that are gone by now, at most, until the file is written anew. */
+/** How many lines may be about things that are gone, before the file is written anew. */
 const MAX_STALE = 1000;
 
 export class Journal {
-  /** Whether lines could not be read, now or by an earlier process: what they said is lost. */
+  /** Whether this process or an earlier one met lines that it could not read. What they said is lost. */
   readonly isDamaged: boolean;
   /** Whether nothing was there to be read. */
   readonly isMissing: boolean;
@@ -30,14 +30,20 @@ export class Journal {
   /** Lines that this version does not understand: they stay as they are. */
   #foreign: string[] = [];
   #stale = 0;
-  /** Owners for whom this process writes: of the others the file knows more. */
+  /** Owners for whom this process writes. Of all other owners the file knows more than this process. */
   readonly #mine = new Set<string>();
   /** Entries that this process has added. */
   readonly #added = new Set<string>();
-  /** Set if the last line could not be written. Inlay goes on: the machine itself tells most of what is ours. */
+  /**
+   * Why the last line could not be written, if it could not. Inlay goes on: the machine itself tells most of
+   * what is ours.
+   */
   #failure: unknown;
 
-  /** Opens the journal of `runDir` with what earlier processes left in it. What cannot be read is put aside, as a file of its own. Throws if the file may not be read. */
+  /**
+   * Opens the journal of `runDir` with what earlier processes left in it. What cannot be read is put aside,
+   * as a file of its own. Throws if the file may not be read.
+   */
   constructor(runDir: string) {
     this.#runDir = runDir;
     const text = this.#read();
@@ -69,7 +75,9 @@ export class Journal {
     return this.#foreign.length;
   }
 
-  /** Whether all that is noted stands in the file: its directory may have been swept away, or its disk be full. */
+  /**
+   * Whether the file has all that is noted. It has not if its directory was swept away, or the disk is full.
+   */
   get isWritten(): boolean {
     return this.#failure === undefined && (this.size === 0 || sizeOf(this.#path(FILE)) > 0);
   }
@@ -107,7 +115,10 @@ export class Journal {
     rmSync(this.#path(DAMAGED), { force: true });
   }
 
-  /** Writes the file anew, as when its directory was swept away; without entries it goes. What others wrote meanwhile is kept. */
+  /**
+   * Writes the file anew, as when its directory was swept away; without entries it goes. What others wrote
+   * meanwhile is kept.
+   */
   rewrite(): void {
     const file = this.#path(FILE);
     withLockedFile(file, (text) => {

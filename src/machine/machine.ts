@@ -45,7 +45,10 @@ export class Machine {
     };
   }
 
-  /** Reads what of table main concerns the overlay. To be called before `ensure`, and again if notifications were lost. */
+  /**
+   * Reads what of table main concerns the overlay. To be called before `ensure`, and again if notifications
+   * were lost.
+   */
   loadTable(mappings: readonly Mapping[], own: Parameters<MainTable['load']>[1]): void {
     this.table.load(
       mappings.map(({ overlay }) => overlay),
@@ -54,8 +57,8 @@ export class Machine {
   }
 
   /**
-   * Brings each thing to what it should be, in this order. One that fails does not keep the others from it, but for those of the same device: they may
-   * belong to somebody else.
+   * Brings each thing to what it should be, in this order. If one fails, the others still follow. Only those
+   * of the same device are left out, because the device may belong to somebody else.
    */
   ensure(things: readonly Thing[]): Outcome {
     const failed = new Set<string>();
@@ -68,7 +71,7 @@ export class Machine {
     return { ...outcome, troubles };
   }
 
-  /** The same for a start: the first failure ends it. */
+  /** Does the same for a start: the first failure is thrown, and ends it. */
   apply(things: readonly Thing[]): Outcome {
     const outcome = this.#each(
       things,
@@ -112,14 +115,15 @@ export class Machine {
   }
 
   /**
-   * Takes back those of the noted things that `which` picks, the last first; what is gone already, and what is not ours, is no error. Returns what was undone,
-   * in words; throws ERR_FAILED at the end if something could not be.
+   * Takes back the noted things that `which` picks, the last first. A thing that is gone already, or is not
+   * ours, is no error. Returns what was undone, in words. If something could not be undone, it does the rest,
+   * and then throws ERR_FAILED.
    */
   undo(which: (entry: Entry) => boolean = () => true): string[] {
     const undone: string[] = [];
     const failures: string[] = [];
     for (const entry of this.journal.entries(DAEMON).toReversed().filter(which)) {
-      // It holds the journal itself, so it goes last.
+      // The directory holds the journal itself, so it goes last.
       if (entry.thing.kind === 'directory') continue;
       try {
         if (this.takeBack(entry.thing, entry.before)) undone.push(kindOf(entry.thing).describe(entry.thing));
@@ -132,7 +136,10 @@ export class Machine {
     return undone;
   }
 
-  /** Takes back what this process has noted and made, as after a start that failed. What it found as it should be is of others, or of an earlier daemon. */
+  /**
+   * Takes back what this process has noted and made, after a start that failed. Things that it found already
+   * as they should be stay: others or an earlier daemon made them.
+   */
   undoStart(): void {
     const isNew = (entry: Entry) => this.journal.isNew(entry);
     // A discipline is noted only where it was made, with the first filter in it.

@@ -7,8 +7,8 @@ import { AF_INET, routeTowards } from '../linux/netlink/rtnetlink.ts';
 import { type Address, formatAddress } from '../mesh/address.ts';
 
 /**
- * In words; undefined if nothing is known against it. To be asked when packets have been under way for some seconds: before, a neighbour without an answer is
- * one that has just been asked for.
+ * In words; undefined if nothing is known against it. To be asked when packets have been under way for some
+ * seconds: before, a neighbour without an answer is one that has just been asked for.
  */
 export function obstacleTowards(netlink: Netlink, vm: Address, local: Address): string | undefined {
   let ifindex: number | undefined;

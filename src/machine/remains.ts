@@ -1,4 +1,7 @@
-/** What the machine itself tells of things that an earlier daemon left, where its journal is missing or damaged. */
+/**
+ * What the machine itself tells of things that an earlier daemon left, where its journal is missing or
+ * damaged.
+ */
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTN_UNREACHABLE } from '../linux/netlink/route.ts';
@@ -11,7 +14,10 @@ import { CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing, type Thing } from 
 import { hasFilter } from './things/filter.ts';
 import { LASTING_KINDS } from './things/link.ts';
 
-/** Things that are recognisable as ours, the last made first. Those of a daemon that runs, with another run directory, are left out. */
+/**
+ * Things that are recognisable as ours, the last made first. Things of a daemon that runs with another run
+ * directory are left out.
+ */
 export function remains(netlink: Netlink): Thing[] {
   const isHeld = heldDevices();
   const links = LASTING_KINDS.flatMap((kind) => linksOfKind(netlink, kind)).flatMap(

@@ -1,4 +1,7 @@
-/** What Inlay makes on a machine, as data: applied, compared and repaired, printed by `--dry-run`, noted in the journal and undone from the same value. */
+/**
+ * What Inlay makes on a machine, as data: applied, compared and repaired, printed by `--dry-run`, noted in
+ * the journal and undone from the same value.
+ */
 
 import type { LinkInfo } from '../linux/netlink/link.ts';
 import { type Address, contains, formatAddress, formatPrefix, lowBits } from '../mesh/address.ts';
@@ -6,8 +9,9 @@ import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import { aliasOf } from './alias.ts';
 
 /**
- * Our routes carry these numbers, so that they are recognisable as ours (rtnetlink(7): numbers above RTPROT_STATIC are free to use). 74 is for routes to
- * containers; the catch-all has a number of its own, so that it outlives a flush of the daemon's routes.
+ * Our routes carry these numbers, so that they are recognisable as ours (rtnetlink(7): numbers above
+ * RTPROT_STATIC are free to use). 74 is for routes to containers; the catch-all has a number of its own, so
+ * that it outlives a flush of the daemon's routes.
  */
 export const ROUTE_PROTOCOL = 73;
 export const CONTAINER_PROTOCOL = 74;
@@ -17,7 +21,10 @@ export const CATCH_ALL_PROTOCOL = 75;
 const CATCH_ALL_METRIC = 1;
 /** Shortly before table main: what others route by rules of their own goes its way. */
 const CATCH_ALL_PRIORITY = 32700;
-/** The unreachable route of the VM's own slice gives way to any route that others have to it, such as a bridge's. */
+/**
+ * The unreachable route of the VM's own slice gives way to any route that others have to it, such as a
+ * bridge's.
+ */
 const LAST_METRIC = 0xffffffff;
 
 /** A device. The engine makes a TUN device by opening it; the machine only gives it its name back. */
@@ -51,7 +58,10 @@ export interface AddressesThing {
   addresses: string[];
 }
 
-/** How the kernel asks for the neighbours of a device of ours: files below net/ipv4/neigh, by their names; times in seconds. */
+/**
+ * How the kernel asks for the neighbours of a device of ours: files below net/ipv4/neigh, by their names;
+ * times in seconds.
+ */
 export interface NeighbourParametersThing {
   kind: 'neighbour-parameters';
   device: string;
@@ -71,7 +81,7 @@ export interface RouteThing {
   kind: 'route';
   /** A prefix. */
   to: string;
-  /** None: whoever sends there is told that it is unreachable. */
+  /** Without a device the route is unreachable: who sends there is told so. */
   device?: string;
   /** Preferred source address. */
   source?: string;
@@ -85,7 +95,10 @@ export interface RuleThing {
   to: string;
   /** Its place among the rules: that of table main is 32766. */
   priority: number;
-  /** Table main is looked at, but routes less exact than the prefix do not count; or the packet is unreachable. */
+  /**
+   * `main`: table main decides, but only by routes at least as long as the prefix. `unreachable`: the sender
+   * is told so.
+   */
   action: 'main' | 'unreachable';
 }
 
@@ -99,7 +112,7 @@ export interface SysctlThing {
   device: string;
   /** A device of others, which may be missing. */
   others?: true;
-  /** It is no error where it is not allowed. */
+  /** It is no error if this process may not write the file. */
   optional?: true;
 }
 
@@ -114,10 +127,10 @@ export interface FilterThing {
   kind: 'filter';
   device: string;
   place: 'ingress' | 'egress';
-  /** Its descriptor; none if ours is not to be there. */
+  /** The program's descriptor. Without it, a filter of ours is removed. */
   program?: number;
   others?: true;
-  /** What the kernel refuses is reported to its owner, and is no trouble. */
+  /** If the kernel refuses the program, its data plane is told, and it is no trouble. */
   optional?: true;
 }
 
@@ -147,7 +160,7 @@ export type Thing =
   | ClsactThing
   | DirectoryThing;
 
-/** What identifies a thing on its machine: two that have the same are two states of one. */
+/** What identifies a thing on its machine. Two things with the same key are two states of one thing. */
 export function keyOf(thing: Thing): string {
   switch (thing.kind) {
     case 'route':
@@ -177,7 +190,10 @@ export interface NetworkPlan {
   mtu: number;
 }
 
-/** Packets that wait for the daemon; at the kernel's 500, bursts of several TCP streams were dropped. */
+/**
+ * Packets that may wait for the daemon. With the kernel's default of 500, bursts of several TCP streams were
+ * dropped.
+ */
 const TX_QUEUE_LENGTH = 1000;
 
 /** The fallback device of the module ip_gre: it takes part in protocol 47 wherever it exists. */
@@ -188,9 +204,10 @@ export function conf(device: string, name: string, value: string): SysctlThing {
 }
 
 /**
- * The catch-all, which is there before the first packet and stays until `down`: where nothing else carries a packet for the overlay, its sender is told so, and
- * the packet never follows a default route. The route is seen by others' rules that look at table main, such as wg-quick's; the rules outlive those who
- * flush routes.
+ * The catch-all, which is there before the first packet and stays until `down`. Where nothing else carries a
+ * packet for the overlay, its sender is told so, and the packet never follows a default route. The route is
+ * for rules of others that look at table main, such as wg-quick's. The rules are for the time after somebody
+ * has flushed all routes.
  */
 export function catchAllThings(mappings: readonly Mapping[]): Thing[] {
   return mappings.flatMap(({ overlay }): Thing[] => {
@@ -208,7 +225,10 @@ export function isCatchAll(thing: Thing): boolean {
   return thing.kind === 'rule' || (thing.kind === 'route' && thing.protocol === CATCH_ALL_PROTOCOL);
 }
 
-/** Nothing that comes in by gre0 is forwarded, nor believed where the way back leads through another device (RFC 3704 §2.2). */
+/**
+ * Nothing that comes in by gre0 is forwarded, nor believed where the way back leads through another device
+ * (RFC 3704 §2.2).
+ */
 export function quietGreThings(): SysctlThing[] {
   return [
     { ...conf(FALLBACK_GRE, 'rp_filter', '1'), others: true },
@@ -222,7 +242,10 @@ export function settingsOf({ device, runDir, local, mtu }: NetworkPlan): Setting
   return { kind: 'link-settings', device, alias, mtu, txQueueLength: TX_QUEUE_LENGTH };
 }
 
-/** The overlay's device with its addresses and routes, from an existing device with its settings to one that forwards. */
+/**
+ * The overlay's device with its addresses and routes, from an existing device with its settings to one that
+ * forwards.
+ */
 export function overlayThings(plan: NetworkPlan): Thing[] {
   const { device, local, mappings } = plan;
   const addresses = mappingsWith(mappings, local).map((mapping) => formatAddress(mapping.addressOf(local, 1n)));
@@ -243,12 +266,15 @@ function routesOf({ device, local }: NetworkPlan, mapping: Mapping): RouteThing[
     const to = formatPrefix(mapping.overlay);
     routes.push({ kind: 'route', to, device, ...source, metric: 0, protocol: ROUTE_PROTOCOL });
   }
-  // Addresses of our slice that no container has would come back to us through the overlay route.
+  // Without this route, packets to an address of our slice that no container has would loop through the
+  // overlay route.
   if (here) routes.push(unreachable(formatPrefix(mapping.sliceOf(local))));
   return routes;
 }
 
-/** The slice that holds 255.255.255.255 is nobody's: the kernel need not ask for its addresses. */
+/**
+ * The slice with 255.255.255.255 belongs to no VM. With this route the kernel does not ask for its addresses.
+ */
 export function lastSliceThings(mapping: Mapping): RouteThing[] {
   const { underlay, vmBits } = mapping;
   const last = { width: underlay.width, bits: underlay.bits | lowBits(vmBits) };

@@ -1,4 +1,7 @@
-/** Table main, as far as it is about the overlay: who has the routes that ours need, and which routes of others hide slices. */
+/**
+ * Table main, as far as it is about the overlay: who has the routes that ours need, and which routes of
+ * others hide slices.
+ */
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import { type Message, NLM_F_APPEND, NLM_F_REPLACE } from '../linux/netlink/message.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
@@ -21,13 +24,16 @@ function keyOf({ dst, dstLength, tos = 0, priority = 0 }: Key): string {
 
 export class MainTable {
   readonly #netlink: Netlink;
-  /** The overlays' prefixes, and what of them is this VM's: containers' routes are there. */
+  /** The overlays' prefixes, and this VM's own slices: its containers have their routes in them. */
   #overlays: readonly Prefix[] = [];
   #own: readonly Prefix[] = [];
   /** The routes at the keys that ours need. */
   readonly #holders = new Map<string, Route>();
   readonly #hiding = new Map<string, Route>();
-  /** Interface indexes of the devices that routes inside the own slices were seen to lead to; who has looked at one takes it out. It may have gone since. */
+  /**
+   * Interface indexes of the devices that routes inside the own slices were seen to lead to; who has looked
+   * at one takes it out. It may have gone since.
+   */
   readonly newContainerLinks = new Set<number>();
 
   constructor(netlink: Netlink) {
@@ -44,12 +50,12 @@ export class MainTable {
     for (const found of routes(this.#netlink, { table: RT_TABLE_MAIN })) this.#note(found);
   }
 
-  /** The first route with this key; undefined if it is not known, as after it was changed. */
+  /** The first route with this key. Undefined if it is not known, because it was changed, say. */
   holder(wanted: Key): Route | undefined {
     return this.#holders.get(keyOf(wanted));
   }
 
-  /** Looks for it in the whole table. */
+  /** Looks for a route with this key in the whole table. */
   find(wanted: Key): Route | undefined {
     const key = keyOf(wanted);
     const found = routes(this.#netlink, { table: RT_TABLE_MAIN }).find((each) => keyOf(each) === key);
@@ -57,7 +63,7 @@ export class MainTable {
     return found;
   }
 
-  /** Takes it that `mine` is the route with its key now. */
+  /** Remembers `mine` as the route with its key. */
   hold(mine: Route): void {
     this.#holders.set(keyOf(mine), mine);
   }
@@ -66,13 +72,16 @@ export class MainTable {
     this.#holders.delete(keyOf(mine));
   }
 
-  /** Takes a notification; true if it concerns the overlay. Those of our own making are not told. */
+  /**
+   * Takes a notification, and answers whether it concerns the overlay. Notifications of our own changes do
+   * not come here.
+   */
   hear({ type, flags, view, start, end }: Message): boolean {
     if (type !== RTM_NEWROUTE && type !== RTM_DELROUTE) return false;
     const found = route.get(view, start, end);
     if (found.table !== RT_TABLE_MAIN) return false;
     const key = keyOf(found);
-    // An appended route stands behind those with the same key.
+    // An appended route comes after those with the same key, so the first one stays.
     const isHeld = this.#holders.has(key) && !(type === RTM_NEWROUTE && flags & NLM_F_APPEND);
     if (isHeld) this.#holders.delete(key);
     if (type === RTM_DELROUTE) return this.#hiding.delete(idOf(found)) || isHeld || this.#isRepairable(found);
@@ -86,7 +95,10 @@ export class MainTable {
     return routes(this.#netlink, { table: RT_TABLE_MAIN, oif: index }).some((each) => this.#isToContainers(each));
   }
 
-  /** Routes of others that hide slices, in words. Each is looked for again: the kernel does not tell of routes that go with their device. */
+  /**
+   * Routes of others that hide slices, in words. Each is looked for again: the kernel does not tell of routes
+   * that go with their device.
+   */
   hiding(): string[] {
     return [...this.#hiding].flatMap(([id, found]) => {
       if (this.#isThere(found)) return [describeRoute(this.#netlink, found)];
@@ -97,10 +109,11 @@ export class MainTable {
 
   #isThere(found: Route): boolean {
     const to = addressOf(found.dst);
-    if (found.type !== RTN_UNICAST || !to) return true; // It has no device to go with.
+    if (found.type !== RTN_UNICAST || !to) return true; // A route without a device does not go when a device goes.
     const match = matchingRoute(this.#netlink, to);
     if (!match || match.dstLength < found.dstLength) return false;
-    // A more exact one says nothing; one of ours with the same prefix comes after it.
+    // If a longer prefix matches, this question tells nothing about the route. If the match has the same
+    // prefix and is ours, the route is gone: ours comes after it.
     return match.dstLength > found.dstLength || (!OURS.includes(match.protocol) && match.oif === found.oif);
   }
 
@@ -128,7 +141,7 @@ export class MainTable {
     return [...this.#overlays, ...this.#own].some((each) => each.length === dstLength && contains(each, prefix));
   }
 
-  /** One of ours that was removed. */
+  /** Whether a route that was removed is one of ours. */
   #isRepairable({ protocol, gateway }: Route): boolean {
     return (protocol === ROUTE_PROTOCOL && !gateway) || protocol === CATCH_ALL_PROTOCOL;
   }
@@ -145,7 +158,7 @@ export class MainTable {
   }
 }
 
-/** What is read are views of a whole datagram. */
+/** A copy: the byte arrays of `found` are views of the datagram it came in. */
 function copyOf(found: Route): Route {
   return { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice(), prefsrc: found.prefsrc?.slice() };
 }
@@ -154,7 +167,7 @@ function prefixOf({ dst, dstLength }: Pick<Route, 'dst' | 'dstLength'>): Prefix 
   return { width: 32, bits: addressOf(dst)?.bits ?? 0n, length: dstLength };
 }
 
-/** Of others there may be several with one key. */
+/** What tells apart routes of others that have the same key. */
 function idOf(found: Route): string {
   return `${keyOf(found)} ${found.oif ?? 0} ${found.type}`;
 }

@@ -27,19 +27,20 @@ interface Candidate {
   length: number;
 }
 
-/** <linux/if_addr.h>: another address of the same subnet was there first. */
+/** From <linux/if_addr.h>: another address of the same subnet came first on this device. */
 const IFA_F_SECONDARY = 0x01;
 const IPV4_WIDTH = 32;
 /** The interface index of the loopback device, which each network namespace begins with. */
 const LOOPBACK = 1;
 
-/** This VM cannot be a VM of the mesh yet: another address may come. */
+/** This machine has no underlay address yet. It may get one, so `up` waits. */
 export class NoUnderlayError extends InlayError {}
 
 /**
- * Finds this VM's address inside the underlay prefixes: `wanted`, or the one that the rule chooses. Of several, `before`, which this VM had last; else the
- * only primary address of a subnet, since those of a single host (/32) and secondary ones are virtual addresses that move between VMs. Throws
- * NoUnderlayError while there is none, and ERR_CONFIG where the rule does not decide.
+ * Finds this VM's address inside the underlay prefixes. It is `wanted`, if that is given. Of several it is
+ * `before`, which this VM had last; else the only primary address of a subnet. Addresses of a single host
+ * (/32) and secondary addresses come last, because virtual addresses, which move between VMs, look so. Throws
+ * NoUnderlayError while there is no address, and ERR_CONFIG where this rule does not decide.
  */
 export function findUnderlay(
   netlink: Netlink,
@@ -48,7 +49,8 @@ export function findUnderlay(
   before?: Address,
 ): Underlay {
   const isInside = (address: Address) => mappings.some((m) => contains(m.underlay, address));
-  // Containers that come and go change the list of addresses all the time.
+  // The list of addresses may change while it is read, as containers come and go. Then what was read is
+  // enough, if the address is in it.
   const all = candidates(netlink, ({ address }) => (wanted ? address.bits === wanted.bits : isInside(address)));
   const list = (found: readonly Candidate[]) => found.map((c) => addressText(netlink, c)).join(', ') || 'none at all';
   const prefixes = [...new Set(mappings.map((m) => formatPrefix(m.underlay)))].join(', ');
@@ -127,21 +129,28 @@ export function addressList(netlink: Netlink, except: string): string {
   return others.map((c) => addressText(netlink, c)).join(', ') || 'none at all';
 }
 
-/** The route from our address to other VMs; undefined if there is none. Addresses next to ours stand for all of them: this machine may have some of those, too. */
+/**
+ * The route from our address to other VMs; undefined if there is none. It is the route to an address next to
+ * ours. This machine may have that address, too: then the next one is tried.
+ */
 export function wayToOthers(netlink: Netlink, mappings: readonly Mapping[], local: Address): Route | undefined {
   const bits = Math.max(0, ...mappingsWith(mappings, local).map(({ vmBits }) => vmBits));
   for (let i = 0; i < bits; i++) {
     const to = { width: local.width, bits: local.bits ^ (1n << BigInt(i)) };
     try {
       const found = routeTowards(netlink, to, local);
-      // What the kernel has learnt of the path to one VM says nothing about the others: the MTU is that of the route itself.
+      // What the kernel has learnt of the path to one VM says nothing about the others: the MTU is that of
+      // the route itself.
       if (found.type === RTN_UNICAST) return { ...found, metrics: matchingRoute(netlink, to, local)?.metrics };
-    } catch {} // There may be no route to that address: the others may have one.
+    } catch {} // There is no route to this address. There may be one to the next.
   }
   return undefined;
 }
 
-/** The address that masquerading gives to what leaves by a device for this next hop (inet_select_addr in net/ipv4/devinet.c); undefined if the device has none. */
+/**
+ * The address that masquerading gives to what leaves by a device for this next hop (inet_select_addr in
+ * net/ipv4/devinet.c); undefined if the device has none.
+ */
 export function masqueradeSource(netlink: Netlink, index: number, nextHop: Address): Address | undefined {
   const primary = addresses(netlink, index)
     .flatMap(candidateOf)
@@ -163,7 +172,10 @@ function mtuOf(netlink: Netlink, { metrics, oif }: Route): number | undefined {
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
-/** The MTU of the route from our address to another; undefined if it is not known. Throws if there is no route. */
+/**
+ * The MTU of the route from our address to another; undefined if it is not known. Throws if there is no
+ * route.
+ */
 export function mtuTowards(to: Address, from: Address): number | undefined {
   const netlink = Netlink.open();
   try {

@@ -1,6 +1,6 @@
 /**
- * Which notifications reach the watch of the machine. The kernel itself leaves out those about links that are not ours, however many they are, and most of those
- * of our own making.
+ * Which notifications reach the watch of the machine. The kernel itself leaves out those about other links,
+ * however many there are, and most of those that our own changes cause.
  */
 
 import { RTM_DELADDR, RTM_NEWADDR } from '../linux/netlink/address.ts';
@@ -26,7 +26,10 @@ export interface MachineFilterOptions {
   port: number;
 }
 
-/** For a socket that wants to know of these links, of all addresses, and of routes, rules, disciplines and filters that others change. */
+/**
+ * For a socket that wants to know of these links, of all addresses, and of routes, rules, disciplines and
+ * filters that others change.
+ */
 export function machineFilter({ links, port }: MachineFilterOptions): SocketFilter {
   return assemble([
     loadType,
@@ -37,7 +40,7 @@ export function machineFilter({ links, port }: MachineFilterOptions): SocketFilt
     ...jumpIfType([RTM_NEWTFILTER, RTM_DELTFILTER, RTM_NEWQDISC, RTM_DELQDISC], 'others'),
     [RETURN, 0],
 
-    // Not what we did ourselves.
+    // Changes that we made ourselves are dropped.
     { label: 'others' },
     loadPort,
     jumpIfWord(port, 'drop', 'take'),
@@ -46,7 +49,7 @@ export function machineFilter({ links, port }: MachineFilterOptions): SocketFilt
     { label: 'drop' },
     [RETURN, 0],
 
-    // What is set for all devices or for those to come concerns ours as well.
+    // A setting for all devices, or for new ones, changes ours as well.
     { label: 'netconf' },
     loadNetconfIfindex,
     ...takeIf(NETCONFA_IFINDEX_ALL),
@@ -61,7 +64,7 @@ export function machineFilter({ links, port }: MachineFilterOptions): SocketFilt
   ]);
 }
 
-/** With a RETURN of its own, as a comparison reaches only 255 instructions. */
+/** Each comparison has a RETURN of its own, because a jump reaches only 255 instructions. */
 function takeIf(ifindex: number): Line[] {
   const other = Symbol('other');
   return [jumpIfWord(ifindex, undefined, other), [RETURN, ALL], { label: other }];

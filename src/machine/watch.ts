@@ -1,4 +1,7 @@
-/** Hears what others change on this machine, and looks by itself now and then, since the kernel does not tell of everything. */
+/**
+ * Hears what others change on this machine, and looks by itself now and then, since the kernel does not tell
+ * of everything.
+ */
 
 import { RTNLGRP_IPV4_IFADDR } from '../linux/netlink/address.ts';
 import { RTNLGRP_LINK } from '../linux/netlink/link.ts';
@@ -16,19 +19,22 @@ const GROUPS = [
   ...[RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV4_NETCONF],
 ] as const;
 
-/** ms from the first sign that something was changed to a look: more of it may be under way. */
+/** ms from the first notification of a change to a look, because more changes may follow. */
 const SETTLE = 20;
-/** ms between two looks, at most, where nothing was heard. */
+/** ms between two looks when no notification comes. */
 const INTERVAL = 500;
 
 export interface WatchOptions {
-  /** Of the socket that makes our own changes: they are not heard. */
+  /** Port of the socket that makes our own changes. Notifications of them are left out. */
   port: number;
   /** Interface indexes of the devices that matter. */
   links: () => readonly number[];
   /** Whether a change of a route concerns us. */
   concerns: (message: Message) => boolean;
-  /** To be looked at now. `isComplete` is false if notifications were lost, so that whatever was remembered may be wrong. */
+  /**
+   * Called when it is time to look. `isComplete` is false if notifications were lost: what was remembered may
+   * be wrong then.
+   */
   onDue: (isComplete: boolean) => void;
 }
 
@@ -65,7 +71,7 @@ export class Watch {
         },
       });
       this.#links = links;
-      // What was told in between was not heard.
+      // Notifications between the two monitors were lost.
       this.#lose();
     } catch {} // The next look tries again.
     before?.close();
@@ -90,7 +96,7 @@ export class Watch {
   }
 
   #hear(messages: readonly Message[]): void {
-    // Each has to be heard: what is remembered of routes follows from them.
+    // `concerns` has to hear each message, because it keeps its memory of the routes up to date from them.
     const concerned = messages.filter((message) => !isRoute(message) || this.#options.concerns(message));
     if (concerned.length > 0) this.look();
   }

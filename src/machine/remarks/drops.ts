@@ -1,8 +1,10 @@
 /**
- * Chains that drop what Inlay carries. Docker sets the policy of FORWARD to DROP, and ufw and firewalld come with one that drops at INPUT and FORWARD.
+ * Chains that drop what Inlay carries. Docker sets the policy of FORWARD to DROP, and ufw and firewalld come
+ * with one that drops at INPUT and FORWARD.
  *
- * It is said only of what is certain: a rule that is not understood, or that applies to some packets only, may let ours pass, and then nothing is said. Where
- * only one side may begin a connection, that is somebody's policy, but for docker's: it does so for each of its networks, and a slice may be one.
+ * It is said only of what is certain: a rule that is not understood, or that applies to some packets only,
+ * may let ours pass, and then nothing is said. Where only one side may begin a connection, that is somebody's
+ * policy, but for docker's: it does so for each of its networks, and a slice may be one.
  */
 import { type BaseChain, fates } from '../../linux/netfilter/fate.ts';
 import type { Packet } from '../../linux/netfilter/packet.ts';

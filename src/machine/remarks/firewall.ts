@@ -1,4 +1,7 @@
-/** The rules of this machine, by nftables or iptables: where they drop what Inlay carries, or change its addresses. */
+/**
+ * The rules of this machine, by nftables or iptables: where they drop what Inlay carries, or change its
+ * addresses.
+ */
 import { errorCode } from '../../errors.ts';
 import { type BaseChain, TooLargeError } from '../../linux/netfilter/fate.ts';
 import { legacyChains, legacyTables, readLegacyTable } from '../../linux/netfilter/iptables-legacy.ts';
@@ -16,7 +19,9 @@ export const LEGACY_HOOKS: Record<string, Record<number, string>> = {
 };
 
 export class FirewallLookOut {
-  /** Of nftables, what was found in which state of it: its rules are read again only when they have changed. */
+  /**
+   * Of nftables, what was found in which state of it: its rules are read again only when they have changed.
+   */
   #known: { state: string; remarks: Remark[] } | undefined;
 
   async look(vantage: Vantage): Promise<Remark[]> {

@@ -1,4 +1,6 @@
-/** Containers' devices from which the kernel does not forward: it drops what the containers send to other VMs. */
+/**
+ * Containers' devices from which the kernel does not forward: it drops what the containers send to other VMs.
+ */
 import type { Device } from '../../linux/netfilter/packet.ts';
 import { NetlinkError, request } from '../../linux/netlink/message.ts';
 import { NETCONFA_IFINDEX_ALL, netconf, RTM_GETNETCONF } from '../../linux/netlink/netconf.ts';

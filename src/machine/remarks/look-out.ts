@@ -1,10 +1,15 @@
-/** Looks now and then for what others do on this machine that hurts the overlay; the log tells each once, and when it is over. Nothing is changed. */
+/**
+ * Looks now and then for what others do on this machine that hurts the overlay; the log tells each once, and
+ * when it is over. Nothing is changed.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../../log.ts';
 import type { Trouble } from '../machine.ts';
 import type { Remark } from './remark.ts';
 
-/** ms from one look to the next; the second where one has found something new, which may be under way only. */
+/**
+ * ms from one look to the next; the second where one has found something new, which may be under way only.
+ */
 const PAUSES = { usual: 5000, again: 1000 };
 /** Looks take this part of the time, at most: with large rule sets they are made less often. */
 const MAX_SHARE = 1 / 50;
@@ -50,7 +55,8 @@ export class LookOut {
         if (this.#tell(found)) pause = again;
       } catch (error) {
         if (signal.aborted) return;
-        // A device may have gone in the middle of a look, or a right is missing: this is no part of the daemon's work.
+        // A device may have gone in the middle of a look, or a right is missing: this is no part of the
+        // daemon's work.
         this.#options.log.debug({ error: String(error) }, 'a look at what others do failed');
       }
       pause = Math.max(pause, (performance.now() - begin) / MAX_SHARE);

@@ -1,6 +1,7 @@
 /**
- * Rules that change the source of what Inlay carries. Other VMs drop an outer packet whose source is not the VM's underlay address: its inner source does not
- * live there. It is said only where a rule surely applies and surely changes something.
+ * Rules that change the source of what Inlay carries. Other VMs drop an outer packet whose source is not the
+ * VM's underlay address: its inner source does not live there. It is said only where a rule surely applies
+ * and surely changes something.
  */
 import { type BaseChain, type Fate, fates } from '../../linux/netfilter/fate.ts';
 import type { Packet } from '../../linux/netfilter/packet.ts';

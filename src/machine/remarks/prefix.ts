@@ -1,6 +1,7 @@
 /**
- * An underlay prefix that is longer than that of the network the VM is in. That alone is no mistake: other machines may share the network. But where packets are
- * dropped as if another VM computed other slices, it tells the likely cause: VMs with different underlay prefixes.
+ * An underlay prefix that is longer than that of the network the VM is in. That alone is no mistake: other
+ * machines may share the network. But where packets are dropped as if another VM computed other slices, it
+ * tells the likely cause: VMs with different underlay prefixes.
  */
 import { DROP_FOREIGN_DESTINATION, DROP_FOREIGN_UNDERLAY, DROP_SPOOFED_SOURCE } from '../../core/abi.ts';
 import type { DirectionCounters } from '../../core/core.ts';

@@ -1,6 +1,6 @@
 /**
- * Programs at the ingress and egress of devices: filters of kind bpf in the discipline clsact (tc-bpf(8)). They stay when the daemon goes. Ours are known by their
- * priority, handle and name.
+ * Programs at the ingress and egress of devices: filters of kind bpf in the discipline clsact (tc-bpf(8)).
+ * They stay when the daemon goes. Our filters are known by their priority, handle and name.
  */
 import { InlayError } from '../../errors.ts';
 import { programId } from '../../linux/bpf/program.ts';
@@ -54,7 +54,7 @@ export const filterKind: Kind<FilterThing> = {
     }
     if (ours?.options?.id === programId(program)) return undefined;
     if (!ours && found.length > 0) throw inTheWay(what, device, place);
-    // At a device of others it is a thing of its own, which goes by itself.
+    // At a device of others the discipline is a thing of its own, because it has to be removed by itself.
     if (others) clsactKind.ensure({ kind: 'clsact', device }, context);
     else makeClsact(context.netlink, device, ifindex);
     if (others) context.note({ kind: 'filter', device, place, others });
@@ -95,7 +95,7 @@ export const clsactKind: Kind<ClsactThing> = {
     if (ifindex === undefined) return false;
     // Somebody else may have filters in it by now.
     if ([...filters(netlink, ifindex, 'ingress'), ...filters(netlink, ifindex, 'egress')].length > 0) return false;
-    // With its kind: the discipline `ingress` of others has the same handle.
+    // The request names the kind, because the discipline `ingress` of others has the same handle.
     const [error] = netlink.tryAll([
       request(RTM_DELQDISC, 0, `clsact of ${device}`, trafficControl, clsactOf(ifindex)),
     ]);

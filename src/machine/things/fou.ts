@@ -21,7 +21,7 @@ import type { Kind } from './kind.ts';
 export const fouKind: Kind<FouThing> = {
   ensure(thing, context) {
     const { port } = thing;
-    if (hasFou(port)) return undefined; // It serves as well, whoever opened it.
+    if (hasFou(port)) return undefined; // Whoever opened the port, it does what we need.
     return withFou((netlink, type) => {
       context.note(thing);
       try {

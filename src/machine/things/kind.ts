@@ -5,10 +5,13 @@ import type { MainTable } from '../table.ts';
 
 /** What the kinds need of the machine. */
 export interface Context {
-  /** Makes all changes, so that notifications of them are known by its port. */
+  /** All changes go through this socket, so that its port marks the notifications of them as ours. */
   readonly netlink: Netlink;
   readonly table: MainTable;
-  /** Interface indexes of our own devices, by their names. A device is changed by its index, since somebody else's may have its name. */
+  /**
+   * Interface indexes of our own devices, by their names. A device is changed by its index, since somebody
+   * else's may have its name.
+   */
   readonly links: Map<string, number>;
   /** Notes a thing that is about to be made and has to be undone later. */
   note(thing: Thing, before?: string): void;
@@ -21,11 +24,15 @@ export interface Context {
 /** How one kind of thing is brought about. */
 export interface Kind<T extends Thing> {
   /**
-   * Brings it to what it should be. Returns what was wrong, in a few words; undefined if nothing was. Throws InlayError where something of others is in the
-   * way, which is left as it is, and SystemError where the kernel refuses.
+   * Brings it to what it should be. Returns what was wrong, in a few words; undefined if nothing was. Throws
+   * InlayError where something of others is in the way, which is left as it is, and SystemError where the
+   * kernel refuses.
    */
   ensure(thing: T, context: Context): string | undefined;
-  /** Takes it back, if it is ours; false if it had gone already or is not ours. `before` is what the journal noted. */
+  /**
+   * Takes it back, if it is ours; false if it had gone already or is not ours. `before` is what the journal
+   * noted.
+   */
   undo?(thing: T, context: Context, before?: string): boolean;
   /** The commands of iproute2 or procps that do the same. */
   commands(thing: T): string[];

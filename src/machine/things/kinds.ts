@@ -12,7 +12,7 @@ import { ruleKind } from './rule.ts';
 import { addressesKind, settingsKind, upKind } from './settings.ts';
 import { sysctlKind } from './sysctl.ts';
 
-/** Others may have put something into it. */
+/** Errors with which the directory may stay: others may have put something into it. */
 const STAYS = ['ENOTEMPTY', 'ENOENT', 'EACCES', 'EPERM', 'EBUSY'];
 
 const directoryKind: Kind<DirectoryThing> = {

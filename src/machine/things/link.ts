@@ -1,4 +1,7 @@
-/** Devices that we make, or take over from an earlier daemon of ours. They are known by their kind and their alias. */
+/**
+ * Devices that we make, or take over from an earlier daemon of ours. They are known by their kind and their
+ * alias.
+ */
 import { InlayError } from '../../errors.ts';
 import {
   IFF_UP,
@@ -18,7 +21,7 @@ import type { LinkThing } from '../state.ts';
 import type { Context, Kind } from './kind.ts';
 import { linkArguments, tunCommand } from './link-commands.ts';
 
-/** Of devices that outlive a daemon. */
+/** Kinds of devices that outlive a daemon. */
 export const LASTING_KINDS = ['gre', 'vxlan'];
 
 export const linkKind: Kind<LinkThing> = {
@@ -75,12 +78,15 @@ function deleteLink(netlink: Netlink, index: number): void {
   netlink.do(request(RTM_DELLINK, 0, `link ${index}`, link, { index }));
 }
 
-/** Whether a device that an earlier daemon made, of whatever data plane, stands there under its name: its alias says so. */
+/** Whether an earlier daemon made this device, whatever its data plane. The alias says so. */
 export function isLeftOver({ alias, info }: ReceivedLink): boolean {
   return isOurAlias(alias) && LASTING_KINDS.includes(info?.kind ?? '');
 }
 
-/** A daemon that was killed in time has not set the alias: then the journal knows. A TUN device is this process's own, or nobody's. */
+/**
+ * Whether the device is ours. A daemon that was killed before it set the alias has noted the device in the
+ * journal. A TUN device is ours only if this process has opened it.
+ */
 function isOurs(existing: ReceivedLink, wanted: LinkThing, context: Context): boolean {
   if (context.links.get(wanted.device) === existing.index) return true;
   if (wanted.info.kind === 'tun') return false;
@@ -116,7 +122,7 @@ function renameBack({ device, info }: LinkThing, { netlink, links }: Context): s
   return `device ${device} is called ${name}`;
 }
 
-/** The device of that kind whose alias says that it is to be called so. */
+/** The device of this kind whose alias has this name. */
 function ofAlias(netlink: Netlink, device: string, kind: string): ReceivedLink | undefined {
   if (!LASTING_KINDS.includes(kind)) return undefined;
   const isIt = ({ alias }: ReceivedLink) => makerOf(alias)?.device === device;
@@ -146,7 +152,7 @@ function make({ device, info, address }: LinkThing, netlink: Netlink): void {
 function refusal(cause: NetlinkError, info: LinkInfo, netlink: Netlink): Error {
   const { kind, data } = info;
   const other = kind === 'gre' ? 'vxlan' : 'gre';
-  // Its name was free a moment ago: the kernel has another device that does the same.
+  // The name was free a moment ago, so EEXIST means another device with the same key and address.
   if (cause.code === 'EEXIST') return takenBy(cause, kind, netlink);
   if (cause.code === 'EOPNOTSUPP') {
     return new InlayError('ERR_FAILED', `this kernel has no ${kind} devices: ${cause.message}`, {

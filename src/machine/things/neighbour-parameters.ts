@@ -12,7 +12,8 @@ export const neighbourParametersKind: Kind<NeighbourParametersThing> = {
   ensure({ device, parameters }, context) {
     const wrong = Object.entries(parameters).filter(([name, value]) => read(device, name) !== value);
     if (wrong.length === 0) return undefined;
-    // By netlink, which takes no writable /proc/sys. The tables of all devices are a long answer, so the values are read there.
+    // Values are written by netlink, which works where /proc/sys is read-only. They are read from /proc/sys,
+    // because netlink answers with the tables of all devices.
     const { app_solicit, mcast_solicit, ucast_solicit, unres_qlen_bytes, delay_first_probe_time = 0 } = parameters;
     const parms = {
       ifindex: indexOf(context, device),

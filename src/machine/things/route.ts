@@ -32,7 +32,7 @@ export const routeKind: Kind<RouteThing> = {
     const what = `route ${routeText(wanted)}`;
     const wasNoted = context.isNoted(wanted);
     context.note(wanted);
-    // The kernel says whether there is one with this prefix and metric: no table is read for that.
+    // The kernel itself says whether there is a route with this prefix and metric. No table has to be read.
     const [error] = netlink.tryAll([request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, what, route, body)]);
     if (!error) {
       table.hold(body as Route);
@@ -41,9 +41,10 @@ export const routeKind: Kind<RouteThing> = {
     if (error.code !== 'EEXIST') throw error;
     const known = table.holder(body as Route);
     if (known && isSame(known, body)) return undefined;
-    // What is remembered may be old, and of several routes alike the first is the one that would be replaced.
+    // What is remembered may be old, so the table is read. Of several routes with this key NLM_F_REPLACE
+    // takes the first.
     const found = table.find(body as Route);
-    if (!found) throw error; // It has gone again.
+    if (!found) throw error; // The route in the way has gone meanwhile.
     if (isSame(found, body)) return undefined;
     // An unreachable route of others does what ours is for.
     if (wanted.device === undefined && found.type === RTN_UNREACHABLE) {

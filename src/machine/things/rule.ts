@@ -47,7 +47,7 @@ function bodyOf({ to, priority, action }: RuleThing): RuleRequest {
   return {
     ...{ family: AF_INET, dstLength: prefix.length, dst: addressBytes(prefix), priority, protocol: CATCH_ALL_PROTOCOL },
     action: isLookup ? FR_ACT_TO_TBL : FR_ACT_UNREACHABLE,
-    // What is less exact than the overlay, such as the default route, does not count.
+    // Routes shorter than the overlay prefix, such as the default route, do not count.
     ...(isLookup && { table: RT_TABLE_MAIN, suppressPrefixLength: prefix.length - 1 }),
   };
 }

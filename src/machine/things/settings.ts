@@ -27,7 +27,8 @@ export const settingsKind: Kind<SettingsThing> = {
   ensure({ device, alias, mtu, txQueueLength, gsoMaxSegs, gsoMaxSize, arp }, context) {
     const { netlink } = context;
     const found = ownLink(context, device);
-    // No link-local address. First of all: with an MTU below 1280 (RFC 8200 §5) the device has no IPv6 that could be told so.
+    // The device gets no IPv6 link-local address. This comes before the MTU: below 1280 bytes (RFC 8200 §5)
+    // the kernel takes IPv6 from the device, and with it this setting.
     const mode = found.afSpec?.inet6?.addrGenMode;
     if (existsSync(IPV6) && mode !== undefined && mode !== IN6_ADDR_GEN_MODE_NONE)
       setLink(netlink, found.index, { afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } });
@@ -63,7 +64,7 @@ export const addressesKind: Kind<AddressesThing> = {
       const body = { family: AF_INET, prefixLength: 32, index, local: bytes, address: bytes };
       netlink.do(request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, `address ${text}`, address, body));
     }
-    // An earlier daemon with another overlay may have left others.
+    // Other addresses are left of an earlier daemon with another overlay.
     const superfluous = found.filter((_, i) => !wanted.includes(texts[i] ?? ''));
     for (const each of superfluous) netlink.do(request(RTM_DELADDR, 0, `address of ${device}`, address, each));
     const words = [
