@@ -1,4 +1,7 @@
-/** Which Linux capabilities this process has (capabilities(7)), and the command that starts it with those that it lacks. */
+/**
+ * Which Linux capabilities this process has (capabilities(7)), and the command that starts it with those that
+ * it lacks.
+ */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -38,17 +41,22 @@ export function requireCapabilities(needed: readonly Capability[]): void {
   }
 }
 
-/** The command that starts this process again with all that it needs, to be pasted into a shell, and a second line about systemd and containers. */
+/**
+ * The command that starts this process again with all that it needs, to be pasted into a shell. A second line
+ * tells of systemd and containers.
+ */
 function privilegeHint({ capabilities, runDir, tun }: Needs): string {
   const [uid, gid] = [process.geteuid?.(), process.getegid?.()];
-  // A run directory that is somebody else's stays theirs.
+  // A run directory of another user stays theirs, so the command runs as root.
   const isTheirs = existsSync(runDir) && !isWritable(runDir);
   const asRoot = isRoot() || isTheirs;
   const commands = [];
   if (!asRoot && !isWritable(runDir)) commands.push(`sudo install -d -o ${uid} -g ${gid} ${quote(runDir)}`);
-  // As udev sets it: "There's no harm in allowing the device to be accessible by non-root users" (Documentation/networking/tuntap.rst).
+  // As udev sets it: "There's no harm in allowing the device to be accessible by non-root users"
+  // (Documentation/networking/tuntap.rst).
   if (!isTheirs && tun && existsSync(TUN) && !isWritable(TUN)) commands.push(`sudo chmod 666 ${TUN}`);
-  // What starts with capabilities of its file's loses those that it was handed (capabilities(7), "ambient").
+  // A program whose file has capabilities loses its ambient ones when it starts (capabilities(7)), so those
+  // of the file are removed first.
   const ofFile = lacking(capabilities, 'CapAmb').length > lacking(capabilities, 'CapEff').length;
   if (!asRoot && ofFile) commands.push(`sudo setcap -r ${quote(process.execPath)}`);
   const caps = capabilities.map((name) => `+${name.slice('CAP_'.length).toLowerCase()}`).join(',');
@@ -71,7 +79,7 @@ export function commandLine(): string {
   return [process.execPath, ...process.execArgv, ...process.argv.slice(1)].map(quote).join(' ');
 }
 
-/** Those of `needed` that a set of this process, a line of /proc/self/status, does not have. */
+/** The capabilities of `needed` that are missing in a set of this process: a line of /proc/self/status. */
 function lacking(needed: readonly Capability[], set: 'CapEff' | 'CapAmb' | 'CapBnd'): Capability[] {
   const hex = new RegExp(`^${set}:\\s*([0-9a-f]+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
   const bits = BigInt(`0x${hex ?? '0'}`);
@@ -86,7 +94,9 @@ function isRoot(): boolean {
   return process.geteuid?.() === 0;
 }
 
-/** True as well for a directory that does not exist and can be made. */
+/**
+ * Whether this user may write a file or directory. True as well for one that does not exist, but can be made.
+ */
 function isWritable(file: string): boolean {
   try {
     accessSync(file, constants.R_OK | constants.W_OK);
@@ -96,7 +106,7 @@ function isWritable(file: string): boolean {
   }
 }
 
-/** Only a user that has a name can be given its groups by it. */
+/** The flag of setpriv for groups. --init-groups works only for a user who has a name. */
 function groups(): string {
   try {
     os.userInfo();

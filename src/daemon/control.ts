@@ -11,12 +11,18 @@ import { errorCode, InlayError } from '../errors.ts';
 import { commandLine } from './capabilities.ts';
 
 const SOCKET = 'control.sock';
-/** ms that a connection lasts at most, its request and its answer included, however slow the client is; and that a client waits. */
+/**
+ * ms. A connection lasts so long at most, however slow its client is, and a client waits so long for an
+ * answer.
+ */
 const TIMEOUT = 5000;
 const MAX_CONNECTIONS = 256;
-/** Bytes of answers that their clients have not read yet, at most, of all connections. */
+/** How many bytes of answers may wait for their clients to read them, over all connections. */
 const MAX_UNREAD = 64 << 20;
-/** What a client meets when there are too many of them: its connection was closed, or could not even wait (connect(2), EAGAIN). */
+/**
+ * Errors that a client gets when there are too many clients: its connection was closed, or could not even
+ * wait (EAGAIN of connect(2)).
+ */
 const BUSY = ['ECONNRESET', 'EPIPE', 'EAGAIN'];
 /** ms until it tries again. */
 const RETRY = 20;
@@ -86,7 +92,7 @@ export class ControlServer {
 
   async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const connection = this.#connections.get(request.socket);
-    // Pipelined requests are not looked at: the answer to the first ends the connection.
+    // Pipelined requests are ignored, because the answer to the first ends the connection.
     if (!connection || connection.asked) return;
     connection.asked = true;
     const [status, body] = await this.#result(request.method, (request.url ?? '').slice(1));

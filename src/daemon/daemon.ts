@@ -1,4 +1,7 @@
-/** The daemon: sets everything up, is ready, keeps it so, and takes everything down again when it is told to stop. */
+/**
+ * The daemon: sets everything up, is ready, keeps it so, and takes everything down again when it is told to
+ * stop.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
@@ -31,8 +34,9 @@ import { TunnelLog } from './tunnel-log.ts';
 const WAIT_INTERVAL = 200;
 
 /**
- * Runs until SIGTERM or SIGINT, and ends the process. `wait` is how many ms to wait for an underlay address. What prevents a start is in the log before what
- * follows from it; on a terminal it is thrown instead, so that a person reads it last, and in plain words.
+ * Runs until SIGTERM or SIGINT, and ends the process. `wait` is how many ms to wait for an underlay address.
+ * What prevents a start is in the log before what follows from it; on a terminal it is thrown instead, so
+ * that a person reads it last, and in plain words.
  */
 export async function runDaemon(config: Config, wait: number): Promise<void> {
   const log = createLog(config.logLevel);
@@ -130,7 +134,7 @@ class Daemon {
     this.#lock = await lockDevice(config.device);
     const machine = new Machine(journal);
     this.#machine = machine;
-    // Before anything else: from now on no packet for the overlay leaves in plain.
+    // The catch-all comes before anything else: from now on no packet for the overlay leaves in plain.
     machine.apply(catchAllThings(config.mappings));
     const { plan, underlay } = await this.#awaitNetwork(machine, runDir, wait);
     this.#plan = plan;
@@ -171,7 +175,7 @@ class Daemon {
   ): Promise<{ plan: NetworkPlan; underlay: Underlay }> {
     const deadline = performance.now() + wait;
     for (;;) {
-      // All that there is to be kept so far.
+      // So far only the catch-all and the run directory have to be kept.
       machine.ensure(catchAllThings(this.#config.mappings));
       await runDir.keep().catch(() => {});
       try {
@@ -187,7 +191,10 @@ class Daemon {
     }
   }
 
-  /** Ends what `start` got done; each step is tried, whatever became of the one before. Resolves to whether all went well, which the log tells. */
+  /**
+   * Ends what `start` got done; each step is tried, whatever became of the one before. Resolves to whether
+   * all went well, which the log tells.
+   */
   async stop(): Promise<boolean> {
     const isReady = this.#state === 'running';
     this.#state = 'stopping';

@@ -2,7 +2,7 @@
 import type { Config } from '../config/config.ts';
 import type { DataPlaneKind } from '../dataplane/dataplane.ts';
 
-/** Each is loaded when it is needed: one needs native packages that the other does not. */
+/** Each data plane is loaded when it is needed, because one needs native packages that the other does not. */
 const KINDS: Record<Config['dataplane'], () => Promise<{ kind: DataPlaneKind }>> = {
   wasm: () => import('../dataplane/wasm/dataplane.ts'),
   kernel: () => import('../dataplane/kernel/dataplane.ts'),

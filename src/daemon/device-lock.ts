@@ -1,6 +1,6 @@
 /**
- * One daemon for each device, whatever its run directory. The lock is a socket with an abstract name (unix(7)): each network namespace has names of its own, and
- * the socket goes with its process.
+ * One daemon for each device, whatever its run directory. The lock is a socket with an abstract name
+ * (unix(7)): each network namespace has names of its own, and the socket goes with its process.
  */
 import { once } from 'node:events';
 import net from 'node:net';

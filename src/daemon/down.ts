@@ -14,7 +14,10 @@ import { removeIfDone } from './run-dir.ts';
 /** For routes and sysctls. */
 const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
 
-/** Resolves to what was removed, and to the daemons that run with other run directories, in words. Throws ERR_FAILED while the daemon of `runDir` runs. */
+/**
+ * Resolves to what was removed, and to the daemons that run with other run directories, in words. Throws
+ * ERR_FAILED while the daemon of `runDir` runs.
+ */
 export function removeLeftovers(runDir: string): Promise<{ removed: string[]; running: string[] }> {
   return explainPermission({ capabilities: CAPABILITIES, runDir, tun: false }, async () => ({
     removed: await remove(runDir),

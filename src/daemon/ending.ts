@@ -4,7 +4,10 @@ import * as native from '../linux/native.ts';
 /** ms that what is under way may take, and from a second signal on. */
 const PATIENCE = 1500;
 const LESS_PATIENCE = 500;
-/** Seconds until the kernel ends the process, even if the main thread sits in a system call, and from a second signal on. */
+/**
+ * Seconds until the kernel ends the process, even if the main thread sits in a system call, and from a second
+ * signal on.
+ */
 const ALARM = 2;
 const EARLIER_ALARM = 1;
 
@@ -41,7 +44,10 @@ export class Ending {
     this.#controller.abort();
   }
 
-  /** A second signal comes from somebody in a hurry, or from a shell that tells a group of processes: the daemon still cleans up. */
+  /**
+   * A second signal comes from somebody in a hurry, or from a shell that tells a group of processes: the
+   * daemon still cleans up.
+   */
   hurry(): void {
     this.#limit(LESS_PATIENCE, EARLIER_ALARM);
   }

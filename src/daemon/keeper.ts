@@ -1,4 +1,7 @@
-/** Keeps the machine as the data plane needs it: watches, compares, repairs, and says what cannot be put right. */
+/**
+ * Keeps the machine as the data plane needs it: watches, compares, repairs, and says what cannot be put
+ * right.
+ */
 import type { Config } from '../config/config.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
 import { InlayError } from '../errors.ts';
@@ -12,7 +15,7 @@ import { formatAddress } from '../mesh/address.ts';
 import { mappingsWith } from '../mesh/mapping.ts';
 import { checkUnderlayMtu, overlayMtu } from './network.ts';
 
-/** A repair of the same thing is logged once in so many ms: somebody may undo it again and again. */
+/** ms between two log lines about the same repair, which somebody may undo again and again. */
 const LOG_INTERVAL = 10_000;
 
 export interface KeeperOptions {
@@ -29,24 +32,27 @@ export interface KeeperOptions {
 
 export class Keeper {
   readonly #options: KeeperOptions;
-  /** For what users of this machine can cause: they may fill the run directory's file system, or all that it has of descriptors, again and again. */
+  /**
+   * For what users of this machine can cause: they may fill the run directory's file system, or all that it
+   * has of descriptors, again and again.
+   */
   readonly #limited: LimitedLog;
   #plan: NetworkPlan;
   #watch: Watch | undefined;
   #troubles: readonly Trouble[] = [];
-  /** Those that the log has told. */
+  /** The troubles that the log has told. */
   #told: readonly Trouble[] = [];
   /** How many things were put right. */
   repaired = 0;
   /** When which repair was last logged, in ms. */
   readonly #logged = new Map<string, number>();
-  /** Looks come one after the other. */
+  /** The look under way, if there is one. The next begins when it is done. */
   #work: Promise<void> = Promise.resolve();
   #isDue = false;
   /** Whether the plan has changed since the last look. */
   #hasFollowed = false;
   #isComplete = true;
-  /** Whether what is remembered of the routes follows from all notifications. */
+  /** Whether the memory of the routes is complete: no notification was lost since it was loaded. */
   #isTableWhole = true;
   #closed = false;
 
@@ -91,7 +97,7 @@ export class Keeper {
     this.#tell([...dataPlane.troubles, ...this.#hidingRoutes()]);
   }
 
-  /** To be looked at as soon as may be. */
+  /** Looks at the machine soon. */
   look(): void {
     this.#watch?.look();
   }
@@ -169,7 +175,7 @@ export class Keeper {
       return undefined;
     });
     if (this.#closed) return;
-    // With another MTU of the underlay, what differs is not of others' making.
+    // If the underlay has another MTU, others did not change what differs: it is no repair.
     if (!this.#hasFollowed) this.#report(repaired);
     this.#hasFollowed = false;
     this.#tell(troubles);
@@ -183,7 +189,10 @@ export class Keeper {
     );
   }
 
-  /** The underlay's MTU may change at any time; its address is this VM's name, and another is another VM. */
+  /**
+   * The underlay's MTU may change at any time, and is followed. The underlay address may not: with another
+   * address this is another VM.
+   */
   #followUnderlay(): undefined {
     const { config, machine, overhead, log } = this.#options;
     const { mappings, local, mtu: before } = this.#plan;
@@ -226,7 +235,8 @@ export class Keeper {
   #tell(all: readonly Trouble[]): void {
     const troubles = all.filter(({ what }, i) => all.findIndex((each) => each.what === what) === i);
     const isIn = (list: readonly Trouble[], { what }: Trouble) => list.some((each) => each.what === what);
-    // What is there for the first time may be over at once, as while others are still at work: it is looked at again.
+    // A new trouble may be over at once, while others are still changing things. So it is told only if the
+    // next look finds it again.
     const lasting = troubles.filter((each) => isIn(this.#troubles, each));
     if (lasting.length < troubles.length) this.look();
     for (const { what, hint } of lasting.filter((each) => !isIn(this.#told, each)))
@@ -239,7 +249,7 @@ export class Keeper {
   }
 }
 
-/** What was wrong, without the values that may be others each time. */
+/** What was wrong, without its values, which may differ each time. */
 function nameOf(what: string): string {
   return what.replace(/ (is|was|has|:) .*$/, '');
 }

@@ -5,7 +5,7 @@ import * as native from '../linux/native.ts';
 import { ask } from './control.ts';
 
 export interface Lock {
-  /** Whether it is that of this directory still: another may have its name by now. */
+  /** Whether the lock is still that of this directory: another directory may have the name by now. */
   isOf(runDir: string): boolean;
   release(): void;
 }
@@ -14,19 +14,21 @@ export interface Lock {
 export const LOOK_FOR_DAEMON = 'look for it with: pgrep -af "inlay up|cli.js up"';
 
 /**
- * Takes the lock of `runDir`, which exists. Throws ERR_PERMISSION if this user may not write there, whether a daemon runs or not, and ERR_FAILED if somebody
- * has the lock, however slow they are to answer; `help` is what to type then, before the process number. The lock is a flock(2) on the directory: the kernel
- * frees it when its holder dies.
+ * Takes the lock of `runDir`, which exists: a flock(2) on the directory, which the kernel frees when its
+ * holder dies. Throws ERR_PERMISSION if this user may not write there, whether a daemon runs or not. Throws
+ * ERR_FAILED if another process has the lock, however slow it is to answer. `help` is what to type then,
+ * before the process number.
  */
 export async function lockRunDir(runDir: string, help: string): Promise<Lock> {
   const fd = openDirectory(runDir);
   try {
-    // Before the lock: whoever may not write there learns nothing useful from a daemon that runs.
+    // This comes before the lock: a user who may not write there should hear that first, whether a daemon
+    // runs or not.
     checkWritable(runDir);
     if (native.flock(fd, native.LOCK_EX | native.LOCK_NB) === 0)
       return { isOf: (name) => isSame(fd, name), release: () => native.close(fd) };
     const errno = native.errno();
-    // Some file systems have no locks.
+    // Other errors: some file systems have no locks.
     if (errno !== native.EAGAIN) throw runDirError(runDir, new SystemError('flock', errno, runDir));
     throw await isTaken(runDir, help);
   } catch (error) {

@@ -12,7 +12,10 @@ const MAX_MTU = 65535;
 /** Every IPv4 host takes 68 bytes (RFC 791 §3.2): an underlay that leaves less is none. */
 const MIN_MTU = 68;
 
-/** `overhead` is the bytes of all headers around a packet, `before` this VM's last underlay address. Throws ERR_CONFIG if this machine cannot be a VM of the mesh. */
+/**
+ * `overhead` is the bytes of all headers around a packet, `before` this VM's last underlay address. Throws
+ * ERR_CONFIG if this machine cannot be a VM of the mesh.
+ */
 export function planNetwork(
   config: Config,
   overhead: number,
@@ -27,7 +30,7 @@ export function planNetwork(
   return { plan: { device, runDir, local, mappings, mtu: overlayMtu(config, overhead, underlay.mtu) }, underlay };
 }
 
-/** Throws ERR_CONFIG if the configuration hopes for more than the underlay takes, which is `found` bytes. */
+/** Throws ERR_CONFIG if underlay-mtu is more than `found`, the bytes that the underlay takes. */
 export function checkUnderlayMtu({ underlayMtu = 0 }: Config, found: number): void {
   if (underlayMtu <= found) return;
   throw new InlayError(

@@ -1,6 +1,6 @@
 /**
- * The run directory. It holds the daemon's lock, the control socket, the journal, and the underlay address that this VM had last. What is swept away while the
- * daemon runs comes back.
+ * The run directory. It holds the daemon's lock, the control socket, the journal, and the underlay address
+ * that this VM had last. What is swept away while the daemon runs comes back.
  */
 import { type FSWatcher, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -24,7 +24,10 @@ export class RunDir {
   #onSwept: () => void = () => {};
   #vm: string | undefined;
 
-  /** Makes the directory if there is none. Throws ERR_FAILED if a daemon has it, and ERR_PERMISSION if this user may not. */
+  /**
+   * Makes the directory if there is none. Throws ERR_FAILED if a daemon has it, and ERR_PERMISSION if this
+   * user may not.
+   */
   static async open(runDir: string, routes: ControlRoutes): Promise<RunDir> {
     const isMade = make(runDir);
     const lock = await lockRunDir(
@@ -66,7 +69,7 @@ export class RunDir {
     this.#vm = `${formatAddress(local)}\n`;
     try {
       writeFileSync(path.join(this.#path, VM), this.#vm);
-    } catch {} // Where nothing can be written, `keep` says so.
+    } catch {} // If nothing can be written there, `keep` says so.
   }
 
   /** Calls back when something in the directory may have been removed. */
@@ -77,7 +80,7 @@ export class RunDir {
       this.#watcher = watch(this.#path, { persistent: false }, (event) => {
         if (event === 'rename' && !this.#isWhole()) this.#onSwept();
       }).on('error', () => {});
-    } catch {} // There are too many watchers on this machine, say: the next look finds it.
+    } catch {} // The machine may have too many watchers. The next look finds what was removed.
   }
 
   /** Makes what has gone anew; returns what that was. Throws if another daemon has the directory by now. */
@@ -90,9 +93,9 @@ export class RunDir {
       this.#lock.release();
       this.#lock = lock;
     }
-    // In another directory a socket is not ours: it is a dead daemon's.
+    // A socket in another directory is not ours, but a dead daemon's.
     if (isOther || !ControlServer.isThere(this.#path)) {
-      // Closing it removes the socket, so this comes before the next.
+      // Closing the old server removes its socket, so it is closed before the new one listens.
       await this.#control.close();
       this.#control = await ControlServer.listen(this.#path, this.#routes);
     }
@@ -119,7 +122,10 @@ export class RunDir {
   }
 }
 
-/** Removes a run directory that an earlier daemon made, unless something is noted still; returns whether it went. */
+/**
+ * Removes a run directory that an earlier daemon made, unless something is noted still; returns whether it
+ * went.
+ */
 export function removeIfDone(runDir: string, journal: Journal): boolean {
   const thing = thingOf(runDir);
   const isMade = journal.has(DAEMON, thing);

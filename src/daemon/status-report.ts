@@ -19,7 +19,7 @@ export class StatusReport {
   readonly #config: Config;
   readonly #overhead: number;
   readonly #observer: Observer;
-  /** The last that a data plane told: before it is open and after it is closed, it has nothing new to tell. */
+  /** The last counters of the data plane. They stay while it is not open yet, or is closed already. */
   #counters: Counters = { outbound: NO_PACKETS, inbound: NO_PACKETS, tunnels: 0 };
 
   /** `overhead` is the bytes of all headers around a packet. */

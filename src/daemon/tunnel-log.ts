@@ -1,4 +1,7 @@
-/** What the log says about tunnels: never more than a few lines a minute, however many of them come, go or change. */
+/**
+ * What the log says about tunnels: never more than a few lines a minute, however many of them come, go or
+ * change.
+ */
 import type { TunnelState } from '../core/tunnels.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
@@ -59,7 +62,10 @@ export class TunnelLog {
     this.#tell('info', vm, { mtu }, 'path of the tunnel changed');
   }
 
-  /** VMs do not answer, cannot be reached, or are heard again. Traffic in one direction is legitimate: only a VM that was never heard is suspect. */
+  /**
+   * VMs do not answer, cannot be reached, or are heard again. Traffic in one direction is legitimate: only a
+   * VM that was never heard is suspect.
+   */
   answers(changes: readonly TunnelChange[]): void {
     for (const change of changes) {
       const { vm, state, why, unanswered, heard } = change;
@@ -78,7 +84,10 @@ export class TunnelLog {
     clearTimeout(this.#timer);
   }
 
-  /** What happened to one tunnel. It may be forged and repeated, so a VM has one such line in an interval, and all VMs together a few. */
+  /**
+   * What happened to one tunnel. It may be forged and repeated, so a VM has one such line in an interval, and
+   * all VMs together a few.
+   */
   #tell(level: 'info' | 'warn', vm: number, facts: object, message: string): void {
     const event = `${message}: ${nameOf(vm)}`;
     if (this.#told.has(event)) return;
