@@ -1,9 +1,15 @@
 /** Labels, to which the jumps of eBPF programs and of socket filters go. */
 
-/** A place in a program. Text names one that several functions jump to; a symbol is a fresh one, which no other place of the program can be confused with. */
+/**
+ * A place in a program. Text is for a place that several functions jump to. A symbol is for one that nothing
+ * else jumps to: each is new.
+ */
 export type Label = string | symbol;
 
-/** For lines of which all that are not labels are an instruction each: how far a label is from the instruction number `from`. Throws where no label or two are. */
+/**
+ * How far a label is from the instruction number `from`, in instructions. Each line that is no label is one
+ * instruction. Throws if the label is missing, or is there twice.
+ */
 export function distancesIn(lines: readonly object[]): (label: Label, from: number) => number {
   const places = new Map<Label, number>();
   let count = 0;

@@ -3,7 +3,8 @@ import os from 'node:os';
 import koffi from 'koffi';
 import { InlayError, SystemError } from '../errors.ts';
 
-// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>, <linux/if_tun.h>, <sys/eventfd.h>
+// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>,
+// <linux/if_tun.h>, <sys/eventfd.h>
 export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
@@ -63,16 +64,19 @@ const lib = koffi.load(null);
 export type Pointer = number;
 
 /**
- * The address of a view's first byte, which stays where it is as long as the view lives (koffi moves small arrays off the garbage-collected heap). The address
- * does not keep the view: it has to be one that a field or a module holds. For what only one call looks at there is `structure`.
+ * The address of a view's first byte. It stays the same as long as the view lives: koffi moves small arrays
+ * off the garbage-collected heap. The address does not keep the view alive, so keep a reference in a field or
+ * a module for as long as the kernel uses the address. For memory that only one call looks at, use
+ * `structure`.
  */
 export function pointer(view: ArrayBufferView): Pointer {
   return Number(koffi.address(view));
 }
 
 /**
- * Memory for a C structure of `size` bytes in which the pointers at some offsets point to copies of what is given for them. All of it is one allocation, so that
- * nothing goes before the system call that was given `bytes` has come back. `pointed` are the copies, each on a multiple of 8.
+ * Memory for a C structure of `size` bytes with pointers in it. `pointed` has the bytes behind each pointer,
+ * by the pointer's offset. Structure and bytes are one allocation, so nothing of it goes before the system
+ * call that got `bytes` has come back. The `pointed` of the result are the copies, each aligned to 8 bytes.
  */
 export function structure<Offset extends number>(
   size: number,
@@ -212,7 +216,7 @@ export function requireLinux64(): void {
   );
 }
 
-/** The last call's errno, without the price of its name. */
+/** The last call's errno as a number: cheaper than its name. */
 export function errno(): number {
   return koffi.errno();
 }

@@ -1,7 +1,7 @@
-/** Waiting where nothing else may happen meanwhile: between two tries of a system call. */
+/** A pause between two tries of a system call, in which nothing else may happen. */
 const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
-/** Others have the processor for so many ms; this thread does nothing. */
+/** Puts this thread to sleep for so many ms. */
 export function pause(ms: number): void {
   Atomics.wait(NEVER, 0, 0, ms);
 }

@@ -1,10 +1,16 @@
-/** Filters for sockets (Documentation/networking/filter.rst, <linux/filter.h>), mostly classic BPF: which of its packets a socket takes. */
+/**
+ * Filters for sockets (Documentation/networking/filter.rst, <linux/filter.h>), mostly classic BPF: which of
+ * its packets a socket takes.
+ */
 import { distancesIn, type Label, nameOf } from './labels.ts';
 import * as native from './native.ts';
 
 /** struct sock_filter: code, k, and how many instructions a comparison skips. */
 export type SocketFilter = readonly (readonly [code: number, k: number, ifTrue?: number, ifFalse?: number])[];
-/** `{ label }` marks the place of the instruction after it; a comparison without a label for one of its results goes on to the next instruction. */
+/**
+ * `{ label }` marks the place of the instruction after it; a comparison without a label for one of its
+ * results goes on to the next instruction.
+ */
 export type Line =
   | readonly [code: number, k: number]
   | { code: number; k: number; ifTrue: Label | undefined; ifFalse: Label | undefined }
@@ -41,7 +47,7 @@ export const jumpIfAtLeast = (k: number, ifTrue?: Label, ifFalse?: Label): Line 
   return { code: JUMP_IF_AT_LEAST, k, ifTrue, ifFalse };
 };
 
-/** Puts the distances into the jumps, all of which go forward. */
+/** Puts the distances into the jumps. All jumps go forward. */
 export function assemble(lines: readonly Line[]): SocketFilter {
   const distanceOf = distancesIn(lines);
   let next = 0;
@@ -82,7 +88,10 @@ export function attachSocketFilter(fd: number, instructions: SocketFilter): void
   native.must(set, 'setsockopt', 'SO_ATTACH_FILTER');
 }
 
-/** Attaches an eBPF program of type SOCKET_FILTER instead, which then the socket holds. It replaces any filter before. */
+/**
+ * Attaches an eBPF program of type SOCKET_FILTER instead, which then the socket holds. It replaces any filter
+ * before.
+ */
 export function attachSocketProgram(fd: number, program: number): void {
   const set = native.setsockopt(fd, native.SOL_SOCKET, native.SO_ATTACH_BPF, native.int(program), 4);
   native.must(set, 'setsockopt', 'SO_ATTACH_BPF');

@@ -3,10 +3,16 @@ import { fstatSync, type Stats } from 'node:fs';
 import * as native from './native.ts';
 
 const STDERR = 2;
-/** Bytes that a pipe takes whole or not at all (PIPE_BUF, pipe(7)); where poll(2) says POLLOUT, there is room for them. */
+/**
+ * Bytes that a pipe takes whole or not at all (PIPE_BUF, pipe(7)); where poll(2) says POLLOUT, there is room
+ * for them.
+ */
 const PIPE_BUF = 4096;
 
-/** Writes what can be written now. Returns the number of bytes, 0 if there is no room, or the error number, negative. */
+/**
+ * Writes what can be written now. Returns the number of bytes, 0 if there is no room, or the error number,
+ * negative.
+ */
 export type Write = (bytes: Uint8Array) => number;
 
 /** How to write to stderr, which is a socket, a pipe, a terminal or a file. */
@@ -22,13 +28,19 @@ export function openStderr(): Write {
 
 const FLAGS = native.MSG_DONTWAIT | native.MSG_NOSIGNAL;
 
-/** A description of our own for the same pipe or terminal. That of stderr is shared with others, such as a shell, for whom it has to stay as it is. */
+/**
+ * A description of our own for the same pipe or terminal. That of stderr is shared with others, such as a
+ * shell, for whom it has to stay as it is.
+ */
 function reopen(): number {
   const flags = native.O_WRONLY | native.O_NONBLOCK | native.O_NOCTTY | native.O_CLOEXEC;
   return native.open(`/proc/self/fd/${STDERR}`, flags);
 }
 
-/** For a pipe that another user made, or without /proc. If others write to it at the same moment, a write may have to wait all the same. */
+/**
+ * For a pipe that another user made, or without /proc. If others write to it at the same moment, a write may
+ * have to wait all the same.
+ */
 function writeAfterPoll(bytes: Uint8Array): number {
   let written = 0;
   while (written < bytes.length) {

@@ -7,8 +7,8 @@ const IFREQ_SIZE = 40; // struct ifreq, <linux/if.h>
 const IFREQ_FLAGS = 16;
 
 /**
- * Creates the TUN device `name`, which goes when its descriptors are closed; returns one non-blocking descriptor for each queue. With `virtio` each packet has
- * a virtio header before it.
+ * Creates the TUN device `name`, which goes when its descriptors are closed; returns one non-blocking
+ * descriptor for each queue. With `virtio` each packet has a virtio header before it.
  */
 export function openTun(name: string, { queues = 1, virtio = false } = {}): number[] {
   const flags =
@@ -76,7 +76,10 @@ function openError(cause: unknown): InlayError {
   }
 }
 
-/** Lets the kernel hand over super-packets (GSO) and open checksums. Returns whether UDP is among them, which needs Linux 6.2. */
+/**
+ * Lets the kernel hand over super-packets (GSO) and open checksums. Returns whether UDP is among them, which
+ * needs Linux 6.2.
+ */
 export function enableOffloads(fd: number): { udp: boolean } {
   const tcp = native.TUN_F_CSUM | native.TUN_F_TSO4 | native.TUN_F_TSO_ECN;
   const udp = native.TUN_F_USO4 | native.TUN_F_USO6;

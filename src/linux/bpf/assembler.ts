@@ -1,4 +1,7 @@
-/** eBPF instructions (Documentation/bpf/standardization/instruction-set.rst), those that Inlay's programs use, and jumps to labels. */
+/**
+ * eBPF instructions (Documentation/bpf/standardization/instruction-set.rst), those that Inlay's programs use,
+ * and jumps to labels.
+ */
 
 import { distancesIn, type Label, nameOf } from '../labels.ts';
 
@@ -68,7 +71,10 @@ export const jumpIfSame32 = (register: number, other: number, to: Label): Jump =
   jumpOnRegister(0x1e, register, other, to);
 export const jumpUnlessSame32 = (register: number, other: number, to: Label): Jump =>
   jumpOnRegister(0x5e, register, other, to);
-/** Compares all 64 bits; pointers into a packet with its end in this way only, or the verifier does not see what it means. */
+/**
+ * Compares all 64 bits. The verifier understands a comparison of a packet pointer with the end of the packet
+ * only in this form.
+ */
 export const jumpUnlessAbove = (register: number, other: number, to: Label): Jump =>
   jumpOnRegister(0xbd, register, other, to);
 

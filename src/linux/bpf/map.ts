@@ -34,7 +34,7 @@ export class BpfMap {
     element.view.setUint32(0, this.fd, true);
   }
 
-  /** The value, good until the next call; undefined if there is none. */
+  /** The value of a key, valid until the next call; undefined if there is none. */
   get(key: number): BigUint64Array | undefined {
     this.#key[0] = key;
     return bpf(BPF_MAP_LOOKUP_ELEM, this.#element) < 0 ? undefined : this.#value;

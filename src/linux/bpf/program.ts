@@ -15,7 +15,10 @@ const INSTRUCTION_SIZE = 8;
 const PROG_ATTR_SIZE = 48;
 const INFO_ATTR_SIZE = 16;
 const LINK_ATTR_SIZE = 16;
-/** Of struct bpf_prog_info what comes first: u32 type, u32 id. The kernel gives as many bytes as it is asked for. */
+/**
+ * Bytes of the beginning of struct bpf_prog_info: u32 type, u32 id. The kernel gives as many bytes as it is
+ * asked for.
+ */
 const PROG_INFO_SIZE = 8;
 const PROG_INFO_ID = 4;
 
@@ -32,7 +35,10 @@ export function loadProgram(
   return mustBpf(BPF_PROG_LOAD, attributes, what);
 }
 
-/** The kernel's number of a program, which no other loaded program has. A filter that runs the program says it (TCA_BPF_ID). */
+/**
+ * The kernel's number of a program, which no other loaded program has. A filter that runs the program says it
+ * (TCA_BPF_ID).
+ */
 export function programId(program: number): number {
   const attributes = native.structure(INFO_ATTR_SIZE, { 8: new Uint8Array(PROG_INFO_SIZE) });
   attributes.view.setUint32(0, program, true);
@@ -42,7 +48,10 @@ export function programId(program: number): number {
   return new DataView(info.buffer, info.byteOffset).getUint32(PROG_INFO_ID, true);
 }
 
-/** Attaches a program to a link, until that goes or the descriptor that is returned is closed. Needs Linux 6.6. */
+/**
+ * Attaches a program to a link, until that goes or the descriptor that is returned is closed. Needs Linux
+ * 6.6.
+ */
 export function attachTcx(program: number, ifindex: number, place: number, what: string): number {
   const attributes = native.structure(LINK_ATTR_SIZE, {});
   for (const [i, word] of [program, ifindex, place].entries()) attributes.view.setUint32(i * 4, word, true);

@@ -9,7 +9,10 @@ const SYSCALL_NUMBERS: Partial<Record<string, number>> = { x64: 321, arm64: 280 
 /** union bpf_attr, as much of it as a command has. */
 export type Attributes = Pick<ReturnType<typeof native.structure>, 'bytes' | 'view'>;
 
-/** Does one command: returns its result, or -1 as any system call. Throws ENOSYS where the call's number is not known, as a kernel without bpf(2) answers. */
+/**
+ * Does one command: returns its result, or -1 as any system call. Throws ENOSYS where the call's number is
+ * not known, as a kernel without bpf(2) answers.
+ */
 export function bpf(command: number, { bytes, view }: Attributes): number {
   const number = SYSCALL_NUMBERS[os.arch()];
   if (number === undefined)

@@ -1,6 +1,6 @@
 /**
- * What a rule set does to packets, as far as it can be told: the ways that they may take through a chain. Whatever is not understood may do anything, so
- * "surely" is said of what is certain.
+ * What a rule set does to packets, as far as it can be told: the ways that they may take through a chain.
+ * Whatever is not understood may do anything, so "surely" is said of what is certain.
  */
 import type { Answer, Packet } from './packet.ts';
 

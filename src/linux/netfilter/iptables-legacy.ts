@@ -1,4 +1,7 @@
-/** The tables of iptables-legacy (<linux/netfilter_ipv4/ip_tables.h>): one piece of memory each, in which a chain is known by where it begins. */
+/**
+ * The tables of iptables-legacy (<linux/netfilter_ipv4/ip_tables.h>): one piece of memory each, in which a
+ * chain is known by where it begins.
+ */
 import { errorCode } from '../../errors.ts';
 import * as native from '../native.ts';
 import { NF_ACCEPT, NF_DROP } from '../netlink/nf-tables.ts';
@@ -7,7 +10,10 @@ import { readIfExists } from './nft.ts';
 import { type Answer, addressBits, answerOf, both, equals, nameBits, not, type Packet } from './packet.ts';
 import { actionOf, type Extension, matches } from './xtables.ts';
 
-/** Tables in this network namespace, one a line; missing without the module. Only for them may be asked: the kernel makes a table that it is asked for. */
+/**
+ * Tables in this network namespace, one a line; missing without the module. Only for them may be asked: the
+ * kernel makes a table that it is asked for.
+ */
 const TABLES = '/proc/net/ip_tables_names';
 /** Bytes of a table that are read, at most. */
 const MAX_SIZE = 1 << 20;
@@ -18,7 +24,8 @@ const IPT_SO_GET_ENTRIES = 65;
 const NAME_SIZE = 32;
 const INFO = { size: 84, hookEntry: 36, underflow: 56, bytes: 80 } as const;
 const ENTRIES_HEADER = 40;
-// struct ipt_entry, which begins with struct ipt_ip, and struct xt_entry_match, which struct xt_entry_target is like.
+// struct ipt_entry, which begins with struct ipt_ip, and struct xt_entry_match, which struct xt_entry_target
+// is like.
 const ENTRY = {
   ...{ source: 0, destination: 4, sourceMask: 8, destinationMask: 12, in: 16, out: 32, inMask: 48, outMask: 64 },
   ...{ protocol: 80, flags: 82, inverted: 83, target: 88, next: 90, size: 112 },

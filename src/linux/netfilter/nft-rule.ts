@@ -1,4 +1,7 @@
-/** Rules of nftables: their expressions load what a packet has into registers, compare, and end with a verdict. */
+/**
+ * Rules of nftables: their expressions load what a packet has into registers, compare, and end with a
+ * verdict.
+ */
 import { ipv4Number } from '../netlink/ipv4.ts';
 import { type Element, type Expression, NF_ACCEPT, NF_DROP } from '../netlink/nf-tables.ts';
 import type { Action, Rule } from './fate.ts';

@@ -39,7 +39,9 @@ export const FAMILIES: ReadonlyMap<number, 'inet' | 'ip'> = new Map([
   [NFPROTO_IPV4, 'ip'],
 ]);
 
-/** Whether the kernel has said that it has no nftables. Each time it is asked it looks for a module to load. */
+/**
+ * Whether the kernel has said that it has no nftables. Each time it is asked it looks for a module to load.
+ */
 let hasNoNftables = false;
 
 /** Asks the kernel by a socket of nftables; undefined if it has no nftables. */
@@ -93,7 +95,10 @@ export class Nftables {
     this.#netlink = netlink;
   }
 
-  /** The base chains at these hooks. Kubernetes makes tens of thousands of chains: they are read in parts, and others have their turn between. */
+  /**
+   * The base chains at these hooks. Kubernetes makes tens of thousands of chains: they are read in parts, and
+   * others have their turn between.
+   */
   async baseChains(hooks: readonly number[]): Promise<BaseChain[]> {
     const dormant = new Set(
       this.#netlink

@@ -103,7 +103,8 @@ export function answerOf(is: boolean): Answer {
   return is ? 'yes' : 'no';
 }
 
-// <linux/netfilter/nf_conntrack_common.h>: NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_NEW, which xt_conntrack has, too.
+// <linux/netfilter/nf_conntrack_common.h>: NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_NEW, which
+// xt_conntrack has, too.
 const STATE_BITS = { established: 2, new: 8 } as const;
 
 /** The state as one bit. */

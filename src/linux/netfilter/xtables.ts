@@ -1,4 +1,7 @@
-/** Matches and targets of iptables, which iptables-nft writes into nftables as they are. Their structures are in host order but for addresses. */
+/**
+ * Matches and targets of iptables, which iptables-nft writes into nftables as they are. Their structures are
+ * in host order but for addresses.
+ */
 import type { Action } from './fate.ts';
 import { type Answer, answerOf, not, type Packet, stateBit } from './packet.ts';
 
@@ -87,7 +90,10 @@ export function actionOf({ name, revision, info }: Extension): Action {
   }
 }
 
-/** struct nf_nat_ipv4_multi_range_compat of revision 0, else struct nf_nat_range: the first address behind the flags. Undefined for a range of several. */
+/**
+ * struct nf_nat_ipv4_multi_range_compat of revision 0, else struct nf_nat_range: the first address behind the
+ * flags. Undefined for a range of several.
+ */
 function snatAddress(info: DataView, revision: number): number | undefined {
   const [flagsAt, minAt, maxAt] = revision === 0 ? [4, 8, 12] : [0, 4, 20];
   try {

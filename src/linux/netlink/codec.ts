@@ -1,6 +1,7 @@
 /**
- * What netlink messages are made of: numbers, fixed structures, and attributes (struct nlattr, <linux/netlink.h>). Each codec is written down once and works
- * both ways. Netlink is in host byte order, here little-endian, but for what is named be16 and be32.
+ * What netlink messages are made of: numbers, fixed structures, and attributes (struct nlattr,
+ * <linux/netlink.h>). Each codec is written down once and works both ways. Netlink is in host byte order,
+ * here little-endian, but for what is named be16 and be32.
  */
 
 export interface Decoder<T> {
@@ -46,7 +47,7 @@ export class Writer {
   view = new DataView(new ArrayBuffer(512));
   length = 0;
 
-  /** Makes room; returns where. */
+  /** Appends room for so many bytes; returns its offset. */
   take(size: number): number {
     const at = this.length;
     this.length += size;
@@ -123,7 +124,10 @@ export const be32: Fixed<number> = number(
   (view, at) => view.getUint32(at),
 );
 
-/** Bytes as they are, such as an address of any family. What is read is a view: it is good as long as the datagram is. */
+/**
+ * Bytes as they are, such as an address of any family. What is read is a view: it is good as long as the
+ * datagram is.
+ */
 export const bytes: Codec<Uint8Array> = {
   put: (writer, value) => {
     const at = writer.take(value.length);
@@ -145,7 +149,7 @@ export const text: Codec<string> = {
   },
 };
 
-/** An attribute that says all by being there. Some the kernel sends with a byte, which may be 0. */
+/** An attribute whose presence is its value. The kernel sends some of them with a byte, which may be 0. */
 export const flag: Codec<true | undefined> = {
   put: () => {},
   get: (view, start, end) => (start === end || u8.get(view, start, end) !== 0 ? true : undefined),
@@ -184,7 +188,10 @@ export function struct<F extends Fields>(size: number, fields: F): Fixed<FieldVa
 type Schema = Readonly<Record<string, readonly [type: number, codec: Codec<any>]>>;
 export type AttributeValues<S extends Schema> = { [N in keyof S]?: ValueOf<S[N][1]> | undefined };
 
-/** Attributes up to the end, each with its type and its codec; those that are not in the schema are passed over, and of several alike the last counts. */
+/**
+ * Attributes up to the end, each with its type and its codec; those that are not in the schema are passed
+ * over, and of several alike the last counts.
+ */
 export function attributes<S extends Schema>(schema: S): Filler<AttributeValues<S>> {
   const list = Object.entries(schema);
   const byType = new Map(list.map(([name, [type, codec]]) => [type, { name, codec }]));
@@ -244,7 +251,10 @@ export function putAttribute<T>(writer: Writer, type: number, codec: Codec<T>, v
   writer.pad();
 }
 
-/** A structure and the attributes behind it, as one object: the body of nearly every message. Fields of the structure that are not given are zero. */
+/**
+ * A structure and the attributes behind it, as one object: the body of nearly every message. Fields of the
+ * structure that are not given are zero.
+ */
 export function message<F extends Record<string, number>, S extends Schema>(
   header: Fixed<F> & Filler<F>,
   schema: S,

@@ -1,4 +1,7 @@
-/** Generic netlink (<linux/genetlink.h>), and the family fou: UDP ports whose payload is another protocol (<linux/fou.h>, ip-fou(8)). */
+/**
+ * Generic netlink (<linux/genetlink.h>), and the family fou: UDP ports whose payload is another protocol
+ * (<linux/fou.h>, ip-fou(8)).
+ */
 import { be16, message, struct, text, u8, u16 } from './codec.ts';
 
 // <linux/genetlink.h>

@@ -1,4 +1,7 @@
-/** Links: network devices of all kinds (rtnetlink(7), <linux/if_link.h>, <linux/if_tunnel.h>, <linux/if_tun.h>, <linux/veth.h>). */
+/**
+ * Links: network devices of all kinds (rtnetlink(7), <linux/if_link.h>, <linux/if_tunnel.h>,
+ * <linux/if_tun.h>, <linux/veth.h>).
+ */
 import {
   attributes,
   be16,
@@ -47,10 +50,13 @@ const gre = attributes({
   ikey: [4, be32],
   okey: [5, be32],
   local: [6, bytes],
-  /** None, or 0.0.0.0: multipoint, the neighbour says where to. */
+  /**
+   * The other end. Without it, or with 0.0.0.0, the device is multipoint: the neighbour entry says where a
+   * packet goes.
+   */
   remote: [7, bytes],
   ttl: [8, u8],
-  /** 1: as the inner packet's. */
+  /** 1: copied from the inner packet. */
   tos: [9, u8],
   pmtudisc: [10, u8],
   encapType: [14, u16],

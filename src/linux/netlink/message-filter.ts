@@ -1,12 +1,16 @@
-/** What socket filters of rtnetlink messages are made of: the fields that they look at, and numbers as a filter sees them. */
+/**
+ * What socket filters of rtnetlink messages are made of: the fields that they look at, and numbers as a
+ * filter sees them.
+ */
 
 import type { Label } from '../labels.ts';
 import { jumpIfEqual, LD_BYTE, LD_HALF, LD_WORD, type Line } from '../socket-filter.ts';
 
-// Offsets in a message. struct nlmsghdr; behind it the family, and ifi_index and ndm_ifindex at the same place; NETCONFA_IFINDEX is the first
-// attribute of its message (inet_netconf_fill_devconf in net/ipv4/devinet.c).
+// Offsets in a message. struct nlmsghdr; behind it the family, and ifi_index and ndm_ifindex at the same
+// place; NETCONFA_IFINDEX is the first attribute of its message (inet_netconf_fill_devconf in
+// net/ipv4/devinet.c).
 export const loadType: Line = [LD_HALF, 4];
-/** nlmsg_pid: who made the change, or 0. */
+/** nlmsg_pid: the port of the socket that made the change, or 0. */
 export const loadPort: Line = [LD_WORD, 12];
 export const loadFamily: Line = [LD_BYTE, 16];
 export const loadIfindex: Line = [LD_WORD, 20];

@@ -1,4 +1,7 @@
-/** Messages (struct nlmsghdr, <linux/netlink.h>): what goes into a datagram and comes out of one, acknowledgements included. */
+/**
+ * Messages (struct nlmsghdr, <linux/netlink.h>): what goes into a datagram and comes out of one,
+ * acknowledgements included.
+ */
 import { SystemError } from '../../errors.ts';
 import { align, attributes, type Codec, s32, struct, text, u16, u32, type Writer } from './codec.ts';
 
@@ -32,7 +35,10 @@ export interface Message {
   type: number;
   flags: number;
   sequence: number;
-  /** Who sent it, or whose request made the kernel send it: a socket's port, 0 for the kernel itself. */
+  /**
+   * Port of the socket that sent the message, or whose request made the kernel send it. 0 is the kernel
+   * itself.
+   */
   port: number;
   /** The body, up to `end`. */
   view: DataView;
@@ -44,7 +50,7 @@ export interface Message {
 export interface Request {
   type: number;
   flags: number;
-  /** What it is about, for an error, such as `route 10.16.33.0/24`. */
+  /** What the request is about, for the text of an error, such as `route 10.16.33.0/24`. */
   what: string;
   put(writer: Writer): void;
 }
@@ -81,14 +87,17 @@ export function* messagesIn(datagram: Uint8Array): Generator<Message> {
 const ERROR = struct(4, { error: [0, s32] });
 const EXTENDED = attributes({ text: [NLMSGERR_ATTR_MSG, text], offset: [NLMSGERR_ATTR_OFFS, u32] });
 
-/** What a message of type NLMSG_ERROR or NLMSG_DONE says: a positive errno, or 0, and the kernel's words if it has any. */
+/**
+ * What a message of type NLMSG_ERROR or NLMSG_DONE says: a positive errno, or 0, and the kernel's words if it
+ * has any.
+ */
 export function acknowledgement({ type, flags, view, start, end }: Message): { errno: number; words?: string } {
   if (end - start < ERROR.size) return { errno: 0 }; // NLMSG_DONE may come without.
   const errno = Math.abs(ERROR.get(view, start, end).error);
   if (!(flags & NLM_F_ACK_TLVS)) return { errno };
   let at = start + ERROR.size;
   if (type === NLMSG_ERROR) {
-    // The request follows, or only its header.
+    // Behind the errno comes the request, or only its header.
     const echoed = flags & NLM_F_CAPPED ? HEADER_SIZE : align(u32.get(view, at, end));
     if (echoed < HEADER_SIZE || at + echoed > end) throw new RangeError(`a request of ${echoed} bytes at ${at}`);
     at += echoed;
@@ -97,7 +106,7 @@ export function acknowledgement({ type, flags, view, start, end }: Message): { e
   return words === undefined ? { errno } : { errno, words };
 }
 
-/** What the kernel would say to a request, for those who stand in for it. */
+/** The answer that the kernel would give to a request, for a kernel in memory (tests). */
 export function putAcknowledgement(writer: Writer, { type, sequence }: Message, errno: number, words?: string): void {
   const flags = NLM_F_CAPPED | (words === undefined ? 0 : NLM_F_ACK_TLVS);
   putMessage(writer, { type: NLMSG_ERROR, flags, sequence }, (w) => {

@@ -1,8 +1,11 @@
-/** Notifications: what the kernel tells of its own accord to who has joined a multicast group (rtnetlink(7)). */
+/**
+ * Notifications, which the kernel sends by itself to sockets that have joined a multicast group
+ * (rtnetlink(7)).
+ */
 import { type Message, messagesIn } from './message.ts';
 import { isOverrun, type Transport } from './transport.ts';
 
-/** Datagrams that are read in one go. */
+/** How many datagrams are read before other work has its turn. */
 const MAX_DRAINED = 256;
 
 export interface MonitorListeners {
@@ -44,7 +47,7 @@ export class Monitor {
     });
   }
 
-  /** Hands on what waits, but lets others have their turn. */
+  /** Hands on the datagrams that wait, but lets other work have its turn. */
   #drain(): void {
     const messages: Message[] = [];
     let isIncomplete = false;

@@ -1,4 +1,7 @@
-/** Neighbours, entries of forwarding databases, and the parameters of neighbour tables (struct ndmsg and ndtmsg, <linux/neighbour.h>; arp(7)). */
+/**
+ * Neighbours, entries of forwarding databases, and the parameters of neighbour tables (struct ndmsg and
+ * ndtmsg, <linux/neighbour.h>; arp(7)).
+ */
 import {
   attributes,
   be16,
@@ -18,7 +21,7 @@ import {
 // <linux/rtnetlink.h>
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
-/** From the kernel: it wants to know where the neighbour is. */
+/** A message from the kernel: it asks where a neighbour is. */
 export const RTM_GETNEIGH = 30;
 export const RTM_GETNEIGHTBL = 66;
 export const RTM_SETNEIGHTBL = 67;
@@ -47,7 +50,7 @@ const ndmsg = struct(12, {
   type: [11, u8],
 });
 
-/** In ticks of 10 ms (USER_HZ) before the message. */
+/** How long ago, in ticks of 10 ms (USER_HZ). */
 const cacheInfo = struct(16, {
   confirmed: [0, u32],
   used: [4, u32],
@@ -55,7 +58,10 @@ const cacheInfo = struct(16, {
   references: [12, u32],
 });
 
-/** A neighbour of a link: `dst` has the link-layer address `lladdr`. In AF_BRIDGE an entry of a forwarding database: `lladdr` lives at `dst`. */
+/**
+ * A neighbour of a link: `dst` has the link-layer address `lladdr`. In AF_BRIDGE an entry of a forwarding
+ * database: `lladdr` lives at `dst`.
+ */
 export const neighbour = message(ndmsg, {
   dst: [1, bytes],
   lladdr: [2, bytes],
@@ -86,7 +92,7 @@ export const neighbourTable = message(struct(4, { family: [0, u8] }), {
       retransTime: [5, u64],
       gcStaletime: [6, u64],
       delayProbeTime: [7, u64],
-      /** How often who listens is asked, then the network. */
+      /** How often the kernel asks a daemon that listens, and then the network. */
       appProbes: [9, u32],
       ucastProbes: [10, u32],
       mcastProbes: [11, u32],

@@ -1,4 +1,7 @@
-/** What is set of a device below net.ipv4.conf (struct netconfmsg, <linux/netconf.h>); the kernel tells whoever sets it. */
+/**
+ * What is set of a device below net.ipv4.conf (struct netconfmsg, <linux/netconf.h>); the kernel tells
+ * whoever sets it.
+ */
 import { message, s32, struct, u8 } from './codec.ts';
 
 export const RTM_NEWNETCONF = 80;

@@ -1,4 +1,7 @@
-/** Requests and dumps. The kernel does what it is asked for, and queues its answer, before send(2) returns (rtnetlink(7)). */
+/**
+ * Requests and dumps. The kernel does what it is asked for, and queues its answer, before send(2) returns
+ * (rtnetlink(7)).
+ */
 import os from 'node:os';
 import { pause } from '../pause.ts';
 import { type Decoder, Writer } from './codec.ts';
@@ -17,9 +20,15 @@ import {
 } from './message.ts';
 import { NETLINK_ROUTE, openTransport, type Transport } from './transport.ts';
 
-/** Requests in one datagram, at most: so many errors fit into any socket's receive buffer. */
+/**
+ * How many requests one datagram has at most. The answers, all of them errors at worst, fit into the receive
+ * buffer of any socket.
+ */
 const MAX_BATCH = 64;
-/** How often a table may change while it is dumped, and ms until it is read again: twice as long each time, a quarter of a second in all. */
+/**
+ * How often a dump is tried while its table keeps changing, and ms until the next try. The pause doubles each
+ * time: a quarter of a second in all.
+ */
 const ATTEMPTS = 9;
 const PAUSE = 1;
 const { EINTR } = os.constants.errno;
@@ -27,7 +36,7 @@ const { EINTR } = os.constants.errno;
 /** Asks the kernel. */
 export class Netlink {
   readonly #transport: Transport;
-  /** Of the last request. */
+  /** The sequence number of the last request. */
   #sequence: number;
 
   constructor(transport: Transport, sequence = 0) {
@@ -65,7 +74,9 @@ export class Netlink {
     return errors;
   }
 
-  /** What the kernel answers to a request for one thing. Throws NetlinkError, as if there is no such thing. */
+  /**
+   * What the kernel answers to a request for one thing. Throws NetlinkError, as if there is no such thing.
+   */
   get<T>(request: Request, codec: Decoder<T>): T {
     const sequence = this.#send([request]);
     let answer: T | undefined;
@@ -80,8 +91,8 @@ export class Netlink {
   }
 
   /**
-   * The whole table; where it changes while it is read, what was read once that is `enough`. Throws NetlinkError: EINTR if it keeps changing, and nothing that
-   * was read is enough.
+   * The whole table; where it changes while it is read, what was read once that is `enough`. Throws
+   * NetlinkError: EINTR if it keeps changing, and nothing that was read is enough.
    */
   dump<T>(request: Request, codec: Decoder<T>, enough: (found: readonly T[]) => boolean = () => false): T[] {
     for (let attempt = 0; ; attempt++) {
@@ -99,8 +110,8 @@ export class Netlink {
   }
 
   /**
-   * A table in parts, as the kernel sends them. Throws NetlinkError: at the end EINTR if it changed meanwhile in a way that may have left something out.
-   * Nothing else may be asked until the end.
+   * A table in parts, as the kernel sends them. Throws NetlinkError: at the end EINTR if it changed meanwhile
+   * in a way that may have left something out. Nothing else may be asked until the end.
    */
   *parts<T>(request: Request, codec: Decoder<T>): Generator<T[]> {
     const sequence = this.#send([{ ...request, flags: request.flags | NLM_F_DUMP }]);

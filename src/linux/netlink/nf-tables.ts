@@ -1,4 +1,7 @@
-/** nftables (<linux/netfilter/nf_tables.h>): tables, chains and rules, and the expressions that rules are made of. All numbers are in network order. */
+/**
+ * nftables (<linux/netfilter/nf_tables.h>): tables, chains and rules, and the expressions that rules are made
+ * of. All numbers are in network order.
+ */
 import {
   attributes,
   be16,
@@ -100,7 +103,10 @@ export const rule = message(nfgenmsg, {
   expressions: [4, list(1, expression)],
 });
 
-/** What is in a set or a map, by the names of its table and itself. An interval has an element for each end, or its last key in `keyEnd`. */
+/**
+ * What is in a set or a map, by the names of its table and itself. An interval has an element for each end,
+ * or its last key in `keyEnd`.
+ */
 export const elements = message(nfgenmsg, {
   table: [1, text],
   set: [2, text],

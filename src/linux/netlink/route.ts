@@ -27,9 +27,9 @@ export const RT_SCOPE_LINK = 253;
 export const RT_TABLE_MAIN = 254;
 /** Of a dump: what was learnt of single addresses, instead of routes (Linux 5.3). */
 export const RTM_F_CLONED = 0x200;
-/** Of a question: the route as it stands in its table (Linux 4.13). */
+/** Flag of a question: the kernel answers with the route as its table has it (Linux 4.13). */
 export const RTM_F_FIB_MATCH = 0x2000;
-/** The gateway is on the link, whatever routes say. */
+/** Flag of a route: the gateway is reached directly on the link, whatever other routes say. */
 export const RTNH_F_ONLINK = 4;
 // <linux/lwtunnel.h>
 export const LWTUNNEL_ENCAP_IP = 2;

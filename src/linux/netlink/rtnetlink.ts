@@ -21,8 +21,8 @@ export function findLink(netlink: Netlink, which: string | number): ReceivedLink
 }
 
 /**
- * The links of one kind, such as 'vxlan'. The kernel leaves out the others, however many there are, unless it does not know the kind: then it sends all.
- * `enough` as in `Netlink.dump`.
+ * The links of one kind, such as 'vxlan'. The kernel leaves out the others, however many there are, unless it
+ * does not know the kind: then it sends all. `enough` as in `Netlink.dump`.
  */
 export function linksOfKind(
   netlink: Netlink,
@@ -39,10 +39,10 @@ export function addresses(netlink: Netlink, index = 0, enough?: (found: readonly
   return netlink.dump(request(RTM_GETADDR, 0, 'addresses', address, body), address, enough);
 }
 
-/** IPv4 routes: those of which the given fields, such as table, protocol and oif, are the same. */
+/** IPv4 routes whose fields, such as table, protocol and oif, are those of the filter. */
 export function routes(netlink: Netlink, filter: RouteRequest): Route[] {
   const body = { family: AF_INET, ...filter };
-  // The kernel has no table before its first route.
+  // A table that never had a route does not exist.
   return orUndefined(['ENOENT'], () => netlink.dump(request(RTM_GETROUTE, 0, 'routes', route, body), route)) ?? [];
 }
 
@@ -52,8 +52,8 @@ export function rules(netlink: Netlink): Rule[] {
 }
 
 /**
- * The route that a packet would take, from this address if one is given, with what the kernel has learnt of the way: its MTU is the path's. Throws
- * NetlinkError if there is none.
+ * The route that a packet would take, from this address if one is given, with what the kernel has learnt of
+ * the way: its MTU is the path's. Throws NetlinkError if there is none.
  */
 export function routeTowards(netlink: Netlink, to: IpAddress, from?: IpAddress): Route {
   return netlink.get(request(RTM_GETROUTE, 0, 'route to another VM', route, packet(to, from)), route);

@@ -1,4 +1,7 @@
-/** Rules of policy routing (struct fib_rule_hdr, <linux/fib_rules.h>; ip-rule(8)): which table is looked at for which packets, in the order of their priorities. */
+/**
+ * Rules of policy routing (struct fib_rule_hdr, <linux/fib_rules.h>; ip-rule(8)): which table is looked at
+ * for which packets, in the order of their priorities.
+ */
 import { bytes, message, type PutOf, struct, u8, u32, type ValueOf } from './codec.ts';
 
 // <linux/rtnetlink.h>

@@ -1,4 +1,7 @@
-/** Queueing disciplines and filters (struct tcmsg, <linux/rtnetlink.h>), as far as BPF programs need them (<linux/pkt_cls.h>, tc-bpf(8)). */
+/**
+ * Queueing disciplines and filters (struct tcmsg, <linux/rtnetlink.h>), as far as BPF programs need them
+ * (<linux/pkt_cls.h>, tc-bpf(8)).
+ */
 import { attributes, bytes, message, s32, struct, text, u8, u32, type ValueOf } from './codec.ts';
 
 export const RTM_NEWQDISC = 36;
@@ -34,13 +37,15 @@ const bpfOptions = attributes({
   id: [11, u32],
 });
 
-/** Of any kind: each has options of its own form, and not all are attributes. */
+/** A filter or discipline of any kind, without its options: each kind has a form of its own for them. */
 export const trafficControl = message(tcmsg, { kind: [1, text] });
 
 /** A filter of kind bpf. */
 export const bpfFilter = message(tcmsg, { kind: [1, text], options: [2, bpfOptions] });
 
-/** Whether a filter from a dump is one of ours, whichever daemon put it there and whichever program it runs. */
+/**
+ * Whether a filter from a dump is one of ours, whichever daemon put it there and whichever program it runs.
+ */
 export function isOurs({ kind, options }: Pick<ValueOf<typeof bpfFilter>, 'kind' | 'options'>): boolean {
   return kind === 'bpf' && options?.name === OUR_FILTER;
 }

@@ -16,23 +16,29 @@ const SOCKADDR_SIZE = 12;
 
 /** The kernel makes datagrams of up to 32 KiB. */
 const BUFFER_SIZE = 64 << 10;
-/** Of a socket that listens: thousands of notifications at once. */
+/** Receive buffer in bytes of a socket that listens: thousands of notifications may come at once. */
 const RECEIVE_BUFFER = 16 << 20;
 const { EAGAIN, ENOBUFS } = os.constants.errno;
 
 /** What carries datagrams to and from the kernel. */
 export interface Transport {
-  /** The socket's number: what the kernel tells others of our requests carries it. */
+  /** The socket's number. The kernel puts it into the notifications that our requests cause. */
   readonly port: number;
   send(datagram: Uint8Array<ArrayBuffer>): void;
-  /** The next datagram, good until the next call; undefined if none waits. Throws ENOBUFS, once, if some were lost. */
+  /**
+   * The next datagram, good until the next call; undefined if none waits. Throws ENOBUFS, once, if some were
+   * lost.
+   */
   receive(): Uint8Array | undefined;
   /** Calls back, once, when something waits, or the transport was closed. */
   wait(done: () => void): void;
   close(): void;
 }
 
-/** Opens a socket in this process's network namespace that hears these multicast groups, of what the filter lets through. */
+/**
+ * Opens a socket in this process's network namespace that hears these multicast groups, of what the filter
+ * lets through.
+ */
 export function openTransport(
   protocol: number,
   groups: readonly number[] = [],
@@ -46,7 +52,7 @@ export function openTransport(
     }
     const transport = new SocketTransport(fd);
     if (groups.length === 0) return transport;
-    // Before it joins, so that nothing else comes.
+    // The filter comes before the socket joins, so that nothing else gets in.
     if (filter) attachSocketFilter(fd, filter(transport.port));
     native.setsockopt(fd, native.SOL_SOCKET, native.SO_RCVBUFFORCE, native.int(RECEIVE_BUFFER), 4);
     transport.bind(groups);
@@ -115,7 +121,7 @@ class SocketTransport implements Transport {
     });
   }
 
-  /** While a thread waits on the descriptors, they are closed when it has come back. */
+  /** If a thread waits on the descriptors, they are closed only when it has come back. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
