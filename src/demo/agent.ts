@@ -1,4 +1,7 @@
-/** Runs inside a container: takes TCP streams, and sends one when it is told to. Ordinary sockets only. */
+/**
+ * An agent that runs inside a container, with ordinary sockets. It takes TCP streams, and sends one when it
+ * is told to.
+ */
 import net from 'node:net';
 
 /** TCP port on which every agent listens. */

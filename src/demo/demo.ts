@@ -13,7 +13,7 @@ export interface DemoOptions {
   /** Further words for `inlay up`. */
   flags: readonly string[];
   keep: boolean;
-  /** Told what happens. */
+  /** Called with a line of text when something happens. */
   progress: (text: string) => void;
 }
 
@@ -27,7 +27,7 @@ interface PairResult {
   /** ms; null if lost. */
   firstMs: number | null;
   steadyMs: number | null;
-  /** Of one TCP stream; null if it failed. */
+  /** Mbit/s of one TCP stream; null if it failed. */
   megabitsPerSecond: number | null;
   reachable: boolean;
 }
@@ -39,7 +39,7 @@ export interface DemoResult {
   underlay: string;
   encapsulation: string;
   dataPlane: string;
-  /** Of data plane wasm. */
+  /** Only with data plane wasm. */
   core?: string | undefined;
   engine?: string | undefined;
   mtu: number;
@@ -61,7 +61,10 @@ export interface DemoResult {
   results: PairResult[];
 }
 
-/** One stream between two VMs, alone, for so many ms. Its rate decides how much each pair sends, so that all of them take about as long as STREAMS. */
+/**
+ * ms of one stream between two VMs, alone. Its rate decides how much each pair sends, so that all pairs
+ * together take about STREAMS ms.
+ */
 const LONG_STREAM = 1000;
 const STREAMS = 2000;
 const MIN_STREAM = 64 << 10;
@@ -88,7 +91,10 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
   }
 }
 
-/** The kernel's data plane needs a kind of device that this kernel has: all VMs are here, so all can have the same. */
+/**
+ * The kernel data plane needs a kind of device that this kernel has. All VMs of the demo share this kernel,
+ * so all can have the same kind.
+ */
 async function kernelFlags(lab: Lab, { flags, progress }: DemoOptions): Promise<string[]> {
   const isKernel = flags.some((flag, i) => flag === '--dataplane' && flags[i + 1] === 'kernel');
   if (!isKernel || flags.includes('--encapsulation')) return [];

@@ -1,6 +1,7 @@
 /**
- * A lab: network, mount and process namespaces of its own, in which whole meshes live. Nothing outside is touched, and when the
- * lab's first process ends, the kernel removes all of it: processes, links, namespaces, files.
+ * A lab: network, mount and process namespaces of its own, in which whole meshes live. Nothing outside is
+ * touched, and when the lab's first process ends, the kernel removes all of it: processes, links, namespaces,
+ * files.
  */
 import { type ChildProcess, execFile, type SpawnOptions, spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
@@ -76,7 +77,8 @@ export class Lab {
     requireCommands('ip', 'unshare', 'nsenter');
     const asUser = process.getuid?.() !== 0;
     const user = asUser ? ['--user', '--map-root-user'] : [];
-    // A fresh /run takes the names of network namespaces and the run directories. `cat` ends when this process does: it holds its standard input.
+    // A fresh /run takes the names of network namespaces and the run directories. `cat` ends when this
+    // process does: it holds its standard input.
     const hold = options.keep ? 'exec sleep infinity' : 'exec cat';
     const script = `mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && echo ready && ${hold}`;
     const holder = spawn(
@@ -149,8 +151,9 @@ export class Lab {
   }
 
   /**
-   * Waits until these links can send. Of the two ends of a veth, that which came up first drops what it is to send until the kernel has heard of the other
-   * (net/core/link_watch.c). On a busy machine this takes a while; if the packet is an ARP request, the next comes a second later.
+   * Waits until these links can send. Of the two ends of a veth, that which came up first drops what it is to
+   * send until the kernel has heard of the other (net/core/link_watch.c). On a busy machine this takes a
+   * while; if the packet is an ARP request, the next comes a second later.
    */
   async linksUp(where: string | undefined, names: readonly string[]): Promise<void> {
     for (const deadline = performance.now() + LINK_TIMEOUT; ; await sleep(LINK_INTERVAL)) {

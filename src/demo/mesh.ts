@@ -1,4 +1,7 @@
-/** A mesh in a lab: VMs that a bridge joins, each with a real daemon, and containers, each a network namespace. */
+/**
+ * A mesh in a lab: VMs that a bridge joins, each with a real daemon, and containers, each a network
+ * namespace.
+ */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +19,7 @@ export interface MeshPlan {
   containersPerVm: number;
   /** Further words for `inlay up`. */
   flags: readonly string[];
-  /** Words before it, as for another user. */
+  /** Words before the command, such as those that run it as another user. */
   wrapper?: readonly string[];
   /** Of the underlay, in bytes; 1,500 unless given. */
   mtu?: number;
@@ -117,7 +120,7 @@ export class Mesh {
       if (status?.state === 'running') return;
       const code = await Promise.race([ended, sleep(20, performance.now() > deadline ? -1 : undefined)]);
       if (code === undefined) continue;
-      // The daemon itself says what is missing and what to do.
+      // The daemon's own message says what is missing and what to do.
       const kind = code === EXIT.noPermission ? 'ERR_PERMISSION' : 'ERR_FAILED';
       throw new InlayError(kind, `the daemon of ${vm.name} did not get ready:\n${plainErrors(await this.log(vm))}`);
     }
@@ -208,7 +211,10 @@ function layOut({ mapping, vms, containersPerVm }: MeshPlan): Vm[] {
   });
 }
 
-/** True if `count` numbers from `first` on stay below `end`; the last is left free, as it may be a broadcast address. */
+/**
+ * True if `count` numbers from `first` on stay below `end`; the last is left free, as it may be a broadcast
+ * address.
+ */
 function fits(first: bigint, count: number, end: bigint): boolean {
   return first + BigInt(count) < end;
 }

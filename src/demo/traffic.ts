@@ -8,11 +8,14 @@ import type { Container } from './mesh.ts';
 
 /** Packets per pair. */
 const PINGS = 4;
-/** Seconds between the packets of a pair. Once there was an answer, ping waits just as long for the last one (or twice the longest RTT), whatever -W says. */
+/**
+ * Seconds between the packets of a pair. After a first answer, ping also waits this long for the last one (or
+ * twice the longest RTT), whatever -W says.
+ */
 const INTERVAL = 0.2;
 /** Seconds that ping waits where there was no answer at all. */
 const ANSWER_TIMEOUT = 2;
-/** How many pings one container has under way. */
+/** How many pings one container runs at a time. */
 const LANES = 8;
 const AGENT = fileURLToPath(new URL('../../dist/demo/agent.js', import.meta.url));
 
