@@ -46,7 +46,14 @@ describe.each(['core.wasm', 'core-scalar.wasm'])('%s', (file) => {
       (e): e is [string, WebAssembly.Global] => e[1] instanceof WebAssembly.Global,
     );
     expect(globals.length).toBeGreaterThan(10);
-    for (const [name, global] of globals) expect([name, global.value]).toEqual([name, layout.get(name)]);
+    // A global is an i32: what is larger comes out negative.
+    for (const [name, global] of globals) expect([name, global.value]).toEqual([name, Number(layout.get(name)) | 0]);
+  });
+
+  test('exports what hosts write into its memory: options, offloads, encapsulations', () => {
+    const bits = [...layout.keys()].filter((name) => /^(OPTION|OFFLOAD|ENCAPSULATION)_/.test(name));
+    expect(bits.length).toBeGreaterThan(10);
+    expect(bits.filter((name) => !(exports[name] instanceof WebAssembly.Global))).toEqual([]);
   });
 
   test('has memory of fixed size', () => {
