@@ -9,6 +9,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { runProgram } from '../src/commands/program.ts';
+import { defaultWait } from '../src/commands/up.ts';
 import { ControlServer } from '../src/daemon/control.ts';
 import { lockRunDir } from '../src/daemon/lock.ts';
 import type { Status, TunnelStatus } from '../src/observe/status.ts';
@@ -292,4 +293,10 @@ describe('the built program', () => {
     const words = ['-c', script, process.execPath, CLI, 'plan', ...PAIR.split(' ')];
     expect((await run('sh', words)).stderr).toBe(stderr);
   });
+});
+
+test('up waits without end as a unit of systemd, and not as what such a unit starts', () => {
+  expect(defaultWait({ SYSTEMD_EXEC_PID: '7' }, 7)).toBe(Infinity);
+  expect(defaultWait({ SYSTEMD_EXEC_PID: '7' }, 8)).toBe(30);
+  expect(defaultWait({}, 8)).toBe(30);
 });

@@ -28,11 +28,12 @@ const LAST_GROUP = 'The daemon:';
 const DEFAULT_WAIT = 30;
 
 /**
- * systemd gives its units INVOCATION_ID (systemd.exec(5)). There `up` waits without end: a unit that gives up
- * too often is not started again.
+ * Seconds to wait for an underlay address, unless it is said. As a unit of systemd, `up` waits without end: a
+ * unit that gives up too often is not started again. SYSTEMD_EXEC_PID is the process of a unit
+ * (systemd.exec(5)); what that process starts, such as a shell, inherits the variable.
  */
-function defaultWait(): number {
-  return process.env['INVOCATION_ID'] === undefined ? DEFAULT_WAIT : Infinity;
+export function defaultWait(env: NodeJS.ProcessEnv, pid: number): number {
+  return env['SYSTEMD_EXEC_PID'] === String(pid) ? Infinity : DEFAULT_WAIT;
 }
 
 export function addUpCommand(program: Command): void {
@@ -68,6 +69,6 @@ export function addUpCommand(program: Command): void {
     }
     takeSignals();
     const { runDaemon } = await import('../daemon/daemon.ts');
-    await runDaemon(config, 1000 * (options.wait ?? defaultWait()));
+    await runDaemon(config, 1000 * (options.wait ?? defaultWait(process.env, process.pid)));
   });
 }
