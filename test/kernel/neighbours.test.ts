@@ -1,5 +1,6 @@
 /** The neighbour daemon over a kernel in memory: what is asked is answered, what is missing or wrong is put right, and what is others' stays. */
 import os from 'node:os';
+import { setImmediate as turn } from 'node:timers/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { macOf } from '../../src/dataplane/kernel/device.ts';
 import { Neighbours } from '../../src/dataplane/kernel/neighbours.ts';
@@ -389,11 +390,51 @@ describe('neighbours', () => {
       expect(machine.neighbours.counters.failed).toBe(0);
     });
 
-    test('without a daemon the kernel forwards as soon as there is a way', () => {
+    test('without a daemon the kernel forwards as soon as there is a way', async () => {
       machine.ways.set(VM, LOST);
       machine.ask('10.16.33.7', '10.16.34.7');
-      machine.neighbours.close();
+      await machine.neighbours.close();
       expect(machine.entries).toEqual(sorted(B, C));
+    });
+
+    describe('of many VMs', () => {
+      const many = Array.from({ length: 500 }, (_, i) => `192.168.${20 + (i >> 8)}.${i & 255}`);
+      const lost = () => machine.entries.filter((line) => line.includes('.0 from 10.16.32.1')).length;
+      beforeEach(() => machine.ask(...many.map((vm) => vm.replace('192.168', '10') + '.1')));
+      const lose = () => {
+        for (const vm of many) machine.ways.set(vm, LOST);
+      };
+
+      test.each<[string, (all: Neighbours) => Promise<void>]>([
+        ['a look at their ways', (all) => all.follow('all')],
+        ['a comparison', (all) => all.resync()],
+      ])('who closes does not wait for %s, which changes nothing any more', async (_, begin) => {
+        lose();
+        const before = machine.entries;
+        machine.asked = 0;
+        const work = begin(machine.neighbours).then(
+          () => 'done',
+          () => 'ended',
+        );
+        await machine.neighbours.close();
+        expect(await work).toBe('ended');
+        expect(machine.asked).toBeLessThan(many.length / 2);
+        expect(machine.entries).toEqual(before);
+      });
+
+      test('others have their turn while they get their neighbours back', async () => {
+        lose();
+        await machine.neighbours.follow('all');
+        expect(lost()).toBe(many.length);
+        const seen: number[] = [];
+        const isClosed = machine.neighbours.close().then(() => true);
+        while (seen.at(-1) !== 0) {
+          seen.push(lost());
+          await Promise.race([isClosed, turn()]);
+        }
+        expect(seen.length).toBeGreaterThan(many.length / 100);
+        await isClosed;
+      });
     });
   });
 

@@ -159,8 +159,9 @@ class KernelDataPlane implements DataPlane {
     clearInterval(this.#sweep);
     clearTimeout(this.#timer);
     this.#monitor?.close();
+    // Ends what is under way, too.
+    await this.#neighbours?.close();
     await this.#work;
-    this.#neighbours?.close();
     this.#checkpoints.close();
   }
 
@@ -264,6 +265,7 @@ class KernelDataPlane implements DataPlane {
       try {
         await job();
       } catch (error) {
+        if (this.#closed) return;
         const { message } = error as Error;
         this.#limited('debug', 'not read', { error: message }, 'the entries of VMs could not be read');
         this.#scheduleResync(RETRY);

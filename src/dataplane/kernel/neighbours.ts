@@ -4,6 +4,7 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { TunnelState } from '../../core/tunnels.ts';
+import type { Decoder } from '../../linux/netlink/codec.ts';
 import { type Request, request } from '../../linux/netlink/message.ts';
 import {
   AF_BRIDGE,
@@ -79,6 +80,8 @@ export class Neighbours {
   /** Addresses of unreachable VMs that are refused together, by their text. */
   readonly #late = new Map<string, Uint8Array>();
   #later: NodeJS.Timeout | undefined;
+  /** Ends what goes through all VMs: there may be no time for it. */
+  readonly #closing = new AbortController();
   /** Refusals that cost nothing else, and when they were counted, in ms. */
   #tokens = REFUSALS;
   #filled = performance.now();
@@ -227,11 +230,18 @@ export class Neighbours {
     if (changed.length > 0) this.#options.onLearnt(changed);
   }
 
-  /** Answers no more. Lets the kernel forward again to VMs that were unreachable as soon as there is a way: nobody will tell it. */
-  close(): void {
+  /**
+   * Answers no more, and whatever goes through all VMs rejects from now on. Lets the kernel forward again to
+   * VMs that were unreachable as soon as there is a way: nobody will tell it.
+   */
+  async close(): Promise<void> {
     clearTimeout(this.#later);
-    const lost = [...this.#vms].filter(([, { unreachable }]) => unreachable !== undefined);
-    this.#try(lost.flatMap(([vm]) => this.#entries.lead(vm, {})));
+    this.#closing.abort(new Error('the daemon is ending'));
+    const lost = [...this.#vms].flatMap(([vm, { unreachable }]) => (unreachable === undefined ? [] : [vm]));
+    for (const part of partsOf(lost)) {
+      this.#try(part.flatMap((vm) => this.#entries.lead(vm, {})));
+      await turn();
+    }
   }
 
   #next(): number[] {
@@ -269,28 +279,33 @@ export class Neighbours {
   #neighbours(): AsyncGenerator<Neighbour> {
     const { ifindex } = this.#options;
     const body = { family: AF_INET, filterIfindex: ifindex };
-    return dump(this.#options.openNetlink, request(RTM_GETNEIGH, 0, 'neighbours', neighbour, body), neighbour);
+    return this.#dump(request(RTM_GETNEIGH, 0, 'neighbours', neighbour, body), neighbour);
   }
 
   #routes(): AsyncGenerator<Route> {
-    const { ifindex, openNetlink } = this.#options;
+    const { ifindex } = this.#options;
     const body = { family: AF_INET, table: RT_TABLE_MAIN, protocol: ROUTE_PROTOCOL, oif: ifindex };
-    return dump(openNetlink, request(RTM_GETROUTE, 0, 'routes', route, body), route);
+    return this.#dump(request(RTM_GETROUTE, 0, 'routes', route, body), route);
   }
 
   async *#forwardings(): AsyncGenerator<Neighbour> {
     const { ifindex, isVxlan } = this.#options;
     if (!isVxlan) return;
     const body = { family: AF_BRIDGE, filterIfindex: ifindex };
-    const query = request(RTM_GETNEIGH, 0, 'forwarding database', neighbour, body);
-    yield* dump(this.#options.openNetlink, query, neighbour);
+    yield* this.#dump(request(RTM_GETNEIGH, 0, 'forwarding database', neighbour, body), neighbour);
+  }
+
+  #dump<T>(query: Request, codec: Decoder<T>): AsyncGenerator<T> {
+    return dump(this.#options.openNetlink, query, codec, this.#closing.signal);
   }
 
   async #inParts(vms: readonly number[], requests: (vm: number) => Request[]): Promise<void> {
-    for (let from = 0; from < vms.length; from += PART) {
-      this.#try(vms.slice(from, from + PART).flatMap(requests));
+    for (const part of partsOf(vms)) {
+      this.#closing.signal.throwIfAborted();
+      this.#try(part.flatMap(requests));
       await turn();
     }
+    this.#closing.signal.throwIfAborted();
   }
 
   /** What has gone meanwhile is no error. */
@@ -315,6 +330,10 @@ export class Neighbours {
 }
 
 const GONE = ['ENOENT', 'ESRCH'];
+
+function* partsOf(vms: readonly number[]): Generator<number[]> {
+  for (let from = 0; from < vms.length; from += PART) yield vms.slice(from, from + PART);
+}
 
 function isOurs(entry: Neighbour): boolean {
   return Boolean(entry.flags & NTF_EXT_LEARNED) && entry.protocol === ROUTE_PROTOCOL;
