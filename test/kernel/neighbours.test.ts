@@ -400,7 +400,7 @@ describe('neighbours', () => {
     describe('of many VMs', () => {
       const many = Array.from({ length: 500 }, (_, i) => `192.168.${20 + (i >> 8)}.${i & 255}`);
       const lost = () => machine.entries.filter((line) => line.includes('.0 from 10.16.32.1')).length;
-      beforeEach(() => machine.ask(...many.map((vm) => vm.replace('192.168', '10') + '.1')));
+      beforeEach(() => machine.ask(...many.map((vm) => `${vm.replace('192.168', '10')}.1`)));
       const lose = () => {
         for (const vm of many) machine.ways.set(vm, LOST);
       };

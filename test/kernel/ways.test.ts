@@ -1,5 +1,5 @@
 /** What the underlay's ways to VMs are like, over a kernel in memory. */
-import { beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Ways } from '../../src/dataplane/kernel/ways.ts';
 import { addressBytes } from '../../src/linux/netlink/ipv4.ts';
 import { IFF_UP, link, RTM_NEWLINK } from '../../src/linux/netlink/link.ts';
@@ -100,15 +100,28 @@ describe('ways', () => {
   });
 
   describe('have changed', () => {
-    beforeEach(() => {
-      ways.to(NEAR);
-      expect(ways.haveChanged()).toBe(true);
-      expect(ways.haveChanged()).toBe(false);
-    });
+    /** Whether all ways are looked at. Each look takes so many ms. */
+    const haveChanged = async (ms = 0) => {
+      const looked: (readonly number[] | 'all')[] = [];
+      await ways.look(async (vms) => {
+        looked.push(vms);
+        vi.advanceTimersByTime(ms);
+      });
+      return looked.includes('all');
+    };
 
-    test('nothing is new where only the path to one VM is', () => {
+    beforeEach(async () => {
+      // Time passes only where a test says so.
+      vi.useFakeTimers({ toFake: ['performance'] });
+      ways.to(NEAR);
+      expect(await haveChanged()).toBe(true);
+      expect(await haveChanged()).toBe(false);
+    });
+    afterEach(() => void vi.useRealTimers());
+
+    test('nothing is new where only the path to one VM is', async () => {
       kernel.paths.set('c0a81021', 1400);
-      expect(ways.haveChanged()).toBe(false);
+      expect(await haveChanged()).toBe(false);
     });
     test.each<[string, () => void]>([
       ['the device has another MTU', () => set(eth0, { mtu: 1400 })],
@@ -117,10 +130,10 @@ describe('ways', () => {
       ['the route leads elsewhere', () => put('192.168.16.0/24', { oif: eth1 })],
       ['the overlay has another MTU', () => ways.follow({ ...PLAN, mtu: 1400 })],
       ['notifications were lost', () => ways.reload()],
-    ])('%s', (_, change) => {
+    ])('%s', async (_, change) => {
       change();
-      expect(ways.haveChanged()).toBe(true);
-      expect(ways.haveChanged()).toBe(false);
+      expect(await haveChanged()).toBe(true);
+      expect(await haveChanged()).toBe(false);
     });
 
     test.each<[string, boolean]>([
@@ -129,7 +142,7 @@ describe('ways', () => {
       ['0.0.0.0/0', true],
       ['10.16.32.91/32', false],
       ['172.16.0.0/12', false],
-    ])('a route to %s came and went: %s', (to, isWay) => {
+    ])('a route to %s came and went: %s', async (to, isWay) => {
       const listener = kernel.connect([RTNLGRP_IPV4_ROUTE]);
       put(to, { oif: eth1 });
       take(to);
@@ -137,7 +150,30 @@ describe('ways', () => {
       for (let datagram = listener.receive(); datagram; datagram = listener.receive())
         for (const message of messagesIn(datagram.slice())) heard.push(ways.concerns(message));
       expect(heard).toEqual([isWay, isWay]);
-      expect(ways.haveChanged()).toBe(isWay);
+      expect(await haveChanged()).toBe(isWay);
+    });
+
+    test('a route that comes and goes all the time: a twentieth of the time goes into the ways of all VMs', async () => {
+      const start = performance.now();
+      let looks = 0;
+      for (let i = 0; i < 500; i++) {
+        put('192.168.16.0/24', { oif: i & 1 ? eth0 : eth1 });
+        if (await haveChanged(100)) looks++;
+      }
+      expect(looks * 100 * 20).toBeLessThanOrEqual(performance.now() - start);
+      expect(looks).toBeGreaterThan(20);
+      // What changed in between is not forgotten.
+      vi.advanceTimersByTime(60_000);
+      expect(await haveChanged()).toBe(true);
+      expect(await haveChanged()).toBe(false);
+    });
+
+    test('a look that fails is made up for', async () => {
+      set(eth0, { mtu: 1400 });
+      const failure = new Error('no room');
+      await expect(ways.look(() => Promise.reject(failure))).rejects.toBe(failure);
+      expect(await haveChanged()).toBe(true);
+      expect(await haveChanged()).toBe(false);
     });
   });
 });

@@ -231,10 +231,7 @@ class KernelDataPlane implements DataPlane {
   #followWays(): void {
     if (this.#isFollowing) return;
     this.#isFollowing = true;
-    void this.#enqueue(async () => {
-      const vms = this.#ways.haveChanged() ? 'all' : await this.#ways.learnt();
-      await this.#neighbours?.follow(vms);
-    }).then(() => {
+    void this.#enqueue(() => this.#ways.look(async (vms) => this.#neighbours?.follow(vms))).then(() => {
       this.#isFollowing = false;
     });
   }

@@ -15,6 +15,7 @@ import type { NetworkPlan } from '../../machine/state.ts';
 import { wayToOthers } from '../../machine/underlay.ts';
 import { ipv4, overlaps } from '../../mesh/address.ts';
 import { dump } from './dump.ts';
+import { Share } from './share.ts';
 
 /** What is known about the way to a VM: nothing, as a rule. */
 export type Way = Omit<TunnelState, 'vm'>;
@@ -24,7 +25,10 @@ const SNMP = '/proc/net/snmp';
 const UNREACHABLE: Readonly<Record<string, number>> = {
   ...{ ENETUNREACH: 0, EHOSTUNREACH: 1, EACCES: 13, EINVAL: 0, ENETDOWN: 0 },
 };
-/** One part in so many of the time may go into reading what the kernel has learnt. */
+/**
+ * One part in so many of the time may go into the ways of all VMs, and as much into reading what the kernel has
+ * learnt.
+ */
 const SHARE = 20;
 
 export interface WaysOptions {
@@ -48,8 +52,8 @@ export class Ways {
   #hasChanged = true;
   /** ICMP messages, destination unreachable, that this machine had got when paths were last read. */
   #told: number | undefined;
-  /** ms */
-  #readAgainAt = 0;
+  readonly #all = new Share(SHARE);
+  readonly #reading = new Share(SHARE);
 
   constructor(options: WaysOptions) {
     this.#options = options;
@@ -94,51 +98,68 @@ export class Ways {
     return isWay;
   }
 
-  /** Whether all ways are to be looked at, since routes or devices have changed after the last time this was asked. */
-  haveChanged(): boolean {
+  /**
+   * Has `follow` look at those ways that may be others than the last time: all, where routes or devices have
+   * changed. If it is too early for that, or fails, a later time makes up for it.
+   */
+  async look(follow: (vms: readonly number[] | 'all') => Promise<void>): Promise<void> {
+    this.#compare();
+    if (!this.#hasChanged || !this.#all.isDue) {
+      await follow(await this.#learnt());
+      return;
+    }
+    this.#hasChanged = false;
+    try {
+      await this.#all.spend(() => follow('all'));
+    } catch (error) {
+      this.#hasChanged = true;
+      throw error;
+    }
+  }
+
+  /** Compares the routes and devices of the underlay with those of the last time. */
+  #compare(): void {
     const { netlink } = this.#options;
     const { mappings, local } = this.#plan;
     const way = wayToOthers(netlink, mappings, local);
     const common = way && [way.oif, way.gateway?.join('.')].join();
-    let hasChanged = this.#hasChanged || common !== this.#common;
+    this.#hasChanged ||= common !== this.#common;
+    this.#common = common;
     for (const [index, mtu] of this.#links) {
       const now = this.#lookAt(index);
       if (now === mtu) continue;
-      hasChanged = true;
+      this.#hasChanged = true;
       if (now === undefined) this.#links.delete(index);
     }
-    this.#hasChanged = false;
-    this.#common = common;
-    return hasChanged;
   }
 
   /**
    * VMs whose paths the kernel may have learnt something about. That nothing came since the last time costs one small file. The kernel keeps what it learns
    * for 10 minutes (`net.ipv4.route.mtu_expires`), and some 12,000 addresses for each route (FNHE_HASH_SIZE and FNHE_RECLAIM_DEPTH in net/ipv4/route.c).
    */
-  async learnt(): Promise<number[]> {
-    const { openNetlink, pathMtuDiscovery } = this.#options;
-    const start = performance.now();
-    if (!pathMtuDiscovery || start < this.#readAgainAt) return [];
+  async #learnt(): Promise<number[]> {
+    if (!this.#options.pathMtuDiscovery || !this.#reading.isDue) return [];
     const told = unreachableMessages();
     if (told === this.#told) return [];
     const vms: number[] = [];
     try {
-      for (const oif of this.#links.keys()) {
-        const body = { family: AF_INET, flags: RTM_F_CLONED, oif };
-        for await (const { dst } of dump(openNetlink, request(RTM_GETROUTE, 0, 'paths', route, body), route)) {
-          const to = addressOf(dst);
-          if (to) vms.push(Number(to.bits));
-        }
-      }
+      await this.#reading.spend(async () => {
+        for (const oif of this.#links.keys()) for await (const vm of this.#pathsOver(oif)) vms.push(vm);
+      });
       this.#told = told;
     } catch (error) {
       // Routes came and went meanwhile: the next time tells the rest.
       if (!(error instanceof NetlinkError)) throw error;
     }
-    const end = performance.now();
-    this.#readAgainAt = end + SHARE * (end - start);
     return vms;
+  }
+
+  async *#pathsOver(oif: number): AsyncGenerator<number> {
+    const query = request(RTM_GETROUTE, 0, 'paths', route, { family: AF_INET, flags: RTM_F_CLONED, oif });
+    for await (const { dst } of dump(this.#options.openNetlink, query, route)) {
+      const to = addressOf(dst);
+      if (to) yield Number(to.bits);
+    }
   }
 
   #linkMtu(oif: number | undefined): number | undefined {
