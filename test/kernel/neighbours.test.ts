@@ -344,6 +344,7 @@ describe('neighbours', () => {
         machine.ways.set(VM, way);
         await machine.neighbours.follow([vm]);
         expect(machine.entries).toEqual(sorted(C, to(via, mtu)));
+        expect(machine.neighbours.wayOf(vm)).toEqual(way);
         expect(machine.learnt.splice(0)).toEqual([`${VM} ${JSON.stringify(way)}`]);
         await machine.neighbours.follow([vm]);
         expect(machine.learnt).toEqual([]);
@@ -375,6 +376,8 @@ describe('neighbours', () => {
       await machine.neighbours.resync();
       expect(machine.entries).toEqual(right);
       expect(machine.neighbours.counters).toMatchObject({ failed: 0, repaired: 0 });
+      machine.asked = 0;
+      expect([machine.neighbours.wayOf(vm), machine.neighbours.wayOf(vm + 1), machine.asked]).toEqual([way, {}, 0]);
       const priority = machine.kernel.routes.find(({ gateway }) => gateway)?.priority;
       machine.putRoute({ dst: bytes('10.16.33.0'), dstLength: 24, gateway: bytes('10.16.33.1'), priority });
       await machine.neighbours.resync();

@@ -142,9 +142,10 @@ class KernelDataPlane implements DataPlane {
   async tunnels(): ReturnType<DataPlane['tunnels']> {
     const now = performance.now();
     const tunnels: Tunnel[] = [];
-    for (const [vm, age] of (await this.#neighbours?.ages()) ?? []) {
+    const neighbours = this.#neighbours;
+    for (const [vm, age] of (await neighbours?.ages()) ?? []) {
       const traffic = this.#checkpoints.check?.vm(vm) ?? { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC };
-      tunnels.push({ vm, lastUse: now - age, ...this.#ways.to(vm), ...traffic });
+      tunnels.push({ vm, lastUse: now - age, ...neighbours?.wayOf(vm), ...traffic });
       if (tunnels.length % PART === 0) await turn();
       if (this.#closed) break;
     }

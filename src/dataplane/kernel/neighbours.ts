@@ -268,6 +268,11 @@ export class Neighbours {
     return ages;
   }
 
+  /** The way that a VM's entries tell: `follow` keeps it as the kernel knows it. */
+  wayOf(vm: number): Way {
+    return this.#vms.get(vm) ?? {};
+  }
+
   /** Removes VMs that were not sent to for so many ms. */
   async removeIdle(timeout: number): Promise<void> {
     const idle = [...(await this.ages())].flatMap(([vm, age]) => (age >= timeout ? [vm] : []));
