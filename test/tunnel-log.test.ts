@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { TunnelLog } from '../src/daemon/tunnel-log.ts';
+import type { Learnt } from '../src/dataplane/dataplane.ts';
 import type { TunnelChange } from '../src/observe/tunnel-watch.ts';
 
 /** 192.168.0.0 */
@@ -85,5 +86,14 @@ describe('TunnelLog', () => {
     log.learnt({ vm: FIRST, pathMtu: 1400 }, 1400);
     log.learnt({ vm: FIRST, pathMtu: 1400 }, undefined);
     expect(lines.slice(2)).toMatchObject([{ vm: '192.168.0.0', mtu: 1376, msg: 'path of the tunnel changed' }]);
+  });
+
+  test.each<[string, Learnt, number | undefined, boolean]>([
+    ['a look that has seen it already hides nothing', { vm: FIRST, pathMtu: 1400, before: {} }, 1400, true],
+    ['nor one that came when it was over', { vm: FIRST, before: { pathMtu: 1400 } }, undefined, true],
+    ['an old look does not make it new', { vm: FIRST, pathMtu: 1400, before: { pathMtu: 1400 } }, 1300, false],
+  ])('what was known before counts: %s', (_, learnt, atLook, isTold) => {
+    logOf('info').learnt(learnt, atLook);
+    expect(lines.map(({ msg }) => msg)).toEqual(isTold ? ['path of the tunnel changed'] : []);
   });
 });

@@ -2,7 +2,7 @@
  * What the log says about tunnels: never more than a few lines a minute, however many of them come, go or
  * change.
  */
-import type { TunnelState } from '../core/tunnels.ts';
+import type { Learnt } from '../dataplane/dataplane.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
@@ -54,10 +54,13 @@ export class TunnelLog {
     this.#begin();
   }
 
-  /** The underlay has said something about the way to a VM, of which this path MTU was known. */
-  learnt({ vm, pathMtu }: TunnelState, known: number | undefined): void {
+  /**
+   * The underlay has said something about the way to a VM, whose path MTU was this at the last look. Where the
+   * data plane does not say what was known before, a look is what there is to compare with.
+   */
+  learnt({ vm, pathMtu, before }: Learnt, atLook: number | undefined): void {
     // Whether the VM can be reached is told by `answers`.
-    if (pathMtu === known) return;
+    if (pathMtu === (before ? before.pathMtu : atLook)) return;
     const mtu = tunnelMtu(this.#options.mtu(), pathMtu, this.#options.overhead);
     this.#tell('info', vm, { mtu }, 'path of the tunnel changed');
   }

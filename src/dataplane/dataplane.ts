@@ -32,11 +32,17 @@ export interface DataPlaneOptions extends TunnelListeners {
   onDue: () => void;
 }
 
+/** What the underlay has said about a tunnel. */
+export interface Learnt extends TunnelState {
+  /** What was known until then, where the data plane remembers it. */
+  before?: Omit<TunnelState, 'vm'>;
+}
+
 export interface TunnelListeners {
   /** Told which tunnels, by their VM's underlay address, have come and gone. */
   onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
   /** Told what the underlay has said about tunnels. */
-  onLearnt: (tunnels: TunnelState[]) => void;
+  onLearnt: (tunnels: Learnt[]) => void;
 }
 
 /** What forwards the VM's packets: this process, or the kernel. */

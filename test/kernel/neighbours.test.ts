@@ -73,7 +73,11 @@ class Machine {
         return this.ways.get(formatAddress(ipv4(vm))) ?? {};
       },
       onLearnt: (tunnels) => {
-        this.learnt.push(...tunnels.map(({ vm, ...way }) => `${formatAddress(ipv4(vm))} ${JSON.stringify(way)}`));
+        this.learnt.push(
+          ...tunnels.map(({ vm, before, ...way }) =>
+            [formatAddress(ipv4(vm)), ...[before, way].map((each) => JSON.stringify(each))].join(' '),
+          ),
+        );
       },
       netlink: new Netlink(this.kernel.connect()),
       openNetlink: () => new Netlink(this.kernel.connect()),
@@ -335,6 +339,7 @@ describe('neighbours', () => {
 
     test('they change, and the route with them; each change is told', async () => {
       machine.ask('10.16.33.7', '10.16.34.7');
+      let before: Way = {};
       for (const [way, via, mtu] of [
         [{ pathMtu: 1400 }, '10.16.33.1', ' mtu 1350'],
         [{ pathMtu: 1300 }, '10.16.33.1', ' mtu 1250'],
@@ -345,7 +350,8 @@ describe('neighbours', () => {
         await machine.neighbours.follow([vm]);
         expect(machine.entries).toEqual(sorted(C, to(via, mtu)));
         expect(machine.neighbours.wayOf(vm)).toEqual(way);
-        expect(machine.learnt.splice(0)).toEqual([`${VM} ${JSON.stringify(way)}`]);
+        expect(machine.learnt.splice(0)).toEqual([`${VM} ${JSON.stringify(before)} ${JSON.stringify(way)}`]);
+        before = way;
         await machine.neighbours.follow([vm]);
         expect(machine.learnt).toEqual([]);
       }
@@ -364,7 +370,7 @@ describe('neighbours', () => {
       expect(machine.asked).toBeLessThan(20);
       machine.ways.set('192.168.17.77', LOST);
       for (let i = 0; i < 8; i++) await machine.neighbours.follow([]);
-      expect(machine.learnt).toEqual([`192.168.17.77 ${JSON.stringify(LOST)}`]);
+      expect(machine.learnt).toEqual([`192.168.17.77 {} ${JSON.stringify(LOST)}`]);
     });
 
     test.each<[string, Way, string[]]>([

@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
 import { type DirectionCounters, overhead } from '../../core/core.ts';
-import type { Tunnel, TunnelState } from '../../core/tunnels.ts';
+import type { Tunnel } from '../../core/tunnels.ts';
 import { DROP_REASONS } from '../../core/verdict.ts';
 import * as native from '../../linux/native.ts';
 import type { Message } from '../../linux/netlink/message.ts';
@@ -16,7 +16,7 @@ import type { Outcome, Trouble } from '../../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../../machine/state.ts';
 import { Checkpoints } from '../check/checkpoints.ts';
 import { INBOUND, OUTBOUND } from '../check/source-check.ts';
-import type { Counters, DataPlane, DataPlaneKind, DataPlaneOptions, DataPlaneStatus } from '../dataplane.ts';
+import type { Counters, DataPlane, DataPlaneKind, DataPlaneOptions, DataPlaneStatus, Learnt } from '../dataplane.ts';
 import { isAboutVms } from './changes.ts';
 import { kernelThings, VXLAN_OVERHEAD, vniOf } from './device.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
@@ -237,7 +237,7 @@ class KernelDataPlane implements DataPlane {
     });
   }
 
-  #tell(tunnels: TunnelState[]): void {
+  #tell(tunnels: Learnt[]): void {
     const { log, onLearnt } = this.#options;
     const unreachable = tunnels.filter((tunnel) => tunnel.unreachable !== undefined).length;
     if (tunnels.length <= MAX_TOLD) onLearnt(tunnels);

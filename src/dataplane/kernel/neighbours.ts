@@ -3,7 +3,6 @@
  * killed at any time, and finds everything there when it comes back.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { TunnelState } from '../../core/tunnels.ts';
 import type { Decoder } from '../../linux/netlink/codec.ts';
 import { type Request, request } from '../../linux/netlink/message.ts';
 import {
@@ -20,6 +19,7 @@ import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTM_GETROUTE, route } from '../../linux/netlink/route.ts';
 import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
 import { ROUTE_PROTOCOL } from '../../machine/state.ts';
+import type { Learnt } from '../dataplane.ts';
 import { dump } from './dump.ts';
 import { Entries, type EntriesOptions } from './entries.ts';
 import type { Way } from './ways.ts';
@@ -58,7 +58,7 @@ export interface NeighboursOptions extends EntriesOptions {
   /** What the underlay's way to a VM is like now. */
   wayTo: (vm: number) => Way;
   /** There are other ways to these VMs. */
-  onLearnt: (tunnels: TunnelState[]) => void;
+  onLearnt: (tunnels: Learnt[]) => void;
   onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
   /** Everything was compared with the kernel. */
   onResync: (facts: { vms: number; repaired: number; ms: number }) => void;
@@ -218,13 +218,13 @@ export class Neighbours {
    * than before.
    */
   async follow(vms: readonly number[] | 'all'): Promise<void> {
-    const changed: TunnelState[] = [];
+    const changed: Learnt[] = [];
     const due = vms === 'all' ? [...this.#vms.keys()] : [...vms.filter((vm) => this.#vms.has(vm)), ...this.#next()];
     await this.#inParts(due, (vm) => {
       const [before, way] = [this.#vms.get(vm), this.#options.wayTo(vm)];
       if (!before || (way.pathMtu === before.pathMtu && way.unreachable === before.unreachable)) return [];
       this.#vms.set(vm, way);
-      changed.push({ vm, ...way });
+      changed.push({ vm, ...way, before });
       return this.#entries.lead(vm, way);
     });
     if (changed.length > 0) this.#options.onLearnt(changed);
