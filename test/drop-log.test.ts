@@ -100,7 +100,9 @@ test('hints name settings that there are', () => {
 test.each([
   ['ENETUNREACH', 0],
   ['EHOSTUNREACH', 1],
-  ['EACCES', 10],
+  ['EACCES', 13],
+  ['ENETDOWN', 0],
+  ['EINVAL', undefined],
   ['EPERM', undefined],
   ['EMSGSIZE', undefined],
   ['EAGAIN', undefined],

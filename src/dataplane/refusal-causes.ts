@@ -4,7 +4,10 @@ import type { DeviceName } from './drop-log.ts';
 interface RefusalCause {
   readonly cause: string;
   readonly hint?: string;
-  /** Where no packet gets to that VM: the code of the ICMP message that a router would send (destination unreachable, RFC 792, RFC 1812 §5.2.7.1). */
+  /**
+   * Where no packet gets to that VM: the code of the ICMP message, destination unreachable, that a router would
+   * send (RFC 1812 §5.2.7.1; ip_error in net/ipv4/route.c).
+   */
   readonly code?: number;
 }
 
@@ -21,7 +24,7 @@ const UNDERLAY: Readonly<Record<string, RefusalCause>> = {
   EACCES: {
     cause: 'the route to that VM prohibits it, or its address is the broadcast address of the underlay device',
     hint: `${SEE_ROUTE}; compare the underlay prefix with that of the device: ip address`,
-    code: 10,
+    code: 13,
   },
   ENETDOWN: { cause: 'the underlay device is down', hint: 'set it up: ip link set DEVICE up', code: 0 },
   EPERM: {
@@ -29,6 +32,7 @@ const UNDERLAY: Readonly<Record<string, RefusalCause>> = {
     hint: 'allow protocol 47 (gre) or UDP port 4754 (gre-udp): nft list ruleset, or iptables -L OUTPUT -v',
   },
   EMSGSIZE: { cause: 'the packet is longer than the route or its device allows', hint: 'lower --underlay-mtu' },
+  // Of a packet that is malformed it says nothing about the VM, so there is no code.
   EINVAL: { cause: 'the kernel finds the packet malformed, or the route to that VM is a blackhole', hint: SEE_ROUTE },
   ENOBUFS: { cause: 'the transmit queue of the underlay device is full', hint: 'look at the queue: tc -s qdisc' },
   EAGAIN: { cause: 'the socket buffer is full: packets come faster than the underlay device sends them' },

@@ -86,8 +86,15 @@ describe('ways', () => {
 
   test('to one VM: there is none', () => {
     expect(ways.to(FAR)).toEqual({ unreachable: 0 });
-    put('192.168.200.0/24', { type: RTN_UNREACHABLE });
-    expect(ways.to(FAR)).toEqual({ unreachable: 1 });
+    for (const [type, unreachable] of [
+      [RTN_UNREACHABLE, 1],
+      // Prohibit, and blackhole.
+      [8, 13],
+      [6, 0],
+    ] as const) {
+      put('192.168.200.0/24', { type });
+      expect(ways.to(FAR)).toEqual({ unreachable });
+    }
     put('192.168.200.0/24', { type: 1, oif: eth1 });
     expect(ways.to(FAR)).toEqual({});
   });

@@ -16,9 +16,15 @@ import {
 } from '../../src/linux/netlink/route.ts';
 import { hex, type Rules, refuse, type Table } from './fake-table.ts';
 
-const { EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENOENT, ESRCH } = os.constants.errno;
+const { EACCES, EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENOENT, ESRCH } = os.constants.errno;
 const AF_INET6 = 10;
 const RT_SCOPE_NOWHERE = 255;
+/** What routes to nowhere answer, by type (fib_props in net/ipv4/fib_semantics.c): blackhole, unreachable, prohibit. */
+const NOWHERE = new Map([
+  [6, EINVAL],
+  [RTN_UNREACHABLE, EHOSTUNREACH],
+  [8, EACCES],
+]);
 const NO_ADDRESS = new Uint8Array(4);
 
 const number = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? NO_ADDRESS).readUInt32BE();
@@ -71,7 +77,8 @@ export function routeRules(
     const [found = refuse(ENETUNREACH)] = table()
       .all.filter((each) => each.table >= RT_TABLE_MAIN && isWithin(dst, each))
       .sort((a, b) => b.table - a.table || b.dstLength - a.dstLength || (a.priority ?? 0) - (b.priority ?? 0));
-    if (found.type === RTN_UNREACHABLE) refuse(EHOSTUNREACH);
+    const errno = NOWHERE.get(found.type);
+    if (errno !== undefined) refuse(errno);
     if (flags & RTM_F_FIB_MATCH) return found;
     const { priority: _, ...rest } = found;
     const mtu = paths.get(hex(dst)) ?? rest.metrics?.mtu;

@@ -14,6 +14,7 @@ import { AF_INET, findLink, routeTowards } from '../../linux/netlink/rtnetlink.t
 import type { NetworkPlan } from '../../machine/state.ts';
 import { wayToOthers } from '../../machine/underlay.ts';
 import { ipv4, overlaps } from '../../mesh/address.ts';
+import { refusalCause } from '../refusal-causes.ts';
 import { dump } from './dump.ts';
 import { Share } from './share.ts';
 
@@ -21,10 +22,8 @@ import { Share } from './share.ts';
 export type Way = Omit<TunnelState, 'vm'>;
 
 const SNMP = '/proc/net/snmp';
-/** What the kernel answers where there is no way, and the code of ICMP that says the same. EINVAL is that of a blackhole, and of a source that is not ours. */
-const UNREACHABLE: Readonly<Record<string, number>> = {
-  ...{ ENETUNREACH: 0, EHOSTUNREACH: 1, EACCES: 13, EINVAL: 0, ENETDOWN: 0 },
-};
+/** RFC 792 */
+const NETWORK_UNREACHABLE = 0;
 /**
  * One part in so many of the time may go into the ways of all VMs, and as much into reading what the kernel has
  * learnt.
@@ -73,7 +72,7 @@ export class Ways {
       const pathMtu = Math.min(metrics?.mtu ?? Infinity, this.#linkMtu(oif) ?? Infinity);
       return pathMtu < this.#plan.mtu + overhead ? { pathMtu } : {};
     } catch (error) {
-      const unreachable = error instanceof NetlinkError ? UNREACHABLE[error.code] : undefined;
+      const unreachable = error instanceof NetlinkError ? codeOf(error.code) : undefined;
       return unreachable === undefined ? {} : { unreachable };
     }
   }
@@ -174,6 +173,14 @@ export class Ways {
     this.#links.set(index, mtu);
     return mtu;
   }
+}
+
+/**
+ * The code of ICMP that says the same as the kernel's answer, if that is that there is no way. No packet is
+ * malformed here: EINVAL is the answer of a blackhole, and to a source that is not ours.
+ */
+function codeOf(errno: string): number | undefined {
+  return errno === 'EINVAL' ? NETWORK_UNREACHABLE : refusalCause('underlay', errno).code;
 }
 
 /** How many ICMP messages, destination unreachable, this network namespace has got: those about packets that are too long are among them. */
