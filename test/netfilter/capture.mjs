@@ -6,7 +6,14 @@ import { legacyTables, readLegacyTable } from '../../dist/linux/netfilter/iptabl
 import { Nftables } from '../../dist/linux/netfilter/nft.js';
 import { request } from '../../dist/linux/netlink/message.js';
 import { Netlink } from '../../dist/linux/netlink/netlink.js';
-import { chain, NFT_MSG_GETCHAIN } from '../../dist/linux/netlink/nf-tables.js';
+import {
+  chain,
+  elements,
+  NFT_MSG_GETCHAIN,
+  NFT_MSG_GETRULE,
+  NFT_MSG_GETSETELEM,
+  rule,
+} from '../../dist/linux/netlink/nf-tables.js';
 import { NETLINK_NETFILTER, openTransport } from '../../dist/linux/netlink/transport.js';
 
 const SEQUENCE = 8;
@@ -39,13 +46,13 @@ const recorder = {
 };
 
 const netlink = new Netlink(recorder);
-const all = netlink.dump(request(NFT_MSG_GETCHAIN, 0, 'chains', chain, {}), chain);
+const dump = (type, codec, body) => netlink.dump(request(type, 0, 'to be captured', codec, body), codec);
+await new Nftables(() => netlink).baseChains([]);
 // Any rule and any set may be asked for.
-const anything = { width: 32, bits: 0n, length: 0 };
-const packet = { source: anything, destination: anything, state: 'new' };
-for (const base of await new Nftables(netlink).baseChains([0, 1, 2, 3, 4]))
-  for (const { name, table } of all)
-    if (table === base.table && base.hasChain(name)) for (const rule of base.rules(name)) rule(packet);
+for (const { family, table, name } of dump(NFT_MSG_GETCHAIN, chain, {}))
+  for (const { expressions = [] } of dump(NFT_MSG_GETRULE, rule, { family, table, chain: name }))
+    for (const { data } of expressions.filter((each) => each.name === 'lookup'))
+      dump(NFT_MSG_GETSETELEM, elements, { family, table, set: data.set });
 
 const legacy = legacyTables().map((table) => {
   const { info, entries } = readLegacyTable(table);

@@ -71,7 +71,7 @@ function vantageOf({ isSecondary = false, outer }: RuleSet): Vantage {
 export async function judged({ replies, legacy }: Captured, set: RuleSet): Promise<Remark[]> {
   const bytes = (hex: string) => Uint8Array.from(Buffer.from(hex, 'hex'));
   const chains = [
-    ...(await new Nftables(new Netlink(new Replay(replies))).baseChains(HOOKS)),
+    ...(await new Nftables(() => new Netlink(new Replay(replies))).baseChains(HOOKS)),
     ...Object.entries(legacy).flatMap(([table, { info, entries }]) =>
       legacyChains(table, { info: bytes(info), entries: bytes(entries) }, LEGACY_HOOKS[table] ?? {}),
     ),

@@ -9,6 +9,7 @@ import { type Captured, judged } from './judge.ts';
 import { RULE_SETS, type RuleSet } from './rule-sets.ts';
 
 const CAPTURE = fileURLToPath(new URL('capture.mjs', import.meta.url));
+const LARGE_SET = fileURLToPath(new URL('large-set.mjs', import.meta.url));
 const CAPTURED = new URL('captured.json', import.meta.url);
 const captured: Record<string, Captured> = JSON.parse(readFileSync(CAPTURED, 'utf8'));
 
@@ -51,5 +52,27 @@ describe.skipIf(skip('rule sets of this kernel', reason))('rule sets of this ker
     const found: Captured = JSON.parse(await lab.must(name, [process.execPath, CAPTURE]));
     now[set.name] = found;
     saysOf(set, await judged(found, set));
+  });
+
+  /** What is asked for where INPUT accepts what has such a mark, of 100,000. */
+  async function askedFor(name: string, mark: string): Promise<{ datagrams: number }> {
+    await lab.ip(undefined, [`netns add ${name}`]);
+    const script = `nft add table ip t
+      nft add set ip t large '{ type mark; }'
+      { printf 'add element ip t large { '; seq -s , 100000; echo '}'; } | nft -f -
+      nft add chain ip t input '{ type filter hook input priority 0; policy drop; }'
+      nft add rule ip t input ${mark} @large accept`;
+    await lab.must(name, ['sh', '-ec', script]);
+    return JSON.parse(await lab.must(name, [process.execPath, LARGE_SET]));
+  }
+
+  test('a large set is read no further than tells that it is large', async () => {
+    const { datagrams, ...rest } = await askedFor('large0', 'meta mark');
+    expect(rest).toEqual({ found: ['accept', 'drop'], sets: 1 });
+    expect(datagrams).toBeLessThan(20);
+  });
+
+  test('a set of keys that are not known is not read', async () => {
+    expect(await askedFor('large1', 'ct mark')).toMatchObject({ found: ['accept', 'drop'], sets: 0 });
   });
 });

@@ -72,7 +72,7 @@ const CONDITIONS = [
   ...['fib', 'exthdr', 'rt', 'socket', 'osf', 'xfrm', 'tunnel'],
 ];
 
-/** What is in a set of the rule's table; undefined if that cannot be told. */
+/** What is in a set of the rule's table; undefined if that cannot be told. It is asked only of keys of which something is known. */
 export type ElementsOf = (set: string) => readonly Element[] | undefined;
 
 /** A rule, to be asked. */
@@ -210,7 +210,9 @@ class Evaluation {
 
   /** A map gives what belongs to the key: bytes for a register, or a verdict. */
   #lookUp({ set = '', sreg, dreg, flags = 0 }: DataOf<'lookup'>): void {
-    const all = this.#elementsOf(set);
+    // A set of several fields has the others in the registers behind.
+    const hasKnown = this.#read(sreg, this.#registers.known.length).known.some((byte) => byte !== 0);
+    const all = hasKnown ? this.#elementsOf(set) : undefined;
     const answers = all?.map(({ key }) => {
       const value = key?.value ?? new Uint8Array(0);
       return equals(this.#read(sreg, value.length), value);

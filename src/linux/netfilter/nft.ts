@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { errorCode } from '../../errors.ts';
+import type { Decoder } from '../netlink/codec.ts';
 import { type Request, request } from '../netlink/message.ts';
 import { Netlink } from '../netlink/netlink.ts';
 import {
@@ -87,12 +88,14 @@ export function nftGeneration(): number | undefined {
 
 /** The rule sets, as they are when they are first asked for. To be closed. */
 export class Nftables {
-  readonly #netlink: Netlink;
+  readonly #open: () => Netlink;
+  #netlink: Netlink;
   readonly #rules = new Map<string, readonly Rule[]>();
   readonly #elements = new Map<string, readonly Element[] | undefined>();
 
-  constructor(netlink: Netlink = Netlink.open(NETLINK_NETFILTER)) {
-    this.#netlink = netlink;
+  constructor(open: () => Netlink = () => Netlink.open(NETLINK_NETFILTER)) {
+    this.#open = open;
+    this.#netlink = open();
   }
 
   /**
@@ -138,13 +141,10 @@ export class Nftables {
     const key = `${tableKey(family, table)} ${chain}`;
     const known = this.#rules.get(key);
     if (known) return known;
-    const found: Rule[] = [];
     const elementsOf = (set: string) => this.#elementsOf(family, table, set);
-    const body = { family, table, chain };
-    for (const part of this.#netlink.parts(request(NFT_MSG_GETRULE, 0, `rules of ${key}`, rule, body), rule)) {
-      found.push(...part.map(({ expressions = [] }) => ruleOf(expressions, elementsOf)));
-      if (found.length > MAX_RULES) throw new TooLargeError(`more than ${MAX_RULES} rules in ${key}`);
-    }
+    const asked = request(NFT_MSG_GETRULE, 0, `rules of ${key}`, rule, { family, table, chain });
+    const found = this.#atMost(MAX_RULES, asked, rule, ({ expressions = [] }) => [ruleOf(expressions, elementsOf)]);
+    if (!found) throw new TooLargeError(`more than ${MAX_RULES} rules in ${key}`);
     this.#rules.set(key, found);
     return found;
   }
@@ -153,14 +153,24 @@ export class Nftables {
   #elementsOf(family: number, table: string, set: string): readonly Element[] | undefined {
     const key = `${tableKey(family, table)} ${set}`;
     if (this.#elements.has(key)) return this.#elements.get(key);
-    const found: Element[] = [];
     const asked = request(NFT_MSG_GETSETELEM, 0, `set ${key}`, elements, { family, table, set });
-    for (const part of this.#netlink.parts(asked, elements)) {
-      if (found.length <= MAX_ELEMENTS) found.push(...part.flatMap((each) => each.elements ?? []));
-    }
-    const isKnown = found.length <= MAX_ELEMENTS && found.every(({ flags, keyEnd }) => !flags && !keyEnd);
+    const found = this.#atMost(MAX_ELEMENTS, asked, elements, (each) => each.elements ?? []);
+    const isKnown = found?.every(({ flags, keyEnd }) => !flags && !keyEnd);
     this.#elements.set(key, isKnown ? found : undefined);
     return this.#elements.get(key);
+  }
+
+  /** Undefined if there are more. Then the rest, which may be a million, is not read. */
+  #atMost<T, E>(most: number, asked: Request, decoder: Decoder<T>, partsOf: (each: T) => readonly E[]) {
+    const found: E[] = [];
+    for (const part of this.#netlink.parts(asked, decoder)) {
+      found.push(...part.flatMap(partsOf));
+      if (found.length <= most) continue;
+      this.#netlink.close();
+      this.#netlink = this.#open();
+      return undefined;
+    }
+    return found;
   }
 }
 

@@ -38,6 +38,7 @@ export class Netlink {
   readonly #transport: Transport;
   /** The sequence number of the last request. */
   #sequence: number;
+  #isClosed = false;
 
   constructor(transport: Transport, sequence = 0) {
     this.#transport = transport;
@@ -111,7 +112,8 @@ export class Netlink {
 
   /**
    * A table in parts, as the kernel sends them. Throws NetlinkError: at the end EINTR if it changed meanwhile
-   * in a way that may have left something out. Nothing else may be asked until the end.
+   * in a way that may have left something out. Nothing else may be asked until the end. Who stops earlier
+   * waits for the rest, or closes the socket before: then the kernel does not make the rest.
    */
   *parts<T>(request: Request, codec: Decoder<T>): Generator<T[]> {
     const sequence = this.#send([{ ...request, flags: request.flags | NLM_F_DUMP }]);
@@ -132,13 +134,14 @@ export class Netlink {
         if (part.length > 0) yield part;
       }
     } finally {
-      while (!isDone)
+      while (!isDone && !this.#isClosed)
         for (const { type } of this.#next(request.what)) isDone ||= type === NLMSG_DONE || type === NLMSG_ERROR;
     }
     if (!isWhole) throw new NetlinkError(EINTR, `${request.what}: it changed meanwhile`);
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#transport.close();
   }
 
