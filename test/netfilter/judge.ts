@@ -3,7 +3,7 @@ import { legacyChains } from '../../src/linux/netfilter/iptables-legacy.ts';
 import { Nftables } from '../../src/linux/netfilter/nft.ts';
 import { Netlink } from '../../src/linux/netlink/netlink.ts';
 import type { Transport } from '../../src/linux/netlink/transport.ts';
-import { HOOKS, judge, LEGACY_HOOKS } from '../../src/machine/remarks/firewall.ts';
+import { HOOKS, judgeAll, LEGACY_HOOKS } from '../../src/machine/remarks/firewall.ts';
 import type { Remark, Vantage } from '../../src/machine/remarks/remark.ts';
 import { type Prefix, parseAddress, parsePrefix } from '../../src/mesh/address.ts';
 import { Mapping } from '../../src/mesh/mapping.ts';
@@ -76,5 +76,5 @@ export async function judged({ replies, legacy }: Captured, set: RuleSet): Promi
       legacyChains(table, { info: bytes(info), entries: bytes(entries) }, LEGACY_HOOKS[table] ?? {}),
     ),
   ];
-  return chains.flatMap((chain) => judge(chain, vantageOf(set)));
+  return judgeAll(chains, vantageOf(set));
 }

@@ -1,4 +1,7 @@
-/** Prints what is asked for, and how many datagrams are read, when the packets from anywhere by UDP are judged at INPUT in this network namespace, as JSON. */
+/**
+ * Judges what comes by UDP to INPUT in this network namespace. Prints the fates as JSON, how many sets are
+ * asked for, and how many datagrams are read.
+ */
 import { fates } from '../../dist/linux/netfilter/fate.js';
 import { Nftables } from '../../dist/linux/netfilter/nft.js';
 import { Netlink } from '../../dist/linux/netlink/netlink.js';

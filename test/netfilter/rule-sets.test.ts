@@ -10,6 +10,7 @@ import { RULE_SETS, type RuleSet } from './rule-sets.ts';
 
 const CAPTURE = fileURLToPath(new URL('capture.mjs', import.meta.url));
 const LARGE_SET = fileURLToPath(new URL('large-set.mjs', import.meta.url));
+const LOOKS = fileURLToPath(new URL('looks.mjs', import.meta.url));
 const CAPTURED = new URL('captured.json', import.meta.url);
 const captured: Record<string, Captured> = JSON.parse(readFileSync(CAPTURED, 'utf8'));
 
@@ -32,7 +33,7 @@ describe('rule sets, captured', () => {
   });
 });
 
-const reason = await missing('nft', 'iptables', 'iptables-legacy');
+const reason = await missing('nft', 'iptables', 'iptables-legacy', 'ping');
 
 describe.skipIf(skip('rule sets of this kernel', reason))('rule sets of this kernel', () => {
   let lab: Lab;
@@ -74,5 +75,14 @@ describe.skipIf(skip('rule sets of this kernel', reason))('rule sets of this ker
 
   test('a set of keys that are not known is not read', async () => {
     expect(await askedFor('large1', 'ct mark')).toMatchObject({ found: ['accept', 'drop'], sets: 0 });
+  });
+
+  test('a legacy table is judged again when its rules change, not when they count', async () => {
+    await lab.ip(undefined, ['netns add looks']);
+    expect(JSON.parse(await lab.must('looks', [process.execPath, LOOKS]))).toEqual([
+      { remarks: 1, known: 0 },
+      { remarks: 1, known: 1 },
+      { remarks: 2, known: 0 },
+    ]);
   });
 });

@@ -28,7 +28,7 @@ const ENTRIES_HEADER = 40;
 // is like.
 const ENTRY = {
   ...{ source: 0, destination: 4, sourceMask: 8, destinationMask: 12, in: 16, out: 32, inMask: 48, outMask: 64 },
-  ...{ protocol: 80, flags: 82, inverted: 83, target: 88, next: 90, size: 112 },
+  ...{ protocol: 80, flags: 82, inverted: 83, target: 88, next: 90, counters: 96, size: 112 },
 } as const;
 /** struct xt_error_target up to its name: what stands before the chains that somebody has made. */
 const CHAIN_HEAD = `ERROR${'\0'.repeat(25)}`;
@@ -53,13 +53,16 @@ export function legacyTables(): string[] {
   }
 }
 
-/** A table as the kernel gives it: struct ipt_getinfo, and all entries. */
+/** A table as the kernel gives it: struct ipt_getinfo, and all entries, but without what they have counted. */
 export interface LegacyTable {
   info: Uint8Array;
   entries: Uint8Array;
 }
 
-/** Reads a table. nf_getsockopt in the kernel takes any socket of IPv4. Throws TooLargeError. */
+/**
+ * Reads a table. It is the same, byte for byte, until its rules change. nf_getsockopt in the kernel takes any
+ * socket of IPv4. Throws TooLargeError.
+ */
 export function readLegacyTable(table: string): LegacyTable {
   const type = native.SOCK_DGRAM | native.SOCK_CLOEXEC;
   const fd = native.must(native.socket(native.AF_INET, type, 0), 'socket', 'for the tables of iptables');
@@ -76,7 +79,9 @@ export function readLegacyTable(table: string): LegacyTable {
     const all = new Uint8Array(ENTRIES_HEADER + size);
     new DataView(all.buffer).setUint32(NAME_SIZE, size, true);
     ask(IPT_SO_GET_ENTRIES, all);
-    return { info, entries: all.subarray(ENTRIES_HEADER) };
+    const entries = all.subarray(ENTRIES_HEADER);
+    for (const at of entriesFrom(viewOf(entries), 0)) entries.fill(0, at + ENTRY.counters, at + ENTRY.size);
+    return { info, entries };
   } finally {
     native.close(fd);
   }
@@ -88,8 +93,8 @@ export function legacyChains(
   { info, entries }: LegacyTable,
   hooks: Readonly<Record<number, string>>,
 ): BaseChain[] {
-  const facts = new DataView(info.buffer, info.byteOffset, info.length);
-  const view = new DataView(entries.buffer, entries.byteOffset, entries.length);
+  const facts = viewOf(info);
+  const view = viewOf(entries);
   const bytes = Buffer.from(entries.buffer, entries.byteOffset, entries.length);
   return Object.entries(hooks).map(([at, name]) => {
     const hook = Number(at);
@@ -104,13 +109,22 @@ export function legacyChains(
   });
 }
 
+function viewOf({ buffer, byteOffset, length }: Uint8Array): DataView {
+  return new DataView(buffer, byteOffset, length);
+}
+
 /** From an entry on. Every chain ends with one that applies to all: its policy, or a return. */
 function* rulesFrom(view: DataView, begin: number): Generator<Rule> {
+  for (const entry of entriesFrom(view, begin))
+    yield (packet) => ({ applies: appliesTo(view, entry, packet), actions: [actionAt(view, entry)] });
+}
+
+/** Where the entries begin, from one on. */
+function* entriesFrom(view: DataView, begin: number): Generator<number> {
   for (let at = begin; at + ENTRY.size <= view.byteLength; ) {
     const next = view.getUint16(at + ENTRY.next, true);
     if (next < ENTRY.size) throw new RangeError(`an entry of ${next} bytes`);
-    const entry = at;
-    yield (packet) => ({ applies: appliesTo(view, entry, packet), actions: [actionAt(view, entry)] });
+    yield at;
     at += next;
   }
 }

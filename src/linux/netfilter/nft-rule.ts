@@ -72,7 +72,10 @@ const CONDITIONS = [
   ...['fib', 'exthdr', 'rt', 'socket', 'osf', 'xfrm', 'tunnel'],
 ];
 
-/** What is in a set of the rule's table; undefined if that cannot be told. It is asked only of keys of which something is known. */
+/**
+ * What is in a set of the rule's table; undefined if that cannot be told. It is asked only where something of
+ * the key is known.
+ */
 export type ElementsOf = (set: string) => readonly Element[] | undefined;
 
 /** A rule, to be asked. */

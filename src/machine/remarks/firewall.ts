@@ -2,6 +2,8 @@
  * The rules of this machine, by nftables or iptables: where they drop what Inlay carries, or change its
  * addresses.
  */
+import { createHash } from 'node:crypto';
+import { setImmediate as turn } from 'node:timers/promises';
 import { errorCode } from '../../errors.ts';
 import { type BaseChain, TooLargeError } from '../../linux/netfilter/fate.ts';
 import { legacyChains, legacyTables, readLegacyTable } from '../../linux/netfilter/iptables-legacy.ts';
@@ -19,38 +21,43 @@ export const LEGACY_HOOKS: Record<string, Record<number, string>> = {
 };
 
 export class FirewallLookOut {
-  /**
-   * Of nftables, what was found in which state of it: its rules are read again only when they have changed.
-   */
-  #known: { state: string; remarks: Remark[] } | undefined;
+  /** By rule set: what was found in which state of it. It is judged again only when it has changed. */
+  readonly #known = new Map<string, { state: string; remarks: Remark[] }>();
 
   async look(vantage: Vantage): Promise<Remark[]> {
-    return [...(await this.#nftables(vantage)), ...this.#legacy(vantage)];
+    const found = [await this.#nftables(vantage)];
+    for (const table of readableTables()) found.push(await this.#legacy(table, vantage));
+    return found.flat();
   }
 
   async #nftables(vantage: Vantage): Promise<Remark[]> {
     const generation = nftGeneration();
     if (generation === undefined) return [];
-    const state = JSON.stringify([generation, vantage], (_, value) => (typeof value === 'bigint' ? `${value}` : value));
-    if (this.#known?.state === state) return this.#known.remarks;
-    const nftables = new Nftables();
-    try {
-      const chains = await nftables.baseChains(HOOKS);
-      this.#known = { state, remarks: chains.flatMap((chain) => judge(chain, vantage)) };
-      return this.#known.remarks;
-    } finally {
-      nftables.close();
-    }
+    return this.#judged('nftables', generation, vantage, async () => {
+      const nftables = new Nftables();
+      try {
+        return await judgeAll(await nftables.baseChains(HOOKS), vantage);
+      } finally {
+        nftables.close();
+      }
+    });
   }
 
-  #legacy(vantage: Vantage): Remark[] {
-    return readableTables().flatMap((table) => {
-      const hooks = LEGACY_HOOKS[table];
-      if (!hooks) return [];
-      return quietIfLarge(() => legacyChains(table, readLegacyTable(table), hooks)).flatMap((each) =>
-        judge(each, vantage),
-      );
-    });
+  async #legacy(name: string, vantage: Vantage): Promise<Remark[]> {
+    const hooks = LEGACY_HOOKS[name];
+    const [table] = hooks ? quietIfLarge(() => [readLegacyTable(name)]) : [];
+    if (!hooks || !table) return [];
+    const digest = createHash('sha256').update(table.info).update(table.entries).digest('hex');
+    return this.#judged(name, digest, vantage, () => judgeAll(legacyChains(name, table, hooks), vantage));
+  }
+
+  async #judged(ruleSet: string, version: number | string, vantage: Vantage, anew: () => Promise<Remark[]>) {
+    const state = JSON.stringify([version, vantage], (_, value) => (typeof value === 'bigint' ? `${value}` : value));
+    const known = this.#known.get(ruleSet);
+    if (known?.state === state) return known.remarks;
+    const remarks = await anew();
+    this.#known.set(ruleSet, { state, remarks });
+    return remarks;
   }
 }
 
@@ -64,8 +71,18 @@ function readableTables(): string[] {
   }
 }
 
+/** What all chains do to us. Others have their turn between. */
+export async function judgeAll(chains: readonly BaseChain[], vantage: Vantage): Promise<Remark[]> {
+  const found: Remark[] = [];
+  for (const chain of chains) {
+    found.push(...judge(chain, vantage));
+    await turn();
+  }
+  return found;
+}
+
 /** What one chain does to us. */
-export function judge(chain: BaseChain, vantage: Vantage): Remark[] {
+function judge(chain: BaseChain, vantage: Vantage): Remark[] {
   return quietIfLarge(() => (chain.type === 'nat' ? natRemarks(chain, vantage) : dropRemarks(chain, vantage)));
 }
 
