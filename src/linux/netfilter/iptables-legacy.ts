@@ -5,8 +5,8 @@
 import { errorCode } from '../../errors.ts';
 import * as native from '../native.ts';
 import { NF_ACCEPT, NF_DROP } from '../netlink/nf-tables.ts';
+import { loadedModules, readIfExists } from '../proc.ts';
 import { type Action, type BaseChain, type Rule, TooLargeError } from './fate.ts';
-import { readIfExists } from './nft.ts';
 import { type Answer, addressBits, answerOf, both, equals, nameBits, not, type Packet } from './packet.ts';
 import { actionOf, type Extension, matches } from './xtables.ts';
 
@@ -39,15 +39,12 @@ const INVERTED = { in: 0x01, out: 0x02, source: 0x08, destination: 0x10, fragmen
 /** XT_RETURN; the other verdicts below 0 are those of netfilter, -1 - verdict. */
 const XT_RETURN = -5;
 
-/** Loaded modules, one a line; missing where the kernel loads none. */
-const MODULES = '/proc/modules';
-
 /** The names of the tables. Empty if there are none. Only root may read them; for others it is enough that no module for a table is loaded. */
 export function legacyTables(): string[] {
   try {
     return readIfExists(TABLES).split('\n').filter(Boolean);
   } catch (error) {
-    const modules = readIfExists(MODULES);
+    const modules = loadedModules();
     if (errorCode(error) === 'EACCES' && modules !== '' && !/^iptable_/m.test(modules)) return [];
     throw error;
   }

@@ -1,5 +1,4 @@
 /** The rule sets of nftables in this network namespace, as the kernel has them. */
-import { readFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { errorCode } from '../../errors.ts';
 import type { Decoder } from '../netlink/codec.ts';
@@ -24,11 +23,10 @@ import {
   table,
 } from '../netlink/nf-tables.ts';
 import { NETLINK_NETFILTER } from '../netlink/transport.ts';
+import { loadedModules } from '../proc.ts';
 import { type BaseChain, type Rule, TooLargeError } from './fate.ts';
 import { ruleOf } from './nft-rule.ts';
 
-/** Loaded modules, one a line. */
-const MODULES = '/proc/modules';
 /** What a kernel without nftables answers: to the request, or to the socket already. */
 const WITHOUT_NFTABLES = ['EINVAL', 'EOPNOTSUPP', 'EPROTONOSUPPORT'];
 /** Rules of one chain, and elements of one set, that are read at most. */
@@ -47,7 +45,7 @@ let hasNoNftables = false;
 
 /** Asks the kernel by a socket of nftables; undefined if it has no nftables. */
 function askNftables<T>(ask: (netlink: Netlink) => T): T | undefined {
-  if (hasNoNftables && !/^nf_tables /m.test(readIfExists(MODULES))) return undefined;
+  if (hasNoNftables && !/^nf_tables /m.test(loadedModules())) return undefined;
   hasNoNftables = false;
   let netlink: Netlink | undefined;
   try {
@@ -59,16 +57,6 @@ function askNftables<T>(ask: (netlink: Netlink) => T): T | undefined {
     throw error;
   } finally {
     netlink?.close();
-  }
-}
-
-/** Empty if the kernel has no such thing. */
-export function readIfExists(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return '';
-    throw error;
   }
 }
 

@@ -1,0 +1,18 @@
+/** What the kernel tells in /proc. */
+import { readFileSync } from 'node:fs';
+import { errorCode } from '../errors.ts';
+
+/** Empty if the kernel has no such thing. */
+export function readIfExists(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+/** The lines of loaded modules, each of which begins with the name. Empty where the kernel loads none. */
+export function loadedModules(): string {
+  return readIfExists('/proc/modules');
+}
