@@ -1,8 +1,7 @@
 /** All look-outs of a daemon, and what they need to know of it. */
 import type { Config } from '../config/config.ts';
-import { GRE_UDP_PORT } from '../core/abi.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
-import { VXLAN_PORT } from '../dataplane/wire-format.ts';
+import { OUTER } from '../dataplane/wire-format.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import type { Log } from '../log.ts';
@@ -11,16 +10,9 @@ import { FirewallLookOut } from '../machine/remarks/firewall.ts';
 import { ForwardingLookOut } from '../machine/remarks/forwarding.ts';
 import { LookOut } from '../machine/remarks/look-out.ts';
 import { PrefixLookOut } from '../machine/remarks/prefix.ts';
-import { IPPROTO_GRE, IPPROTO_UDP } from '../machine/remarks/protocols.ts';
-import type { OuterFormat, Remark, Vantage, Way } from '../machine/remarks/remark.ts';
+import type { Remark, Vantage, Way } from '../machine/remarks/remark.ts';
 import type { NetworkPlan } from '../machine/state.ts';
 import { masqueradeSource, wayToOthers } from '../machine/underlay.ts';
-
-const OUTER: Record<Config['encapsulation'], OuterFormat> = {
-  gre: { protocol: IPPROTO_GRE },
-  'gre-udp': { protocol: IPPROTO_UDP, port: GRE_UDP_PORT },
-  vxlan: { protocol: IPPROTO_UDP, port: VXLAN_PORT },
-};
 
 export interface RemarksOptions {
   config: Config;

@@ -2,6 +2,8 @@
  * What the log says about tunnels: never more than a few lines a minute, however many of them come, go or
  * change.
  */
+
+import type { Config } from '../config/config.ts';
 import type { Learnt } from '../dataplane/dataplane.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
@@ -21,7 +23,7 @@ export interface TunnelLogOptions {
   log: Log;
   /** Bytes of all headers around a packet. */
   overhead: number;
-  encapsulation: string;
+  encapsulation: Config['encapsulation'];
   /** Bytes of the longest packet that the device takes now. */
   mtu: () => number;
   /** How many tunnels are open now; undefined while nothing forwards. */

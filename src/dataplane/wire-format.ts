@@ -1,10 +1,19 @@
 /** What packets look like on the underlay, as a firewall's rule names it. */
+import type { Config } from '../config/config.ts';
 import { GRE_UDP_PORT } from '../core/abi.ts';
+import { IPPROTO_GRE, IPPROTO_UDP } from '../linux/protocols.ts';
+import type { OuterFormat } from '../machine/remarks/remark.ts';
 
 /** RFC 7348 §5. */
 export const VXLAN_PORT = 4789;
 
-export function wireFormat(encapsulation: string): string {
-  if (encapsulation === 'gre') return 'IP protocol 47';
-  return `UDP port ${encapsulation === 'vxlan' ? VXLAN_PORT : GRE_UDP_PORT}`;
+export const OUTER: Readonly<Record<Config['encapsulation'], OuterFormat>> = {
+  gre: { protocol: IPPROTO_GRE },
+  'gre-udp': { protocol: IPPROTO_UDP, port: GRE_UDP_PORT },
+  vxlan: { protocol: IPPROTO_UDP, port: VXLAN_PORT },
+};
+
+export function wireFormat(encapsulation: Config['encapsulation']): string {
+  const { protocol, port } = OUTER[encapsulation];
+  return port === undefined ? `IP protocol ${protocol}` : `UDP port ${port}`;
 }

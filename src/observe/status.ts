@@ -1,5 +1,6 @@
 /** What `status` and `tunnels` show: the documented JSON, and the same for people. */
 
+import type { Config } from '../config/config.ts';
 import type { DirectionCounters } from '../core/core.ts';
 import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
@@ -48,7 +49,7 @@ export interface Status extends DataPlaneStatus {
   mappings: { overlay: string; underlay: string; slice: string }[];
   device: string;
   dataPlane: 'wasm' | 'kernel';
-  encapsulation: string;
+  encapsulation: Config['encapsulation'];
   mtu: number;
   /** Bytes of the longest packet that the underlay takes. */
   underlayMtu?: number;
@@ -117,7 +118,7 @@ export function tunnelStatus(
   tunnel: Tunnel,
   now: number,
   known: Knowledge | undefined,
-  encapsulation: string,
+  encapsulation: Config['encapsulation'],
 ): Omit<TunnelStatus, 'mtu'> {
   const vm = ipv4(tunnel.vm);
   const mapping = mappings.find((m) => contains(m.underlay, vm));
@@ -132,7 +133,7 @@ export function tunnelStatus(
   };
 }
 
-function knownStatus(known: Knowledge, encapsulation: string): Partial<TunnelStatus> {
+function knownStatus(known: Knowledge, encapsulation: Config['encapsulation']): Partial<TunnelStatus> {
   const { state, why, open, heard, unanswered } = known;
   const hint = silentHint(known, encapsulation);
   return {
@@ -152,7 +153,7 @@ function seconds(ms: number): number {
 }
 
 /** What may be in the way of a VM that was never heard. One that was may have nothing to say. */
-export function silentHint({ state, heard }: Knowledge, encapsulation: string): string | undefined {
+export function silentHint({ state, heard }: Knowledge, encapsulation: Config['encapsulation']): string | undefined {
   if (state !== 'silent' || heard !== undefined) return undefined;
   const question = `does something drop ${wireFormat(encapsulation)}?`;
   return encapsulation === 'gre' ? `${question} Try --encapsulation gre-udp` : question;

@@ -17,7 +17,6 @@ export const IPV4 = 0x0008;
 export const ETHERNET_HEADER = 14;
 /** Without options. */
 export const IPV4_HEADER = 20;
-export const IPPROTO_UDP = 17;
 
 // Registers that calls leave alone.
 export const SKB = 6;

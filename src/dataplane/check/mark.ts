@@ -6,6 +6,7 @@
 
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { loadProgram } from '../../linux/bpf/program.ts';
+import { IPPROTO_UDP } from '../../linux/protocols.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 import { inMapping, SCRATCH, SOURCE, vmOf } from './arithmetic.ts';
@@ -13,7 +14,6 @@ import {
   headerByte,
   headerHalf,
   headerWord,
-  IPPROTO_UDP,
   IPV4,
   IPV4_HEADER,
   loadHeader,

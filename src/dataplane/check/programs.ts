@@ -5,7 +5,7 @@
 
 import * as abi from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
-import { IPPROTO_GRE } from '../../linux/native.ts';
+import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 import { inMapping, SCRATCH, SOURCE, vmOf } from './arithmetic.ts';
@@ -14,7 +14,6 @@ import {
   headerByte,
   headerHalf,
   headerWord,
-  IPPROTO_UDP,
   IPV4,
   IPV4_HEADER,
   loadHeader,

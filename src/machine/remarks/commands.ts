@@ -1,6 +1,6 @@
 /** What an operator types to let our packets pass a chain, in the words of whoever made it. */
 import type { BaseChain } from '../../linux/netfilter/fate.ts';
-import { IPPROTO_UDP } from './protocols.ts';
+import { IPPROTO_UDP } from '../../linux/protocols.ts';
 
 /** What a rule is to match. */
 export interface Match {

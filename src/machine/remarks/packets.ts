@@ -1,7 +1,7 @@
 /** The packets that matter to Inlay, as a rule set sees them. */
 import { NO_DEVICE, only, type Packet } from '../../linux/netfilter/packet.ts';
+import { IPPROTO_TCP, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
-import { IPPROTO_TCP, IPPROTO_UDP } from './protocols.ts';
 import type { Vantage } from './remark.ts';
 
 /** The mapping that this VM is a VM of; of several, the first stands for all. */

@@ -1,6 +1,5 @@
 /** The kernel's receiver of GRE in UDP: a port of its FOU module (ip-fou(8), RFC 8086). */
 import { InlayError } from '../../errors.ts';
-import { IPPROTO_GRE } from '../../linux/native.ts';
 import {
   CTRL_CMD_GETFAMILY,
   FOU_CMD_ADD,
@@ -15,6 +14,7 @@ import { NetlinkError, request } from '../../linux/netlink/message.ts';
 import { Netlink } from '../../linux/netlink/netlink.ts';
 import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
 import { NETLINK_GENERIC } from '../../linux/netlink/transport.ts';
+import { IPPROTO_GRE } from '../../linux/protocols.ts';
 import type { FouThing } from '../state.ts';
 import type { Kind } from './kind.ts';
 

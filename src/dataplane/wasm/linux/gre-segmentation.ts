@@ -22,6 +22,7 @@ import {
 } from '../../../linux/bpf/assembler.ts';
 import { attachTcx, BPF_TCX_INGRESS, loadProgram } from '../../../linux/bpf/program.ts';
 import * as native from '../../../linux/native.ts';
+import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 
 // <linux/bpf.h>
 const SKB_GSO_SIZE = 176; // offset in struct __sk_buff
@@ -65,7 +66,7 @@ function markProgram(outer: number): Line[] {
     jumpIfEqual(2, 0, 'next'),
     ...helper(SKB_LOAD_BYTES, set(2, 0), ...onStack),
     loadByte(2, STACK, PROTOCOL_OFFSET - outer),
-    jumpUnlessEqual(2, native.IPPROTO_GRE, 'next'),
+    jumpUnlessEqual(2, IPPROTO_GRE, 'next'),
     ...helper(SKB_ADJUST_ROOM, set(2, -outer), set(3, ROOM_AT_MAC), set(4, ROOM_FIXED_GSO)),
     ...helper(
       SKB_ADJUST_ROOM,

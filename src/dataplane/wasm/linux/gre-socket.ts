@@ -2,6 +2,7 @@
 import { BATCH_SIZE } from '../../../core/abi.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
+import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 import type { PacketDevice } from '../device.ts';
 import { noteSegmentSizes, type SegmentSizes, type SizeTable } from './segment-sizes.ts';
 import { attachFilter, type Share } from './share-filter.ts';
@@ -24,7 +25,7 @@ export interface OpenedGreSocket {
 
 /** Opens a socket for GRE packets to and from `local`, a u32 number. */
 export function openGreSocket(local: number, share: Share): OpenedGreSocket {
-  const fd = openRawSocket(local, native.IPPROTO_GRE);
+  const fd = openRawSocket(local, IPPROTO_GRE);
   let sizes: SizeTable | undefined;
   let obstacle: unknown;
   prepared(fd, () => {

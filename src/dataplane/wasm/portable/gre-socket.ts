@@ -1,11 +1,11 @@
 /** GRE packets through the package raw-socket. */
 
 import type { PacketCore } from '../../../core/core.ts';
+import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 import { rawSocketError } from '../raw-socket-error.ts';
 import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';
 import { loadRawSocket } from './load-raw-socket.ts';
 
-const IPPROTO_GRE = 47;
 /** Sends whole packets, header included, and receives none (raw(7)). */
 const IPPROTO_RAW = 255;
 const MAX_PACKET = 65535;
