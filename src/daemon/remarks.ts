@@ -1,5 +1,8 @@
 /** All look-outs of a daemon, and what they need to know of it. */
 import type { Config } from '../config/config.ts';
+import { DROP_FOREIGN_DESTINATION, DROP_FOREIGN_UNDERLAY, DROP_SPOOFED_SOURCE } from '../core/abi.ts';
+import type { DirectionCounters } from '../core/core.ts';
+import { verdictName } from '../core/verdict.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
 import { OUTER } from '../dataplane/wire-format.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
@@ -9,10 +12,13 @@ import type { Machine } from '../machine/machine.ts';
 import { FirewallLookOut } from '../machine/remarks/firewall.ts';
 import { ForwardingLookOut } from '../machine/remarks/forwarding.ts';
 import { LookOut } from '../machine/remarks/look-out.ts';
-import { PrefixLookOut } from '../machine/remarks/prefix.ts';
+import { PrefixLookOut, type Signs } from '../machine/remarks/prefix.ts';
 import type { Remark, Vantage, Way } from '../machine/remarks/remark.ts';
 import type { NetworkPlan } from '../machine/state.ts';
 import { masqueradeSource, wayToOthers } from '../machine/underlay.ts';
+
+/** Why packets are dropped that VMs with other prefixes send. */
+const FOREIGN = [DROP_SPOOFED_SOURCE, DROP_FOREIGN_UNDERLAY, DROP_FOREIGN_DESTINATION];
 
 export interface RemarksOptions {
   config: Config;
@@ -43,7 +49,7 @@ export function lookOut({ config, plan, machine, dataPlane, log }: RemarksOption
     const rules = await attempt('firewall', () => firewall.look(vantage));
     const narrow = await attempt('prefix', async () => {
       const { inbound } = await dataPlane.counters();
-      return prefix.look(vantage, inbound, performance.now());
+      return prefix.look(vantage, signsIn(inbound), performance.now());
     });
     return [...off, ...rules, ...narrow];
   }
@@ -66,4 +72,9 @@ export function lookOut({ config, plan, machine, dataPlane, log }: RemarksOption
     const { name = '', index } = device;
     return { device: { name, index }, masquerade: masqueradeSource(netlink, index, nextHop) };
   }
+}
+
+function signsIn({ drops }: DirectionCounters): Signs {
+  const packets = FOREIGN.reduce((sum, reason) => sum + (drops[-reason] ?? 0), 0);
+  return { packets, reasons: FOREIGN.map(verdictName).join(', ') };
 }
