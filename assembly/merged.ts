@@ -89,9 +89,12 @@ function deliverCut(p: usize, size: i32): void {
     const length = min(size, payload - at);
     const message = openMessage(0);
     const b = block(message);
-    if (before !== 0) clearVirtio(b);
+    if (before !== 0) {
+      clearVirtio(b);
+      addPiece(message, b, before);
+    }
     putSegment(b + <usize>before, p, headers, n, size, length, at + length === payload);
-    addPiece(message, b, before + headers);
+    addPiece(message, b + <usize>before, headers);
     addPiece(message, p + <usize>(headers + at), length);
     addCargo(message, 1, headers + length);
   }

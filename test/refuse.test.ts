@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { abi, type PacketCore, tunnelsFrom } from '../src/core/index.ts';
 import { cores, hex, messages, networkOrder } from './core.ts';
 import * as wire from './packet.ts';
-import { B, C, CONTAINER_C, coreOf, expectSums, MERGE_ALL, receive, send, sendPackets, VIRTIO } from './vms.ts';
+import { A, B, C, CONTAINER_C, coreOf, expectSums, MERGE_ALL, receive, send, sendPackets, VIRTIO } from './vms.ts';
 
 const HOST_UNREACHABLE = 1;
 const [NETWORK, PROHIBITED] = [0, 10];
@@ -164,6 +164,32 @@ describe.each(cores)('$name', ({ make }) => {
     // Nobody is told: the code is about what goes out.
     expect(tunnel).not.toHaveProperty('unreachable');
     expect(core.replies()).toEqual([]);
+  });
+
+  test.each([0, VIRTIO, MERGE_ALL])('inbound, merged, with offloads %d: the tunnel that it came by', (offloads) => {
+    for (const protocol of [6, 17] as const) {
+      const core = coreOf(make, { local: B, offloads });
+      const merged = wire.partial(wire.packetOf({ protocol, payload: wire.payloadOf(2500) }));
+      const made = receive(core, [merged], 1000);
+      const before = tunnelsOf(core).get(A)?.inbound;
+      core.refuse(made[0]?.index as number, -1, 0);
+      const { packets, bytes } = made[0]?.cargo ?? { packets: 0, bytes: 0 };
+      expect([before?.packets, notWritten(core, 'inbound')]).toEqual([3, packets]);
+      const rest = { packets: 3 - packets, bytes: (before?.bytes as number) - bytes };
+      expect(tunnelsOf(core).get(A)?.inbound).toEqual(rest);
+    }
+  });
+
+  test('inbound, cut: no bytes of the payload are taken for the address of another VM', () => {
+    const core = coreOf(make, { local: B, offloads: VIRTIO });
+    core.put(0, wire.grePacket(C, B, wire.packetOf({ source: CONTAINER_C })));
+    core.decapsulate(0, 1, 0);
+    const payload = wire.payloadOf(2500);
+    payload.set([0x0a, 0x10, 0x22, 0x07], 12);
+    const made = receive(core, [wire.partial(wire.packetOf({ protocol: 17, payload }))], 1000);
+    for (const { index } of made) core.refuse(index, -1, 0);
+    const tunnels = tunnelsOf(core);
+    expect([A, C].map((vm) => tunnels.get(vm)?.inbound.packets)).toEqual([0, 1]);
   });
 
   test.each([-1, 1, 127, 128, abi.MESSAGES - 1, abi.MESSAGES, abi.ALL_MESSAGES, 2 ** 31 - 1, -(2 ** 31)])(

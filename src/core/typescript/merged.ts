@@ -89,9 +89,12 @@ function deliverCut(memory: Memory, p: number, size: number): void {
     const length = Math.min(size, payload - offset);
     const message = openMessage(memory, PORT);
     const block = blockOf(message);
-    if (virtioLength !== 0) clearVirtio(memory, block);
+    if (virtioLength !== 0) {
+      clearVirtio(memory, block);
+      addPiece(memory, message, block, virtioLength);
+    }
     putSegment(memory, block + virtioLength, p, headers, n, offset, length);
-    addPiece(memory, message, block, virtioLength + headers);
+    addPiece(memory, message, block + virtioLength, headers);
     addPiece(memory, message, p + headers + offset, length);
     addCargo(memory, message, 1, headers + length);
   }
