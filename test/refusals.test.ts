@@ -1,5 +1,5 @@
 /** What devices did not take: counted by the error's name, the core told, and examples of it, with either core. */
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { abi, type PacketCore, tunnelsFrom } from '../src/core/index.ts';
 import type { DropSample } from '../src/dataplane/drop-log.ts';
 import { sendErrorName } from '../src/dataplane/wasm/portable/send-error.ts';
@@ -15,6 +15,8 @@ function watch(core: PacketCore) {
 
 const stateOf = (core: PacketCore, vm: number) =>
   tunnelsFrom(core.copyTunnels(performance.now())).find((tunnel) => tunnel.vm === vm);
+
+afterEach(() => vi.useRealTimers());
 
 describe.each(cores)('$name', ({ make }) => {
   test('all that was not written is counted by the name of the error, as the core counts it', () => {
@@ -63,6 +65,37 @@ describe.each(cores)('$name', ({ make }) => {
     sendPackets(core, [wire.packetOf({})]);
     refusals.sent(0, 1);
     expect(stateOf(core, B)?.unreachable).toBe(2);
+  });
+
+  test('that there was no way is forgotten when the core forgets it', () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    const core = coreOf(make, {});
+    const { refusals } = watch(core);
+    const [message] = sendPackets(core, [wire.packetOf({})]) as [Message];
+    const quote = message.bytes.slice(0, 60);
+    refusals.refuse(0, 'underlay', 'ENETUNREACH');
+    vi.advanceTimersByTime(abi.UNREACHABLE_LIFETIME * 1000);
+    core.put(0, wire.ipv4Around({ source: B, destination: A, protocol: 1 }, wire.icmpMessage(3, 2, 0, quote)));
+    core.learn(0, 1, performance.now());
+    sendPackets(core, [wire.packetOf({})]);
+    refusals.sent(0, 1);
+    refusals.reached(networkOrder(B));
+    expect(stateOf(core, B)?.unreachable).toBe(2);
+  });
+
+  test('however many VMs have no way, the next one is known to be reached again', () => {
+    const core = coreOf(make, {});
+    const { refusals } = watch(core);
+    const cutOff = (n: number) => wire.packetOf({ destination: (0x0a400001 + (n << 8)) >>> 0 });
+    for (let n = 0; n < 5000; n++) {
+      sendPackets(core, [cutOff(n)]);
+      refusals.refuse(0, 'underlay', 'ENETUNREACH');
+    }
+    sendPackets(core, [wire.packetOf({})]);
+    refusals.refuse(0, 'underlay', 'ENETUNREACH');
+    expect(stateOf(core, B)?.unreachable).toBe(0);
+    refusals.reached(networkOrder(B));
+    expect(stateOf(core, B)?.unreachable).toBe(undefined);
   });
 
   test('an example now and then, with all that was refused since', () => {

@@ -1,11 +1,11 @@
 /** Messages that a device did not take: they are counted by what the kernel said, and where there is no way to a VM, the core is told. */
-import { DROP_NOT_WRITTEN } from '../../core/abi.ts';
+import { DROP_NOT_WRITTEN, UNREACHABLE_LIFETIME } from '../../core/abi.ts';
 import { networkOrder, type PacketCore } from '../../core/core.ts';
 import type { DeviceName, DropSample } from '../drop-log.ts';
 import { refusalCause } from '../refusal-causes.ts';
 import { innerFacts, SAMPLE_INTERVAL } from './samples.ts';
 
-/** VMs without a way that are kept in mind; the core forgets about the others after a while. */
+/** VMs without a way that are kept in mind: where there are more, the core forgets about the others after a while. */
 const MAX_CUT_OFF = 4096;
 
 /** What is known about a message that is sent after the core has gone on: one packet, whose bytes are `packet`. */
@@ -20,8 +20,8 @@ export class Refusals {
   readonly counts: Record<string, number> = {};
   readonly #core: PacketCore;
   readonly #onDropped: (sample: DropSample) => void;
-  /** VMs, as in `PacketCore.peer`, that there was no way to when something was last sent to them. */
-  readonly #cutOff = new Set<number>();
+  /** When, in ms, there was no way to these VMs, as in `PacketCore.peer`; nothing was sent to them since. The oldest come first. */
+  readonly #cutOff = new Map<number, number>();
   /** By device and error number: when there may be an example again, in ms, and packets since the last. */
   readonly #kinds = new Map<string, { next: number; waiting: number }>();
 
@@ -40,7 +40,7 @@ export class Refusals {
     const place = core.messagePacket(message);
     const code = device === 'underlay' ? refusalCause(device, errno).code : undefined;
     this.counts[errno] = (this.counts[errno] ?? 0) + packets;
-    if (code !== undefined && this.#cutOff.size < MAX_CUT_OFF) this.#cutOff.add(peer);
+    if (code !== undefined) this.#cut(peer, now);
     core.refuse(message, code, now);
     const sofar = this.#dueExample(`${device} ${errno}`, packets, now);
     if (sofar === 0) return;
@@ -60,13 +60,34 @@ export class Refusals {
 
   /** Messages `first` to `end` - 1 were sent: their VMs can be reached. */
   sent(first: number, end: number): void {
-    if (this.#cutOff.size === 0) return;
-    for (let message = first; message < end; message++) this.reached(this.#core.messagePeer(message));
+    if (!this.#isAnyCutOff()) return;
+    for (let message = first; message < end; message++) this.#reach(this.#core.messagePeer(message));
   }
 
   /** Something was sent to this VM, as in `PacketCore.peer`. */
   reached(peer: number): void {
+    if (this.#isAnyCutOff()) this.#reach(peer);
+  }
+
+  #reach(peer: number): void {
     if (this.#cutOff.delete(peer)) this.#core.reach(peer, performance.now());
+  }
+
+  #cut(peer: number, now: number): void {
+    if (this.#cutOff.size >= MAX_CUT_OFF) this.#cutOff.clear();
+    this.#cutOff.delete(peer);
+    this.#cutOff.set(peer, now);
+  }
+
+  /** Whether there is a VM that the core still takes for unreachable; forgets about the others. */
+  #isAnyCutOff(): boolean {
+    if (this.#cutOff.size === 0) return false;
+    const now = performance.now();
+    for (const [peer, since] of this.#cutOff) {
+      if (now - since < UNREACHABLE_LIFETIME * 1000) return true;
+      this.#cutOff.delete(peer);
+    }
+    return false;
   }
 
   /** All packets of a kind since its last example, if it is time for another; else 0. */
