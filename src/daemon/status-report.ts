@@ -56,7 +56,6 @@ export class StatusReport {
       inbound: direction('inbound'),
       ...(counters.icmp && {
         replies: { sent: counters.outbound.replies, suppressed: counters.outbound.suppressed },
-        refused: counters.refused ?? {},
         ecnAnomalies: counters.inbound.anomalies,
         icmp: direction('icmp'),
       }),
