@@ -26,7 +26,7 @@ describe.each(cores)('$name', ({ make }) => {
     refusals.refuse(0, 'underlay', 'EPERM');
     refusals.refuse(1, 'underlay', 'EAGAIN');
     refusals.refuse(2, 'underlay', 'EPERM');
-    expect(refusals.counts).toEqual({ EPERM: 2, EAGAIN: 1 });
+    expect(refusals.counts).toEqual({ underlay: { EPERM: 2, EAGAIN: 1 }, overlay: {} });
     expect(core.counters('outbound').drops[-abi.DROP_NOT_WRITTEN]).toBe(3);
     expect([core.replies(), stateOf(core, B)?.unreachable]).toEqual([[], undefined]);
   });
@@ -36,7 +36,7 @@ describe.each(cores)('$name', ({ make }) => {
     const { refusals, samples } = watch(core);
     sendPackets(core, [wire.packetOf({ destination: 0x0b000001 })]);
     for (const reply of core.replies()) refusals.refuse(reply, 'overlay', 'EIO');
-    expect([refusals.counts, samples]).toEqual([{}, []]);
+    expect([refusals.counts, samples]).toEqual([{ underlay: {}, overlay: {} }, []]);
   });
 
   test('a VM without a way is unreachable until something is sent to it', () => {
@@ -118,6 +118,7 @@ describe.each(cores)('$name', ({ make }) => {
     const other = watch(inbound);
     receive(inbound, [wire.packetOf({})]);
     other.refusals.refuse(0, 'overlay', 'EIO');
+    expect(other.refusals.counts).toEqual({ underlay: {}, overlay: { EIO: 1 } });
     expect(other.samples).toEqual([
       {
         ...{ direction: 'inbound', verdict: abi.DROP_NOT_WRITTEN, packets: 1 },

@@ -24,7 +24,7 @@ const WASM: Status = {
     ...{ packetsPerSecond: 617, bitsPerSecond: 999_600, recentDrops: { 'gre-key': 12 } },
   },
   ...{ replies: { sent: 1002, suppressed: 31 }, ecnAnomalies: 0, icmp: { ...NOTHING, packets: 3 } },
-  refused: { EPERM: 5, ENETUNREACH: 1 },
+  refused: { underlay: { ENETUNREACH: 1, EPERM: 4 }, overlay: { EIO: 1 } },
 };
 
 describe('status', () => {
@@ -42,8 +42,12 @@ DROPS            LAST MINUTE  TOTAL  MEANING
 in gre-key                12     40  the GRE key is missing, unexpected or different
     hint: give all VMs the same --key
 out not-written            0      6  the device or socket did not take the packet: full, too big or refused
-    hint: EPERM 5, a firewall of this VM drops the packets at OUTPUT
-    hint: ENETUNREACH 1, this VM has no route to that VM
+    underlay EPERM 4: a firewall of this VM drops the packets at OUTPUT
+    hint: allow protocol 47 (gre) or UDP port 4754 (gre-udp): nft list ruleset, or iptables -L OUTPUT -v
+    underlay ENETUNREACH 1: this VM has no route to that VM
+    hint: look at the route to that VM: ip route get VM; a default route may have gone
+    overlay EIO 1: the overlay device is down
+    hint: Inlay sets it up again; look who sets it down
 
 underlay address    192.168.16.32
 overlay address     10.16.32.1

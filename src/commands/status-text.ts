@@ -1,5 +1,7 @@
 /** `status` for people: what matters first, each number beside its word. */
 import { DROP_REASONS } from '../core/verdict.ts';
+import type { Refused } from '../dataplane/dataplane.ts';
+import type { DeviceName } from '../dataplane/drop-log.ts';
 import { refusalCause } from '../dataplane/refusal-causes.ts';
 import { wireFormat } from '../dataplane/wire-format.ts';
 import type { DirectionStatus, Status } from '../observe/status.ts';
@@ -62,7 +64,7 @@ interface Drop {
   recent: number;
 }
 
-function dropsText({ outbound, inbound, icmp, refused = {} }: Status): string {
+function dropsText({ outbound, inbound, icmp, refused }: Status): string {
   const drops = [...dropsOf('out', outbound), ...dropsOf('in', inbound), ...dropsOf('ICMP', icmp)];
   if (drops.length === 0) return 'no drops';
   drops.sort((a, b) => b.recent - a.recent || b.total - a.total);
@@ -72,17 +74,17 @@ function dropsText({ outbound, inbound, icmp, refused = {} }: Status): string {
   // The kernel's errors are not told apart by direction: they stand below the larger number.
   const first = shown.findIndex(({ reason }) => reason === 'not-written');
   const explained = lines.flatMap((line, i) => {
-    return [line, ...hintsFor((shown[i] as Drop).reason, i === first ? refused : {})];
+    const causes = refused && i === first ? causesOf(refused) : [];
+    return [line, ...(causes.length > 0 ? causes : hintFor((shown[i] as Drop).reason))];
   });
   const rest = drops.length - MAX_REASONS;
   const more = rest > 0 ? [`${counted(rest, 'more reason')}: inlay status --json`] : [];
   return [head, ...explained, ...more].join('\n');
 }
 
-function hintsFor(reason: string, refused: Record<string, number>): string[] {
-  const details = refusalTexts(refused);
-  const hints = details.length > 0 ? details : [hintOf(reason) ?? []].flat();
-  return hints.map((hint) => `    hint: ${hint}`);
+function hintFor(reason: string): string[] {
+  const hint = DROP_REASONS.find(({ name }) => name === reason)?.hint;
+  return hint === undefined ? [] : [`    hint: ${hint}`];
 }
 
 function dropsOf(from: Drop['from'], direction: DirectionStatus | undefined): Drop[] {
@@ -91,21 +93,22 @@ function dropsOf(from: Drop['from'], direction: DirectionStatus | undefined): Dr
   });
 }
 
-function hintOf(reason: string): string | undefined {
-  return DROP_REASONS.find(({ name }) => name === reason)?.hint;
-}
-
 /** The direction stands beside it already. */
 function meaningOf(reason: string): string {
   const meaning = DROP_REASONS.find(({ name }) => name === reason)?.meaning ?? '';
   return meaning.replace(/^(out|in)bound: /, '');
 }
 
-/** Why the kernel did not take packets, the most frequent first. */
-function refusalTexts(refused: Record<string, number>): string[] {
-  return Object.entries(refused)
-    .sort(([, a], [, b]) => b - a)
-    .map(([code, many]) => `${code} ${count(many)}, ${refusalCause('underlay', code).cause}`);
+/** Why the kernel did not take packets, and what helps; the most frequent error first. */
+function causesOf(refused: Refused): string[] {
+  const errors = Object.entries(refused).flatMap(([device, counts]) =>
+    Object.entries(counts).map(([errno, many]) => ({ device: device as DeviceName, errno, many })),
+  );
+  errors.sort((a, b) => b.many - a.many);
+  return errors.flatMap(({ device, errno, many }) => {
+    const { cause, hint } = refusalCause(device, errno);
+    return [`    ${device} ${errno} ${count(many)}: ${cause}`, ...(hint ? [`    hint: ${hint}`] : [])];
+  });
 }
 
 function addressRows({ vm, overlayAddress, mappings, device, mtu, underlayMtu }: Status): Row[] {

@@ -6,6 +6,7 @@ import type { Message } from '../linux/netlink/message.ts';
 import type { Log } from '../log.ts';
 import type { Machine, Outcome, Trouble } from '../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../machine/state.ts';
+import type { DeviceName } from './drop-log.ts';
 
 /** One way to forward packets, before anything is opened. */
 export interface DataPlaneKind {
@@ -73,13 +74,16 @@ export interface DataPlane {
   close(): Promise<void>;
 }
 
+/** Packets of both directions that were not written: by the device that did not take them and the name of the error number. */
+export type Refused = Record<DeviceName, Record<string, number>>;
+
 export interface Counters {
   outbound: DirectionCounters;
   inbound: DirectionCounters;
   /** ICMP messages from the underlay; the kernel's data plane leaves them to the kernel. */
   icmp?: DirectionCounters;
-  /** Packets of both directions that were not written, by the name of the error number; the kernel's data plane does not hear of them. */
-  refused?: Record<string, number>;
+  /** The kernel's data plane does not hear of them. */
+  refused?: Refused;
   tunnels: number;
 }
 
@@ -105,12 +109,15 @@ export interface DataPlaneStatus {
 }
 
 /** What several data planes could not write, together. */
-export function addRefused(parts: readonly Pick<Counters, 'refused'>[]): Record<string, number> {
-  const sums: Record<string, number> = {};
-  for (const { refused = {} } of parts) {
-    for (const [errno, packets] of Object.entries(refused)) sums[errno] = (sums[errno] ?? 0) + packets;
-  }
-  return sums;
+export function addRefused(parts: readonly Pick<Counters, 'refused'>[]): Refused {
+  const sumOf = (device: DeviceName) => {
+    const sums: Record<string, number> = {};
+    for (const [errno, packets] of parts.flatMap(({ refused }) => Object.entries(refused?.[device] ?? {}))) {
+      sums[errno] = (sums[errno] ?? 0) + packets;
+    }
+    return sums;
+  };
+  return { underlay: sumOf('underlay'), overlay: sumOf('overlay') };
 }
 
 /** One direction of several data planes together. */

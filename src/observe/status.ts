@@ -4,7 +4,7 @@ import type { Config } from '../config/config.ts';
 import type { DirectionCounters } from '../core/core.ts';
 import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
-import type { DataPlaneStatus } from '../dataplane/dataplane.ts';
+import type { DataPlaneStatus, Refused } from '../dataplane/dataplane.ts';
 import { wireFormat } from '../dataplane/wire-format.ts';
 import type { Trouble } from '../machine/machine.ts';
 import { contains, formatAddress, formatPrefix, ipv4 } from '../mesh/address.ts';
@@ -62,8 +62,8 @@ export interface Status extends DataPlaneStatus {
   replies?: { sent: number; suppressed: number };
   /** Inbound packets with a combination of ECN fields that should not occur (RFC 6040 §4.2). */
   ecnAnomalies?: number;
-  /** Packets that the kernel did not take (`not-written`), by the name of the error number (data plane wasm). */
-  refused?: Record<string, number>;
+  /** Packets that the kernel did not take (`not-written`), by device and the name of the error number (data plane wasm). */
+  refused?: Refused;
   /** ICMP messages from the underlay; `packets` are those that were believed. */
   icmp?: DirectionStatus;
 }

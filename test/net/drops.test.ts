@@ -71,7 +71,7 @@ describe.skipIf(skip('drops', await missing('ping', 'nft')))('drops', () => {
     );
     expect(await ping()).not.toContain('Unreachable');
     const { outbound, refused } = await mesh.status(vm(0));
-    expect(refused).toEqual({ EPERM: 3 });
+    expect(refused).toEqual({ underlay: { EPERM: 3 }, overlay: {} });
     expect(outbound.drops).toMatchObject({ 'not-written': 3 });
     const line = await lineOf(vm(0), 'not-written');
     expect(line).toMatchObject({ errno: 'EPERM', device: 'underlay', outerDestination: vm(1).underlay });

@@ -101,7 +101,7 @@ describe.skipIf(skip('unreachable', await missing('ping')))('unreachable', () =>
       expect(outbound.packets).toBe(before.outbound.packets);
       const lost = (outbound.drops['not-written'] ?? 0) - (before.outbound.drops['not-written'] ?? 0);
       expect(lost).toBe(2);
-      expect(refused).toMatchObject({ ENETUNREACH: 1, EACCES: 1 });
+      expect(refused).toMatchObject({ underlay: { ENETUNREACH: 1, EACCES: 1 } });
       const { packets, tunnels } = await sum();
       expect(tunnels).toBe(packets);
       expect(await mesh.log(vm(0))).toMatch(/"errno":"ENETUNREACH".*"cause":"this VM has no route to that VM"/);

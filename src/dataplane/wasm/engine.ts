@@ -56,7 +56,7 @@ export interface EngineOptions extends ForwarderListeners {
 /** What an engine with one core has to tell. */
 export function countersOf(core: PacketCore, { counts }: Refusals): Counters {
   const [outbound, inbound, icmp] = (['outbound', 'inbound', 'icmp'] as const).map((name) => core.counters(name));
-  return { outbound, inbound, icmp, refused: { ...counts }, tunnels: core.tunnelCount } as Counters;
+  return { outbound, inbound, icmp, refused: structuredClone(counts), tunnels: core.tunnelCount } as Counters;
 }
 
 /** How often idle tunnels are looked for, in ms. */

@@ -1,6 +1,7 @@
 /** Messages that a device did not take: they are counted by what the kernel said, and where there is no way to a VM, the core is told. */
 import { DROP_NOT_WRITTEN, UNREACHABLE_LIFETIME } from '../../core/abi.ts';
 import { networkOrder, type PacketCore } from '../../core/core.ts';
+import type { Refused } from '../dataplane.ts';
 import type { DeviceName, DropSample } from '../drop-log.ts';
 import { refusalCause } from '../refusal-causes.ts';
 import { innerFacts, SAMPLE_INTERVAL } from './samples.ts';
@@ -16,8 +17,7 @@ export interface SentPacket {
 }
 
 export class Refusals {
-  /** Packets that were not taken, by the name of the error number. */
-  readonly counts: Record<string, number> = {};
+  readonly counts: Refused = { underlay: {}, overlay: {} };
   readonly #core: PacketCore;
   readonly #onDropped: (sample: DropSample) => void;
   /** When, in ms, there was no way to these VMs, as in `PacketCore.peer`; nothing was sent to them since. The oldest come first. */
@@ -39,7 +39,8 @@ export class Refusals {
     const peer = core.messagePeer(message);
     const place = core.messagePacket(message);
     const code = device === 'underlay' ? refusalCause(device, errno).code : undefined;
-    this.counts[errno] = (this.counts[errno] ?? 0) + packets;
+    const counts = this.counts[device];
+    counts[errno] = (counts[errno] ?? 0) + packets;
     if (code !== undefined) this.#cut(peer, now);
     core.refuse(message, code, now);
     const sofar = this.#dueExample(`${device} ${errno}`, packets, now);
