@@ -224,6 +224,11 @@ export class PacketCore {
     return ((this.#words[(abi.CONFIG + abi.CONFIG_OFFLOADS) / 4] as number) & abi.OFFLOAD_VIRTIO) !== 0;
   }
 
+  /** Bytes of the longest inner packet, as configured. */
+  get mtu(): number {
+    return this.#words[(abi.CONFIG + abi.CONFIG_MTU) / 4] as number;
+  }
+
   /** The remote VM of packet `index` as the u32 that lies in memory: network order, as in struct in_addr. */
   peer(index: number): number {
     return this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 3] as number;

@@ -1,16 +1,18 @@
 /** The program at the raw socket, run by the kernel itself, and whether its sizes are found again. */
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { NOT_MERGED } from '../../src/core/abi.ts';
 import { typescriptCore } from '../../src/core/typescript/index.ts';
 import { loadSizeProgram, SegmentSizes } from '../../src/dataplane/wasm/linux/segment-sizes.ts';
 import * as native from '../../src/linux/native.ts';
 import { ALL } from '../../src/linux/socket-filter.ts';
+import { config } from '../core.ts';
 import { skip } from '../net/require.ts';
 import { edited, greHeader, ipv4Around, type Parts, packetOf, payloadOf } from '../packet.ts';
 import { framed, run, why } from './test-run.ts';
 
 describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
   const core = typescriptCore();
+  beforeEach(() => core.configure({ ...config, mtu: 8000 }));
 
   /** A program and its reader, for sockets whose packets have such GRE headers. */
   function opened(gre: { key?: number; checksum?: boolean; sequence?: number }, work: (opened: Opened) => void) {
@@ -81,6 +83,29 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
       expect(found.slice(-2000)).toEqual(packets.slice(-2000).map((_, i) => (i % 1000) + 1));
       // Eight of 2,048 buckets each: those that are lost are not taken for others.
       expect(found.filter((size, i) => size !== (i % 1000) + 1 && size !== NOT_MERGED)).toEqual([]);
+    });
+  });
+
+  test('a packet whose size was lost is not said to be as it was sent, if it is longer than any that was', () => {
+    const packets = Array.from({ length: 10_000 }, (_, i) => around({}, { sequence: i * 1000 }));
+    const length = (packets[0] as Uint8Array).length - 24;
+    for (const [mtu, lost] of [
+      [length, NOT_MERGED],
+      [length - 1, 0],
+    ] as const) {
+      opened({}, ({ sizes, of, pass }) => {
+        core.configure({ ...config, mtu });
+        for (const packet of packets) pass(packet, 60);
+        expect(sizes.mayBeMerged(false)).toBe(true);
+        expect(new Set(packets.map(of))).toEqual(new Set([lost, 60]));
+      });
+    }
+    opened({}, ({ sizes, of, pass }) => {
+      const [a, b] = packets as [Uint8Array, Uint8Array];
+      pass(a, 60);
+      expect([sizes.mayBeMerged(true), of(a)]).toEqual([true, 60]);
+      // Nothing is missing: the other VM has a larger MTU.
+      expect(of(b)).toBe(NOT_MERGED);
     });
   });
 

@@ -4,7 +4,7 @@
  * packet finds it there. Packets that come as they were sent cost the program one comparison.
  *
  * A bucket of the table is one cache line, its newest entry first. An entry is lost only if eight newer ones of its bucket come before its packet is read. Behind
- * the buckets the program counts, so that nobody has to look for packets where none was merged.
+ * the buckets the program counts, so that nobody has to look for packets where none was merged, and a lost entry is missed.
  */
 import { randomInt } from 'node:crypto';
 import { NOT_MERGED } from '../../../core/abi.ts';
@@ -115,6 +115,7 @@ export function loadSizeProgram(share: Share): { program: number; table: SizeTab
 /** Reads the sizes of received packets. */
 export class SegmentSizes {
   readonly #table: Uint32Array;
+  readonly #core: PacketCore;
   readonly #words: Uint32Array;
   readonly #seeds: Seeds;
   readonly #header: number;
@@ -129,6 +130,7 @@ export class SegmentSizes {
   /** `header` is that of the socket's share. */
   constructor({ fd, seeds }: SizeTable, header: number, core: PacketCore) {
     this.#table = new Uint32Array(native.mapped(fd, TABLE_SIZE, WHAT));
+    this.#core = core;
     this.#words = new Uint32Array(core.memory);
     this.#seeds = seeds;
     this.#header = header / 4;
@@ -173,7 +175,14 @@ export class SegmentSizes {
       this.#found++;
       return low & 0xffff;
     }
-    return NOT_MERGED;
+    // Nobody sends packets that long: its entry may be one of those that are missing.
+    const isMerged = this.#isMissing() && length - 4 * this.#header > this.#core.mtu;
+    return isMerged ? 0 : NOT_MERGED;
+  }
+
+  /** Whether packets that the program has counted were not found yet. */
+  #isMissing(): boolean {
+    return this.#table[COUNT] !== (this.#done + this.#found) >>> 0;
   }
 }
 
