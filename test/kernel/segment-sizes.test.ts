@@ -1,4 +1,5 @@
 /** The program at the raw socket, run by the kernel itself, and whether its sizes are found again. */
+import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { NOT_MERGED } from '../../src/core/abi.ts';
 import { typescriptCore } from '../../src/core/typescript/index.ts';
@@ -29,6 +30,7 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
         pass: (packet, gsoSize) => expect(run(program, framed(packet), 0, gsoSize).verdict).toBe(ALL),
       });
     } finally {
+      sizes.close();
       for (const fd of [program, table.fd]) native.close(fd);
     }
   }
@@ -107,6 +109,13 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
       // Nothing is missing: the other VM has a larger MTU.
       expect(of(b)).toBe(NOT_MERGED);
     });
+  });
+
+  test('the table is mapped as long as somebody reads it', () => {
+    const mappings = () => readFileSync('/proc/self/maps', 'utf8').split('bpf-map').length - 1;
+    const before = mappings();
+    opened({}, () => expect(mappings()).toBe(before + 1));
+    expect(mappings()).toBe(before);
   });
 
   test('nobody looks for merged packets where there are none', () => {

@@ -115,6 +115,7 @@ export function loadSizeProgram(share: Share): { program: number; table: SizeTab
 /** Reads the sizes of received packets. */
 export class SegmentSizes {
   readonly #table: Uint32Array;
+  readonly #unmap: () => void;
   readonly #core: PacketCore;
   readonly #words: Uint32Array;
   readonly #seeds: Seeds;
@@ -129,7 +130,9 @@ export class SegmentSizes {
 
   /** `header` is that of the socket's share. */
   constructor({ fd, seeds }: SizeTable, header: number, core: PacketCore) {
-    this.#table = new Uint32Array(native.mapped(fd, TABLE_SIZE, WHAT));
+    const { bytes, unmap } = native.mapped(fd, TABLE_SIZE, WHAT);
+    this.#table = new Uint32Array(bytes);
+    this.#unmap = unmap;
     this.#core = core;
     this.#words = new Uint32Array(core.memory);
     this.#seeds = seeds;
@@ -178,6 +181,11 @@ export class SegmentSizes {
     // Nobody sends packets that long: its entry may be one of those that are missing.
     const isMerged = this.#isMissing() && length - 4 * this.#header > this.#core.mtu;
     return isMerged ? 0 : NOT_MERGED;
+  }
+
+  /** Gives the table's memory back: nothing can be asked any more. */
+  close(): void {
+    this.#unmap();
   }
 
   /** Whether packets that the program has counted were not found yet. */

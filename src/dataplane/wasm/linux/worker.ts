@@ -103,6 +103,7 @@ post({ kind: 'answer', answer: undefined });
 try {
   run();
 } finally {
+  sizes?.close();
   post({ kind: 'last', counters: { ...countersOf(core, refusals), tunnels: 0 } });
 }
 
