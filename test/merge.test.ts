@@ -54,6 +54,12 @@ function completed(packet: Uint8Array): Uint8Array {
   return hex(wire.partial(whole)) === hex(whole) ? wire.fixed(whole) : whole;
 }
 
+/** One in 65,536 checksums is that sum by chance. TCP that is longer than the least path MTU is then taken for merged, and cut. */
+function isTakenForMerged(packet: Uint8Array): boolean {
+  const whole = packet.slice(0, view(packet).getUint16(2));
+  return whole[9] === 6 && whole.length > abi.LEAST_PATH_MTU && hex(wire.partial(whole)) === hex(whole);
+}
+
 describe.each(cores)('$name', ({ make }) => {
   /** Two packets that follow each other, the second one changed. */
   const pair = (parts: wire.Parts, { before, after, afterBoth }: Partial<NamedChange>): [Uint8Array, Uint8Array] => {
@@ -156,6 +162,7 @@ describe.each(cores)('$name', ({ make }) => {
     const [cutBefore, mergedBefore]: [Message[], Message[]] = [[], []];
     fc.assert(
       fc.property(traffic, groupings, (packets, lengths) => {
+        fc.pre(!packets.some(isTakenForMerged));
         const groups = lengths.length > 0 ? grouped(packets.map(datagramOf), lengths) : undefined;
         const made = groups ? receiveGroups(b, groups) : receive(b, packets);
         // The VM on the other side gets from its containers what this one gave to its own.
