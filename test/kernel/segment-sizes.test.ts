@@ -4,11 +4,13 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { NOT_MERGED } from '../../src/core/abi.ts';
 import { typescriptCore } from '../../src/core/typescript/index.ts';
 import { loadSizeProgram, SegmentSizes } from '../../src/dataplane/wasm/linux/segment-sizes.ts';
+import { shareFilter } from '../../src/dataplane/wasm/linux/share-filter.ts';
 import * as native from '../../src/linux/native.ts';
 import { ALL } from '../../src/linux/socket-filter.ts';
 import { config } from '../core.ts';
 import { skip } from '../net/require.ts';
 import { edited, greHeader, ipv4Around, type Parts, packetOf, payloadOf } from '../packet.ts';
+import { run as filtered } from './classic-bpf.ts';
 import { framed, run, why } from './test-run.ts';
 
 describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
@@ -147,8 +149,10 @@ describe.skipIf(skip('segment sizes', why()))('segment sizes', () => {
 
   test.each([2, 3, 8])('each of %i sockets takes the share that it takes without sizes', (count) => {
     const shares = Array.from({ length: count }, (_, index) => loadSizeProgram({ index, count, header: 24 }));
+    const filters = shares.map((_, index) => shareFilter({ index, count, header: 24 }));
     const takers = (packet: Uint8Array) => {
       const verdicts = shares.map(({ program }) => run(program, framed(packet), 0, 100).verdict);
+      expect(filters.map((filter) => filtered(filter, packet))).toEqual(verdicts);
       return verdicts.flatMap((verdict, index) => (verdict === ALL ? [index] : []));
     };
     const options = (packet: Uint8Array) => {

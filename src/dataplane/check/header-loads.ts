@@ -27,10 +27,6 @@ const HEADER = 4;
 /** Where a header is copied to: below the end of the stack. */
 const COPY = -32;
 
-// Helpers (bpf-helpers(7)).
-export const MAP_LOOKUP = 1;
-const SKB_LOAD_BYTES = 26;
-
 /**
  * Points to so many bytes, 24 at most, from OFFSET on; where they are not there, goes to a label. Registers 1 to 5 are used. A call takes some 15 ns, so if OFFSET
  * is the usual one, and the kernel has the bytes in one piece, they are looked at where they are. (At an offset that is not known beforehand that takes
@@ -52,7 +48,7 @@ export function loadHeader(length: number, usual: number, otherwise: Label): bpf
     bpf.copy(3, bpf.STACK),
     bpf.add(3, COPY),
     bpf.set(4, length),
-    bpf.call(SKB_LOAD_BYTES),
+    bpf.call(bpf.SKB_LOAD_BYTES),
     bpf.jumpUnlessEqual(0, 0, otherwise),
     bpf.copy(HEADER, bpf.STACK),
     bpf.add(HEADER, COPY),

@@ -19,6 +19,9 @@ export type Line = Instruction | Jump | { label: Label };
 
 /** The register that points to the end of the stack. */
 export const STACK = 10;
+// Helpers (bpf-helpers(7)).
+export const MAP_LOOKUP = 1;
+export const SKB_LOAD_BYTES = 26;
 const PSEUDO_MAP_FD = 1;
 /** The distance of a jump is an s16, in instructions. */
 const MAX_DISTANCE = 0x7fff;
@@ -52,6 +55,7 @@ export const shiftLeft = (to: number, count: number): Instruction => [0x64, to, 
 export const shiftRight = (to: number, count: number): Instruction => [0x74, to, 0, 0, count];
 export const fromNetwork16 = (register: number): Instruction => [0xdc, register, 0, 0, 16];
 export const fromNetwork32 = (register: number): Instruction => [0xdc, register, 0, 0, 32];
+/** Calls one of the kernel's helpers. */
 export const call = (helper: number): Instruction => [0x85, 0, 0, 0, helper];
 export const exit: Instruction = [0x95, 0, 0, 0, 0];
 /** Register = the map: two instructions. */

@@ -17,6 +17,7 @@ import {
   type Line,
   loadByte,
   loadWord,
+  SKB_LOAD_BYTES,
   STACK,
   set,
 } from '../../../linux/bpf/assembler.ts';
@@ -26,7 +27,6 @@ import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 
 // <linux/bpf.h>
 const SKB_GSO_SIZE = 176; // offset in struct __sk_buff
-const SKB_LOAD_BYTES = 26;
 const SKB_STORE_BYTES = 9;
 const SKB_ADJUST_ROOM = 50;
 const ROOM_AT_MAC = 1;

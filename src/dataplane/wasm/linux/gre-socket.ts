@@ -3,9 +3,10 @@ import { BATCH_SIZE } from '../../../core/abi.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
 import { IPPROTO_GRE } from '../../../linux/protocols.ts';
+import { attachSocketFilter } from '../../../linux/socket-filter.ts';
 import type { PacketDevice } from '../device.ts';
 import { noteSegmentSizes, type SegmentSizes, type SizeTable } from './segment-sizes.ts';
-import { attachFilter, type Share } from './share-filter.ts';
+import { type Share, shareFilter } from './share-filter.ts';
 import {
   enlargeBuffers,
   openRawSocket,
@@ -35,7 +36,7 @@ export function openGreSocket(local: number, share: Share): OpenedGreSocket {
       sizes = noteSegmentSizes(fd, share);
     } catch (cause) {
       obstacle = cause;
-      if (share.count > 1) attachFilter(fd, share);
+      if (share.count > 1) attachSocketFilter(fd, shareFilter(share));
     }
   });
   return { fd, sizes, obstacle };

@@ -28,9 +28,11 @@ import {
   loadDouble,
   loadMap,
   loadWord,
+  MAP_LOOKUP,
   modulo32,
   multiply32,
   orRegister,
+  SKB_LOAD_BYTES,
   STACK,
   set,
   shiftLeft,
@@ -48,8 +50,6 @@ import { GOLDEN_RATIO, type Share } from './share-filter.ts';
 
 // <linux/bpf.h>
 const SKB_GSO_SIZE = 176; // offset in struct __sk_buff; needs Linux 5.7
-const SKB_LOAD_BYTES = 26;
-const MAP_LOOKUP = 1;
 const WHAT = 'for segment sizes';
 
 const BUCKETS_LOG2 = 11;
@@ -255,7 +255,7 @@ function filter(table: number, seeds: Seeds, share: Share): Line[] {
   ];
 }
 
-/** As in share-filter.ts. */
+/** As in share-filter.ts, whose filter a socket cannot have besides. */
 function shareOf(
   { index, count, header }: Share,
   load: (offset: Instruction, to: number, length: number) => Line[],

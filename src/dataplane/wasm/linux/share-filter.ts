@@ -6,7 +6,6 @@ import {
   ADD_X,
   ALL,
   assemble,
-  attachSocketFilter,
   jumpIfAtLeast,
   jumpIfEqual,
   LD_LENGTH,
@@ -17,6 +16,7 @@ import {
   MULTIPLY,
   RETURN,
   SHIFT_RIGHT,
+  type SocketFilter,
   STORE,
   SUBTRACT_X,
 } from '../../../linux/socket-filter.ts';
@@ -32,10 +32,10 @@ export interface Share {
 /** 2^32 divided by it: what spreads a sum over all bits. */
 export const GOLDEN_RATIO = 0x9e3779b1;
 
-/** Lets the socket take only its share of the GRE packets; those too short to have inner addresses go to the first. */
-export function attachFilter(fd: number, { index, count, header }: Share): void {
+/** The filter of a socket that takes only its share of the GRE packets; those too short to have inner addresses go to the first. */
+export function shareFilter({ index, count, header }: Share): SocketFilter {
   const inner = header - 20; // behind the outer IPv4 header
-  const filter = assemble([
+  return assemble([
     [LDX_HEADER_LENGTH, 0],
     [LD_LENGTH, 0],
     [SUBTRACT_X, 0],
@@ -56,5 +56,4 @@ export function attachFilter(fd: number, { index, count, header }: Share): void 
     { label: 'leave' },
     [RETURN, 0],
   ]);
-  attachSocketFilter(fd, filter);
 }
