@@ -10,8 +10,11 @@ export type TunnelStateName = 'heard' | 'silent' | 'unreachable' | 'new' | 'unkn
 /** ms without an answer, and packets sent in that time, from which a VM is silent. */
 const SILENT_AFTER = 5000;
 const SILENT_PACKETS = 3;
-/** ms without an answer from which it is asked why: as long as the kernel asks for a neighbour before it gives up (arp(7): mcast_solicit, retrans_time). */
-const ASK_AFTER = 3000;
+/**
+ * ms without an answer from which this machine is asked why. The kernel asks for a neighbour for three seconds
+ * before it gives up (arp(7): mcast_solicit, retrans_time), and then says so by ICMP, which is to come first.
+ */
+const ASK_AFTER = 4000;
 /** VMs that are asked about at one look. */
 const MAX_ASKED = 64;
 
