@@ -92,7 +92,7 @@ to other VMs                0     0 bit/s        0    0 B
 from other VMs              0     0 bit/s        0    0 B
 0 tunnels
 
-no drops
+no drops by Inlay
 
 underlay address    192.168.16.32
 overlay address     10.16.32.1
@@ -136,7 +136,7 @@ to other VMs                0     0 bit/s        0    0 B
 from other VMs              0     0 bit/s        0    0 B
 1 tunnel: 1 unknown (inlay tunnels lists them)
 
-no drops
+no drops by Inlay
 
 underlay address    192.168.16.32
 overlay address     10.16.32.1
@@ -167,7 +167,7 @@ to other VMs                0     0 bit/s        0    0 B
 from other VMs              0     0 bit/s        0    0 B
 0 tunnels
 
-no drops
+no drops by Inlay
 
 device      inlay0
 data plane  wasm
@@ -200,7 +200,7 @@ describe('tunnels', () => {
       tunnel(35, { state: 'new', unansweredPackets: 0, outbound: { packets: 0, bytes: 0 } }),
       tunnel(36, {
         ...{ state: 'silent', unansweredPackets: 1200, unansweredSeconds: 42 },
-        ...{ hint: 'does something drop IP protocol 47? Try --encapsulation gre-udp', mtu: 1276 },
+        ...{ hint: 'does something drop IP protocol 47? Try --encapsulation gre-udp on all VMs', mtu: 1276 },
       }),
       tunnel(37, { state: 'silent', unansweredPackets: 9, unansweredSeconds: 8, heardSeconds: 3600 }),
       tunnel(38, { state: 'unreachable', unreachable: '192.168.16.38 does not answer ARP' }),
@@ -208,7 +208,7 @@ describe('tunnels', () => {
     expect(tunnelsText(found)).toBe(`\
 VM              SLICE             MTU  PACKETS OUT      BYTES OUT  PACKETS IN       BYTES IN  IDLE s  STATE
 192.168.16.38   10.16.38.0/24   1,476            1             84           0              0       0  unreachable: 192.168.16.38 does not answer ARP
-192.168.16.36   10.16.36.0/24   1,276            1             84           0              0       0  silent: 1,200 sent, none received for 42 s; does something drop IP protocol 47? Try --encapsulation gre-udp
+192.168.16.36   10.16.36.0/24   1,276            1             84           0              0       0  silent: 1,200 sent, none received for 42 s; does something drop IP protocol 47? Try --encapsulation gre-udp on all VMs
 192.168.16.37   10.16.37.0/24   1,476            1             84           0              0       0  silent: 9 sent, none received for 8 s; heard 1 h ago
 192.168.16.34   10.16.34.0/24   1,476            1             84           0              0       0  new: 2 sent, none received yet
 192.168.16.35   10.16.35.0/24   1,476            0              0           0              0       0  new

@@ -96,4 +96,15 @@ describe('TunnelLog', () => {
     logOf('info').learnt(learnt, atLook);
     expect(lines.map(({ msg }) => msg)).toEqual(isTold ? ['path of the tunnel changed'] : []);
   });
+
+  test('the last line about a VM is what holds', () => {
+    const log = logOf('info');
+    const heard: TunnelChange = { ...unreachable(FIRST), state: 'heard', heard: 0 };
+    const silent: TunnelChange = { ...unreachable(FIRST), state: 'silent', heard: 9000 };
+    log.answers([silent]);
+    log.answers([heard]);
+    log.answers([silent]);
+    log.answers([silent]);
+    expect(lines.map(({ msg }) => msg)).toEqual(['VM silent', 'VM heard again', 'VM silent']);
+  });
 });

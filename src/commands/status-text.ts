@@ -66,7 +66,7 @@ interface Drop {
 
 function dropsText({ outbound, inbound, icmp, refused }: Status): string {
   const drops = [...dropsOf('out', outbound), ...dropsOf('in', inbound), ...dropsOf('ICMP', icmp)];
-  if (drops.length === 0) return 'no drops';
+  if (drops.length === 0) return 'no drops by Inlay';
   drops.sort((a, b) => b.recent - a.recent || b.total - a.total);
   const shown = drops.slice(0, MAX_REASONS);
   const rows = shown.map(({ from, reason, recent, total }) => [`${from} ${reason}`, recent, total, meaningOf(reason)]);

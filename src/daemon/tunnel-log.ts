@@ -39,8 +39,7 @@ export class TunnelLog {
   /** Since the last summary. */
   #opened = 0;
   #closed = 0;
-  /** What was told since then, and of which VM. */
-  readonly #told = new Set<string>();
+  readonly #told = new Map<number, string>();
 
   constructor(options: TunnelLogOptions) {
     this.#options = options;
@@ -90,13 +89,12 @@ export class TunnelLog {
   }
 
   /**
-   * What happened to one tunnel. It may be forged and repeated, so a VM has one such line in an interval, and
-   * all VMs together a few.
+   * What happened to one tunnel. It may be forged and repeated: what was told last of a VM is not told again in
+   * an interval, and all VMs together have a few lines.
    */
   #tell(level: 'info' | 'warn', vm: number, facts: object, message: string): void {
-    const event = `${message}: ${nameOf(vm)}`;
-    if (this.#told.has(event)) return;
-    if (this.#told.size < MAX_TOLD) this.#told.add(event);
+    if (this.#told.get(vm) === message) return;
+    if (this.#told.size < MAX_TOLD || this.#told.has(vm)) this.#told.set(vm, message);
     this.#event(level, message, { vm: nameOf(vm), ...facts }, message);
     this.#begin();
   }

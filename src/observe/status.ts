@@ -155,8 +155,9 @@ function seconds(ms: number): number {
 /** What may be in the way of a VM that was never heard. One that was may have nothing to say. */
 export function silentHint({ state, heard }: Knowledge, encapsulation: Config['encapsulation']): string | undefined {
   if (state !== 'silent' || heard !== undefined) return undefined;
-  const question = `does something drop ${wireFormat(encapsulation)}?`;
-  return encapsulation === 'gre' ? `${question} Try --encapsulation gre-udp` : question;
+  const dropped = `does something drop ${wireFormat(encapsulation)}`;
+  if (encapsulation === 'gre') return `${dropped}? Try --encapsulation gre-udp on all VMs`;
+  return `${dropped}, or has that VM another format or key?`;
 }
 
 /** Bytes of the longest packet that a tunnel carries; `mtu` is that of the device. */

@@ -72,7 +72,7 @@ describe.skipIf(skip('remarks', reason)).each(Object.keys(PLANES) as (keyof type
       await shell(commands.join('\n'));
       await expect.poll(remarks, PATIENCE).toEqual([]);
       expect(await pings()).toContain('2 received');
-      expect(await told('"msg":"over"')).toBe(3);
+      expect(await told('"msg":"remark over"')).toBe(3);
       expect(await told('remark: ')).toBe(3);
     });
   },

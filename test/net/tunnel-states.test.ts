@@ -9,19 +9,19 @@ const planes: { plane: Plane; rule: string; hint: string; nobody: string }[] = [
   {
     plane: 'wasm',
     rule: 'ip protocol gre drop',
-    hint: 'does something drop IP protocol 47? Try --encapsulation gre-udp',
+    hint: 'does something drop IP protocol 47? Try --encapsulation gre-udp on all VMs',
     nobody: 'host unreachable',
   },
   {
     plane: 'wasm-udp',
     rule: 'udp dport 4754 drop',
-    hint: 'does something drop UDP port 4754?',
+    hint: 'does something drop UDP port 4754, or has that VM another format or key?',
     nobody: 'host unreachable',
   },
   {
     plane: 'kernel',
     rule: 'udp dport 4789 drop',
-    hint: 'does something drop UDP port 4789?',
+    hint: 'does something drop UDP port 4789, or has that VM another format or key?',
     nobody: '192.168.16.99 does not answer ARP',
   },
 ];

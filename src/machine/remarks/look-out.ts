@@ -71,7 +71,7 @@ export class LookOut {
     const lasting = found.filter((each) => isIn(this.#remarks, each));
     for (const { what, hint } of lasting.filter((each) => !isIn(this.#told, each)))
       log.warn({ hint }, `remark: ${what}`);
-    for (const { what } of this.#told.filter((each) => !isIn(found, each))) log.info({ remark: what }, 'over');
+    for (const { what } of this.#told.filter((each) => !isIn(found, each))) log.info({ remark: what }, 'remark over');
     this.#remarks = found;
     this.#told = lasting;
     return lasting.length < found.length;
