@@ -84,7 +84,7 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
       for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
         expect(process).toMatch(new RegExp(`^Cap${set}:\\s0{12}3000$`, 'm'));
       if (engine === 'linux') {
-        const why = 'this kernel does not let us have it do so: CAP_BPF is missing';
+        const why = 'the kernel was not given the program for it: CAP_BPF is missing';
         expect([segmentation, segmentationObstacle]).toEqual(['core', why]);
       }
       const [a, b] = mesh.containers;

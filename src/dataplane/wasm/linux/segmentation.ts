@@ -36,7 +36,7 @@ export class Segmentation {
     } catch (cause) {
       const error = bpfObstacle(cause);
       if (greSegmentation === 'kernel') throw cannotCut(error, cause);
-      this.#set({ by: 'core', obstacle: `this kernel does not let us have it do so: ${error}` });
+      this.#set({ by: 'core', obstacle: `the kernel was not given the program for it: ${error}` });
       return;
     }
     if (greSegmentation === 'kernel') this.#segmenter = { by: 'kernel' };
