@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { blocksOf, DOCUMENTS } from '../documents.ts';
-import { CLI } from './mesh.ts';
+import { CLI, shellLine } from './mesh.ts';
 import { missing, notRoot, skip } from './require.ts';
 import { Vms } from './vms.ts';
 
@@ -41,7 +41,7 @@ describe.skipIf(skip('docs', needed))('on the VM 192.168.16.32', () => {
   beforeAll(async () => {
     vms = await Vms.of('wasm', 'a', 'b');
     // The command `inlay`, as an installation has it, and the run directory that it looks for without flags.
-    const script = `#!/bin/sh\nexec ${process.execPath} ${CLI} "$@"\n`;
+    const script = `#!/bin/sh\nexec ${shellLine([process.execPath, CLI])} "$@"\n`;
     const install = `mkdir /run/bin && cat >/run/bin/inlay && chmod +x /run/bin/inlay && ln -s ${vms.runDir('a')} /run/inlay`;
     await vms.lab.must(undefined, ['sh', '-c', install], script);
     await vms.up('a');
