@@ -1,16 +1,12 @@
 /** Large packets meet narrow paths: TCP streams complete, containers are told, and `tunnels` shows what each path takes. */
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
 import { startMesh } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
+import { stream } from './stream.ts';
 
-const TCP = fileURLToPath(new URL('../uml/tcp.mjs', import.meta.url));
 const BYTES = 10_000_000;
-/** s */
-const TIMEOUT = '40';
 
 interface Kind {
   name: string;
@@ -58,30 +54,9 @@ describe.skipIf(skip('path MTU', await missing('ping', 'tc', 'nft')))('path MTU'
       mesh.vms.map(({ name, underlay }) => `route replace ${underlay}/32 dev port-${name} mtu ${mtu}`),
     );
 
-  /** One TCP connection that carries BYTES both ways at once; `during` is done while it does. */
-  async function transfer(during: () => Promise<void> = async () => {}, timeout = TIMEOUT): Promise<void> {
-    const [a, b] = [container(0), container(1)];
-    const stdio = ['ignore', 'pipe', 'pipe'] as ['ignore', 'pipe', 'pipe'];
-    const run = (where: string, ...words: string[]) => {
-      const child = lab.start(where, ['timeout', timeout, process.execPath, TCP, ...words, b.address, String(BYTES)], {
-        stdio,
-      });
-      let text = '';
-      child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-      });
-      const done = once(child, 'close').then(() => (text === '' ? null : JSON.parse(text)));
-      return { child, done };
-    };
-    const server = run(b.name, 'listen');
-    if (server.child.stderr) await once(server.child.stderr, 'data');
-    const client = run(a.name, 'connect');
-    await during();
-    const [sent, got] = await Promise.all([client.done, server.done]);
-    expect(sent?.sent.bytes).toBe(BYTES);
-    expect(got?.received).toEqual(sent?.sent);
-    expect(sent?.received).toEqual(got?.sent);
-  }
+  /** One TCP connection between the containers of both VMs. */
+  const transfer = (during?: () => Promise<void>, timeout?: number) =>
+    stream(lab, container(0).name, container(1), BYTES, during, timeout);
 
   const mtuOfTunnel = async (from: number) => (await mesh.tunnels(vm(from)))[0]?.mtu;
 
@@ -186,7 +161,7 @@ describe.skipIf(skip('path MTU', await missing('ping', 'tc', 'nft')))('path MTU'
 
     test('without clamping a stream stalls', async () => {
       await spoil([]);
-      await expect(transfer(undefined, '4')).rejects.toThrow();
+      await expect(transfer(undefined, 4)).rejects.toThrow();
     });
 
     test('with --clamp-mss on it completes', async () => {

@@ -6,19 +6,20 @@ import type { Lab } from '../../src/demo/lab.ts';
 
 const TCP = fileURLToPath(new URL('../uml/tcp.mjs', import.meta.url));
 /** s */
-const TIMEOUT = '40';
+const TIMEOUT = 40;
 
-/** One connection that carries `bytes` both ways at once, unchanged; `during` is done while it does. */
+/** One connection that carries `bytes` both ways at once, unchanged; `during` is done while it does. `timeout` is in seconds. */
 export async function stream(
   lab: Lab,
   from: string,
   to: { name: string; address: string },
   bytes: number,
   during: () => Promise<void> = async () => {},
+  timeout = TIMEOUT,
 ): Promise<void> {
   const stdio = ['ignore', 'pipe', 'pipe'] as ['ignore', 'pipe', 'pipe'];
   const run = (where: string, role: string) => {
-    const words = ['timeout', TIMEOUT, process.execPath, TCP, role, to.address, String(bytes)];
+    const words = ['timeout', String(timeout), process.execPath, TCP, role, to.address, String(bytes)];
     const child = lab.start(where, words, { stdio });
     let text = '';
     child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
