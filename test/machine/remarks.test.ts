@@ -40,7 +40,7 @@ describe('a look-out', () => {
     const other = { ...remark, what: 'a wall of two' };
     expect(await linesOf([remark], [other], [remark], [remark], [], [])).toEqual([
       'warn remark: a wall of two {"hint":"a ladder"}',
-      'info over {"remark":"a wall"}',
+      'info remark over {"remark":"a wall"}',
     ]);
   });
 
