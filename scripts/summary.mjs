@@ -1,17 +1,34 @@
 /**
- * Sums up test reports of vitest: `summary.mjs NAME=REPORT...` prints a line for each name and one for all, and ends with 1 if anything failed,
- * was skipped or has no report.
+ * Sums up test reports of vitest: `summary.mjs NAME=REPORT...` prints what failed and why, a line for each name and one for
+ * all, and ends with 1 if anything failed, was skipped or has no report.
  */
 import { readFileSync } from 'node:fs';
+import { stripVTControlCharacters } from 'node:util';
+
+/** Of the message of one failed test. */
+const LINES = 40;
 
 /** A file that fails outside its tests counts as one failure, though vitest counts no test for it. */
 const isBroken = ({ status, assertionResults }) =>
   status === 'failed' && assertionResults.every((test) => test.status !== 'failed');
 
+/** What the failed tests said, once more: in the output of a long run nobody finds it. */
+function sayFailures(report) {
+  const failed = report.testResults.flatMap(({ assertionResults }) =>
+    assertionResults.filter(({ status }) => status === 'failed'),
+  );
+  for (const { fullName, failureMessages } of failed) {
+    console.log(`failed: ${fullName}`);
+    const lines = stripVTControlCharacters(failureMessages.join('\n')).split('\n');
+    for (const line of lines.slice(0, LINES)) console.log(`  ${line}`);
+  }
+}
+
 function countsOf(file) {
   try {
     const report = JSON.parse(readFileSync(file, 'utf8'));
     const broken = report.testResults.filter(isBroken).map(({ name }) => name);
+    sayFailures(report);
     for (const name of broken) console.log(`failed before or after its tests: ${name}`);
     return {
       passed: report.numPassedTests,
