@@ -1,4 +1,4 @@
-/** Where members of the kernel's structures are, by its own type information (Documentation/bpf/btf.rst). */
+/** Where members of the kernel's structures are, and how values are called, by its own type information (Documentation/bpf/btf.rst). */
 import { readFileSync } from 'node:fs';
 
 const HEADER = 24;
@@ -15,6 +15,7 @@ interface Member {
 export class Btf {
   readonly #members = new Map<number, Member[]>();
   readonly #structs = new Map<string, number>();
+  readonly #enums = new Map<string, Map<number, string>>();
 
   constructor(file = '/sys/kernel/btf/vmlinux') {
     const bytes = readFileSync(file);
@@ -40,6 +41,12 @@ export class Btf {
         }
         this.#members.set(id, members);
         if (kind === STRUCT) this.#structs.set(text(name), id);
+      } else if (kind === ENUM) {
+        const values = new Map<number, string>();
+        for (let i = 0; i < count; i++, at += 8) {
+          values.set(bytes.readUInt32LE(at + 4), text(bytes.readUInt32LE(at)));
+        }
+        this.#enums.set(text(name), values);
       } else at += sizeAfter(kind, count);
     }
   }
@@ -57,6 +64,11 @@ export class Btf {
     return sum;
   }
 
+  /** How an enumeration calls a value. */
+  nameOf(enumeration: string, value: number): string | undefined {
+    return this.#enums.get(enumeration)?.get(value);
+  }
+
   /** Members of anonymous structures count as those of what they are in. */
   #find(id: number, name: string): Member | undefined {
     for (const member of this.#members.get(id) ?? []) {
@@ -72,7 +84,7 @@ export class Btf {
 function sizeAfter(kind: number, count: number): number {
   if (kind === INT || kind === VAR || kind === DECL_TAG) return 4;
   if (kind === ARRAY) return 12;
-  if (kind === ENUM || kind === FUNC_PROTO) return 8 * count;
+  if (kind === FUNC_PROTO) return 8 * count;
   if (kind === DATASEC || kind === ENUM64) return 12 * count;
   return 0;
 }

@@ -37,6 +37,7 @@ export interface Drop {
 }
 
 export class Drops {
+  readonly #btf = new Btf();
   readonly #next = new BpfMap(BPF_MAP_TYPE_ARRAY, 8, 1);
   readonly #records = new BpfMap(BPF_MAP_TYPE_ARRAY, RECORD_SIZE, RECORDS);
   readonly #namespaces = new BpfMap(BPF_MAP_TYPE_HASH, 8, 1024);
@@ -46,7 +47,7 @@ export class Drops {
   #seen = 0;
 
   constructor() {
-    const lines = program(new Btf(), this.#next.fd, this.#records.fd, this.#namespaces.fd);
+    const lines = program(this.#btf, this.#next.fd, this.#records.fd, this.#namespaces.fd);
     const load = native.structure(48, { 8: encode(bpf.assemble(lines)), 16: text('Dual MIT/GPL') });
     load.view.setUint32(0, BPF_PROG_TYPE_RAW_TRACEPOINT, true);
     load.view.setUint32(4, load.pointed[8].length / 8, true);
@@ -71,9 +72,14 @@ export class Drops {
     const first = Math.max(this.#seen, next - RECORDS);
     this.#seen = next;
     return Array.from({ length: next - first }, (_, i) => {
-      const { namespace, ...drop } = dropOf(this.#records.get((first + i) % RECORDS));
-      return { namespace: this.#names.get(namespace) ?? '', ...drop };
+      const { namespace, reason, ...drop } = dropOf(this.#records.get((first + i) % RECORDS));
+      return { namespace: this.#names.get(namespace) ?? '', reason: this.#reasonOf(reason), ...drop };
     });
+  }
+
+  /** Without the prefix that all of them have. */
+  #reasonOf(reason: number): string {
+    return this.#btf.nameOf('skb_drop_reason', reason)?.replace('SKB_DROP_REASON_', '') ?? String(reason);
   }
 
   close(): void {
@@ -150,22 +156,18 @@ function program(btf: Btf, next: number, records: number, namespaces: number): L
   ];
 }
 
-function dropOf(record: BigUint64Array | undefined): Omit<Drop, 'namespace'> & { namespace: number } {
+function dropOf(
+  record: BigUint64Array | undefined,
+): Omit<Drop, 'namespace' | 'reason'> & { namespace: number; reason: number } {
   if (!record) throw new Error('a record is missing');
   const view = new DataView(record.slice().buffer);
   return {
     namespace: view.getUint32(NAMESPACE, true),
     ifindex: view.getUint32(IFINDEX, true),
-    reason: reasonOf(view.getUint32(REASON, true)),
+    reason: view.getUint32(REASON, true),
     location: symbolOf(view.getBigUint64(LOCATION, true)),
     packet: Buffer.from(view.buffer, PACKET, PACKET_BYTES).toString('hex'),
   };
-}
-
-/** As the tracepoint itself prints it. */
-function reasonOf(reason: number): string {
-  const format = readFileSync('/sys/kernel/tracing/events/skb/kfree_skb/format', 'latin1');
-  return new RegExp(`\\{ ${reason}, "(\\w+)" \\}`).exec(format)?.[1] ?? String(reason);
 }
 
 let symbols: { at: bigint; name: string }[] | undefined;
