@@ -5,6 +5,7 @@ import { THOROUGHNESS } from './test/runs.ts';
 const inKernel = [
   'test/kernel/{mark,programs,source-check}.test.ts',
   'test/machine/{journal,things}.test.ts',
+  'test/netfilter/rule-sets.test.ts',
   'test/netlink/kernel.test.ts',
 ];
 

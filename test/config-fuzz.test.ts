@@ -13,7 +13,7 @@ const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-fuzz-'));
 const file = path.join(folder, 'config.yaml');
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const RUNS = runs(800);
+const RUNS = runs(400);
 const MAX_SIZE = 64 << 10;
 /** Characters of an error. */
 const MAX_MESSAGE = 400;

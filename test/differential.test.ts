@@ -431,7 +431,7 @@ function run(
   return calls + 1;
 }
 
-const RUNS = runs(80);
+const RUNS = runs(40);
 
 test.each([
   ['wasm', 'typescript'],

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { BREAKS, expectFound } from './fuzz/breaks.ts';
 
-test.each(['changes a tunnel', 'counts one too many, as its twin does'])(
+test.each(['reads the byte before a packet', 'counts one too many, as its twin does'])(
   'a core that %s is found, and what shows it is small',
   (what) => {
     const found = BREAKS.filter((each) => each.what === what);
