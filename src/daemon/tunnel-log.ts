@@ -39,6 +39,7 @@ export class TunnelLog {
   /** Since the last summary. */
   #opened = 0;
   #closed = 0;
+  /** What was told last of a VM, since then. */
   readonly #told = new Map<number, string>();
 
   constructor(options: TunnelLogOptions) {

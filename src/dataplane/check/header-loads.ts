@@ -1,14 +1,8 @@
-/** What the eBPF programs of the kernel data plane have in common: packets as they see them (struct __sk_buff, <linux/bpf.h>), and verdicts (<linux/pkt_cls.h>). */
+/** What the eBPF programs of the kernel data plane have in common: how they read headers, and verdicts (<linux/pkt_cls.h>). */
 import * as bpf from '../../linux/bpf/assembler.ts';
+import { SKB_DATA, SKB_DATA_END } from '../../linux/bpf/skb.ts';
 import type { Label } from '../../linux/labels.ts';
 
-// Offsets in struct __sk_buff.
-export const SKB_LENGTH = 0;
-export const SKB_MARK = 8;
-export const SKB_PROTOCOL = 16;
-const SKB_DATA = 76;
-const SKB_DATA_END = 80;
-export const SKB_GSO_SEGMENTS = 164;
 /** On to the next filter. */
 export const TC_ACT_UNSPEC = -1;
 export const TC_ACT_SHOT = 2;

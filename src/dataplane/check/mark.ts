@@ -6,6 +6,7 @@
 
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { loadProgram } from '../../linux/bpf/program.ts';
+import { SKB_MARK, SKB_PROTOCOL } from '../../linux/bpf/skb.ts';
 import { IPPROTO_UDP } from '../../linux/protocols.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
@@ -19,8 +20,6 @@ import {
   loadHeader,
   OFFSET,
   SKB,
-  SKB_MARK,
-  SKB_PROTOCOL,
   TC_ACT_UNSPEC,
 } from './header-loads.ts';
 

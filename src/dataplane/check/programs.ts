@@ -5,6 +5,7 @@
 
 import * as abi from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
+import { SKB_GSO_SEGMENTS, SKB_LENGTH, SKB_MARK, SKB_PROTOCOL } from '../../linux/bpf/skb.ts';
 import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
@@ -19,10 +20,6 @@ import {
   loadHeader,
   OFFSET,
   SKB,
-  SKB_GSO_SEGMENTS,
-  SKB_LENGTH,
-  SKB_MARK,
-  SKB_PROTOCOL,
   TC_ACT_SHOT,
   TC_ACT_UNSPEC,
 } from './header-loads.ts';

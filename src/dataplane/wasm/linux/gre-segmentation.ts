@@ -22,11 +22,11 @@ import {
   set,
 } from '../../../linux/bpf/assembler.ts';
 import { attachTcx, BPF_TCX_INGRESS, loadProgram } from '../../../linux/bpf/program.ts';
+import { SKB_GSO_SIZE } from '../../../linux/bpf/skb.ts';
 import * as native from '../../../linux/native.ts';
 import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 
 // <linux/bpf.h>
-const SKB_GSO_SIZE = 176; // offset in struct __sk_buff
 const SKB_STORE_BYTES = 9;
 const SKB_ADJUST_ROOM = 50;
 const ROOM_AT_MAC = 1;

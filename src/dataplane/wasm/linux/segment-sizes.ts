@@ -44,12 +44,11 @@ import {
 } from '../../../linux/bpf/assembler.ts';
 import { BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY, BpfMap } from '../../../linux/bpf/map.ts';
 import { BPF_PROG_TYPE_SOCKET_FILTER, loadProgram } from '../../../linux/bpf/program.ts';
+import { SKB_GSO_SIZE } from '../../../linux/bpf/skb.ts';
 import * as native from '../../../linux/native.ts';
 import { ALL, attachSocketProgram } from '../../../linux/socket-filter.ts';
 import { GOLDEN_RATIO, type Share } from './share-filter.ts';
 
-// <linux/bpf.h>
-const SKB_GSO_SIZE = 176; // offset in struct __sk_buff; needs Linux 5.7
 const WHAT = 'for segment sizes';
 
 const BUCKETS_LOG2 = 11;
