@@ -58,13 +58,16 @@ const differences = JSON.parse(read('test/uml/differences.json')).map(({ linux, 
 const areas = JSON.parse(read('test/conformance/items.json'));
 const text = `# Conformance
 
-What is required of Inlay on the wire, in brackets the RFC that asks for it, and the tests that show it. What is for later is not done yet.
-This page is made by \`node scripts/conformance.mjs\`: requirements are in test/conformance/items.json, and a test names its items at the beginning of its title.
+What is required of Inlay on the wire, in brackets the RFC that asks for it, and the tests that show
+it. What is for later is not done yet. This page is made by \`node scripts/conformance.mjs\`:
+requirements are in test/conformance/items.json, and a test names its items at the beginning of its
+title.
 
 ${areas.map(area).join('\n')}
 ## Differences from Linux
 
-The kernel's own GRE gets the same packets (test/uml/packets.test.ts): the inbound vectors, and the scripts of test/uml/scripts.py. It differs in these and in no others.
+The kernel's own GRE gets the same packets (test/uml/packets.test.ts): the inbound vectors, and the
+scripts of test/uml/scripts.py. It differs in these and in no others.
 
 ${table(['Linux', 'Why we do not', 'Packets'], differences)}
 `;

@@ -65,10 +65,7 @@ describe.skipIf(skipped)('few descriptors', () => {
         expect(JSON.parse(await lab.must(undefined, ['ip', '-j', 'link', 'show', 'type', 'tun']))).toEqual([]);
       }
       // Each of the steps has failed once: the sockets, the workers, what these load.
-      expect({ ready: ready.length > 0, messages: ready.length > 0 ? [] : [...messages] }).toEqual({
-        ready: true,
-        messages: [],
-      });
+      expect(ready.length, [...messages].join('\n')).toBeGreaterThan(0);
       expect([...messages].some((message) => message.startsWith('inlay: EMFILE'))).toBe(true);
       expect([...messages]).toContain(
         'inlay: a forwarding worker cannot be started: Worker initialization failure: EMFILE',

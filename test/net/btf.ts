@@ -1,4 +1,7 @@
-/** Where members of the kernel's structures are, and how values are called, by its own type information (Documentation/bpf/btf.rst). */
+/**
+ * Where members of the kernel's structures are, and how values of its enumerations are called, by its own type
+ * information (Documentation/bpf/btf.rst).
+ */
 import { readFileSync } from 'node:fs';
 
 const HEADER = 24;

@@ -17,7 +17,6 @@ const BPF_RAW_TRACEPOINT_OPEN = 17;
 const BPF_PROG_TYPE_RAW_TRACEPOINT = 17;
 const BPF_MAP_TYPE_HASH = 1;
 const BPF_FETCH = 1;
-const LOOKUP = 1;
 const PROBE_READ_KERNEL = 113;
 
 const RECORDS = 4096;
@@ -72,14 +71,22 @@ export class Drops {
     const first = Math.max(this.#seen, next - RECORDS);
     this.#seen = next;
     return Array.from({ length: next - first }, (_, i) => {
-      const { namespace, reason, ...drop } = dropOf(this.#records.get((first + i) % RECORDS));
-      return { namespace: this.#names.get(namespace) ?? '', reason: this.#reasonOf(reason), ...drop };
+      const record = this.#records.get((first + i) % RECORDS);
+      if (!record) throw new Error('a record is missing');
+      return this.#dropOf(new DataView(record.slice().buffer));
     });
   }
 
-  /** Without the prefix that all of them have. */
-  #reasonOf(reason: number): string {
-    return this.#btf.nameOf('skb_drop_reason', reason)?.replace('SKB_DROP_REASON_', '') ?? String(reason);
+  #dropOf(record: DataView): Drop {
+    const reason = record.getUint32(REASON, true);
+    return {
+      namespace: this.#names.get(record.getUint32(NAMESPACE, true)) ?? '',
+      ifindex: record.getUint32(IFINDEX, true),
+      // All of them begin alike.
+      reason: this.#btf.nameOf('skb_drop_reason', reason)?.replace('SKB_DROP_REASON_', '') ?? String(reason),
+      location: symbolOf(record.getBigUint64(LOCATION, true)),
+      packet: Buffer.from(record.buffer, PACKET, PACKET_BYTES).toString('hex'),
+    };
   }
 
   close(): void {
@@ -105,7 +112,7 @@ function program(btf: Btf, next: number, records: number, namespaces: number): L
     ...bpf.loadMap(R1, map),
     bpf.copy(R2, bpf.STACK),
     bpf.add(R2, KEY),
-    bpf.call(LOOKUP),
+    bpf.call(bpf.MAP_LOOKUP),
     bpf.jumpIfEqual(R0, 0, 'out'),
   ];
   return [
@@ -154,20 +161,6 @@ function program(btf: Btf, next: number, records: number, namespaces: number): L
     bpf.set(R0, 0),
     bpf.exit,
   ];
-}
-
-function dropOf(
-  record: BigUint64Array | undefined,
-): Omit<Drop, 'namespace' | 'reason'> & { namespace: number; reason: number } {
-  if (!record) throw new Error('a record is missing');
-  const view = new DataView(record.slice().buffer);
-  return {
-    namespace: view.getUint32(NAMESPACE, true),
-    ifindex: view.getUint32(IFINDEX, true),
-    reason: view.getUint32(REASON, true),
-    location: symbolOf(view.getBigUint64(LOCATION, true)),
-    packet: Buffer.from(view.buffer, PACKET, PACKET_BYTES).toString('hex'),
-  };
 }
 
 let symbols: { at: bigint; name: string }[] | undefined;
