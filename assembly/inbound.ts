@@ -118,7 +118,7 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
   const dst = destination(p);
   const mapping = findMapping(dst);
   if (mapping === 0 || vmIn(mapping, dst) !== local()) return drop(DROP_FOREIGN_DESTINATION);
-  if (isReserved(mapping, dst)) return drop(DROP_RESERVED_ADDRESS);
+  if (isReserved(mapping, dst, local())) return drop(DROP_RESERVED_ADDRESS);
   if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
   if (isLost(typeOfService(p), outer)) return drop(DROP_ECN);
   if (merged === 0 && isLeftMerged(p)) return drop(DROP_MERGED);

@@ -4,13 +4,14 @@
  */
 import {
   MAPPING_CONTAINER_BITS,
+  MAPPING_FIRST_VM,
   MAPPING_INDEX_MASK,
   MAPPING_OVERLAY,
   MAPPING_OVERLAY_MASK,
   MAPPING_SIZE,
   MAPPING_UNDERLAY,
-  MAPPING_UNDERLAY_MASK,
   MAPPING_VM_MASK,
+  MAPPING_VMS,
   MAPPINGS,
   MAX_MAPPINGS,
 } from '../src/core/abi';
@@ -19,6 +20,8 @@ import { mappingCount, setMappingCount } from './config';
 const WIDTH: i32 = 32;
 /** Index 0 is the slice itself and all ones is kept free: fewer bits would leave no container. */
 const MIN_CONTAINER_BITS: i32 = 2;
+/** With fewer bits between VMs, an underlay prefix has no network and broadcast address, which no VM can have (RFC 1122 §3.2.1.3, RFC 3021). */
+const MIN_BROADCAST_BITS: i32 = 2;
 
 /** Adds a mapping; answers the number of mappings, or -1 if it does not fit. */
 export function addMapping(overlay: u32, overlayLength: i32, underlay: u32, underlayLength: i32): i32 {
@@ -38,10 +41,14 @@ export function addMapping(overlay: u32, overlayLength: i32, underlay: u32, unde
   store<u32>(m + MAPPING_OVERLAY, overlay & overlayMask);
   store<u32>(m + MAPPING_OVERLAY_MASK, overlayMask);
   store<u32>(m + MAPPING_UNDERLAY, underlay & ~vmMask);
-  store<u32>(m + MAPPING_UNDERLAY_MASK, ~vmMask);
   store<u32>(m + MAPPING_VM_MASK, vmMask);
   store<u32>(m + MAPPING_CONTAINER_BITS, <u32>containerBits);
   store<u32>(m + MAPPING_INDEX_MASK, lowBits(containerBits));
+  const hasBroadcast = vmBits >= MIN_BROADCAST_BITS;
+  // The last slice of all holds 255.255.255.255, which no host can have.
+  const hasLast = !hasBroadcast && (overlay | ~overlayMask) !== 0xffffffff;
+  store<u32>(m + MAPPING_FIRST_VM, (underlay & ~vmMask) | (hasBroadcast ? 1 : 0));
+  store<u32>(m + MAPPING_VMS, hasBroadcast ? vmMask - 1 : vmMask + (hasLast ? 1 : 0));
   setMappingCount(count + 1);
   return count + 1;
 }
@@ -67,11 +74,15 @@ export function vmOf(address: u32): u32 {
   return vmIn(findMapping(address), address);
 }
 
-/** True if `address` under mapping `m` is nobody's: the slice itself, all ones, or in the slice that 255.255.255.255 would be in. */
-export function isReserved(m: usize, address: u32): bool {
-  const mask = load<u32>(m + MAPPING_INDEX_MASK);
+/** True if `address` under mapping `m`, which is in the slice of `vm`, is nobody's: the slice itself, all ones, or of an address that no VM can have. */
+export function isReserved(m: usize, address: u32, vm: u32): bool {
   // An index of all ones is 0 when 1 is added, that of the slice itself is 1.
-  return ((address + 1) & mask) <= 1 || (address | mask) === 0xffffffff;
+  return ((address + 1) & load<u32>(m + MAPPING_INDEX_MASK)) <= 1 || !canBeVm(m, vm);
+}
+
+/** Whether mapping `m` allows a VM to have this underlay address. */
+function canBeVm(m: usize, vm: u32): bool {
+  return vm - load<u32>(m + MAPPING_FIRST_VM) < load<u32>(m + MAPPING_VMS);
 }
 
 /** The overlay address of the VM in whose slice `address` is; only if a mapping covers it. */
@@ -82,14 +93,15 @@ export function vmAddress(address: u32): u32 {
 /** The VM on which the owner of `address` lives; 0 if `address` can be nobody's. */
 export function senderOf(address: u32): u32 {
   const m = findMapping(address);
-  return m === 0 || isReserved(m, address) ? 0 : vmIn(m, address);
+  const vm = vmIn(m, address);
+  return m === 0 || isReserved(m, address, vm) ? 0 : vm;
 }
 
-/** True if `address` is in the underlay prefix of a mapping. */
+/** True if a VM can have the underlay address `address`, by any of the mappings. */
 export function isUnderlay(address: u32): bool {
   const end = at(mappingCount());
   for (let m = at(0); m < end; m += MAPPING_SIZE) {
-    if ((address & load<u32>(m + MAPPING_UNDERLAY_MASK)) === load<u32>(m + MAPPING_UNDERLAY)) return true;
+    if (canBeVm(m, address)) return true;
   }
   return false;
 }

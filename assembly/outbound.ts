@@ -87,7 +87,7 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   const vm = vmIn(mapping, dst);
   if (vm === 0) return refuse(p, DROP_NO_MAPPING, now);
   if (vm === local()) return refuse(p, DROP_OWN_SLICE, now);
-  if (isReserved(mapping, dst)) return refuse(p, DROP_RESERVED_ADDRESS, now);
+  if (isReserved(mapping, dst, vm)) return refuse(p, DROP_RESERVED_ADDRESS, now);
   if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
   const segments = virtio === 0 ? 0 : checkOffload(virtio, p);
   if (segments < 0) return drop(segments);

@@ -1,7 +1,15 @@
 /** plan and explain: the arithmetic of the mapping, with the numbers that the documentation promises. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { formatAddress, ipv4, network, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
+import {
+  type Address,
+  formatAddress,
+  ipv4,
+  network,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+} from '../src/mesh/address.ts';
 import { explain } from '../src/mesh/explain.ts';
 import { checkMappings, Mapping } from '../src/mesh/mapping.ts';
 import { plan } from '../src/mesh/plan.ts';
@@ -23,22 +31,22 @@ const TEN_21 = '10.0.0.0/8 192.168.16.0/21';
 
 describe('plan', () => {
   test.each([
-    [TEN, { vmBits: 16, containerBits: 8, vms: 65536, addressesPerVm: 256, containersPerVm: 253, sliceLength: 24 }],
+    [TEN, { vmBits: 16, containerBits: 8, vms: 65534, addressesPerVm: 256, containersPerVm: 253, sliceLength: 24 }],
     [
       CLASS_E,
-      { vmBits: 16, containerBits: 12, vms: 65536, addressesPerVm: 4096, containersPerVm: 4093, sliceLength: 20 },
+      { vmBits: 16, containerBits: 12, vms: 65534, addressesPerVm: 4096, containersPerVm: 4093, sliceLength: 20 },
     ],
     [
       CLASS_E_17,
-      { vmBits: 15, containerBits: 13, vms: 32768, addressesPerVm: 8192, containersPerVm: 8189, sliceLength: 19 },
+      { vmBits: 15, containerBits: 13, vms: 32766, addressesPerVm: 8192, containersPerVm: 8189, sliceLength: 19 },
     ],
     [
       TEN_21,
-      { vmBits: 11, containerBits: 13, vms: 2048, addressesPerVm: 8192, containersPerVm: 8189, sliceLength: 19 },
+      { vmBits: 11, containerBits: 13, vms: 2046, addressesPerVm: 8192, containersPerVm: 8189, sliceLength: 19 },
     ],
     [
       '10.0.0.0/8 192.168.0.0/10',
-      { vmBits: 22, containerBits: 2, vms: 2 ** 22, addressesPerVm: 4, containersPerVm: 1, sliceLength: 30 },
+      { vmBits: 22, containerBits: 2, vms: 2 ** 22 - 2, addressesPerVm: 4, containersPerVm: 1, sliceLength: 30 },
     ],
     [
       '128.0.0.0/3 1.2.3.4/32',
@@ -58,16 +66,13 @@ describe('plan', () => {
       CLASS_E,
       [
         `240.0.0.0/4 is class E: ${STAYS_INSIDE}`,
-        'VM 192.168.255.255 is unusable: its slice 255.255.240.0/20 contains 255.255.255.255',
         '4096 addresses per VM; 8192 take 13 container bits: an underlay prefix of /17',
       ],
     ],
+    [CLASS_E_17, [`240.0.0.0/4 is class E: ${STAYS_INSIDE}`]],
     [
-      CLASS_E_17,
-      [
-        `240.0.0.0/4 is class E: ${STAYS_INSIDE}`,
-        'VM 192.168.127.255 is unusable: its slice 255.255.224.0/19 contains 255.255.255.255',
-      ],
+      '240.0.0.0/4 192.168.0.0/31',
+      [`240.0.0.0/4 is class E: ${STAYS_INSIDE}`, "248.0.0.0/5 can be no VM's slice: it contains 255.255.255.255"],
     ],
     ['244.0.0.0/8 192.168.0.0/21', [`244.0.0.0/8 is class E: ${STAYS_INSIDE}`]],
     ['10.0.0.0/24 192.168.0.0/30', ['64 addresses per VM; 8192 take 13 container bits: a shorter overlay prefix']],
@@ -75,7 +80,7 @@ describe('plan', () => {
 
   test('the JSON of the contract, its keys in their order', () => {
     expect(JSON.stringify({ ...plan(...(mappings(CLASS_E) as [Mapping])), warnings: [] })).toBe(
-      '{"overlay":"240.0.0.0/4","underlay":"192.168.0.0/16","vmBits":16,"containerBits":12,"vms":65536,"addressesPerVm":4096,"containersPerVm":4093,"sliceLength":20,"warnings":[]}',
+      '{"overlay":"240.0.0.0/4","underlay":"192.168.0.0/16","vmBits":16,"containerBits":12,"vms":65534,"addressesPerVm":4096,"containersPerVm":4093,"sliceLength":20,"warnings":[]}',
     );
   });
 });
@@ -126,7 +131,12 @@ describe('explain', () => {
     expect(explainText(pairs, '172.16.0.9')).toMatchObject({ slice: '11.0.9.0/24' });
   });
 
-  const LAST = '192.168.255.255 cannot be a VM: its slice 255.255.240.0/20 contains 255.255.255.255';
+  const BROADCAST = 'that is the broadcast address of 192.168.0.0/16';
+  const nobody = (address: string, vm: string, why: string) =>
+    `nobody can have ${address}: its VM would be ${vm}, but ${why}`;
+  const LAST = `192.168.255.255 cannot be a VM: ${BROADCAST}`;
+  const HOLDS = 'its slice 248.0.0.0/5 contains 255.255.255.255';
+  const PAIR = '240.0.0.0/4 192.168.0.0/31';
   test.each<
     [name: string, pairs: string[], address: string, container: number | undefined, message: string, exitCode: number]
   >([
@@ -135,8 +145,31 @@ describe('explain', () => {
     ['a container too many', [TEN], VM, 254, '--container 254: expected 1..253', 2],
     ['a container of an overlay address', [TEN], '10.16.32.91', 90, '--container goes with an underlay address', 2],
     ['the last VM of 240/4', [CLASS_E], '192.168.255.255', undefined, LAST, 78],
-    ['a container of that VM', [CLASS_E], '255.255.240.2', undefined, LAST, 78],
-    ['the limited broadcast address', [CLASS_E], '255.255.255.255', undefined, LAST, 78],
+    [
+      'a container of that VM',
+      [CLASS_E],
+      '255.255.240.2',
+      undefined,
+      nobody('255.255.240.2', '192.168.255.255', BROADCAST),
+      78,
+    ],
+    [
+      "a container of the underlay's network address",
+      [TEN],
+      '10.0.0.5',
+      undefined,
+      nobody('10.0.0.5', '192.168.0.0', 'that is the network address of 192.168.0.0/16'),
+      78,
+    ],
+    [
+      'the limited broadcast address, where there are two VMs at most',
+      [PAIR],
+      '255.255.255.255',
+      undefined,
+      nobody('255.255.255.255', '192.168.0.1', HOLDS),
+      78,
+    ],
+    ['the VM of that slice', [PAIR], '192.168.0.1', undefined, `192.168.0.1 cannot be a VM: ${HOLDS}`, 78],
   ])('refuses %s', (_, pairs, address, container, message, exitCode) => {
     expect(() => explainText(pairs, address, container)).toThrow(expect.objectContaining({ message, exitCode }));
   });
@@ -205,12 +238,40 @@ describe('refused', () => {
     expect(() => checkMappings(mappings(...pairs))).toThrow(expect.objectContaining({ message, exitCode: 78 }));
   });
 
-  test('a VM outside its underlay, and the last VM of class E', () => {
+  test('a VM outside its underlay, its network address, and its broadcast address', () => {
     const [pair] = mappings(CLASS_E) as [Mapping];
     expect(() => pair.checkVm(ipv4(0xc0a9_0001))).toThrow(
       'VM 192.169.0.1 is outside the underlay prefix 192.168.0.0/16',
     );
-    expect(() => pair.checkVm(ipv4(0xc0a8_fffe))).not.toThrow();
-    expect(() => pair.checkVm(ipv4(0xc0a8_ffff))).toThrow('contains 255.255.255.255');
+    for (const vm of [0xc0a8_0001, 0xc0a8_fffe]) expect(() => pair.checkVm(ipv4(vm))).not.toThrow();
+    expect(() => pair.checkVm(ipv4(0xc0a8_0000))).toThrow('cannot be a VM: that is the network address');
+    expect(() => pair.checkVm(ipv4(0xc0a8_ffff))).toThrow('cannot be a VM: that is the broadcast address');
+  });
+});
+
+describe('which underlay addresses a VM can have', () => {
+  test.each<[pair: string, not: string[], vms: number]>([
+    [TEN, ['192.168.0.0', '192.168.255.255'], 65534],
+    ['10.0.0.0/8 192.168.16.32/30', ['192.168.16.32', '192.168.16.35'], 2],
+    // RFC 3021: two addresses are two hosts.
+    ['10.0.0.0/8 192.168.16.32/31', [], 2],
+    ['10.0.0.0/8 192.168.16.32/32', [], 1],
+    ['240.0.0.0/4 192.168.16.32/31', ['192.168.16.33'], 1],
+    ['240.0.0.0/4 192.168.16.32/32', ['192.168.16.32'], 0],
+    ['240.0.0.0/5 192.168.16.32/31', [], 2],
+  ])('%s: all but %s', (pair, not, vms) => {
+    const [only] = mappings(pair) as [Mapping];
+    const first = Number(only.underlay.bits);
+    const all = Array.from({ length: 2 ** only.vmBits + 2 }, (_, i) => ipv4(first - 1 + i));
+    const usable = all.filter((vm) => only.canBeVm(vm));
+    expect([usable.length, only.vms]).toEqual([vms, vms]);
+    const inside = all.slice(1, -1);
+    expect(inside.filter((vm) => !usable.includes(vm)).map(formatAddress)).toEqual(not);
+    expect(only.unusedSlices).toEqual(not.map((text) => only.sliceOf(parseAddress(text) as Address)));
+    for (const vm of inside) {
+      const check = () => only.checkVm(vm);
+      if (usable.includes(vm)) expect(check).not.toThrow();
+      else expect(check).toThrow(expect.objectContaining({ exitCode: 78 }));
+    }
   });
 });

@@ -135,7 +135,7 @@ describe('right use', () => {
     [`plan ${PAIR} --json`, expect.objectContaining({ containersPerVm: 253 })],
     [`plan --config FOLDER/good.yaml --json`, expect.objectContaining({ containersPerVm: 253 })],
     [`plan --config FOLDER/good.yaml --overlay 240.0.0.0/4 --json`, expect.objectContaining({ containersPerVm: 4093 })],
-    ['plan --containers 2000 --vms 500 --overlay 10.0.0.0/8 --json', [twelve, expect.objectContaining({ vms: 512 })]],
+    ['plan --containers 2000 --vms 500 --overlay 10.0.0.0/8 --json', [twelve, expect.objectContaining({ vms: 510 })]],
     [`plan --containers 2000 --underlay 192.168.0.0/23 --overlay 10.0.0.0/12 --json`, [twelve]],
     [`explain 10.16.32.91 ${PAIR} --json`, expect.objectContaining({ vm: '192.168.16.32', container: 90 })],
     [`explain 192.168.16.32 --container 90 ${PAIR} --json`, expect.objectContaining({ overlay: '10.16.32.91' })],
@@ -143,8 +143,8 @@ describe('right use', () => {
     ['explain 192.168.16.33 --run-dir FOLDER --json', expect.objectContaining({ overlay: '10.16.33.1' })],
     // A file is asked before the daemon is.
     [
-      'explain 240.0.0.5 --config FOLDER/class-e.yaml --run-dir FOLDER --json',
-      expect.objectContaining({ vm: '172.16.0.0', container: 4 }),
+      'explain 240.0.16.5 --config FOLDER/class-e.yaml --run-dir FOLDER --json',
+      expect.objectContaining({ vm: '172.16.0.1', container: 4 }),
     ],
     [`status --run-dir FOLDER --json`, status],
     [`status --run-dir FOLDER --wait 5 --json`, status],
@@ -159,8 +159,8 @@ describe('right use', () => {
   test.each<[words: string, line: RegExp]>([
     [`plan ${PAIR}`, /^containers per VM {2}253$/m],
     [`plan ${PAIR}`, /^warning: 256 addresses per VM/m],
-    ['plan --containers 2000 --vms 500', /^10\.0\.0\.0\/12 +192\.168\.0\.0\/23 +12 \+ 9 \+ 11 +512 +2,045$/m],
-    ['plan --containers 2000 --vms 500', /^240\.0\.0\.0\/4 +192\.168\.0\.0\/23 +4 \+ 9 \+ 19 +512 +524,285$/m],
+    ['plan --containers 2000 --vms 500', /^10\.0\.0\.0\/12 +192\.168\.0\.0\/23 +12 \+ 9 \+ 11 +510 +2,045$/m],
+    ['plan --containers 2000 --vms 500', /^240\.0\.0\.0\/4 +192\.168\.0\.0\/23 +4 \+ 9 \+ 19 +510 +524,285$/m],
     ['plan --containers 2000 --vms 500', /^The underlay is an example: any \/23 will do/m],
     ['plan --containers 2000 --vms 500', /^warning: 240\.0\.0\.0\/4 is class E: /m],
     [`explain 10.16.32.91 ${PAIR}`, /^vm +192\.168\.16\.32$/m],
@@ -202,7 +202,7 @@ describe('wrong use', () => {
     [
       'plan --containers 5 --vms 300 --underlay 10.0.0.0/24',
       78,
-      'underlay 10.0.0.0/24 has 256 addresses: expected 300\nhint: give the whole network of the VMs, a /23 or shorter',
+      'underlay 10.0.0.0/24 has addresses for 254 VMs: expected 300\nhint: give the whole network of the VMs, a /23 or shorter',
     ],
     [
       'plan --containers 500 --overlay 10.0.0.0/8 --underlay 10.0.0.0/16',
@@ -230,7 +230,11 @@ describe('wrong use', () => {
     ],
     ['explain 10.0.0.2 --overlay 10.0.0.0/8 --run-dir FOLDER', 78, 'no underlay prefix'],
     ['explain 11.0.0.1 --run-dir FOLDER', 1, '11.0.0.1 is in none of 10.0.0.0/8, 192.168.0.0/16'],
-    ['explain 255.255.255.255 --overlay 240.0.0.0/4 --underlay 192.168.0.0/16', 78, 'contains 255.255.255.255'],
+    [
+      'explain 255.255.255.255 --overlay 240.0.0.0/4 --underlay 192.168.0.0/16',
+      78,
+      'nobody can have 255.255.255.255: its VM would be 192.168.255.255, but that is the broadcast address of 192.168.0.0/16',
+    ],
     ['up', 78, 'no overlay prefix'],
     ['up --wait soon', 2, 'expected seconds, 0..86400'],
     ['up now', 2, "too many arguments for 'up'"],

@@ -35,20 +35,15 @@ function cutter(overlayText: string, underlayText: string): (address: number) =>
   };
 }
 
-function configured(make: () => PacketCore, overlayText: string, underlayText: string): PacketCore {
+function configOf(overlayText: string, underlayText: string) {
   const [overlay, underlay] = [prefixOf(overlayText), prefixOf(underlayText)];
+  const prefixes = { overlay: overlay.number, underlay: underlay.number };
+  return { local: 1, mappings: [{ ...prefixes, overlayLength: overlay.length, underlayLength: underlay.length }] };
+}
+
+function configured(make: () => PacketCore, overlay: string, underlay: string): PacketCore {
   const core = make();
-  core.configure({
-    local: 1,
-    mappings: [
-      {
-        overlay: overlay.number,
-        overlayLength: overlay.length,
-        underlay: underlay.number,
-        underlayLength: underlay.length,
-      },
-    ],
-  });
+  core.configure(configOf(overlay, underlay));
   return core;
 }
 
@@ -215,6 +210,51 @@ describe.each(cores)('$name', ({ make }) => {
     core.configure({ local: 0x0a000001, mappings: [mapping] });
     core.put(0, grePacket(0x0a0fffff, 0x0a000001, ipv4Packet(0xfffffff2, 0xff000012, 0)));
     core.decapsulate(0, 1, 0);
-    expect(core.verdict(0)).toBe(abi.DROP_SPOOFED_SOURCE);
+    expect(core.verdict(0)).toBe(abi.DROP_FOREIGN_UNDERLAY);
+  });
+
+  test.each<[overlay: string, underlay: string]>([
+    ['10.0.0.0/8', '192.168.0.0/16'],
+    ['10.0.0.0/8', '192.168.16.32/30'],
+    // RFC 3021: two addresses, or one, are all hosts'.
+    ['10.0.0.0/8', '192.168.16.32/31'],
+    ['10.0.0.0/8', '192.168.16.32/32'],
+    // Where the last slice of all has 255.255.255.255.
+    ['240.0.0.0/4', '192.168.0.0/17'],
+    ['240.0.0.0/4', '192.168.16.32/31'],
+    ['240.0.0.0/4', '192.168.16.32/32'],
+    ['240.0.0.0/5', '192.168.16.32/31'],
+  ])('S7 who can be a VM, and which indexes a container can have: %s over %s', (overlay, underlay) => {
+    const mapping = new Mapping(prefixOf(overlay), prefixOf(underlay));
+    const first = Number(mapping.underlay.bits);
+    const all = 2 ** mapping.vmBits;
+    // Both ends of the underlay prefix, what is beside them, and one in the middle.
+    const vms = [...new Set([-1, 0, 1, 2, all >> 1, all - 3, all - 2, all - 1, all])].map((n) => first + n);
+    const last = 2 ** mapping.containerBits - 1;
+    const indexes = [0, 1, 2, last - 1, last].map(BigInt);
+    const at = (vm: number, index: bigint) => Number(mapping.addressOf(ipv4(vm), index).bits);
+    const isHost = (vm: number, index: bigint) => mapping.canBeVm(ipv4(vm)) && index !== 0n && index !== BigInt(last);
+    const core = configured(make, overlay, underlay);
+    const inside = vms.filter((vm) => vm >= first && vm < first + all);
+    for (const local of inside) {
+      core.configure({ ...configOf(overlay, underlay), local });
+      for (const remote of vms.filter((vm) => vm !== local)) {
+        const isInside = inside.includes(remote);
+        for (const [own, other] of indexes.flatMap((a) => indexes.map((b) => [a, b] as const))) {
+          const [here, there] = [at(local, own), at(remote, other)];
+          if (isInside) {
+            core.put(0, ipv4Packet(here, there, 0));
+            core.encapsulate(0, 1, 0);
+            const bad = isHost(remote, other) ? abi.FORWARD : abi.DROP_RESERVED_ADDRESS;
+            expect(core.verdict(0)).toBe(isHost(local, own) ? bad : abi.DROP_FOREIGN_SOURCE);
+          }
+          core.put(0, grePacket(remote, local, ipv4Packet(there, here, 0)));
+          core.decapsulate(0, 1, 0);
+          const bad = isHost(local, own) ? abi.FORWARD : abi.DROP_RESERVED_ADDRESS;
+          const spoofed = isHost(remote, other) ? bad : abi.DROP_SPOOFED_SOURCE;
+          expect(core.verdict(0)).toBe(mapping.canBeVm(ipv4(remote)) ? spoofed : abi.DROP_FOREIGN_UNDERLAY);
+        }
+      }
+    }
   });
 });

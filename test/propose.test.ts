@@ -9,12 +9,19 @@ import { overlaysBeside, propose, type Wanted } from '../src/mesh/propose.ts';
 const prefix = (text: string) => parsePrefix(text) as Prefix;
 const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', '240.0.0.0/4'].map(prefix);
 
-/** Counted one by one, not by bits: VMs with a slice that has no 255.255.255.255, and indexes that a container may have. */
-function room(mapping: Mapping): { vms: number; containers: number } {
-  const vms = 2 ** (32 - mapping.underlay.length);
-  const addresses = 2 ** (32 - mapping.overlay.length) / vms;
-  const isBroadcastInside = contains(mapping.overlay, { width: 32, bits: 0xffffffffn });
-  return { vms: vms - (isBroadcastInside ? 1 : 0), containers: addresses - 3 };
+/**
+ * Counted one by one, not by bits: hosts of the underlay (RFC 3021: without network and broadcast address, unless it has two addresses
+ * or one), less one if 255.255.255.255 is in its slice; and indexes that a container may have.
+ */
+function room({ overlay, underlay }: Pick<Mapping, 'overlay' | 'underlay'>): { vms: number; containers: number } {
+  const addresses = 2 ** (underlay.length - overlay.length);
+  const isBroadcastInside = contains(overlay, { width: 32, bits: 0xffffffffn });
+  const isLost = underlay.length > 30 && isBroadcastInside;
+  return { vms: hosts(underlay.length) - (isLost ? 1 : 0), containers: addresses - 3 };
+}
+
+function hosts(length: number): number {
+  return length > 30 ? 2 ** (32 - length) : 2 ** (32 - length) - 2;
 }
 
 const count = (most: number) => fc.oneof(fc.integer({ min: 1, max: 64 }), fc.integer({ min: 1, max: most }));
@@ -79,7 +86,11 @@ describe('proposals', () => {
           const half = { ...first.overlay, length: first.overlay.length + 1 };
           const containers = 2 ** (32 - half.length - first.vmBits) - 3;
           expect(containers < asked.containers).toBe(true);
-          if (!asked.underlay) expect(2 ** (first.vmBits - 1)).toBeLessThan(asked.vms ?? 1);
+          const { vms } = room({
+            overlay: first.overlay,
+            underlay: { ...first.underlay, length: first.underlay.length + 1 },
+          });
+          if (!asked.underlay && first.vmBits > 0) expect(vms).toBeLessThan(asked.vms ?? 1);
         }
       }),
     );
@@ -90,8 +101,9 @@ describe('proposals', () => {
       fc.property(wanted, (asked) => {
         if (proposed(asked)) return;
         const { underlay, vms = 1, containers } = asked;
-        if (underlay && vms > 2 ** (32 - underlay.length)) return;
-        const length = underlay?.length ?? 32 - Math.ceil(Math.log2(vms));
+        if (underlay && vms > hosts(underlay.length)) return;
+        const longest = Array.from({ length: 33 }, (_, i) => i).findLast((each) => hosts(each) >= vms) as number;
+        const length = underlay?.length ?? longest;
         for (const each of PRIVATE)
           for (const part of partsOf(each)) {
             if (underlay && overlaps(part, underlay)) continue;
@@ -115,10 +127,14 @@ describe('known cases', () => {
 
   test.each<[name: string, wanted: Wanted, proposals: string[]]>([
     [
-      '8,192 addresses for each of 2,048 VMs',
+      '8,192 addresses for each of 2,046 VMs',
+      { vms: 2046, containers: 8189 },
+      ['10.0.0.0/8 over 192.168.0.0/21', '240.0.0.0/8 over 192.168.0.0/21', '240.0.0.0/4 over 192.168.0.0/21'],
+    ],
+    [
+      'two VMs more than a /21 has addresses for hosts',
       { vms: 2048, containers: 8189 },
-      // All of 240.0.0.0/4 would lose the last of the 2,048 VMs, whose slice has 255.255.255.255.
-      ['10.0.0.0/8 over 192.168.0.0/21', '240.0.0.0/8 over 192.168.0.0/21'],
+      ['240.0.0.0/7 over 192.168.0.0/20', '240.0.0.0/4 over 192.168.0.0/20'],
     ],
     [
       'a VPC of 10.0.0.0/16',

@@ -10,7 +10,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { abi, overhead } from '../src/core/index.ts';
-import { contains, formatAddress } from '../src/mesh/address.ts';
+import { formatAddress } from '../src/mesh/address.ts';
 import { covering, Mapping } from '../src/mesh/mapping.ts';
 import { address, outputsOf, prefix, type Vector, vectorFiles } from './golden.ts';
 import { missingCommands, skip } from './net/require.ts';
@@ -86,10 +86,14 @@ function judgeGre(frame: Frame, { merged }: Vector, key: number | undefined): st
 /** Where an overlay address lives; undefined if in no mapping. */
 function place(config: Config, text: string | undefined) {
   const where = address(text as string);
-  const mappings = config.mappings.map(({ overlay, underlay }) => new Mapping(prefix(overlay), prefix(underlay)));
-  const { kind, vm } = covering(mappings, where)?.explain(where) ?? {};
-  if (!kind || !vm) return undefined;
-  return { vm: formatAddress(vm), reserved: kind === 'slice' || kind === 'reserved' };
+  const mapping = covering(mappingsOf(config), where);
+  if (!mapping) return undefined;
+  const { kind, vm } = mapping.explain(where);
+  return { vm: formatAddress(vm), reserved: kind === 'slice' || kind === 'reserved' || !mapping.canBeVm(vm) };
+}
+
+function mappingsOf({ mappings }: Config): Mapping[] {
+  return mappings.map(({ overlay, underlay }) => new Mapping(prefix(overlay), prefix(underlay)));
 }
 
 function judgeOutbound(frame: Frame, config: Config): string | undefined {
@@ -109,9 +113,9 @@ function judgeInbound(frame: Frame, vector: Vector, config: Config): string | un
   if (outer['ip.proto'] !== GRE) return 'not-gre';
   if (outer['ip.flags.mf'] !== '0' || outer['ip.frag_offset'] !== '0') return 'fragment';
   if (outer['ip.dst'] !== config.local) return 'not-for-us';
-  const isUnderlay = ({ underlay }: Config['mappings'][number]) =>
-    contains(prefix(underlay), address(outer['ip.src'] as string));
-  if (outer['ip.src'] === config.local || !config.mappings.some(isUnderlay)) return 'foreign-underlay';
+  const sender = address(outer['ip.src'] as string);
+  const isVm = mappingsOf(config).some((mapping) => mapping.canBeVm(sender));
+  if (outer['ip.src'] === config.local || !isVm) return 'foreign-underlay';
   return judgeGre(frame, vector, config.key) ?? judgeHeader(frame, 1) ?? judgeInner(frame, vector, config);
 }
 

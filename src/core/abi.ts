@@ -4,7 +4,7 @@
  */
 
 /** Changes whenever a host that was written for an older layout would go wrong. */
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 // Capacities.
 
@@ -71,10 +71,11 @@ export const MAPPING_SIZE = 64;
 export const MAPPING_OVERLAY = 0; // 4 x u32, most significant first; IPv4 uses the first
 export const MAPPING_OVERLAY_MASK = 16; // 4 x u32
 export const MAPPING_UNDERLAY = 32; // u32
-export const MAPPING_UNDERLAY_MASK = 36; // u32
+export const MAPPING_FIRST_VM = 36; // u32, the lowest underlay address that a VM can have
 export const MAPPING_VM_MASK = 40; // u32, the low k bits: those that vary between VMs
 export const MAPPING_CONTAINER_BITS = 44; // u32, c
 export const MAPPING_INDEX_MASK = 48; // u32, the low c bits
+export const MAPPING_VMS = 52; // u32, how many underlay addresses from the first on a VM can have
 
 /** What the core counts in one direction. All f64: exact up to 2^53, and the same in every host language. */
 export const COUNTERS_SIZE = 512;

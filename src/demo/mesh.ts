@@ -182,7 +182,7 @@ function layOut({ mapping, vms, containersPerVm }: MeshPlan): Vm[] {
   const firstVm = fits(FIRST_VM, vms, 1n << BigInt(mapping.vmBits)) ? FIRST_VM : 1n;
   const firstContainer = fits(FIRST_CONTAINER, containersPerVm, mapping.containersPerVm + 1n) ? FIRST_CONTAINER : 1n;
   if (!fits(firstVm, vms, 1n << BigInt(mapping.vmBits)))
-    throw new InlayError('ERR_USAGE', `no room for ${vms} VMs: ${2 ** mapping.vmBits} in this plan`);
+    throw new InlayError('ERR_USAGE', `no room for ${vms} VMs: ${mapping.vms} in this plan`);
   if (!fits(firstContainer, containersPerVm, mapping.containersPerVm + 1n)) {
     throw new InlayError(
       'ERR_USAGE',

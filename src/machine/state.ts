@@ -4,7 +4,7 @@
  */
 
 import type { LinkInfo } from '../linux/netlink/link.ts';
-import { type Address, contains, formatAddress, formatPrefix, lowBits } from '../mesh/address.ts';
+import { type Address, contains, formatAddress, formatPrefix } from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import { aliasOf } from './alias.ts';
 
@@ -272,13 +272,9 @@ function routesOf({ device, local }: NetworkPlan, mapping: Mapping): RouteThing[
   return routes;
 }
 
-/**
- * The slice with 255.255.255.255 belongs to no VM. With this route the kernel does not ask for its addresses.
- */
-export function lastSliceThings(mapping: Mapping): RouteThing[] {
-  const { underlay, vmBits } = mapping;
-  const last = { width: underlay.width, bits: underlay.bits | lowBits(vmBits) };
-  return mapping.holdsBroadcast(last) ? [unreachable(formatPrefix(mapping.sliceOf(last)))] : [];
+/** Slices that belong to no VM. With these routes the kernel does not ask for their addresses. */
+export function unusedSliceThings(mapping: Mapping): RouteThing[] {
+  return mapping.unusedSlices.map((slice) => unreachable(formatPrefix(slice)));
 }
 
 function unreachable(to: string): RouteThing {

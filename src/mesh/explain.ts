@@ -49,7 +49,11 @@ export function explain(
 
 function explainOverlay(mapping: Mapping, address: Address): OverlayExplanation {
   const found = mapping.explain(address);
-  mapping.checkVm(found.vm);
+  const why = mapping.whyNotVm(found.vm);
+  if (why) {
+    const vm = formatAddress(found.vm);
+    throw new InlayError('ERR_CONFIG', `nobody can have ${formatAddress(address)}: its VM would be ${vm}, but ${why}`);
+  }
   return {
     address: formatAddress(address),
     kind: found.kind,

@@ -37,6 +37,8 @@ const MIN_CONTAINER_BITS = 2;
 const NOT_OVERLAY = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4'];
 const NOT_UNDERLAY = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4'];
 const LIMITED_BROADCAST: Address = { width: 32, bits: 0xffffffffn };
+/** With fewer bits a network has no address of its own and no broadcast address (RFC 3021). */
+const MIN_BROADCAST_BITS = 2;
 
 /**
  * One (overlay prefix, underlay prefix) pair. P, U, W, k and c are the names of the arithmetic in README.md.
@@ -50,6 +52,8 @@ export class Mapping {
   readonly containerBits: number;
   /** P + k. */
   readonly sliceLength: number;
+  /** Addresses of the underlay prefix that no VM can have. */
+  readonly #notVms: readonly Address[];
 
   /** Throws ERR_CONFIG if the two cannot make a mesh. */
   constructor(overlay: Prefix, underlay: Prefix) {
@@ -59,6 +63,9 @@ export class Mapping {
     this.containerBits = overlay.width - overlay.length - this.vmBits;
     this.sliceLength = overlay.length + this.vmBits;
     this.#check();
+    const first = network(underlay, underlay.length);
+    const ends = [...new Set([0n, lowBits(this.vmBits)])].map((bits) => ({ ...first, bits: first.bits | bits }));
+    this.#notVms = ends.filter((vm) => this.whyNotVm(vm) !== undefined);
   }
 
   #check(): void {
@@ -125,12 +132,22 @@ export class Mapping {
     return { address, kind, vm, slice: network(address, this.sliceLength), index };
   }
 
-  /** True if the slice of `vm` contains 255.255.255.255, which no host can have. */
-  holdsBroadcast(vm: Address): boolean {
-    return contains(this.sliceOf(vm), LIMITED_BROADCAST);
+  /** How many VMs there can be. */
+  get vms(): number {
+    return 2 ** this.vmBits - this.#notVms.length;
   }
 
-  /** Throws ERR_CONFIG if `vm` is outside the underlay prefix or its slice cannot be used. */
+  /** The slices of the addresses that no VM can have. */
+  get unusedSlices(): Prefix[] {
+    return this.#notVms.map((vm) => this.sliceOf(vm));
+  }
+
+  /** Whether a VM can have this underlay address. */
+  canBeVm(vm: Address): boolean {
+    return contains(this.underlay, vm) && this.#notVms.every(({ bits }) => bits !== vm.bits);
+  }
+
+  /** Throws ERR_CONFIG if no VM can have this underlay address. */
   checkVm(vm: Address): void {
     if (!contains(this.underlay, vm)) {
       throw new InlayError(
@@ -138,12 +155,22 @@ export class Mapping {
         `VM ${formatAddress(vm)} is outside the underlay prefix ${formatPrefix(this.underlay)}`,
       );
     }
-    if (this.holdsBroadcast(vm)) {
-      throw new InlayError(
-        'ERR_CONFIG',
-        `${formatAddress(vm)} cannot be a VM: its slice ${formatPrefix(this.sliceOf(vm))} contains 255.255.255.255`,
-      );
+    const why = this.whyNotVm(vm);
+    if (why) throw new InlayError('ERR_CONFIG', `${formatAddress(vm)} cannot be a VM: ${why}`);
+  }
+
+  /**
+   * Why no VM can have this address of the underlay prefix; undefined if one can. A packet to the network's own
+   * address or to its broadcast address goes to every host (RFC 1122 §3.2.1.3).
+   */
+  whyNotVm(vm: Address): string | undefined {
+    const number = vm.bits & lowBits(this.vmBits);
+    if (this.vmBits >= MIN_BROADCAST_BITS) {
+      if (number === 0n) return `that is the network address of ${formatPrefix(this.underlay)}`;
+      if (number === lowBits(this.vmBits)) return `that is the broadcast address of ${formatPrefix(this.underlay)}`;
     }
+    if (!contains(this.sliceOf(vm), LIMITED_BROADCAST)) return undefined;
+    return `its slice ${formatPrefix(this.sliceOf(vm))} contains 255.255.255.255`;
   }
 }
 

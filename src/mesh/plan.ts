@@ -1,5 +1,5 @@
 /** `plan`: what a pair of prefixes has room for, and what to beware of. */
-import { formatAddress, formatPrefix, lowBits, overlaps, type Prefix, parsePrefix } from './address.ts';
+import { formatPrefix, overlaps, type Prefix, parsePrefix } from './address.ts';
 import type { Mapping } from './mapping.ts';
 
 export interface Plan {
@@ -26,7 +26,7 @@ export function plan(mapping: Mapping, containerBits: number = DENSE_CONTAINER_B
     underlay: formatPrefix(mapping.underlay),
     vmBits: mapping.vmBits,
     containerBits: mapping.containerBits,
-    vms: 2 ** mapping.vmBits,
+    vms: mapping.vms,
     addressesPerVm: 2 ** mapping.containerBits,
     containersPerVm: Number(mapping.containersPerVm),
     sliceLength: mapping.sliceLength,
@@ -51,11 +51,9 @@ function warnings(mapping: Mapping, containerBits: number): string[] {
       `${formatPrefix(mapping.overlay)} is in the shared address space (RFC 6598): some clouds, providers and VPNs use parts of it`,
     );
   }
-  const lastVm = { width: mapping.underlay.width, bits: mapping.underlay.bits | lowBits(mapping.vmBits) };
-  if (mapping.holdsBroadcast(lastVm)) {
-    const slice = formatPrefix(mapping.sliceOf(lastVm));
-    found.push(`VM ${formatAddress(lastVm)} is unusable: its slice ${slice} contains 255.255.255.255`);
-  }
+  // Longer ones show it by their number of VMs: their ends are the network and its broadcast address.
+  const [lost] = mapping.vmBits < 2 ? mapping.unusedSlices : [];
+  if (lost) found.push(`${formatPrefix(lost)} can be no VM's slice: it contains 255.255.255.255`);
   const missing = containerBits - mapping.containerBits;
   if (missing > 0) {
     const longer = mapping.underlay.length + missing;

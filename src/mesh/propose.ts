@@ -1,6 +1,6 @@
 /** Pairs of prefixes with room for so many VMs and containers: arithmetic alone, for any width. */
 import { InlayError } from '../errors.ts';
-import { formatPrefix, lowBits, overlaps, type Prefix, parsePrefix } from './address.ts';
+import { formatPrefix, overlaps, type Prefix, parsePrefix } from './address.ts';
 import { Mapping } from './mapping.ts';
 
 /** What a mesh is to have room for. */
@@ -21,6 +21,8 @@ const OVERLAYS = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/1
 const UNDERLAYS = ['192.168.0.0/16', '172.16.0.0/12', '10.0.0.0/8'].map(prefix);
 /** Indexes of a slice that no container has: 0, the VM's and all ones. */
 const NOT_CONTAINERS = 3;
+/** Addresses of an underlay prefix that no VM has, where it has more than two: its first and its last. */
+const NOT_VMS = 2;
 
 /**
  * Mappings with room for what is wanted, at most two of each network. The first has the longest overlay
@@ -70,10 +72,7 @@ function exampleUnderlay(overlay: Prefix, length: number): Prefix | undefined {
 }
 
 function hasRoom(mapping: Mapping, { vms, containers }: Wanted): boolean {
-  const { underlay, vmBits } = mapping;
-  const last = { width: underlay.width, bits: underlay.bits | lowBits(vmBits) };
-  const usable = 2 ** vmBits - (mapping.holdsBroadcast(last) ? 1 : 0);
-  return mapping.containersPerVm >= containers && usable >= (vms ?? 1);
+  return mapping.containersPerVm >= containers && mapping.vms >= (vms ?? 1);
 }
 
 /** How many bits so many numbers take. */
@@ -81,15 +80,16 @@ function bitsFor(count: number): number {
   return Math.ceil(Math.log2(count));
 }
 
-function vmBitsOf({ vms, underlay }: Wanted): number {
-  if (!underlay) return bitsFor(vms ?? 1);
+function vmBitsOf({ vms = 1, underlay }: Wanted): number {
+  const least = vms <= 2 ? bitsFor(vms) : bitsFor(vms + NOT_VMS);
+  if (!underlay) return least;
   const vmBits = underlay.width - underlay.length;
-  if ((vms ?? 1) <= 2 ** vmBits) return vmBits;
+  if (least <= vmBits) return vmBits;
   throw new InlayError(
     'ERR_CONFIG',
-    `underlay ${formatPrefix(underlay)} has ${2 ** vmBits} addresses: expected ${vms}`,
+    `underlay ${formatPrefix(underlay)} has addresses for ${2 ** vmBits - (vmBits < 2 ? 0 : NOT_VMS)} VMs: expected ${vms}`,
     {
-      hint: `give the whole network of the VMs, a /${underlay.width - bitsFor(vms ?? 1)} or shorter`,
+      hint: `give the whole network of the VMs, a /${underlay.width - least} or shorter`,
     },
   );
 }

@@ -3,7 +3,7 @@
  * at once.
  */
 import { type Address, contains, ipv4 } from './address.ts';
-import { covering, type Explanation, type Mapping, mappingsWith } from './mapping.ts';
+import { covering, type Explanation, type Mapping } from './mapping.ts';
 
 /** One VM's part of an overlay; a VM has one for each mapping whose underlay prefix holds its address. */
 export interface Slice {
@@ -46,10 +46,11 @@ export class Slices {
     return found && Number(found.vm.bits);
   }
 
-  /** The slices of a VM: none if it is outside the underlay. */
+  /** The slices of a VM: none if it is outside the underlay, or has an address that no VM can have. */
   of(vm: number): Slice[] {
     const at = ipv4(vm);
-    return mappingsWith(this.#mappings, at).map((mapping) => {
+    const usable = this.#mappings.filter((mapping) => mapping.canBeVm(at));
+    return usable.map((mapping) => {
       const { bits, length } = mapping.sliceOf(at);
       const isOurs = contains(mapping.underlay, this.#local);
       return {
@@ -66,6 +67,6 @@ export class Slices {
     const at = ipv4(address);
     const mapping = covering(this.#mappings, at);
     const found = mapping?.explain(at);
-    return !found || found.vm.bits === this.#local.bits || mapping?.holdsBroadcast(found.vm) ? undefined : found;
+    return !found || found.vm.bits === this.#local.bits || !mapping?.canBeVm(found.vm) ? undefined : found;
   }
 }

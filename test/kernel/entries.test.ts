@@ -84,10 +84,11 @@ function inWords({ type, flags, put }: Request): string {
 
 describe.each(plans)('$name', ({ mappings, local }) => {
   const options = { mappings, local: ipv4(number(local)), device: 'inlay0', ifindex: 7 };
-  const vms = fc
+  const addresses = fc
     .tuple(fc.constantFrom(...mappings), fc.nat(0xffffffff))
     .map(([{ underlay, vmBits }, bits]) => Number(underlay.bits | (BigInt(bits) & ((1n << BigInt(vmBits)) - 1n))))
     .filter((vm) => vm !== number(local));
+  const vms = addresses.filter((vm) => mappings.some((m) => m.canBeVm(ipv4(vm))));
 
   test.each([true, false])('commands and requests agree (VXLAN: %s)', (isVxlan) => {
     const entries = new Entries({ ...options, isVxlan, overhead: 50 });
@@ -133,7 +134,6 @@ describe.each(plans)('$name', ({ mappings, local }) => {
             expect(words).toContain(` via ${way === ways[2] ? at : gateway} `);
             expect(/ mtu (\d+)/.exec(words)?.[1]).toBe(way === ways[1] ? `${Math.max(pathMtu - 50, 68)}` : undefined);
             const found = routeIn(led[i] as Request);
-            if (mappingsOf(vm)[i]?.holdsBroadcast(ipv4(vm))) continue;
             expect(entries.vmBehind(found)).toBe(vm);
             expect(ways.filter((each) => entries.isLed(found, vm, each))).toEqual([way]);
           }
@@ -156,12 +156,11 @@ describe.each(plans)('$name', ({ mappings, local }) => {
         expect(entries.vmForwarded(macOf(vm), ipv4Bytes(vm ^ 1))).toBe(undefined);
         for (const m of mappingsOf(vm)) {
           const at = (index: bigint) => ipv4Bytes(Number(m.addressOf(ipv4(vm), index).bits));
-          const usable = m.holdsBroadcast(ipv4(vm)) ? undefined : vm;
-          expect(entries.vmOf(at(1n))).toBe(usable);
-          expect(entries.vmAt(at(1n), macOf(vm))).toBe(usable);
+          expect(entries.vmOf(at(1n))).toBe(vm);
+          expect(entries.vmAt(at(1n), macOf(vm))).toBe(vm);
           expect(entries.vmAt(at(1n), macOf(vm ^ 1))).toBe(undefined);
           expect(entries.vmAt(at(2n), macOf(vm))).toBe(undefined);
-          expect(entries.vmOf(at(2n + (BigInt(bits) % m.containersPerVm)))).toBe(usable);
+          expect(entries.vmOf(at(2n + (BigInt(bits) % m.containersPerVm)))).toBe(vm);
           expect(entries.vmOf(at(0n))).toBe(undefined);
           expect(entries.vmOf(at((1n << BigInt(m.containerBits)) - 1n))).toBe(undefined);
         }
@@ -178,30 +177,36 @@ describe.each(plans)('$name', ({ mappings, local }) => {
       fc.property(fc.oneof(fc.nat(0xffffffff), inOverlay), (address) => {
         const found = covering(mappings, ipv4(address));
         const { kind, vm } = found?.explain(ipv4(address)) ?? {};
-        const nobody = !found || !vm || kind === 'slice' || kind === 'reserved' || found.holdsBroadcast(vm);
+        const nobody = !found || !vm || kind === 'slice' || kind === 'reserved' || !found.canBeVm(vm);
         const expected = nobody || vm.bits === BigInt(number(local)) ? undefined : Number(vm.bits);
         expect(slices.vmOf(address)).toBe(expected);
       }),
       { numRuns: 5000 },
     );
     fc.assert(
-      fc.property(vms, (vm) => {
+      fc.property(addresses, (vm) => {
         const shown = slices
           .of(vm)
           .map(({ address, length, gateway, source }) => ({ address, length, gateway, source }));
         expect(shown).toEqual(
-          mappingsOf(vm).map((m) => ({
-            address: Number(m.sliceOf(ipv4(vm)).bits),
-            length: m.sliceLength,
-            gateway: Number(m.addressOf(ipv4(vm), 1n).bits),
-            source: contains(m.underlay, ipv4(number(local)))
-              ? Number(m.addressOf(ipv4(number(local)), 1n).bits)
-              : undefined,
-          })),
+          mappings
+            .filter((m) => m.canBeVm(ipv4(vm)))
+            .map((m) => ({
+              address: Number(m.sliceOf(ipv4(vm)).bits),
+              length: m.sliceLength,
+              gateway: Number(m.addressOf(ipv4(vm), 1n).bits),
+              source: contains(m.underlay, ipv4(number(local)))
+                ? Number(m.addressOf(ipv4(number(local)), 1n).bits)
+                : undefined,
+            })),
         );
       }),
     );
     expect(slices.of(number('8.8.8.8'))).toEqual([]);
+    // The first and the last address of an underlay are the network's and its broadcast address.
+    for (const { underlay, vmBits } of mappings) {
+      for (const bits of [0, 2 ** vmBits - 1]) expect(slices.of(Number(underlay.bits) + bits)).toEqual([]);
+    }
   });
 });
 

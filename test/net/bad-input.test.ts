@@ -109,7 +109,7 @@ const cases: Case[] = [
     network: ['address add 192.168.255.255/32 dev eth0'],
     flags: ['--overlay', '240.0.0.0/4'],
     code: 78,
-    says: ['inlay: 192.168.255.255 cannot be a VM: its slice 255.255.240.0/20 contains 255.255.255.255'],
+    says: ['inlay: 192.168.255.255 cannot be a VM: that is the broadcast address of 192.168.0.0/16'],
   },
   {
     name: 'an underlay MTU that leaves nothing',

@@ -264,7 +264,6 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft'
   test.each([
     ['the slice itself', '10.16.40.0'],
     ['the address kept free', '10.16.40.255'],
-    ['the last of all', '10.255.255.255'],
   ])('%s is refused at once', async (_, address) => {
     const before = (await mesh.status(a)).neighbours?.refused ?? 0;
     const { stdout } = await lab.run(victim.name, ['ping', '-n', '-c', '1', '-W', '10', address]);
@@ -277,6 +276,16 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft'
   test('G9 an address of our own slice that no container has is unreachable', async () => {
     const { stdout } = await lab.run(victim.name, ['ping', '-n', '-c', '1', '-W', '10', '10.16.32.77']);
     expect(stdout).toMatch(/Destination Host Unreachable/);
+  });
+
+  test.each([
+    ["the underlay's network address as a VM", '10.0.0.7'],
+    ["the underlay's broadcast address as a VM", '10.255.255.7'],
+    ['the last of all', '10.255.255.255'],
+  ])('%s is unreachable', async (_, address) => {
+    // Not by ping: so many of the kernel's ICMP errors would be limited.
+    const { stderr } = await lab.run(a.name, ['ip', 'route', 'get', address]);
+    expect(stderr).toContain('No route to host');
   });
 
   test('the mesh works afterwards', async () => {

@@ -113,6 +113,8 @@ write('outbound', CONFIG, [
     outbound('limited broadcast', 'RFC 1122 3.2.1.3', ping(dst='255.255.255.255'), 'no-mapping', item='S7'),
     outbound('our own slice', 'no loops', ping(dst='10.16.32.92'), 'own-slice', answer=reply(ping(dst='10.16.32.92'), 1), item='G9'),
     outbound('a slice itself', 'index 0', ping(dst='10.16.33.0'), 'reserved-address', answer=reply(ping(dst='10.16.33.0'), 1)),
+    outbound("the underlay's network address", 'RFC 1122 3.2.1.3', ping(dst='10.0.0.7'), 'reserved-address', item='S7', answer=reply(ping(dst='10.0.0.7'), 1)),
+    outbound("the underlay's broadcast address", 'RFC 1122 3.2.1.3', ping(dst='10.255.255.7'), 'reserved-address', item='S7', answer=reply(ping(dst='10.255.255.7'), 1)),
     outbound('all-ones address', 'index all ones', ping(dst='10.16.33.255'), 'reserved-address', answer=reply(ping(dst='10.16.33.255'), 1)),
 ])
 
@@ -141,6 +143,9 @@ write('inbound', CONFIG, [
     inbound("another VM's packet", 'scope', gre_in(q, dst='192.168.16.40'), 'not-for-us'),
     inbound('outer source outside the underlay', 'CVE-2020-10136', gre_in(q, src='172.16.16.33'), 'foreign-underlay', item='S4'),
     inbound('outer source is ourselves', 'CVE-2024-7595', gre_in(q, src=LOCAL), 'foreign-underlay', item='S4'),
+    inbound("outer source is the underlay's network address", 'RFC 1122 3.2.1.3', gre_in(ping('10.0.0.7', OURS), src='192.168.0.0'), 'foreign-underlay', item='S4, S7'),
+    inbound("outer source is the underlay's broadcast address", 'RFC 1122 3.2.1.3', gre_in(ping('10.255.255.7', OURS), src='192.168.255.255'), 'foreign-underlay', item='S4, S7'),
+    inbound('inner source of the broadcast address', 'RFC 1122 3.2.1.3', gre_in(ping('10.255.255.7', OURS)), 'spoofed-source', item='S7'),
     inbound('outer source 0.0.0.0', 'RFC 1122 3.2.1.3', gre_in(q, src='0.0.0.0'), 'foreign-underlay', item='S4'),
     inbound('version 1', 'RFC 2784 2.4', gre_in(q, version=1), 'gre-version', item='G2'),
     inbound('version 7', 'RFC 2784 2.4', gre_in(q, version=7), 'gre-version', item='G2'),

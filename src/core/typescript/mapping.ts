@@ -15,6 +15,8 @@ const WIDTH = 32;
 const MIN_CONTAINER_BITS = 2;
 /** The VM's own index in its slice. */
 const OWN_INDEX = 1;
+/** 255.255.255.255, as a signed number. */
+const LIMITED_BROADCAST = -1;
 
 /**
  * Adds a mapping and derives its masks. Addresses in either sign, lengths in bits. Returns the number of mappings, or -1
@@ -41,12 +43,25 @@ export function addMapping(
   storeI32(memory, mapping + abi.MAPPING_OVERLAY, overlay & overlayMask);
   storeI32(memory, mapping + abi.MAPPING_OVERLAY_MASK, overlayMask);
   storeI32(memory, mapping + abi.MAPPING_UNDERLAY, underlay & underlayMask);
-  storeI32(memory, mapping + abi.MAPPING_UNDERLAY_MASK, underlayMask);
   storeI32(memory, mapping + abi.MAPPING_VM_MASK, ~underlayMask);
   storeI32(memory, mapping + abi.MAPPING_CONTAINER_BITS, containerBits);
   storeI32(memory, mapping + abi.MAPPING_INDEX_MASK, -1 >>> (WIDTH - containerBits));
+  const [first, last] = usableVms(overlay | ~overlayMask, underlayLength);
+  storeI32(memory, mapping + abi.MAPPING_FIRST_VM, (underlay & underlayMask) + first);
+  storeI32(memory, mapping + abi.MAPPING_VMS, last - first + 1);
   storeI32(memory, abi.CONFIG + abi.CONFIG_MAPPINGS, count + 1);
   return count + 1;
+}
+
+/**
+ * The lowest and the highest number that a VM can have in an underlay prefix of `underlayLength` bits; `lastAddress` is the last of the
+ * overlay's. Numbers of 0 and of all ones make the network's own address and its broadcast address (RFC 1122 §3.2.1.3), unless there are
+ * no others (RFC 3021). And no host has the limited broadcast address.
+ */
+function usableVms(lastAddress: number, underlayLength: number): [first: number, last: number] {
+  const allOnes = 2 ** (WIDTH - underlayLength) - 1;
+  if (allOnes > 1) return [1, allOnes - 1];
+  return [0, lastAddress === LIMITED_BROADCAST ? allOnes - 1 : allOnes];
 }
 
 /** Whether the overlay prefix has addresses in common with those that are no host's. */
@@ -81,11 +96,17 @@ export function vmIn(memory: Memory, mapping: number, address: number): number {
   return loadI32(memory, mapping + abi.MAPPING_UNDERLAY) | ((address >>> containerBits) & vmMask);
 }
 
-/** Whether the overlay address, which `mapping` covers, is nobody's: its index is 0 or all ones, or its slice holds the limited broadcast address. */
+/** Whether the overlay address, which `mapping` covers, is nobody's: its index is 0 or all ones, or its slice that of an address that no VM can have. */
 export function isReserved(memory: Memory, mapping: number, address: number): boolean {
   const indexMask = loadI32(memory, mapping + abi.MAPPING_INDEX_MASK);
   const index = address & indexMask;
-  return index === 0 || index === indexMask || (address | indexMask) === -1;
+  return index === 0 || index === indexMask || !canBeVm(memory, mapping, vmIn(memory, mapping, address));
+}
+
+/** Whether the mapping has the underlay address for a VM. */
+function canBeVm(memory: Memory, mapping: number, vm: number): boolean {
+  const place = (vm - loadI32(memory, mapping + abi.MAPPING_FIRST_VM)) >>> 0;
+  return place < loadI32(memory, mapping + abi.MAPPING_VMS) >>> 0;
 }
 
 /** The underlay address of the VM whose slice holds the overlay address, a signed number; 0 if no mapping covers it. */
@@ -106,12 +127,11 @@ export function senderOf(memory: Memory, address: number): number {
   return mapping === 0 || isReserved(memory, mapping, address) ? 0 : vmIn(memory, mapping, address);
 }
 
-/** Whether the underlay address lies in the underlay prefix of any mapping. */
+/** Whether a VM can have the underlay address, by any mapping. */
 export function isUnderlay(memory: Memory, address: number): boolean {
   const end = abi.MAPPINGS + loadI32(memory, abi.CONFIG + abi.CONFIG_MAPPINGS) * abi.MAPPING_SIZE;
   for (let mapping = abi.MAPPINGS; mapping < end; mapping += abi.MAPPING_SIZE) {
-    const underlayMask = loadI32(memory, mapping + abi.MAPPING_UNDERLAY_MASK);
-    if ((address & underlayMask) === loadI32(memory, mapping + abi.MAPPING_UNDERLAY)) return true;
+    if (canBeVm(memory, mapping, address)) return true;
   }
   return false;
 }

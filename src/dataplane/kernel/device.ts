@@ -5,12 +5,12 @@ import { GRE_UDP_PORT } from '../../core/abi.ts';
 import { addressBytes, ipv4Bytes, ipv4Number } from '../../linux/netlink/ipv4.ts';
 import { GRE_CSUM, GRE_KEY, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../../linux/netlink/link.ts';
 import {
-  lastSliceThings,
   type NetworkPlan,
   overlayThings,
   quietGreThings,
   settingsOf,
   type Thing,
+  unusedSliceThings,
 } from '../../machine/state.ts';
 import type { Address } from '../../mesh/address.ts';
 import { VXLAN_PORT } from '../wire-format.ts';
@@ -58,7 +58,7 @@ export function kernelThings(config: Config, plan: NetworkPlan, filters: readonl
     { ...settingsOf(plan), arp: true },
     { kind: 'neighbour-parameters', device, parameters: NEIGHBOUR_PARAMETERS },
     ...overlayThings(plan),
-    ...mappings.flatMap(lastSliceThings),
+    ...mappings.flatMap(unusedSliceThings),
   ];
 }
 
