@@ -187,6 +187,12 @@ export const REPLY_BUCKETS_LOG2 = 10;
 export const PATH_MTU_LIFETIME = 601;
 /** Bytes; a path MTU is never taken for less. Anybody can forge what says so, so Linux has the same floor (net.ipv4.route.min_pmtu). */
 export const LEAST_PATH_MTU = 552;
+// Bytes of payload; super-packets (GSO) that are to be cut into smaller segments are dropped. A small packet in would be many times its bytes out. TCP's
+// segments have 500 bytes at the least path MTU, those that applications have the kernel cut from UDP about 1,200 (QUIC).
+
+export const LEAST_UDP_SEGMENT = 64;
+export const LEAST_TCP_SEGMENT = 128;
+
 /** s that an ICMP message which says that a VM is unreachable is believed. */
 export const UNREACHABLE_LIFETIME = 30;
 
@@ -295,5 +301,10 @@ export const DROP_ECN = -28;
 export const DROP_ICMP_CHECKSUM = -29;
 export const DROP_FOREIGN_ICMP = -30;
 export const DROP_MERGED = -31;
+export const DROP_TINY_SEGMENTS = -32;
+export const DROP_TOO_MANY_TUNNELS = -33;
+export const DROP_OVER_SHARE = -34;
+/** Given by the kernel data plane's programs, not by the core. */
+export const DROP_DIVERTED = -35;
 /** One more than the number of drop reasons. */
-export const VERDICTS = 32;
+export const VERDICTS = 36;

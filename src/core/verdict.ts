@@ -95,6 +95,25 @@ export const DROP_REASONS: readonly DropReason[] = [
     'inbound: the kernel merged packets of another VM (GRO), and does not say how long each was',
     { hint: 'give the daemon CAP_BPF, or ethtool -K DEVICE rx-udp-gro-forwarding off rx-gro-list off' },
   ),
+  reason(
+    abi.DROP_TINY_SEGMENTS,
+    'tiny-segments',
+    'outbound: a super-packet is to be cut into smaller segments than any stack sends',
+  ),
+  reason(
+    abi.DROP_TOO_MANY_TUNNELS,
+    'too-many-tunnels',
+    'outbound: its sender opens tunnels to VMs never heard from faster than one may',
+  ),
+  reason(abi.DROP_OVER_SHARE, 'over-share', 'its sender sends more than its share while the VM is busy'),
+  reason(
+    abi.DROP_DIVERTED,
+    'diverted',
+    'outbound, kernel data plane: the packet was about to go to another VM than the one of its destination',
+    {
+      hint: 'a route, a neighbour or an ICMP redirect leads astray: ip route get ADDRESS, ip neighbour show dev DEVICE',
+    },
+  ),
 ];
 
 function reason(
