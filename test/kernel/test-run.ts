@@ -1,5 +1,6 @@
 /** Programs run by the kernel itself on packets made here (BPF_PROG_TEST_RUN), and such packets. */
 import os from 'node:os';
+import { DROP_REASONS } from '../../src/core/verdict.ts';
 import { SourceCheck } from '../../src/dataplane/check/source-check.ts';
 import * as native from '../../src/linux/native.ts';
 import { parseAddress, parsePrefix } from '../../src/mesh/address.ts';
@@ -54,9 +55,42 @@ export const vxlan = (source: number, destination: number, frame: ArrayLike<numb
     ...parts,
   });
 
-const ETHERNET = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-export const framed = (packet: ArrayLike<number>, type = 0x0800) =>
-  Uint8Array.from([...ETHERNET, type >> 8, type & 255, ...Array.from(packet)]);
+const OURS = [2, 0, 0, 0, 0, 2];
+export const framed = (packet: ArrayLike<number>, type = 0x0800, to: readonly number[] = [2, 0, 0, 0, 0, 1]) =>
+  Uint8Array.from([...to, ...OURS, type >> 8, type & 255, ...Array.from(packet)]);
+/** A frame for the VXLAN device of a VM. */
+export const framedTo = (vm: number, packet: ArrayLike<number>) =>
+  framed(packet, 0x0800, [2, 0, vm >>> 24, (vm >> 16) & 255, (vm >> 8) & 255, vm & 255]);
+/** What a program of a GRE device sees of a packet that is about to go to a VM: the kernel fills in the rest later. A test run takes an Ethernet header away. */
+export const outerTo = (vm: number, packet: ArrayLike<number>, overhead = 24) => {
+  const outer = new Uint8Array(overhead);
+  outer.set([8, 0], 12);
+  new DataView(outer.buffer).setUint32(16, vm);
+  return Uint8Array.from([...outer, ...Array.from(packet)]);
+};
+
+/** What the counters say now, by reason, where it is not zero. */
+export function counted(check: SourceCheck, which: number): Record<string, number> {
+  const { packets, bytes, drops } = check.direction(which);
+  const all = {
+    packets,
+    bytes,
+    ...Object.fromEntries(DROP_REASONS.map(({ verdict, name }) => [name, drops[-verdict] ?? 0])),
+  };
+  return Object.fromEntries(Object.entries(all).filter(([, count]) => count !== 0));
+}
+
+/** What the counters say more after `work`. */
+export function difference(check: SourceCheck, which: number, work: () => void): Record<string, number> {
+  const before = counted(check, which);
+  work();
+  const after = counted(check, which);
+  return Object.fromEntries(
+    Object.entries(after).flatMap(([name, count]) =>
+      count === (before[name] ?? 0) ? [] : [[name, count - (before[name] ?? 0)]],
+    ),
+  );
+}
 
 /** An IPv4 packet of 40 bytes. */
 export const inner = (source: string, destination: string, protocol = 17) =>

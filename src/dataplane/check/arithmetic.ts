@@ -1,5 +1,6 @@
-/** The mapping's arithmetic in eBPF: which mapping has an address, and which VM it lives on (src/mesh/mapping.ts). */
+/** The mapping's arithmetic in eBPF: which mapping has an address, which VM it lives on, and what is nobody's (src/mesh/mapping.ts). */
 import * as bpf from '../../linux/bpf/assembler.ts';
+import type { Label } from '../../linux/labels.ts';
 import { lowBits, netmask } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 
@@ -7,6 +8,7 @@ import type { Mapping } from '../../mesh/mapping.ts';
 /** Where an inner source is loaded to. */
 export const SOURCE = 1;
 export const SCRATCH = 3;
+const INDEX = 2;
 
 /** Does in the one mapping that has the address what `inside` says, which ends with a jump; goes on behind if none has it. SCRATCH is used. */
 export function inMapping(
@@ -34,4 +36,22 @@ export function vmOf({ containerBits, vmBits, underlay }: Mapping, from: number,
     bpf.and32(to, Number(lowBits(vmBits))),
     bpf.or32(to, Number(underlay.bits)),
   ];
+}
+
+/** Goes to a label if the index of an overlay address is 0 or all ones. Register 2 is used. */
+export function unlessReserved({ containerBits }: Mapping, address: number, reserved: Label): bpf.Line[] {
+  const allOnes = Number(lowBits(containerBits));
+  return [
+    bpf.copy(INDEX, address),
+    bpf.and32(INDEX, allOnes),
+    bpf.jumpIfEqual32(INDEX, 0, reserved),
+    bpf.jumpIfEqual32(INDEX, allOnes, reserved),
+  ];
+}
+
+/** Goes to a label if no VM can have this address of the underlay prefix: the first, the last, or neither. */
+export function unlessNoVm(mapping: Mapping, vm: number, noVm: Label): bpf.Line[] {
+  const { underlay, vmBits } = mapping;
+  const ends = [...new Set([0n, lowBits(vmBits)])].map((bits) => ({ ...underlay, bits: underlay.bits | bits }));
+  return ends.filter((end) => !mapping.canBeVm(end)).map(({ bits }) => bpf.jumpIfEqual32(vm, Number(bits), noVm));
 }

@@ -18,11 +18,11 @@ export const SKB = 6;
 export const OFFSET = 9;
 /** A register: where the header is that was loaded last, until the next call. */
 const HEADER = 4;
-/** Where a header is copied to: below the end of the stack. */
-const COPY = -32;
+/** Where a header is copied to: below the end of the stack, whose last 8 bytes are others'. */
+const COPY = -72;
 
 /**
- * Points to so many bytes, 24 at most, from OFFSET on; where they are not there, goes to a label. Registers 1 to 5 are used. A call takes some 15 ns, so if OFFSET
+ * Points to so many bytes, 64 at most, from OFFSET on; where they are not there, goes to a label. Registers 1 to 5 are used. A call takes some 15 ns, so if OFFSET
  * is the usual one, and the kernel has the bytes in one piece, they are looked at where they are. (At an offset that is not known beforehand that takes
  * CAP_PERFMON: sanitize_ptr_alu in kernel/bpf/verifier.c.)
  */

@@ -10,7 +10,7 @@ import { SKB_MARK, SKB_PROTOCOL } from '../../linux/bpf/skb.ts';
 import { IPPROTO_UDP } from '../../linux/protocols.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
-import { inMapping, SCRATCH, SOURCE, vmOf } from './arithmetic.ts';
+import { inMapping, SCRATCH, SOURCE, unlessNoVm, unlessReserved, vmOf } from './arithmetic.ts';
 import {
   headerByte,
   headerHalf,
@@ -32,7 +32,7 @@ import {
 export const VERDICT = 0x30000000;
 /** From the underlay, and the inner source lives on the outer one. */
 export const BELIEVED = 0x10000000;
-/** From the underlay, but spoofed or cut short. */
+/** From the underlay, but spoofed, cut short, or of an address that is nobody's. */
 export const DOUBTED = 0x20000000;
 /** Not from the underlay, or from this VM. */
 const NONE = 0;
@@ -100,9 +100,11 @@ export function loadMarkProgram({ mappings, local, port, vni, linkHeader, doubts
     ...innerSource(linkHeader),
     ...inMapping(mappings, SOURCE, (mapping) => [
       ...vmOf(mapping, SOURCE, SCRATCH),
+      bpf.jumpUnlessSame32(SCRATCH, OUTER_SOURCE, 'doubted'),
+      ...unlessNoVm(mapping, SCRATCH, 'doubted'),
+      ...unlessReserved(mapping, SOURCE, 'doubted'),
       bpf.set(FOUND, BELIEVED),
-      bpf.jumpIfSame32(SCRATCH, OUTER_SOURCE, 'mark'),
-      bpf.jump('doubted'),
+      bpf.jump('mark'),
     ]),
     { label: 'doubted' },
     ...(doubts === undefined ? [] : noteDoubt(doubts)),

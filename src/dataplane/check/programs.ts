@@ -5,55 +5,36 @@
 
 import * as abi from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
-import { SKB_GSO_SEGMENTS, SKB_LENGTH, SKB_MARK, SKB_PROTOCOL } from '../../linux/bpf/skb.ts';
+import { SKB_GSO_SIZE, SKB_MARK } from '../../linux/bpf/skb.ts';
+import type { Label } from '../../linux/labels.ts';
 import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
-import { inMapping, SCRATCH, SOURCE, vmOf } from './arithmetic.ts';
+import { inMapping, SCRATCH, SOURCE, unlessNoVm, unlessReserved, vmOf } from './arithmetic.ts';
+import { begin, DESTINATION, drop, end, INBOUND, type Maps, OUTBOUND, VM } from './counts.ts';
 import {
   ETHERNET_HEADER,
   headerByte,
   headerHalf,
   headerWord,
-  IPV4,
   IPV4_HEADER,
   loadHeader,
   OFFSET,
   SKB,
-  TC_ACT_SHOT,
-  TC_ACT_UNSPEC,
 } from './header-loads.ts';
 import { BELIEVED, VERDICT } from './mark.ts';
 
 const UDP_HEADER = 8;
 const GRE_HEADER = 4;
+const IPV4_SOURCE = 12;
+const IPV4_DESTINATION = 16;
+/** The first two bytes of the MAC addresses that VMs have. */
+const MAC_PREFIX = 0x0200;
 
-/** The counters' words: packets and bytes of a direction, its drops by reason, and an example of each reason. */
-const DIRECTION_WORDS = 128;
-export const OUTBOUND = 0;
-export const INBOUND: number = DIRECTION_WORDS;
-export const PACKETS = 0;
-export const TOTAL_BYTES = 1;
-/** Plus the negated verdict. */
-export const DROPS = 2;
-/** Plus EXAMPLE_WORDS for each negated verdict: four u32, inner source, inner destination, outer source and 0. An address that is not known is 0. */
-export const EXAMPLES = 64;
-export const EXAMPLE_WORDS = 2;
-export const COUNTER_WORDS: number = 2 * DIRECTION_WORDS;
-/** Of a VM: packets and bytes outbound, then inbound. */
-export const VM_WORDS = 4;
-
-// On the stack, below its end.
-const KEY = -4;
-
-// Registers that calls leave alone, beside those of header-loads.ts; OFFSET is where the inner IPv4 header begins.
-const COUNTERS = 7;
-/** The remote VM: outbound where the packet goes, inbound where it says that it comes from. */
-const VM = 8;
 /** With VXLAN: the same register until the VM is known. */
 const VERDICT_FOUND = 8;
-/** A register until the next call, beside those of arithmetic.ts. */
-const DESTINATION = 5;
+/** A register until the next call: the inner protocol. */
+const PROTOCOL = 0;
 
 export interface CheckOptions {
   mappings: readonly Mapping[];
@@ -61,10 +42,15 @@ export interface CheckOptions {
   isVxlan: boolean;
   /** Bytes of the outer headers that this VM writes; with VXLAN they come later. */
   overhead: number;
+  /** Without them, no segment is too small. */
+  floors?: SegmentFloors | undefined;
 }
 
-/** Their descriptors. */
-export type Maps = { counters: number; vms: number };
+/** The smallest segments into which super-packets may be cut, by their protocol: bytes of payload. */
+interface SegmentFloors {
+  udp: number;
+  others: number;
+}
 
 /** Where in the map the VMs of each mapping begin; mappings with the same underlay share theirs. */
 export function placesOf(mappings: readonly Mapping[]): number[] {
@@ -78,23 +64,41 @@ export function placesOf(mappings: readonly Mapping[]): number[] {
   return places;
 }
 
-/** From a container, or from this VM: the source has to be in our slice, and the destination in the overlay. */
+/**
+ * From a container, or from this VM: the source has to be in our slice, the destination in the overlay, and the packet about to go to the VM of its
+ * destination. Routes, neighbours and redirects (ICMP) may have led it elsewhere.
+ */
 export function egress(options: CheckOptions, maps: Maps): bpf.Line[] {
-  const { mappings, local } = options;
+  const { mappings, local, isVxlan, floors } = options;
   const places = placesOf(mappings);
   const inner = innerHeader(options);
   return [
     ...begin(maps),
+    bpf.set(OFFSET, 0),
+    ...loadHeader(inner + IPV4_HEADER, 0, 'truncated'),
+    ...(isVxlan ? nextFromEthernet() : headerWord(VM, IPV4_DESTINATION)),
     bpf.set(OFFSET, inner),
-    ...loadInner(inner),
-    ...inOwnSlice(mappings, local, SOURCE, abi.DROP_FOREIGN_SOURCE),
-    // The VM that the destination lives on.
+    ...readInner(inner),
+    ...inOwnSlice(mappings, local, SOURCE, 'foreign source', 'foreign source'),
     ...inMapping(mappings, DESTINATION, (mapping, i) => [
-      ...vmOf(mapping, DESTINATION, VM),
+      ...vmOf(mapping, DESTINATION, SCRATCH),
+      bpf.jumpIfEqual32(SCRATCH, Number(local.bits), 'own slice'),
+      ...unlessNoVm(mapping, SCRATCH, 'reserved'),
+      ...unlessReserved(mapping, DESTINATION, 'reserved'),
+      bpf.jumpIfEqual(PROTOCOL, IPPROTO_GRE, 'nested'),
+      bpf.jumpUnlessSame32(SCRATCH, VM, 'diverted'),
       ...toPlace(mapping, places[i] ?? 0),
-      bpf.jump('count'),
+      bpf.jump('on its way'),
     ]),
     ...drop(abi.DROP_NO_MAPPING, OUTBOUND, { inner: true }),
+    { label: 'foreign source' },
+    ...drop(abi.DROP_FOREIGN_SOURCE, OUTBOUND, { inner: true }),
+    { label: 'own slice' },
+    ...drop(abi.DROP_OWN_SLICE, OUTBOUND, { inner: true }),
+    { label: 'diverted' },
+    ...drop(abi.DROP_DIVERTED, OUTBOUND, { inner: true, outer: true }),
+    { label: 'on its way' },
+    ...(floors ? unlessTiny(floors) : []),
     ...end(OUTBOUND, maps),
   ];
 }
@@ -103,24 +107,37 @@ export function egress(options: CheckOptions, maps: Maps): bpf.Line[] {
 export function ingress(options: CheckOptions, maps: Maps): bpf.Line[] {
   const { mappings, local, isVxlan } = options;
   const places = placesOf(mappings);
+  const inner = innerHeader(options);
   return [
     ...begin(maps),
     ...(isVxlan ? verdictFromMark() : outerFromHeader(local)),
-    ...loadInner(innerHeader(options)),
+    ...loadHeader(IPV4_HEADER, inner, 'truncated'),
+    ...readInner(0),
     ...(isVxlan ? [bpf.jumpUnlessEqual(VERDICT_FOUND, BELIEVED, 'spoofed')] : []),
     ...inMapping(mappings, SOURCE, (mapping, i) => [
       ...vmOf(mapping, SOURCE, SCRATCH),
-      ...(isVxlan ? [bpf.copy(VM, SCRATCH)] : [bpf.jumpUnlessSame32(SCRATCH, VM, 'spoofed')]),
+      // The program that left the verdict has looked at more.
+      ...(isVxlan
+        ? [bpf.copy(VM, SCRATCH)]
+        : [
+            bpf.jumpUnlessSame32(SCRATCH, VM, 'spoofed'),
+            ...unlessNoVm(mapping, SCRATCH, 'spoofed'),
+            ...unlessReserved(mapping, SOURCE, 'spoofed'),
+          ]),
       ...toPlace(mapping, places[i] ?? 0),
       bpf.jump('believed'),
     ]),
     { label: 'spoofed' },
+    ...(isVxlan ? [] : unlessForeign(mappings)),
+    { label: 'of the underlay' },
     ...drop(abi.DROP_SPOOFED_SOURCE, INBOUND, { inner: true, ...(!isVxlan && { outer: true }) }),
-    { label: 'believed' },
-    ...inOwnSlice(mappings, local, DESTINATION, abi.DROP_FOREIGN_DESTINATION),
-    bpf.jump('count'),
+    { label: 'foreign destination' },
+    ...drop(abi.DROP_FOREIGN_DESTINATION, INBOUND, { inner: true }),
     { label: 'foreign' },
     ...drop(abi.DROP_FOREIGN_UNDERLAY, INBOUND, isVxlan ? {} : { outer: true }),
+    { label: 'believed' },
+    ...inOwnSlice(mappings, local, DESTINATION, 'reserved', 'foreign destination'),
+    bpf.jumpIfEqual(PROTOCOL, IPPROTO_GRE, 'nested'),
     ...end(INBOUND, maps),
   ];
 }
@@ -128,25 +145,6 @@ export function ingress(options: CheckOptions, maps: Maps): bpf.Line[] {
 /** Where the inner IPv4 header begins, in what this VM sends, and in what others send that have the same configuration. */
 function innerHeader({ isVxlan, overhead }: CheckOptions): number {
   return isVxlan ? ETHERNET_HEADER : overhead;
-}
-
-/** The counters; only IPv4 is for us. */
-function begin({ counters }: Maps): bpf.Line[] {
-  return [
-    bpf.copy(SKB, 1),
-    bpf.storeDouble(bpf.STACK, KEY - 4, 0),
-    ...bpf.loadMap(1, counters),
-    bpf.copy(2, bpf.STACK),
-    bpf.add(2, KEY),
-    bpf.call(bpf.MAP_LOOKUP),
-    bpf.jumpUnlessEqual(0, 0, 'counters'),
-    bpf.set(0, TC_ACT_SHOT),
-    bpf.exit,
-    { label: 'counters' },
-    bpf.copy(COUNTERS, 0),
-    bpf.loadWord(1, SKB, SKB_PROTOCOL),
-    bpf.jumpUnlessEqual(1, IPV4, 'not IPv4'),
-  ];
 }
 
 /** What the program where the underlay's packets come in found (mark.ts), which others no longer see. */
@@ -188,17 +186,60 @@ function outerFromHeader(local: Address): bpf.Line[] {
   ];
 }
 
-/** The inner source and destination into their registers; `usual` as in loadHeader. */
-function loadInner(usual: number): bpf.Line[] {
+/** The VM in the destination of an Ethernet header, 0 if it is no VM's (macOf in ../kernel/device.ts): a packet may be about to go to many. */
+function nextFromEthernet(): bpf.Line[] {
   return [
-    ...loadHeader(IPV4_HEADER, usual, 'truncated'),
-    ...headerByte(1, 0),
+    ...headerWord(VM, 2),
+    ...headerHalf(SCRATCH, 0),
+    bpf.jumpIfEqual(SCRATCH, MAC_PREFIX, "a VM's"),
+    bpf.set(VM, 0),
+    { label: "a VM's" },
+  ];
+}
+
+/** What the inner header says into registers; `at` is where it is in what was loaded. */
+function readInner(at: number): bpf.Line[] {
+  return [
+    ...headerByte(1, at),
     bpf.and32(1, 0xf0),
     bpf.jumpUnlessEqual(1, 0x40, 'not IPv4'),
-    ...headerByte(1, 9),
-    bpf.jumpIfEqual(1, IPPROTO_GRE, 'nested'),
-    ...headerWord(SOURCE, 12),
-    ...headerWord(DESTINATION, 16),
+    ...headerByte(PROTOCOL, at + 9),
+    ...headerWord(SOURCE, at + IPV4_SOURCE),
+    ...headerWord(DESTINATION, at + IPV4_DESTINATION),
+  ];
+}
+
+/** Behind the program the kernel cuts a super-packet (GSO) into segments of this size. */
+function unlessTiny({ udp, others }: SegmentFloors): bpf.Line[] {
+  return [
+    bpf.loadWord(SCRATCH, SKB, SKB_GSO_SIZE),
+    bpf.jumpIfEqual(SCRATCH, 0, 'whole'),
+    bpf.jumpIfEqual(PROTOCOL, IPPROTO_UDP, 'UDP'),
+    bpf.jumpUnlessBelow(SCRATCH, others, 'whole'),
+    bpf.jump('tiny'),
+    { label: 'UDP' },
+    bpf.jumpUnlessBelow(SCRATCH, udp, 'whole'),
+    { label: 'tiny' },
+    ...drop(abi.DROP_TINY_SEGMENTS, OUTBOUND, { inner: true }),
+    { label: 'whole' },
+  ];
+}
+
+/** Goes on to 'of the underlay' if a VM can have the outer source, else to 'foreign'. */
+function unlessForeign(mappings: readonly Mapping[]): bpf.Line[] {
+  return [
+    ...mappings.flatMap((mapping): bpf.Line[] => {
+      const next = Symbol('next underlay');
+      return [
+        bpf.copy(SCRATCH, VM),
+        bpf.and32(SCRATCH, netmask(mapping.underlay.length)),
+        bpf.jumpUnlessEqual32(SCRATCH, Number(mapping.underlay.bits), next),
+        ...unlessNoVm(mapping, VM, next),
+        bpf.jump('of the underlay'),
+        { label: next },
+      ];
+    }),
+    bpf.jump('foreign'),
   ];
 }
 
@@ -207,74 +248,29 @@ function toPlace({ vmBits }: Mapping, first: number): bpf.Instruction[] {
   return [bpf.and32(VM, Number(lowBits(vmBits))), bpf.add(VM, first)];
 }
 
-function inOwnSlice(mappings: readonly Mapping[], local: Address, register: number, verdict: number): bpf.Line[] {
-  const slices = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
+/** Goes to one label if the address is in our slice but nobody's, to another if it is in no slice of ours. */
+function inOwnSlice(
+  mappings: readonly Mapping[],
+  local: Address,
+  register: number,
+  reserved: Label,
+  foreign: Label,
+): bpf.Line[] {
+  const own = Symbol('own');
   return [
-    ...slices.flatMap(({ bits, length }): bpf.Line[] => [
-      bpf.copy(SCRATCH, register),
-      bpf.and32(SCRATCH, netmask(length)),
-      bpf.jumpIfEqual32(SCRATCH, Number(bits), 'own'),
-    ]),
-    ...drop(verdict, verdict === abi.DROP_FOREIGN_SOURCE ? OUTBOUND : INBOUND, { inner: true }),
-    { label: 'own' },
-  ];
-}
-
-/** Which addresses are in their registers where a packet is dropped: SOURCE and DESTINATION, and VM. */
-type Known = { inner?: true; outer?: true };
-
-/** Counts a packet that goes no further, and keeps the addresses that are known as the example of its reason. */
-function drop(verdict: number, direction: number, known: Known = {}): bpf.Line[] {
-  const at = 8 * (direction + DROPS - verdict);
-  const example = 8 * (direction + EXAMPLES - EXAMPLE_WORDS * verdict);
-  return [
-    ...(known.inner
-      ? [bpf.storeWord(COUNTERS, example, SOURCE), bpf.storeWord(COUNTERS, example + 4, DESTINATION)]
-      : []),
-    ...(known.outer ? [bpf.storeWord(COUNTERS, example + 8, VM)] : []),
-    bpf.set(2, 1),
-    ...count(at, 2),
-    bpf.set(0, TC_ACT_SHOT),
-    bpf.exit,
-  ];
-}
-
-/** Adds a register to a counter; no other processor has it. Register 1 is used. */
-function count(at: number, from: number): bpf.Instruction[] {
-  return [bpf.loadDouble(1, COUNTERS, at), bpf.addRegister(1, from), bpf.storeDoubleFrom(COUNTERS, at, 1)];
-}
-
-/** Counts the packet, for all and for its VM, and lets it through; and the drops that both directions have. */
-function end(direction: number, { vms }: Maps): bpf.Line[] {
-  return [
-    { label: 'count' },
-    bpf.storeWord(bpf.STACK, KEY, VM),
-    // Register 8 has the packets from here on, 9 the bytes: those of inner packets.
-    bpf.loadWord(1, SKB, SKB_LENGTH),
-    bpf.subtractRegister(1, OFFSET),
-    bpf.copy(OFFSET, 1),
-    bpf.loadWord(VM, SKB, SKB_GSO_SEGMENTS),
-    bpf.jumpUnlessEqual(VM, 0, 'cut'),
-    bpf.set(VM, 1),
-    { label: 'cut' },
-    ...count(8 * (direction + PACKETS), VM),
-    ...count(8 * (direction + TOTAL_BYTES), OFFSET),
-    ...bpf.loadMap(1, vms),
-    bpf.copy(2, bpf.STACK),
-    bpf.add(2, KEY),
-    bpf.call(bpf.MAP_LOOKUP),
-    // In a plan of more VMs than the map has room for.
-    bpf.jumpIfEqual(0, 0, 'through'),
-    bpf.addAtomically(0, direction === OUTBOUND ? 0 : 16, VM),
-    bpf.addAtomically(0, direction === OUTBOUND ? 8 : 24, OFFSET),
-    { label: 'through' },
-    bpf.set(0, TC_ACT_UNSPEC),
-    bpf.exit,
-    { label: 'truncated' },
-    ...drop(abi.DROP_TRUNCATED, direction),
-    { label: 'not IPv4' },
-    ...drop(abi.DROP_NOT_IPV4, direction),
-    { label: 'nested' },
-    ...drop(abi.DROP_NESTED_GRE, direction),
+    ...mappingsWith(mappings, local).flatMap((mapping): bpf.Line[] => {
+      const { bits, length } = mapping.sliceOf(local);
+      const next = Symbol('next slice');
+      return [
+        bpf.copy(SCRATCH, register),
+        bpf.and32(SCRATCH, netmask(length)),
+        bpf.jumpUnlessEqual32(SCRATCH, Number(bits), next),
+        ...unlessReserved(mapping, register, reserved),
+        bpf.jump(own),
+        { label: next },
+      ];
+    }),
+    bpf.jump(foreign),
+    { label: own },
   ];
 }

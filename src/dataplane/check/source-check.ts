@@ -4,7 +4,9 @@
  * the daemon goes.
  */
 import { readFileSync } from 'node:fs';
+import { LEAST_TCP_SEGMENT, LEAST_UDP_SEGMENT } from '../../core/abi.ts';
 import { DROP_REASONS } from '../../core/verdict.ts';
+import type { SystemError } from '../../errors.ts';
 import { assemble } from '../../linux/bpf/assembler.ts';
 import { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BpfMap } from '../../linux/bpf/map.ts';
 import { loadProgram } from '../../linux/bpf/program.ts';
@@ -13,23 +15,25 @@ import { contains, ipv4, lowBits, type Prefix } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 import type { DropSample } from '../drop-log.ts';
 import {
-  type CheckOptions,
   COUNTER_WORDS,
   DROPS,
   EXAMPLE_WORDS,
   EXAMPLES,
-  egress,
   INBOUND,
-  ingress,
+  type Maps,
   OUTBOUND,
   PACKETS,
-  placesOf,
   TOTAL_BYTES,
   VM_WORDS,
-} from './programs.ts';
+} from './counts.ts';
+import { type CheckOptions, egress, ingress, placesOf } from './programs.ts';
 
-export { INBOUND, OUTBOUND } from './programs.ts';
+export { INBOUND, OUTBOUND } from './counts.ts';
 
+/** IPv4 and UDP, in bytes. */
+const UDP_HEADERS = 28;
+/** What the verifier answers to a field of struct __sk_buff that the kernel does not know. */
+const REFUSALS: readonly (string | undefined)[] = ['EACCES', 'EINVAL'];
 /** VMs that are counted, at most. */
 const MAX_VMS = 1 << 20;
 
@@ -69,7 +73,7 @@ export class SourceCheck {
       this.#vms = new BpfMap(BPF_MAP_TYPE_ARRAY, 8 * VM_WORDS, Math.min(capacity, MAX_VMS));
       opened.push(this.#vms.fd);
       const maps = { counters: this.#counters.fd, vms: this.#vms.fd };
-      this.egress = loadProgram(assemble(egress(options, maps)), 'for egress');
+      this.egress = loadEgress(options, maps);
       opened.push(this.egress);
       this.ingress = loadProgram(assemble(ingress(options, maps)), 'for ingress');
     } catch (error) {
@@ -103,7 +107,7 @@ export class SourceCheck {
           const at = first + DROPS - verdict;
           const more = Number((words[at] ?? 0n) - (before[at] ?? 0n));
           packets += more;
-          if (more > 0) example = exampleAt(words, first + EXAMPLES - EXAMPLE_WORDS * verdict);
+          if (more > 0) example = exampleAt(words, first + EXAMPLES - EXAMPLE_WORDS * verdict, which);
         }
         return packets > 0 ? [{ direction, verdict, packets, ...example }] : [];
       }),
@@ -137,13 +141,29 @@ export class SourceCheck {
 }
 
 /** The addresses of the example at `word`: 0 is what is not known. */
-function exampleAt(words: BigUint64Array, word: number): Partial<DropSample> {
-  const [innerSource, innerDestination, outerSource] = new Uint32Array(words.buffer, words.byteOffset + 8 * word, 3);
+function exampleAt(words: BigUint64Array, word: number, which: number): Partial<DropSample> {
+  const [innerSource, innerDestination, vm] = new Uint32Array(words.buffer, words.byteOffset + 8 * word, 3);
   return {
     ...(innerSource && { innerSource }),
     ...(innerDestination && { innerDestination }),
-    ...(outerSource && { outerSource }),
+    ...(vm && (which === INBOUND ? { outerSource: vm } : { outerDestination: vm })),
   };
+}
+
+/** Linux before 5.7 has no segment size for a program to read, and refuses it. */
+function loadEgress(options: CheckOptions, maps: Maps): number {
+  const { overhead } = options;
+  const floors = {
+    // Headers are not more than half of what goes out.
+    udp: Math.max(LEAST_UDP_SEGMENT, UDP_HEADERS + overhead),
+    others: LEAST_TCP_SEGMENT,
+  };
+  try {
+    return loadProgram(assemble(egress({ ...options, floors }, maps)), 'for egress');
+  } catch (error) {
+    if (!REFUSALS.includes((error as SystemError).code)) throw error;
+    return loadProgram(assemble(egress(options, maps)), 'for egress');
+  }
 }
 
 /** As many as a value of a map with one for each processor has ("0-3" or "0,2-3"). */

@@ -67,12 +67,12 @@ export const loadMap = (to: number, fd: number): Instruction[] => [
 export const jump = (to: Label): Jump => jumpOn(0x05, 0, 0, to);
 export const jumpIfEqual = (register: number, value: number, to: Label): Jump => jumpOn(0x15, register, value, to);
 export const jumpUnlessEqual = (register: number, value: number, to: Label): Jump => jumpOn(0x55, register, value, to);
+/** Compares all 64 bits, without sign. */
+export const jumpUnlessBelow = (register: number, value: number, to: Label): Jump => jumpOn(0x35, register, value, to);
 /** Compares the low 32 bits. */
 export const jumpIfEqual32 = (register: number, value: number, to: Label): Jump => jumpOn(0x16, register, value, to);
 export const jumpUnlessEqual32 = (register: number, value: number, to: Label): Jump =>
   jumpOn(0x56, register, value, to);
-export const jumpIfSame32 = (register: number, other: number, to: Label): Jump =>
-  jumpOnRegister(0x1e, register, other, to);
 export const jumpUnlessSame32 = (register: number, other: number, to: Label): Jump =>
   jumpOnRegister(0x5e, register, other, to);
 /**
