@@ -253,6 +253,9 @@ export function overlayThings(plan: NetworkPlan): Thing[] {
     { kind: 'addresses', device, addresses },
     { kind: 'link-up', device },
     ...mappings.flatMap((mapping) => routesOf(plan, mapping)),
+    // Where packets to other VMs go is arithmetic: nobody has to tell a better way (RFC 1122 §3.2.2.2).
+    { ...conf(device, 'accept_redirects', '0'), optional: true },
+    { ...conf(device, 'send_redirects', '0'), optional: true },
     conf(device, 'forwarding', '1'),
   ];
 }

@@ -91,6 +91,7 @@ describe.skipIf(skip('kernel repair', await missing('ping', 'tc', 'bridge')))('k
       'ip link del inlay0; ip link add inlay0 type vxlan id 77 dstport 4790 local 192.168.16.32; ip link del inlay0; true',
     ],
     ['the device does not forward any more', 'echo 0 >/proc/sys/net/ipv4/conf/inlay0/forwarding'],
+    ['the device hears of redirects', 'echo 1 >/proc/sys/net/ipv4/conf/inlay0/accept_redirects'],
     ['all devices forward, and then none', 'for on in 1 0; do echo $on >/proc/sys/net/ipv4/ip_forward; done'],
     [
       "the underlay's address goes and comes",
