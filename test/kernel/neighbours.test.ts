@@ -1,7 +1,7 @@
 /** The neighbour daemon over a kernel in memory: what is asked is answered, what is missing or wrong is put right, and what is others' stays. */
 import os from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { macOf } from '../../src/dataplane/kernel/device.ts';
 import { Neighbours } from '../../src/dataplane/kernel/neighbours.ts';
 import type { Way } from '../../src/dataplane/kernel/ways.ts';
@@ -60,6 +60,8 @@ class Machine {
   readonly learnt: string[] = [];
   /** What the underlay's ways are like, where there is something to say. */
   readonly ways = new Map<string, Way>();
+  /** VMs that packets have come from. */
+  readonly heard = new Set<string>();
   asked = 0;
 
   constructor(mappings: Mapping[] = SIMPLE, isVxlan = true, local = '192.168.16.32') {
@@ -72,6 +74,7 @@ class Machine {
         this.asked++;
         return this.ways.get(formatAddress(ipv4(vm))) ?? {};
       },
+      isHeard: (vm) => this.heard.has(formatAddress(ipv4(vm))),
       onLearnt: (tunnels) => {
         this.learnt.push(
           ...tunnels.map(({ vm, before, ...way }) =>
@@ -480,6 +483,7 @@ describe('neighbours', () => {
           overhead: 50,
         },
         wayTo: () => ({}),
+        isHeard: () => true,
         onLearnt: () => {},
         netlink: new Netlink(kernel.connect()),
         openNetlink: () => new Netlink(kernel.connect()),
@@ -661,6 +665,43 @@ describe('neighbours', () => {
       expect(two.neighbours.count).toBe(1);
       await two.neighbours.removeIdle(30);
       expect([two.neighbours.count, two.entries]).toEqual([0, []]);
+    });
+
+    describe('that were never heard from', () => {
+      beforeEach(() => {
+        vi.useFakeTimers({ toFake: ['performance'] });
+      });
+      afterEach(() => {
+        vi.useRealTimers();
+      });
+      /** The VMs 192.168.64.1 and on. */
+      const many = (count: number) => Array.from({ length: count }, (_, i) => `10.64.${i + 1}.7`);
+
+      test('few stay until they are idle', async () => {
+        machine.ask(...many(200));
+        vi.advanceTimersByTime(60_000);
+        await machine.neighbours.removeUnheard();
+        expect(machine.neighbours.count).toBe(200);
+      });
+
+      test('of many the oldest go after a few seconds, but those that were heard; a packet brings them back', async () => {
+        machine.ask('10.16.33.7', '10.16.34.7');
+        machine.heard.add('192.168.16.33');
+        machine.ask(...many(255));
+        await machine.neighbours.removeUnheard();
+        expect(machine.neighbours.count).toBe(257);
+        vi.advanceTimersByTime(4000);
+        await machine.neighbours.removeUnheard();
+        expect(machine.neighbours.count).toBe(257);
+        machine.ask('10.65.1.7');
+        await machine.neighbours.removeUnheard();
+        expect([machine.neighbours.count, machine.changes.at(-1)]).toEqual([257, 'closed 192.168.16.34']);
+        expect(machine.entries).toEqual(expect.arrayContaining(B));
+        expect(machine.entries).not.toContain(C[0]);
+        machine.ask('10.16.34.7');
+        expect(machine.entries).toEqual(expect.arrayContaining(C));
+        expect(machine.neighbours.counters).toMatchObject({ failed: 0, refused: 0 });
+      });
     });
 
     test("others' neighbours have no age", async () => {

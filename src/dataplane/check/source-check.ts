@@ -120,6 +120,11 @@ export class SourceCheck {
     return { outbound: { packets: a, bytes: b }, inbound: { packets: c, bytes: d } };
   }
 
+  /** Whether packets have come from a VM since it was forgotten; of VMs that are not counted, they may have. */
+  isHeard(vm: number): boolean {
+    return this.#vms.get(this.#placeOf(vm))?.[2] !== 0n;
+  }
+
   forget(vm: number): void {
     const place = this.#placeOf(vm);
     if (place < MAX_VMS) this.#vms.put(place, [0n, 0n, 0n, 0n]);

@@ -32,6 +32,8 @@ const RETRY = 1000;
 const PART = 64;
 /** ms between two looks for idle VMs, at most. */
 const MAX_SWEEP = 15_000;
+/** ms between two looks for VMs that were never heard from. */
+const UNHEARD_SWEEP = 1000;
 /** VMs with another way at once that are told one by one. */
 const MAX_TOLD = 16;
 
@@ -44,6 +46,9 @@ export const kind: DataPlaneKind = {
   remarks: kernelRemarks,
   create: (config, options) => new KernelDataPlane(config, options),
 };
+
+/** Removes some VMs. */
+type Sweep = (neighbours: Neighbours) => Promise<void>;
 
 class KernelDataPlane implements DataPlane {
   readonly #config: Config;
@@ -59,8 +64,8 @@ class KernelDataPlane implements DataPlane {
   #timer: NodeJS.Timeout | undefined;
   /** When it ends, in ms. */
   #timerAt = 0;
-  readonly #sweep: NodeJS.Timeout;
-  #isSweeping = false;
+  readonly #sweeps: readonly NodeJS.Timeout[];
+  readonly #isSweeping = new Set<Sweep>();
   #isFollowing = false;
   /** What reads or changes the entries of all VMs comes one after the other. */
   #work: Promise<void> = Promise.resolve();
@@ -79,8 +84,11 @@ class KernelDataPlane implements DataPlane {
       ...{ netlink: machine.netlink, openNetlink: () => Netlink.open(), plan, overhead: kind.overhead(config) },
       pathMtuDiscovery: config.pathMtuDiscovery,
     });
-    const sweep = Math.min(config.idleTimeout / 4, MAX_SWEEP);
-    this.#sweep = setInterval(() => void this.#removeIdle(), sweep).unref();
+    const sweep = (work: Sweep, interval: number) => setInterval(() => void this.#remove(work), interval).unref();
+    this.#sweeps = [
+      sweep((neighbours) => neighbours.removeIdle(config.idleTimeout), Math.min(config.idleTimeout / 4, MAX_SWEEP)),
+      sweep((neighbours) => neighbours.removeUnheard(), UNHEARD_SWEEP),
+    ];
   }
 
   get status(): DataPlaneStatus {
@@ -157,7 +165,7 @@ class KernelDataPlane implements DataPlane {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#sweep);
+    for (const timer of this.#sweeps) clearInterval(timer);
     clearTimeout(this.#timer);
     this.#monitor?.close();
     // Ends what is under way, too.
@@ -177,6 +185,7 @@ class KernelDataPlane implements DataPlane {
       ...{ mappings, local, device, ifindex, isVxlan: this.#config.encapsulation === 'vxlan' },
       overhead: kind.overhead(this.#config),
       wayTo: (vm) => this.#ways.to(vm),
+      isHeard: (vm) => this.#checkpoints.check?.isHeard(vm) ?? true,
       onLearnt: (tunnels) => this.#tell(tunnels),
       netlink: machine.netlink,
       openNetlink: () => Netlink.open(),
@@ -249,11 +258,11 @@ class KernelDataPlane implements DataPlane {
     return this.#enqueue(async () => this.#neighbours?.resync());
   }
 
-  async #removeIdle(): Promise<void> {
-    if (this.#isSweeping) return;
-    this.#isSweeping = true;
-    await this.#enqueue(async () => this.#neighbours?.removeIdle(this.#config.idleTimeout));
-    this.#isSweeping = false;
+  async #remove(work: Sweep): Promise<void> {
+    if (this.#isSweeping.has(work)) return;
+    this.#isSweeping.add(work);
+    await this.#enqueue(async () => this.#neighbours && work(this.#neighbours));
+    this.#isSweeping.delete(work);
   }
 
   /** Runs a job after those before it; one that fails is followed by a comparison. */

@@ -22,6 +22,7 @@ import { ROUTE_PROTOCOL } from '../../machine/state.ts';
 import type { Learnt } from '../dataplane.ts';
 import { dump } from './dump.ts';
 import { Entries, type EntriesOptions } from './entries.ts';
+import { Unheard } from './unheard.ts';
 import type { Way } from './ways.ts';
 
 /** Times of neighbours are in ticks of so many ms (USER_HZ). */
@@ -57,6 +58,8 @@ export interface NeighboursOptions extends EntriesOptions {
   openNetlink: () => Netlink;
   /** What the underlay's way to a VM is like now. */
   wayTo: (vm: number) => Way;
+  /** Whether packets have come from a VM since its entries were made; true where nobody counts them. */
+  isHeard: (vm: number) => boolean;
   /** There are other ways to these VMs. */
   onLearnt: (tunnels: Learnt[]) => void;
   onTunnels: (change: 'opened' | 'closed', vms: number[]) => void;
@@ -77,6 +80,9 @@ export class Neighbours {
   /** VMs that were answered since the last comparison began: it may have looked before. */
   readonly #answered = new Set<number>();
 
+  /** Of those that packets had entries made for. */
+  readonly #unheard: Unheard;
+
   /** Addresses of unreachable VMs that are refused together, by their text. */
   readonly #late = new Map<string, Uint8Array>();
   #later: NodeJS.Timeout | undefined;
@@ -89,6 +95,7 @@ export class Neighbours {
   constructor(options: NeighboursOptions) {
     this.#options = options;
     this.#entries = new Entries(options);
+    this.#unheard = new Unheard(options.isHeard);
   }
 
   /** How many VMs have entries. */
@@ -130,7 +137,11 @@ export class Neighbours {
     }
     // Refusals come first: with its entries, a VM's own address is known, and what waits for it would leave.
     this.#try([...refusals, ...[...ways].flatMap(([vm, way]) => this.#entries.install(vm, way)), ...answers]);
-    for (const vm of ways.keys()) this.#answered.add(vm);
+    const now = performance.now();
+    for (const vm of ways.keys()) {
+      this.#answered.add(vm);
+      if (!this.#vms.has(vm)) this.#unheard.add(vm, now);
+    }
     this.#open(ways);
   }
 
@@ -275,10 +286,18 @@ export class Neighbours {
 
   /** Removes VMs that were not sent to for so many ms. */
   async removeIdle(timeout: number): Promise<void> {
-    const idle = [...(await this.ages())].flatMap(([vm, age]) => (age >= timeout ? [vm] : []));
-    const ways = new Map(this.#vms);
-    this.#close(idle);
-    await this.#inParts(idle, (vm) => this.#entries.remove(vm, ways.get(vm)));
+    await this.#remove([...(await this.ages())].flatMap(([vm, age]) => (age >= timeout ? [vm] : [])));
+  }
+
+  /** Removes VMs that nothing has come from, where there are many. */
+  async removeUnheard(): Promise<void> {
+    await this.#remove(this.#unheard.take(performance.now()));
+  }
+
+  async #remove(vms: readonly number[]): Promise<void> {
+    const ways = new Map(vms.map((vm) => [vm, this.#vms.get(vm)]));
+    this.#close(vms);
+    await this.#inParts(vms, (vm) => this.#entries.remove(vm, ways.get(vm)));
   }
 
   #neighbours(): AsyncGenerator<Neighbour> {
@@ -330,6 +349,7 @@ export class Neighbours {
 
   #close(vms: Iterable<number>): void {
     const closed = [...vms].filter((vm) => this.#vms.delete(vm));
+    for (const vm of closed) this.#unheard.delete(vm);
     if (closed.length > 0) this.#options.onTunnels('closed', closed);
   }
 }
