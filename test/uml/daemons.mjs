@@ -48,6 +48,7 @@ export async function up(namespace, ...flags) {
   return {
     status: () => ask(runDir, 'status'),
     tunnels: () => ask(runDir, 'tunnels'),
+    signal: (name) => child.kill(name),
     /** Resolves to its exit status, and its log as objects. */
     end: async (signal = 'SIGTERM') => {
       child.kill(signal);

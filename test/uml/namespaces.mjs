@@ -133,8 +133,12 @@ export function difference(before, after) {
 }
 
 /** One of the counters of ICMP in a namespace, such as InEchos. */
-export async function icmpCounter(namespace, name) {
-  const lines = (await run(namespace, 'cat', '/proc/net/snmp')).split('\n').filter((line) => line.startsWith('Icmp:'));
+export const icmpCounter = (namespace, name) => counter(namespace, 'Icmp', name);
+
+/** One of the counters of a protocol in a namespace. */
+export async function counter(namespace, protocol, name) {
+  const text = await run(namespace, 'cat', '/proc/net/snmp');
+  const lines = text.split('\n').filter((line) => line.startsWith(`${protocol}:`));
   const [names, values] = lines.map((line) => line.split(' '));
   return Number(values[names.indexOf(name)]);
 }
