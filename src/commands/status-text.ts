@@ -4,6 +4,7 @@ import type { Refused } from '../dataplane/dataplane.ts';
 import type { DeviceName } from '../dataplane/drop-log.ts';
 import { refusalCause } from '../dataplane/refusal-causes.ts';
 import { wireFormat } from '../dataplane/wire-format.ts';
+import { DROPS } from '../machine/barrier/rules.ts';
 import type { DirectionStatus, Status } from '../observe/status.ts';
 import { table } from './table.ts';
 import { mergedNote } from './tunnels-text.ts';
@@ -138,7 +139,19 @@ function packetRows(status: Status): Row[] {
       ? obstacleRow('merged packets', 'their sizes are not known', status.segmentSizesObstacle)
       : []),
     ...obstacleRow('source check', status.sourceCheck, status.sourceCheckObstacle),
+    ...barrierRows(status),
   ];
+}
+
+function barrierRows({ barrier }: Status): Row[] {
+  if (!barrier) return [];
+  const { state, obstacle, drops } = barrier;
+  const rows = obstacleRow('barrier', state, state === 'off' ? obstacle : undefined);
+  if (state === 'on' && obstacle !== undefined) rows.push(['', obstacle]);
+  const dropped = Object.entries(drops).map(([name, packets]): Row => {
+    return ['', `dropped ${count(packets)} ${name}: ${DROPS[name as keyof typeof DROPS]}`];
+  });
+  return [...rows, ...dropped];
 }
 
 /** Nothing where a data plane has nothing to say. */

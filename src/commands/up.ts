@@ -15,7 +15,7 @@ const FLAGS = (Object.keys(settings) as SettingName[]).filter((name) => 'placeho
 
 /** Headings of --help, and their flags. Flags that are not listed here come under LAST_GROUP. */
 const GROUPS: Record<string, readonly SettingName[]> = {
-  'Networks:': ['overlay', 'underlay', 'local', 'device'],
+  'Networks:': ['overlay', 'underlay', 'local', 'device', 'container-access'],
   'Packets on the underlay:': [
     ...(['encapsulation', 'key', 'underlay-mtu', 'path-mtu-discovery', 'clamp-mss'] as const),
     ...(['ttl', 'dscp', 'ecn', 'gre-checksum', 'gre-sequence'] as const),

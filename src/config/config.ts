@@ -1,6 +1,7 @@
 /** The configuration: a YAML file and flags, checked against one table of settings. */
 import * as v from 'valibot';
 import { InlayError } from '../errors.ts';
+import { formatAccess, isInside } from '../mesh/access.ts';
 import { formatPrefix, overlaps, type Prefix } from '../mesh/address.ts';
 import { checkMappings, Mapping } from '../mesh/mapping.ts';
 import { isClassE } from '../mesh/plan.ts';
@@ -47,10 +48,19 @@ export function loadConfig(flags: Flags, file?: string): Config {
   const values = valuesOf(given);
   checkRules(values);
   const pair = Boolean(fromFlags.overlay ?? fromFlags.underlay);
-  return {
-    mappings: mappingsOf(pair ? { ...given, mappings: undefined } : given, pair ? undefined : source),
-    ...values,
-  };
+  const mappings = mappingsOf(pair ? { ...given, mappings: undefined } : given, pair ? undefined : source);
+  checkAccess(values, mappings, fromFlags['container-access'] ? undefined : source);
+  return { mappings, ...values };
+}
+
+/** What is outside the underlay is no VM's: containers reach it as they do the rest of the world. */
+function checkAccess({ containerAccess = [] }: Values, mappings: readonly Mapping[], source: Source | undefined): void {
+  const underlays = mappings.map(({ underlay }) => underlay);
+  const outside = containerAccess.find((access) => !isInside(access, underlays));
+  if (!outside) return;
+  const prefixes = underlays.map(formatPrefix).join(', ');
+  const what = `container-access ${formatAccess(outside)}: expected an address inside the underlay ${prefixes}`;
+  throw new InlayError('ERR_CONFIG', source ? `${source.where(['container-access'], 'key')} ${what}` : what);
 }
 
 /**

@@ -3,6 +3,7 @@
  * of settings come.
  */
 import * as v from 'valibot';
+import { type Access, parseAccess } from '../mesh/access.ts';
 import { formatPrefix, network, type Prefix, parseAddress, parsePrefix } from '../mesh/address.ts';
 
 /** A prefix without host bits, such as 10.0.0.0/8. */
@@ -98,6 +99,28 @@ const mappings = v.pipe(
   ),
   v.minLength(1, 'expected at least one pair'),
   v.maxLength(16, 'expected at most 16 pairs'),
+);
+
+const ACCESS = 'expected a list of ADDRESS[/LENGTH][:PORT], vm[:PORT] or all, such as 192.168.0.2:53,vm:53';
+const access = v.pipe(
+  v.union(
+    [
+      v.pipe(
+        v.string(),
+        v.transform((text) => text.split(',').map((entry) => entry.trim())),
+      ),
+      v.array(v.string(ACCESS), ACCESS),
+    ],
+    ACCESS,
+  ),
+  v.maxLength(64, 'expected at most 64 entries'),
+  v.rawTransform<string[], Access[]>(({ dataset, addIssue, NEVER }) => {
+    const entries = dataset.value.map(parseAccess);
+    const bad = entries.indexOf(undefined);
+    if (bad < 0) return entries as Access[];
+    addIssue({ message: `${ACCESS}; not "${dataset.value[bad]}"` });
+    return NEVER;
+  }),
 );
 
 export interface Setting {
@@ -215,6 +238,12 @@ export const settings = {
     description: 'queues of the TUN device, each with a thread of its own (engine linux)',
     default: '1',
     schema: wholeNumber(1, 64),
+  },
+  'container-access': {
+    placeholder: 'LIST',
+    description:
+      "what containers may reach of VMs' addresses without a tunnel: ADDRESS[/LENGTH][:PORT] inside the underlay, vm[:PORT] for this VM itself by any of its addresses, or all. A port is one of TCP and of UDP. Answers always pass, and pings of this VM's overlay address (default: nothing)",
+    schema: access,
   },
   'run-dir': {
     placeholder: 'DIR',

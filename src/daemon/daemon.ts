@@ -9,10 +9,11 @@ import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { createLog, type Log, logFailure } from '../log.ts';
+import { Barrier } from '../machine/barrier/barrier.ts';
 import { Machine, type Trouble, troubleOf } from '../machine/machine.ts';
 import { obstacleTowards } from '../machine/obstacle.ts';
 import type { LookOut } from '../machine/remarks/look-out.ts';
-import { catchAllThings, isCatchAll, type NetworkPlan } from '../machine/state.ts';
+import { catchAllThings, type NetworkPlan, staysAfterStop } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
 import { prefixesOf } from '../mesh/mapping.ts';
@@ -23,7 +24,7 @@ import { dataPlaneOf } from './data-planes.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
 import { Ending } from './ending.ts';
 import { Keeper } from './keeper.ts';
-import { planNetwork } from './network.ts';
+import { barrierSettings, planNetwork } from './network.ts';
 import { lookOut } from './remarks.ts';
 import { RunDir } from './run-dir.ts';
 import { onStop } from './signals.ts';
@@ -92,6 +93,7 @@ class Daemon {
   #lock: DeviceLock | undefined;
   #machine: Machine | undefined;
   #dataPlane: DataPlane | undefined;
+  #barrier: Barrier | undefined;
   #keeper: Keeper | undefined;
   readonly #observer: Observer;
   #lookOut: LookOut | undefined;
@@ -151,14 +153,16 @@ class Daemon {
       },
     });
     this.#dataPlane = dataPlane;
+    const barrier = new Barrier(machine, barrierSettings(config));
+    this.#barrier = barrier;
     const keeper = new Keeper({
-      ...{ config, plan, overhead, machine, dataPlane, log: this.#log },
+      ...{ config, plan, overhead, machine, dataPlane, barrier, log: this.#log },
       keepRunDir: () => runDir.keep(),
     });
     this.#keeper = keeper;
     await keeper.start();
     runDir.watch(() => keeper.look());
-    this.#lookOut = lookOut({ config, plan: () => keeper.plan, machine, dataPlane, log: this.#log });
+    this.#lookOut = lookOut({ config, plan: () => keeper.plan, machine, dataPlane, barrier, log: this.#log });
     this.#state = 'running';
     const { pid, vm, overlayAddress, device, dataPlane: name, encapsulation, mtu } = await this.#status();
     this.#log.info(
@@ -227,8 +231,8 @@ class Daemon {
 
   #undo(machine: Machine, isReady: boolean): void {
     if (!isReady) machine.undoStart();
-    // The catch-all stays, and where the kernel forwards by itself, all.
-    else machine.undo(({ thing }) => !this.#kind.lasts && !isCatchAll(thing));
+    // The catch-all and the barrier stay, and where the kernel forwards by itself, all.
+    else machine.undo(({ thing }) => !this.#kind.lasts && !staysAfterStop(thing));
   }
 
   #obstacle(vm: number): string | undefined {
@@ -250,6 +254,7 @@ class Daemon {
       repaired: this.#keeper?.repaired ?? 0,
       plan: this.#keeper?.plan ?? this.#plan,
       dataPlane: this.#dataPlane,
+      barrier: this.#barrier,
     });
   }
 

@@ -1,10 +1,12 @@
 /** `up --dry-run`: the commands that do the same as the daemon. */
 import type { Config } from '../config/config.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
+import { barrierThing } from '../machine/barrier/barrier.ts';
+import { Uplinks } from '../machine/barrier/uplinks.ts';
 import { catchAllThings } from '../machine/state.ts';
 import { kindOf } from '../machine/things/kinds.ts';
 import { dataPlaneOf } from './data-planes.ts';
-import { planNetwork } from './network.ts';
+import { barrierSettings, planNetwork } from './network.ts';
 
 /** Lines for a shell. What no command can do is a comment. */
 export async function dryRun(config: Config): Promise<string[]> {
@@ -12,7 +14,8 @@ export async function dryRun(config: Config): Promise<string[]> {
   const netlink = Netlink.open();
   try {
     const { plan } = planNetwork(config, kind.overhead(config), netlink);
-    const things = [...catchAllThings(config.mappings), ...kind.things(config, plan)];
+    const barrier = barrierThing(plan, barrierSettings(config), new Uplinks(netlink));
+    const things = [...catchAllThings(config.mappings), barrier, ...kind.things(config, plan)];
     return [...things.flatMap((thing) => kindOf(thing).commands(thing)), ...kind.remarks(config, plan)];
   } finally {
     netlink.close();

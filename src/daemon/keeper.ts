@@ -7,6 +7,7 @@ import type { DataPlane } from '../dataplane/dataplane.ts';
 import { InlayError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
+import type { Barrier } from '../machine/barrier/barrier.ts';
 import { type Machine, type Outcome, type Trouble, troubleOf } from '../machine/machine.ts';
 import { catchAllThings, type NetworkPlan, type Thing } from '../machine/state.ts';
 import { addressList, hasAddress, underlayMtu, wayToOthers } from '../machine/underlay.ts';
@@ -25,6 +26,7 @@ export interface KeeperOptions {
   overhead: number;
   machine: Machine;
   dataPlane: DataPlane;
+  barrier: Barrier;
   log: Log;
   /** Looks at the run directory each time; returns what was wrong. Throws what cannot be put right. */
   keepRunDir: () => Promise<string | undefined>;
@@ -73,12 +75,14 @@ export class Keeper {
 
   /** Brings the machine to what it should be, and keeps it so from then on. Throws what is in the way. */
   async start(): Promise<void> {
-    const { machine, dataPlane, log } = this.#options;
+    const { machine, dataPlane, barrier, log } = this.#options;
     this.#loadTable();
+    barrier.follow(this.#plan);
     const removed = machine.keepOnly(this.#things());
     if (removed.length > 0) log.warn({ removed }, 'removed what an earlier daemon left');
     await dataPlane.prepare(this.#plan);
     let outcome = machine.apply(this.#things());
+    barrier.settle(outcome);
     await dataPlane.settle(outcome);
     if (outcome.refused.length > 0) {
       outcome = machine.apply(this.#things());
@@ -94,7 +98,7 @@ export class Keeper {
       },
       onDue: (isComplete) => this.#due(isComplete),
     });
-    this.#tell([...dataPlane.troubles, ...this.#hidingRoutes()]);
+    this.#tell([...barrier.troubles, ...dataPlane.troubles, ...this.#hidingRoutes()]);
   }
 
   /** Looks at the machine soon. */
@@ -109,7 +113,9 @@ export class Keeper {
   }
 
   #things(): Thing[] {
-    return [...catchAllThings(this.#plan.mappings), ...this.#options.dataPlane.things()];
+    const { barrier, dataPlane } = this.#options;
+    // The barrier stands before the device is up.
+    return [...catchAllThings(this.#plan.mappings), ...barrier.things, ...dataPlane.things()];
   }
 
   /** The devices whose changes matter: ours, and those that the underlay is reached by. */
@@ -135,7 +141,7 @@ export class Keeper {
   }
 
   async #lookNow(): Promise<void> {
-    const { machine, dataPlane, keepRunDir } = this.#options;
+    const { machine, dataPlane, barrier, keepRunDir } = this.#options;
     const isComplete = this.#isComplete && this.#isTableWhole;
     this.#isComplete = true;
     this.#isTableWhole = isComplete;
@@ -151,6 +157,7 @@ export class Keeper {
     };
     await attempt(keepRunDir);
     await attempt(async () => this.#followUnderlay());
+    await attempt(async () => barrier.follow(this.#plan));
     await attempt(() => dataPlane.prepare(this.#plan));
     await attempt(async () => {
       if (!isComplete) {
@@ -169,6 +176,8 @@ export class Keeper {
       const outcome: Outcome = machine.ensure(things);
       repaired.push(...outcome.repaired);
       troubles.push(...outcome.troubles);
+      barrier.settle(outcome);
+      troubles.push(...barrier.troubles);
       await dataPlane.settle({ ...outcome, repaired: [...repaired] });
       this.#watch?.follow();
       troubles.push(...dataPlane.troubles, ...this.#hidingRoutes());

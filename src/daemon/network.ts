@@ -1,7 +1,9 @@
 /** What this VM's overlay network is to look like, from the configuration and the machine. */
 import type { Config } from '../config/config.ts';
+import { vniOf } from '../dataplane/kernel/device.ts';
 import { InlayError } from '../errors.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
+import type { BarrierSettings } from '../machine/barrier/barrier.ts';
 import type { NetworkPlan } from '../machine/state.ts';
 import { findUnderlay, type Underlay } from '../machine/underlay.ts';
 import type { Address } from '../mesh/address.ts';
@@ -28,6 +30,20 @@ export function planNetwork(
   checkUnderlayMtu(config, underlay.mtu);
   for (const mapping of mappingsWith(mappings, local)) mapping.checkVm(local);
   return { plan: { device, runDir, local, mappings, mtu: overlayMtu(config, overhead, underlay.mtu) }, underlay };
+}
+
+const ROOT = 0;
+
+/** What the barrier has to know of the configuration. */
+export function barrierSettings(config: Config): BarrierSettings {
+  const { containerAccess = [], dataplane, encapsulation } = config;
+  // What the kernel sends in UDP has the owner of the socket that the inner packet came from.
+  const isKernelUdp = dataplane === 'kernel' && encapsulation !== 'gre';
+  return {
+    access: containerAccess,
+    ...(encapsulation === 'vxlan' && { vni: vniOf(config) }),
+    ...(!isKernelUdp && { users: [...new Set([ROOT, process.geteuid?.() ?? ROOT])] }),
+  };
 }
 
 /** Throws ERR_CONFIG if underlay-mtu is more than `found`, the bytes that the underlay takes. */

@@ -8,6 +8,7 @@ import { OUTER } from '../dataplane/wire-format.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import type { Log } from '../log.ts';
+import type { Barrier } from '../machine/barrier/barrier.ts';
 import type { Machine } from '../machine/machine.ts';
 import { FirewallLookOut } from '../machine/remarks/firewall.ts';
 import { ForwardingLookOut } from '../machine/remarks/forwarding.ts';
@@ -25,11 +26,12 @@ export interface RemarksOptions {
   plan: () => NetworkPlan;
   machine: Machine;
   dataPlane: DataPlane;
+  barrier: Barrier;
   log: Log;
 }
 
 /** Looks until it is closed. */
-export function lookOut({ config, plan, machine, dataPlane, log }: RemarksOptions): LookOut {
+export function lookOut({ config, plan, machine, dataPlane, barrier, log }: RemarksOptions): LookOut {
   const { netlink, table, links } = machine;
   const forwarding = new ForwardingLookOut(netlink, table);
   const prefix = new PrefixLookOut(netlink);
@@ -51,7 +53,8 @@ export function lookOut({ config, plan, machine, dataPlane, log }: RemarksOption
       const { inbound } = await dataPlane.counters();
       return prefix.look(vantage, signsIn(inbound), performance.now());
     });
-    return [...off, ...rules, ...narrow];
+    const open = await attempt('barrier', () => barrier.remarks(performance.now()));
+    return [...off, ...rules, ...narrow, ...open];
   }
 
   /** Where a look fails, as when rules change meanwhile, what the one before has found stays. */

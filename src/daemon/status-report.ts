@@ -1,6 +1,7 @@
 /** What `status` and `tunnels` answer, from the configuration, the plan and the data plane. */
 import type { Config } from '../config/config.ts';
 import { addCounters, type Counters, type DataPlane } from '../dataplane/dataplane.ts';
+import type { Barrier } from '../machine/barrier/barrier.ts';
 import type { NetworkPlan } from '../machine/state.ts';
 import { formatAddress, formatPrefix } from '../mesh/address.ts';
 import { mappingsWith } from '../mesh/mapping.ts';
@@ -13,6 +14,7 @@ type Facts = Required<Pick<Status, 'state' | 'troubles' | 'remarks' | 'repaired'
   /** Undefined before there is an underlay address. */
   plan: NetworkPlan | undefined;
   dataPlane: DataPlane | undefined;
+  barrier: Barrier | undefined;
 };
 
 export class StatusReport {
@@ -29,7 +31,7 @@ export class StatusReport {
     this.#observer = observer;
   }
 
-  async status({ state, troubles, remarks, repaired, plan, dataPlane }: Facts): Promise<Status> {
+  async status({ state, troubles, remarks, repaired, plan, dataPlane, barrier }: Facts): Promise<Status> {
     const { mappings, device, dataplane, encapsulation } = this.#config;
     this.#counters = (await dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
     const counters = this.#counters;
@@ -50,6 +52,7 @@ export class StatusReport {
       ...{ device, dataPlane: dataplane, encapsulation, mtu: plan?.mtu ?? 0 },
       ...(plan && { underlayMtu: plan.mtu + this.#overhead }),
       ...dataPlane?.status,
+      ...(barrier && { barrier: barrier.status }),
       tunnels: counters.tunnels,
       tunnelStates: tunnels.summary(now),
       outbound: direction('outbound'),

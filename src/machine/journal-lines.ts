@@ -30,6 +30,7 @@ export interface Lines {
 
 /** The things that are noted, with the fields that undoing them takes. */
 const FIELDS: Record<string, Record<string, 'string' | 'number'>> = {
+  barrier: { table: 'string' },
   directory: { path: 'string' },
   link: { device: 'string' },
   'link-up': { device: 'string' },

@@ -1,10 +1,12 @@
 /** This machine, and what Inlay makes of it: brings things to what they should be, and takes them back. */
 import { errorCode, InlayError } from '../errors.ts';
+import { OwnTables } from '../linux/netfilter/own-tables.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import type { Mapping } from '../mesh/mapping.ts';
 import { DAEMON, type Entry, type Journal } from './journal.ts';
 import { keyOf, type Thing } from './state.ts';
 import { MainTable } from './table.ts';
+import { BarrierMemory } from './things/barrier.ts';
 import type { Context } from './things/kind.ts';
 import { kindOf } from './things/kinds.ts';
 
@@ -26,6 +28,8 @@ export interface Outcome {
 export class Machine {
   readonly netlink: Netlink = Netlink.open();
   readonly table: MainTable = new MainTable(this.netlink);
+  readonly tables: OwnTables = new OwnTables();
+  readonly barrier: BarrierMemory = new BarrierMemory(this.tables);
   /** Interface indexes of our own devices, by their names. */
   readonly links = new Map<string, number>();
   readonly journal: Journal;
@@ -38,6 +42,7 @@ export class Machine {
     this.#context = {
       netlink: this.netlink,
       table: this.table,
+      barrier: this.barrier,
       links: this.links,
       note: (thing, before) => journal.add(DAEMON, thing, before),
       forget: (thing) => journal.drop(DAEMON, thing),
@@ -97,7 +102,9 @@ export class Machine {
         outcome.repaired.push(wrong);
         this.#made.add(keyOf(thing));
       } catch (error) {
-        if (thing.kind === 'filter' && thing.optional) outcome.refused.push({ thing, error: error as Error });
+        // Without nftables there is no barrier, and `status` says so.
+        const mayFail = thing.kind === 'barrier' || (thing.kind === 'filter' && thing.optional);
+        if (mayFail) outcome.refused.push({ thing, error: error as Error });
         else onFailure(thing, error);
       }
     }
@@ -156,6 +163,7 @@ export class Machine {
 
   close(): void {
     this.netlink.close();
+    this.tables.close();
   }
 }
 

@@ -2,6 +2,7 @@
  * What the machine itself tells of things that an earlier daemon left, where its journal is missing or
  * damaged.
  */
+import { deviceOfTable, OwnTables } from '../linux/netfilter/own-tables.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTN_UNREACHABLE } from '../linux/netlink/route.ts';
@@ -9,7 +10,7 @@ import { addresses, findLink, linksOfKind, routes, rules } from '../linux/netlin
 import { FR_ACT_TO_TBL } from '../linux/netlink/rule.ts';
 import { formatPrefix } from '../mesh/address.ts';
 import { isOurAlias } from './alias.ts';
-import { heldDevices } from './daemons.ts';
+import { heldDevices, type IsHeld } from './daemons.ts';
 import { CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing, type Thing } from './state.ts';
 import { hasFilter } from './things/filter.ts';
 import { LASTING_KINDS } from './things/link.ts';
@@ -24,8 +25,9 @@ export function remains(netlink: Netlink): Thing[] {
     ({ name = '', alias, info }): Thing[] =>
       isOurAlias(alias) && !isHeld(name) ? [{ kind: 'link', device: name, info: { kind: info?.kind ?? '' } }] : [],
   );
+  const own = [...barriers(isHeld), ...links];
   // Routes without a device, and filters at others' devices, do not tell whose they are.
-  if (isHeld.count > 0) return links;
+  if (isHeld.count > 0) return own;
   const unreachable = [ROUTE_PROTOCOL, CATCH_ALL_PROTOCOL].flatMap((protocol) =>
     routes(netlink, { table: RT_TABLE_MAIN, protocol, type: RTN_UNREACHABLE }).map(thingOf),
   );
@@ -41,7 +43,21 @@ export function remains(netlink: Netlink): Thing[] {
     if (device === undefined || !hasFilter(netlink, index, 'ingress')) return [];
     return [{ kind: 'filter', device, place: 'ingress', others: true }];
   });
-  return [...filters, ...catchAll, ...unreachable, ...links];
+  return [...filters, ...catchAll, ...unreachable, ...own];
+}
+
+function barriers(isHeld: IsHeld): Thing[] {
+  const tables = new OwnTables();
+  try {
+    return tables.names().flatMap((table): Thing[] => {
+      const device = deviceOfTable(table);
+      return device === undefined || isHeld(device) ? [] : [{ kind: 'barrier', table }];
+    });
+  } catch {
+    return []; // There is no nftables here.
+  } finally {
+    tables.close();
+  }
 }
 
 function thingOf({ dst, dstLength, priority = 0, protocol }: Route): RouteThing {

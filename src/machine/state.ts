@@ -7,6 +7,7 @@ import type { LinkInfo } from '../linux/netlink/link.ts';
 import { type Address, contains, formatAddress, formatPrefix } from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import { aliasOf } from './alias.ts';
+import type { BarrierFacts } from './barrier/rules.ts';
 
 /**
  * Our routes carry these numbers, so that they are recognisable as ours (rtnetlink(7): numbers above
@@ -140,6 +141,14 @@ export interface ClsactThing {
   device: string;
 }
 
+/** A table of nftables: what may come from where. */
+export interface BarrierThing {
+  kind: 'barrier';
+  table: string;
+  /** Not noted: to undo the table, its name is enough. */
+  facts?: BarrierFacts;
+}
+
 /** A run directory that did not exist. */
 export interface DirectoryThing {
   kind: 'directory';
@@ -158,6 +167,7 @@ export type Thing =
   | FouThing
   | FilterThing
   | ClsactThing
+  | BarrierThing
   | DirectoryThing;
 
 /** What identifies a thing on its machine. Two things with the same key are two states of one thing. */
@@ -173,6 +183,8 @@ export function keyOf(thing: Thing): string {
       return `fou ${thing.port}`;
     case 'filter':
       return `filter ${thing.device} ${thing.place}`;
+    case 'barrier':
+      return `barrier ${thing.table}`;
     case 'directory':
       return `directory ${thing.path}`;
     default:
@@ -220,9 +232,13 @@ export function catchAllThings(mappings: readonly Mapping[]): Thing[] {
   });
 }
 
-/** Whether a thing stays when the daemon stops, whatever the data plane. */
-export function isCatchAll(thing: Thing): boolean {
-  return thing.kind === 'rule' || (thing.kind === 'route' && thing.protocol === CATCH_ALL_PROTOCOL);
+/** Whether a thing stays when the daemon stops, whatever the data plane: the catch-all and the barrier. */
+export function staysAfterStop(thing: Thing): boolean {
+  return (
+    thing.kind === 'barrier' ||
+    thing.kind === 'rule' ||
+    (thing.kind === 'route' && thing.protocol === CATCH_ALL_PROTOCOL)
+  );
 }
 
 /**

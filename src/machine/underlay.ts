@@ -129,11 +129,14 @@ export function addressList(netlink: Netlink, except: string): string {
   return others.map((c) => addressText(netlink, c)).join(', ') || 'none at all';
 }
 
+/** A route, and the links of all its next hops. */
+type Way = Route & { hops: number[] };
+
 /**
  * The route from our address to other VMs; undefined if there is none. It is the route to an address next to
  * ours. This machine may have that address, too: then the next one is tried.
  */
-export function wayToOthers(netlink: Netlink, mappings: readonly Mapping[], local: Address): Route | undefined {
+export function wayToOthers(netlink: Netlink, mappings: readonly Mapping[], local: Address): Way | undefined {
   const bits = Math.max(0, ...mappingsWith(mappings, local).map(({ vmBits }) => vmBits));
   for (let i = 0; i < bits; i++) {
     const to = { width: local.width, bits: local.bits ^ (1n << BigInt(i)) };
@@ -141,7 +144,10 @@ export function wayToOthers(netlink: Netlink, mappings: readonly Mapping[], loca
       const found = routeTowards(netlink, to, local);
       // What the kernel has learnt of the path to one VM says nothing about the others: the MTU is that of
       // the route itself.
-      if (found.type === RTN_UNICAST) return { ...found, metrics: matchingRoute(netlink, to, local)?.metrics };
+      if (found.type !== RTN_UNICAST) continue;
+      const match = matchingRoute(netlink, to, local);
+      const hops = [found.oif, match?.oif, ...(match?.multipath ?? []).map(({ ifindex }) => ifindex)];
+      return { ...found, metrics: match?.metrics, hops: [...new Set(hops)].filter((hop) => hop !== undefined) };
     } catch {} // There is no route to this address. There may be one to the next.
   }
   return undefined;

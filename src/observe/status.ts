@@ -6,6 +6,7 @@ import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
 import type { DataPlaneStatus, Refused } from '../dataplane/dataplane.ts';
 import { wireFormat } from '../dataplane/wire-format.ts';
+import type { BarrierStatus } from '../machine/barrier/barrier.ts';
 import type { Trouble } from '../machine/machine.ts';
 import { contains, formatAddress, formatPrefix, ipv4 } from '../mesh/address.ts';
 import type { Mapping } from '../mesh/mapping.ts';
@@ -53,6 +54,8 @@ export interface Status extends DataPlaneStatus {
   mtu: number;
   /** Bytes of the longest packet that the underlay takes. */
   underlayMtu?: number;
+  /** The rules that keep containers and others from speaking as VMs. */
+  barrier?: BarrierStatus;
   tunnels: number;
   /** How many of them are in each state. */
   tunnelStates?: Record<TunnelStateName, number>;

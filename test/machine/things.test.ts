@@ -69,6 +69,7 @@ const all: Record<Thing['kind'], Thing> = {
   fou: { kind: 'fou', port: 6635 },
   filter: { kind: 'filter', device: 'inlay0', place: 'ingress', program: 3 },
   clsact: { kind: 'clsact', device: 'eth0' },
+  barrier: { kind: 'barrier', table: 'inlay-inlay0' },
   directory: { kind: 'directory', path: '/run/inlay' },
 };
 
@@ -135,6 +136,8 @@ describe('words', () => {
     // A remark of the data plane tells of programs, and the discipline goes with them.
     filter: [],
     clsact: [],
+    // Without its facts there is nothing to be said: test/machine/barrier.test.ts has the commands.
+    barrier: [],
     directory: ['mkdir -p /run/inlay'],
   };
   test.each(Object.entries(all))('%s: the commands that do the same', (kind, thing) => {
@@ -168,7 +171,7 @@ describe('in a kernel in memory', () => {
     const others = new Netlink(kernel.connect());
     const notes = new Map<string, Thing>();
     const context: Context = {
-      ...{ netlink, table: new MainTable(netlink), links: new Map() },
+      ...{ netlink, table: new MainTable(netlink), links: new Map(), barrier: undefined as never },
       note: (thing) => void (notes.has(keyOf(thing)) || notes.set(keyOf(thing), thing)),
       forget: (thing) => void notes.delete(keyOf(thing)),
       isNoted: (thing) => notes.has(keyOf(thing)),

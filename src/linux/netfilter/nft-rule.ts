@@ -136,6 +136,9 @@ class Evaluation {
       case 'immediate':
         this.#immediate(expression.data);
         break;
+      case 'fib':
+        this.#stepByName(expression.name);
+        break;
       case 'match':
         this.#require(matches(extensionOf(expression.data), packet));
         break;

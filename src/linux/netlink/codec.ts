@@ -123,6 +123,12 @@ export const be32: Fixed<number> = number(
   (view, at, value) => view.setUint32(at, value),
   (view, at) => view.getUint32(at),
 );
+/** As a number: exact up to 2^53. */
+export const be64: Fixed<number> = number(
+  8,
+  (view, at, value) => view.setBigUint64(at, BigInt(value)),
+  (view, at) => Number(view.getBigUint64(at)),
+);
 
 /**
  * Bytes as they are, such as an address of any family. What is read is a view: it is good as long as the

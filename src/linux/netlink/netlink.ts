@@ -75,6 +75,17 @@ export class Netlink {
     return errors;
   }
 
+  /** Sends all in one datagram, such as a transaction of nftables. Throws the first NetlinkError. */
+  together(requests: readonly Request[]): void {
+    const first = this.#send(requests);
+    let failure: NetlinkError | undefined;
+    for (const message of this.#received()) {
+      const request = requests[(message.sequence - first) >>> 0];
+      if (message.type === NLMSG_ERROR && request) failure ??= errorIn(message, request.what);
+    }
+    if (failure) throw failure;
+  }
+
   /**
    * What the kernel answers to a request for one thing. Throws NetlinkError, as if there is no such thing.
    */

@@ -6,6 +6,7 @@ import {
   attributes,
   be16,
   be32,
+  be64,
   bytes,
   type Codec,
   list,
@@ -18,7 +19,14 @@ import {
 } from './codec.ts';
 
 // <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>
-const NFNL_SUBSYS_NFTABLES = 10;
+export const NFNL_SUBSYS_NFTABLES = 10;
+/** What stands around the messages of one transaction; the subsystem is in `resource` of the first. */
+export const NFNL_MSG_BATCH_BEGIN = 16;
+export const NFNL_MSG_BATCH_END = 17;
+export const NFT_MSG_NEWTABLE = NFNL_SUBSYS_NFTABLES << 8;
+export const NFT_MSG_DELTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 2;
+export const NFT_MSG_NEWCHAIN = (NFNL_SUBSYS_NFTABLES << 8) | 3;
+export const NFT_MSG_NEWRULE = (NFNL_SUBSYS_NFTABLES << 8) | 6;
 export const NFT_MSG_GETTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 1;
 export const NFT_MSG_GETCHAIN = (NFNL_SUBSYS_NFTABLES << 8) | 4;
 export const NFT_MSG_GETRULE = (NFNL_SUBSYS_NFTABLES << 8) | 7;
@@ -32,18 +40,23 @@ export const NFPROTO_IPV4 = 2;
 export const NF_INET_PRE_ROUTING = 0;
 export const NF_INET_LOCAL_IN = 1;
 export const NF_INET_FORWARD = 2;
+export const NF_INET_LOCAL_OUT = 3;
 export const NF_INET_POST_ROUTING = 4;
 export const NF_DROP = 0;
 export const NF_ACCEPT = 1;
 
 const nfgenmsg = struct(4, { family: [0, u8], version: [1, u8], resource: [2, be16] });
 
+/** A message without attributes. */
+export const bare = message(nfgenmsg, {});
+
 export const table = message(nfgenmsg, { name: [1, text], flags: [2, be32] });
 
 export const chain = message(nfgenmsg, {
   table: [1, text],
   name: [3, text],
-  hook: [4, attributes({ hooknum: [1, be32] })],
+  /** Signed; of several chains, the one with the least comes first. */
+  hook: [4, attributes({ hooknum: [1, be32], priority: [2, be32] })],
   policy: [5, be32],
   type: [7, text],
 });
@@ -73,6 +86,8 @@ const EXPRESSIONS = {
   range: attributes({ sreg: [1, be32], op: [2, be32], from: [3, data], to: [4, data] }),
   lookup: attributes({ set: [1, text], sreg: [2, be32], dreg: [3, be32], flags: [5, be32] }),
   nat: attributes({ type: [1, be32], addressMin: [3, be32], addressMax: [4, be32] }),
+  fib: attributes({ dreg: [1, be32], result: [2, be32], flags: [3, be32] }),
+  counter: attributes({ bytes: [1, be64], packets: [2, be64] }),
   /** Matches and targets of iptables; `info` is theirs. */
   match: attributes({ name: [1, text], revision: [2, be32], info: [3, bytes] }),
   target: attributes({ name: [1, text], revision: [2, be32], info: [3, bytes] }),
@@ -101,7 +116,26 @@ export const rule = message(nfgenmsg, {
   table: [1, text],
   chain: [2, text],
   expressions: [4, list(1, expression)],
+  /** What nft(8) notes for itself, such as a comment. */
+  userdata: [7, bytes],
 });
+
+export type Rule = ValueOf<typeof rule>;
+
+/** NFTNL_UDATA_RULE_COMMENT (libnftnl/udata.h): type, length, text. */
+const COMMENT = 0;
+
+/** A comment as nft(8) writes it into a rule, and shows it. */
+export function commentOf(words: string): Uint8Array {
+  const value = new TextEncoder().encode(`${words}\0`);
+  return Uint8Array.of(COMMENT, value.length, ...value);
+}
+
+/** The comment of a rule; undefined if it has none. */
+export function commentIn(userdata: Uint8Array | undefined): string | undefined {
+  if (!userdata || userdata[0] !== COMMENT) return undefined;
+  return new TextDecoder().decode(userdata.subarray(2, 1 + (userdata[1] ?? 0)));
+}
 
 /**
  * What is in a set or a map, by the names of its table and itself. An interval has an element for each end,

@@ -2,12 +2,14 @@
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import type { Thing } from '../state.ts';
 import type { MainTable } from '../table.ts';
+import type { BarrierMemory } from './barrier.ts';
 
 /** What the kinds need of the machine. */
 export interface Context {
   /** All changes go through this socket, so that its port marks the notifications of them as ours. */
   readonly netlink: Netlink;
   readonly table: MainTable;
+  readonly barrier: BarrierMemory;
   /**
    * Interface indexes of our own devices, by their names. A device is changed by its index, since somebody
    * else's may have its name.

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { errorCode } from '../../errors.ts';
 import type { DirectoryThing, Thing } from '../state.ts';
+import { barrierKind } from './barrier.ts';
 import { clsactKind, filterKind } from './filter.ts';
 import { fouKind } from './fou.ts';
 import type { Kind } from './kind.ts';
@@ -47,6 +48,7 @@ const kinds: { [K in Thing['kind']]: Kind<Extract<Thing, { kind: K }>> } = {
   fou: fouKind,
   filter: filterKind,
   clsact: clsactKind,
+  barrier: barrierKind,
   directory: directoryKind,
 };
 

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { legacyTables } from '../../../linux/netfilter/iptables-legacy.ts';
 import { FAMILIES, nftChains } from '../../../linux/netfilter/nft.ts';
+import { deviceOfTable } from '../../../linux/netfilter/own-tables.ts';
 import { type Chain, NF_ACCEPT, NF_INET_FORWARD, NF_INET_PRE_ROUTING } from '../../../linux/netlink/nf-tables.ts';
 
 /** The type of chains, and in iptables the table, whose rules are for changing addresses. */
@@ -43,8 +44,9 @@ export function strictSysctl(device: string): StrictSysctl | undefined {
   return undefined;
 }
 
-function isObstacle({ family, hook, type, policy }: Chain): boolean {
-  if (!FAMILIES.has(family) || hook === undefined) return false;
+function isObstacle({ family, table, hook, type, policy }: Chain): boolean {
+  // The barrier lets what we send pass.
+  if (!FAMILIES.has(family) || hook === undefined || deviceOfTable(table) !== undefined) return false;
   if (hook.hooknum !== NF_INET_FORWARD && hook.hooknum !== NF_INET_PRE_ROUTING) return false;
   return type !== NAT || policy !== NF_ACCEPT;
 }

@@ -1,0 +1,54 @@
+/** The devices by which other VMs are reached: tunnels are taken, and ICMP is believed, from these alone. */
+
+import { addressOf } from '../../linux/netlink/ipv4.ts';
+import type { Netlink } from '../../linux/netlink/netlink.ts';
+import { addresses, findLink } from '../../linux/netlink/rtnetlink.ts';
+import { contains } from '../../mesh/address.ts';
+import type { NetworkPlan } from '../state.ts';
+import { wayToOthers } from '../underlay.ts';
+
+/** Looks at all addresses take one part in so many of the time, at most: a machine may have thousands. */
+const SHARE = 50;
+
+export class Uplinks {
+  readonly #netlink: Netlink;
+  /** Interface indexes of the devices of the route to other VMs, as long as there was one. */
+  #onTheWay: readonly number[] = [];
+  /** Those that have an address in the underlay. */
+  #inUnderlay: readonly number[] = [];
+  /** When addresses are looked at next, in ms. */
+  #due = 0;
+
+  constructor(netlink: Netlink) {
+    this.#netlink = netlink;
+  }
+
+  /** The names of the devices, in order. */
+  names(plan: NetworkPlan): string[] {
+    const { mappings, local } = plan;
+    const hops = wayToOthers(this.#netlink, mappings, local)?.hops;
+    // While a link is down there is no route; it comes back by the same device.
+    if (hops && hops.length > 0) this.#onTheWay = hops;
+    const begin = performance.now();
+    if (begin >= this.#due) {
+      this.#inUnderlay = this.#look(plan);
+      const end = performance.now();
+      this.#due = end + SHARE * (end - begin);
+    }
+    const all = [...new Set([...this.#onTheWay, ...this.#inUnderlay])];
+    return all.flatMap((index) => findLink(this.#netlink, index)?.name ?? []).sort();
+  }
+
+  #look({ mappings }: NetworkPlan): number[] {
+    // If the list changes while it is read, what was read has to do until the next look.
+    const found = addresses(this.#netlink, 0, () => true);
+    return found.flatMap(({ local: bytes, index }) => {
+      const address = addressOf(bytes);
+      const isIn = address && mappings.some(({ underlay }) => contains(underlay, address));
+      // This VM's own address may be at the loopback device, and that is no way to anyone.
+      return isIn && index !== LOOPBACK ? [index] : [];
+    });
+  }
+}
+/** The interface index of the loopback device. */
+const LOOPBACK = 1;
