@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { InlayError } from '../errors.ts';
 import { daemonText, findDaemons } from '../machine/daemons.ts';
-import { DAEMON, Journal } from '../machine/journal.ts';
+import { DAEMON, GUARD, Journal } from '../machine/journal.ts';
 import { Machine } from '../machine/machine.ts';
 import { remains } from '../machine/remains.ts';
 import { kindOf } from '../machine/things/kinds.ts';
@@ -31,9 +31,9 @@ async function remove(runDir: string): Promise<string[]> {
   try {
     const journal = new Journal(runDir);
     machine = new Machine(journal);
-    if (journal.entries(DAEMON).length > 0) requireCapabilities(CAPABILITIES);
+    if ([DAEMON, GUARD].some((owner) => journal.entries(owner).length > 0)) requireCapabilities(CAPABILITIES);
     if (lock) removeDeadSocket(runDir);
-    const removed = machine.undo();
+    const removed = [...machine.undo(undefined, GUARD), ...machine.undo()];
     // Without complete notes the machine tells what is ours.
     if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
     if (lock && removeIfDone(runDir, journal)) removed.push(`directory ${runDir}`);

@@ -4,6 +4,7 @@ import { Netlink } from '../linux/netlink/netlink.ts';
 import { barrierThing } from '../machine/barrier/barrier.ts';
 import { Uplinks } from '../machine/barrier/uplinks.ts';
 import { catchAllThings } from '../machine/state.ts';
+import { guardComments } from '../machine/things/guard.ts';
 import { kindOf } from '../machine/things/kinds.ts';
 import { dataPlaneOf } from './data-planes.ts';
 import { barrierSettings, planNetwork } from './network.ts';
@@ -16,7 +17,11 @@ export async function dryRun(config: Config): Promise<string[]> {
     const { plan } = planNetwork(config, kind.overhead(config), netlink);
     const barrier = barrierThing(plan, barrierSettings(config), new Uplinks(netlink));
     const things = [...catchAllThings(config.mappings), barrier, ...kind.things(config, plan)];
-    return [...things.flatMap((thing) => kindOf(thing).commands(thing)), ...kind.remarks(config, plan)];
+    return [
+      ...things.flatMap((thing) => kindOf(thing).commands(thing)),
+      ...kind.remarks(config, plan),
+      ...guardComments(plan),
+    ];
   } finally {
     netlink.close();
   }

@@ -8,6 +8,7 @@ import { InlayError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
 import type { Barrier } from '../machine/barrier/barrier.ts';
+import { Guard, type GuardedDevice } from '../machine/guard.ts';
 import { type Machine, type Outcome, type Trouble, troubleOf } from '../machine/machine.ts';
 import { catchAllThings, type NetworkPlan, type Thing } from '../machine/state.ts';
 import { addressList, hasAddress, underlayMtu, wayToOthers } from '../machine/underlay.ts';
@@ -41,6 +42,7 @@ export class Keeper {
   readonly #limited: LimitedLog;
   #plan: NetworkPlan;
   #watch: Watch | undefined;
+  #guard: Guard | undefined;
   #troubles: readonly Trouble[] = [];
   /** The troubles that the log has told. */
   #told: readonly Trouble[] = [];
@@ -94,11 +96,18 @@ export class Keeper {
       links: () => this.#links(),
       concerns: (message) => {
         const isOurs = machine.table.hear(message);
+        if (machine.table.containerRoutes.size > 0) this.#guard?.look();
         return dataPlane.concerns(message) || isOurs;
       },
       onDue: (isComplete) => this.#due(isComplete),
     });
+    this.#guard = new Guard({ machine, plan: () => this.#plan, onRepaired: (what) => this.#report([what]) });
     this.#tell([...barrier.troubles, ...dataPlane.troubles, ...this.#hidingRoutes()]);
+  }
+
+  /** Containers' devices. */
+  get guarded(): Iterable<GuardedDevice> {
+    return this.#guard?.devices ?? [];
   }
 
   /** Looks at the machine soon. */
@@ -108,6 +117,7 @@ export class Keeper {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#guard?.close();
     this.#watch?.close();
     await this.#work;
   }

@@ -10,7 +10,7 @@ export const VERSION = 1;
 export interface Entry {
   owner: string;
   thing: Thing;
-  /** The value that a sysctl had. */
+  /** The value that a sysctl had, or several with their names. */
   before?: string;
 }
 
@@ -40,6 +40,7 @@ const FIELDS: Record<string, Record<string, 'string' | 'number'>> = {
   fou: { port: 'number' },
   filter: { device: 'string', place: 'string' },
   clsact: { device: 'string' },
+  guard: { device: 'string', index: 'number' },
 };
 
 const OPS: readonly string[] = ['add', 'drop'];

@@ -13,6 +13,8 @@ export type { Entry };
 
 /** The owner of what the daemon makes. */
 export const DAEMON = 'daemon';
+/** The owner of what the daemon changes at containers' devices: it stays until `down`. */
+export const GUARD = 'guard';
 
 const FILE = 'journal.jsonl';
 const DAMAGED = 'journal.damaged';
@@ -84,6 +86,11 @@ export class Journal {
 
   has(owner: string, thing: Thing): boolean {
     return this.#entries.has(idOf(owner, thing));
+  }
+
+  /** What its note says that was there before. */
+  before(owner: string, thing: Thing): string | undefined {
+    return this.#entries.get(idOf(owner, thing))?.before;
   }
 
   /** Whether this process has noted it: an earlier one had not. */

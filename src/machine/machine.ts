@@ -39,14 +39,18 @@ export class Machine {
 
   constructor(journal: Journal) {
     this.journal = journal;
-    this.#context = {
-      netlink: this.netlink,
-      table: this.table,
-      barrier: this.barrier,
-      links: this.links,
-      note: (thing, before) => journal.add(DAEMON, thing, before),
-      forget: (thing) => journal.drop(DAEMON, thing),
-      isNoted: (thing) => journal.has(DAEMON, thing),
+    this.#context = this.contextOf(DAEMON);
+  }
+
+  /** For things of an owner. */
+  contextOf(owner: string): Context {
+    const { netlink, table, barrier, links, journal } = this;
+    return {
+      ...{ netlink, table, barrier, links },
+      note: (thing, before) => journal.add(owner, thing, before),
+      forget: (thing) => journal.drop(owner, thing),
+      before: (thing) => journal.before(owner, thing),
+      isNoted: (thing) => journal.has(owner, thing),
     };
   }
 
@@ -126,15 +130,15 @@ export class Machine {
    * ours, is no error. Returns what was undone, in words. If something could not be undone, it does the rest,
    * and then throws ERR_FAILED.
    */
-  undo(which: (entry: Entry) => boolean = () => true): string[] {
+  undo(which: (entry: Entry) => boolean = () => true, owner: string = DAEMON): string[] {
     const undone: string[] = [];
     const failures: string[] = [];
-    for (const entry of this.journal.entries(DAEMON).toReversed().filter(which)) {
+    for (const entry of this.journal.entries(owner).toReversed().filter(which)) {
       // The directory holds the journal itself, so it goes last.
       if (entry.thing.kind === 'directory') continue;
       try {
         if (this.takeBack(entry.thing, entry.before)) undone.push(kindOf(entry.thing).describe(entry.thing));
-        this.journal.drop(DAEMON, entry.thing);
+        this.journal.drop(owner, entry.thing);
       } catch (error) {
         failures.push((error as Error).message);
       }

@@ -149,6 +149,20 @@ export interface BarrierThing {
   facts?: BarrierFacts;
 }
 
+/** A device that a route inside our own slice leads to, as containers have them. */
+export interface GuardThing {
+  kind: 'guard';
+  /** What it was called; it is known by its interface index. */
+  device: string;
+  index: number;
+}
+
+/** An entry for all addresses of a device of ours that has no link layer, as a TUN device. */
+export interface NeighbourThing {
+  kind: 'neighbour';
+  device: string;
+}
+
 /** A run directory that did not exist. */
 export interface DirectoryThing {
   kind: 'directory';
@@ -168,6 +182,8 @@ export type Thing =
   | FilterThing
   | ClsactThing
   | BarrierThing
+  | GuardThing
+  | NeighbourThing
   | DirectoryThing;
 
 /** What identifies a thing on its machine. Two things with the same key are two states of one thing. */
@@ -185,6 +201,8 @@ export function keyOf(thing: Thing): string {
       return `filter ${thing.device} ${thing.place}`;
     case 'barrier':
       return `barrier ${thing.table}`;
+    case 'guard':
+      return `guard ${thing.index}`;
     case 'directory':
       return `directory ${thing.path}`;
     default:

@@ -22,6 +22,12 @@ function keyOf({ dst, dstLength, tos = 0, priority = 0 }: Key): string {
   return `${dst?.join('.') ?? '0.0.0.0'}/${dstLength} ${tos} ${priority}`;
 }
 
+/** A route to one or several containers, and the interface index of the device that it leads to. */
+export interface ContainerRoute extends Pick<Route, 'dst' | 'dstLength'> {
+  link: number;
+  hasGone: boolean;
+}
+
 export class MainTable {
   readonly #netlink: Netlink;
   /** The overlays' prefixes, and this VM's own slices: its containers have their routes in them. */
@@ -35,6 +41,13 @@ export class MainTable {
    * at one takes it out. It may have gone since.
    */
   readonly newContainerLinks = new Set<number>();
+  /**
+   * Routes inside the own slices that have come, been changed or gone, by their prefixes. Who has looked at
+   * one takes it out.
+   */
+  readonly containerRoutes = new Map<string, ContainerRoute>();
+  /** Interface indexes of devices that a router is reached by: they were seen, and may have gone since. */
+  readonly routerLinks = new Set<number>();
 
   constructor(netlink: Netlink) {
     this.#netlink = netlink;
@@ -47,6 +60,8 @@ export class MainTable {
     this.#holders.clear();
     this.#hiding.clear();
     this.newContainerLinks.clear();
+    this.containerRoutes.clear();
+    this.routerLinks.clear();
     for (const found of routes(this.#netlink, { table: RT_TABLE_MAIN })) this.#note(found);
   }
 
@@ -84,9 +99,9 @@ export class MainTable {
     // An appended route comes after those with the same key, so the first one stays.
     const isHeld = this.#holders.has(key) && !(type === RTM_NEWROUTE && flags & NLM_F_APPEND);
     if (isHeld) this.#holders.delete(key);
+    this.#noteContainer(found, type === RTM_DELROUTE);
     if (type === RTM_DELROUTE) return this.#hiding.delete(idOf(found)) || isHeld || this.#isRepairable(found);
     if (flags & NLM_F_REPLACE) for (const [id, each] of this.#hiding) if (keyOf(each) === key) this.#hiding.delete(id);
-    this.#noteContainer(found);
     return this.#noteHiding(found) || isHeld;
   }
 
@@ -126,8 +141,13 @@ export class MainTable {
     this.#noteContainer(found);
   }
 
-  #noteContainer(found: Route): void {
-    if (found.oif && this.#isToContainers(found)) this.newContainerLinks.add(found.oif);
+  #noteContainer(found: Route, hasGone = false): void {
+    const { oif, dst, dstLength, gateway } = found;
+    if (!oif || found.type !== RTN_UNICAST) return;
+    if (gateway && !hasGone) this.routerLinks.add(oif);
+    if (!this.#isToContainers(found)) return;
+    if (!hasGone) this.newContainerLinks.add(oif);
+    this.containerRoutes.set(`${dst?.join('.')}/${dstLength}`, { dst: dst?.slice(), dstLength, link: oif, hasGone });
   }
 
   #isToContainers({ dst, dstLength, type, protocol }: Route): boolean {

@@ -70,6 +70,8 @@ const all: Record<Thing['kind'], Thing> = {
   filter: { kind: 'filter', device: 'inlay0', place: 'ingress', program: 3 },
   clsact: { kind: 'clsact', device: 'eth0' },
   barrier: { kind: 'barrier', table: 'inlay-inlay0' },
+  guard: { kind: 'guard', device: 'veth91', index: 7 },
+  neighbour: { kind: 'neighbour', device: 'inlay0' },
   directory: { kind: 'directory', path: '/run/inlay' },
 };
 
@@ -84,7 +86,7 @@ describe('keys', () => {
       { kind: 'fou', port: 6636 },
       { kind: 'directory', path: '/run/inlay2' },
       ...Object.values(all).flatMap((thing): Thing[] =>
-        'device' in thing && thing.kind !== 'route' && thing.kind !== 'sysctl' ? [{ ...thing, device: 'other' }] : [],
+        'device' in thing && !['route', 'sysctl', 'guard'].includes(thing.kind) ? [{ ...thing, device: 'other' }] : [],
       ),
     ];
     expect(new Set(things.map(keyOf)).size).toBe(things.length);
@@ -138,6 +140,13 @@ describe('words', () => {
     clsact: [],
     // Without its facts there is nothing to be said: test/machine/barrier.test.ts has the commands.
     barrier: [],
+    guard: [
+      ...['rp_filter=1', 'accept_redirects=0', 'send_redirects=0'].map(
+        (each) => `sysctl -qw net/ipv4/conf/veth91/${each}`,
+      ),
+      'sysctl -qw net/ipv6/conf/veth91/disable_ipv6=1',
+    ],
+    neighbour: ['ip neighbour replace 0.0.0.0 dev inlay0 nud permanent'],
     directory: ['mkdir -p /run/inlay'],
   };
   test.each(Object.entries(all))('%s: the commands that do the same', (kind, thing) => {
@@ -174,6 +183,7 @@ describe('in a kernel in memory', () => {
       ...{ netlink, table: new MainTable(netlink), links: new Map(), barrier: undefined as never },
       note: (thing) => void (notes.has(keyOf(thing)) || notes.set(keyOf(thing), thing)),
       forget: (thing) => void notes.delete(keyOf(thing)),
+      before: () => undefined,
       isNoted: (thing) => notes.has(keyOf(thing)),
     };
     const load = () =>

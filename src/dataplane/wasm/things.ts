@@ -34,6 +34,7 @@ export function wasmThings(config: Config, plan: NetworkPlan, reinjects: boolean
     // The kernel forwards packets that come from our device with this VM's own underlay address as their source.
     ...(reinjects ? [{ ...conf(device, 'rp_filter', '0'), optional: true } as const] : []),
     ...overlayThings(plan),
+    { kind: 'neighbour', device },
     ...quietFallbackGre(),
   ];
 }

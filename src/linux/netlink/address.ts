@@ -6,6 +6,7 @@ export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
 export const RTM_GETADDR = 22;
 export const RTNLGRP_IPV4_IFADDR = 5;
+export const RTNLGRP_IPV6_IFADDR = 9;
 
 export const address = message(
   struct(8, { family: [0, u8], prefixLength: [1, u8], flags: [2, u8], scope: [3, u8], index: [4, u32] }),

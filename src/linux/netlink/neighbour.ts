@@ -37,6 +37,8 @@ export const NUD_STALE = 0x04;
 export const NUD_PROBE = 0x10;
 export const NUD_FAILED = 0x20;
 export const NUD_PERMANENT = 0x80;
+/** Reachable, stale, delay or probe: the link-layer address is known, and may be another some day. */
+export const NUD_VALID = 0x1e;
 /** For the device itself, not for a bridge that it is part of. */
 export const NTF_SELF = 0x02;
 /** Learnt outside the kernel: exempt from garbage collection. */

@@ -19,6 +19,8 @@ export interface Context {
   note(thing: Thing, before?: string): void;
   /** Takes the note back: somebody else's was there. */
   forget(thing: Thing): void;
+  /** What the note of a thing says that was there before; undefined if it is not noted. */
+  before(thing: Thing): string | undefined;
   /** Whether we have made it, be it in an earlier process. */
   isNoted(thing: Thing): boolean;
 }

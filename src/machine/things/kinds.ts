@@ -5,8 +5,10 @@ import type { DirectoryThing, Thing } from '../state.ts';
 import { barrierKind } from './barrier.ts';
 import { clsactKind, filterKind } from './filter.ts';
 import { fouKind } from './fou.ts';
+import { guardKind } from './guard.ts';
 import type { Kind } from './kind.ts';
 import { linkKind } from './link.ts';
+import { neighbourKind } from './neighbour.ts';
 import { neighbourParametersKind } from './neighbour-parameters.ts';
 import { routeKind } from './route.ts';
 import { ruleKind } from './rule.ts';
@@ -49,6 +51,8 @@ const kinds: { [K in Thing['kind']]: Kind<Extract<Thing, { kind: K }>> } = {
   filter: filterKind,
   clsact: clsactKind,
   barrier: barrierKind,
+  guard: guardKind,
+  neighbour: neighbourKind,
   directory: directoryKind,
 };
 
