@@ -162,7 +162,15 @@ class Daemon {
     this.#keeper = keeper;
     await keeper.start();
     runDir.watch(() => keeper.look());
-    this.#lookOut = lookOut({ config, plan: () => keeper.plan, machine, dataPlane, barrier, log: this.#log });
+    this.#lookOut = lookOut({
+      config,
+      plan: () => keeper.plan,
+      guarded: () => keeper.guarded,
+      machine,
+      dataPlane,
+      barrier,
+      log: this.#log,
+    });
     this.#state = 'running';
     const { pid, vm, overlayAddress, device, dataPlane: name, encapsulation, mtu } = await this.#status();
     this.#log.info(

@@ -9,10 +9,13 @@ import { addressOf } from '../linux/netlink/ipv4.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import type { Log } from '../log.ts';
 import type { Barrier } from '../machine/barrier/barrier.ts';
+import type { GuardedDevice } from '../machine/guard.ts';
 import type { Machine } from '../machine/machine.ts';
+import { containerRemarks, settingsForAll } from '../machine/remarks/containers.ts';
 import { FirewallLookOut } from '../machine/remarks/firewall.ts';
 import { ForwardingLookOut } from '../machine/remarks/forwarding.ts';
 import { LookOut } from '../machine/remarks/look-out.ts';
+import { NeighbourTableLookOut } from '../machine/remarks/neighbour-table.ts';
 import { PrefixLookOut, type Signs } from '../machine/remarks/prefix.ts';
 import type { Remark, Vantage, Way } from '../machine/remarks/remark.ts';
 import type { NetworkPlan } from '../machine/state.ts';
@@ -24,6 +27,8 @@ const FOREIGN = [DROP_SPOOFED_SOURCE, DROP_FOREIGN_UNDERLAY, DROP_FOREIGN_DESTIN
 export interface RemarksOptions {
   config: Config;
   plan: () => NetworkPlan;
+  /** Containers' devices, as the guard has found them. */
+  guarded: () => Iterable<GuardedDevice>;
   machine: Machine;
   dataPlane: DataPlane;
   barrier: Barrier;
@@ -31,10 +36,11 @@ export interface RemarksOptions {
 }
 
 /** Looks until it is closed. */
-export function lookOut({ config, plan, machine, dataPlane, barrier, log }: RemarksOptions): LookOut {
+export function lookOut({ config, plan, guarded, machine, dataPlane, barrier, log }: RemarksOptions): LookOut {
   const { netlink, table, links } = machine;
   const forwarding = new ForwardingLookOut(netlink, table);
   const prefix = new PrefixLookOut(netlink);
+  const neighbours = new NeighbourTableLookOut();
   const firewall = new FirewallLookOut();
   const outer = OUTER[config.encapsulation];
   const last = new Map<string, readonly Remark[]>();
@@ -53,8 +59,10 @@ export function lookOut({ config, plan, machine, dataPlane, barrier, log }: Rema
       const { inbound } = await dataPlane.counters();
       return prefix.look(vantage, signsIn(inbound), performance.now());
     });
-    const open = await attempt('barrier', () => barrier.remarks(performance.now()));
-    return [...off, ...rules, ...narrow, ...open];
+    const closed = await attempt('barrier', () => barrier.remarks(performance.now()));
+    const open = await attempt('containers', () => containerRemarks(guarded(), settingsForAll()));
+    const full = await attempt('neighbours', () => neighbours.look(performance.now()));
+    return [...off, ...rules, ...narrow, ...closed, ...open, ...full];
   }
 
   /** Where a look fails, as when rules change meanwhile, what the one before has found stays. */

@@ -23,7 +23,7 @@ const INTERVAL = 500;
 /** What one look does at most: devices that are new or that the kernel told of; others; neighbour entries. */
 const MAX_DUE = 200;
 const MAX_IN_TURN = 64;
-const MAX_NEIGHBOURS = 64;
+const MAX_NEIGHBOURS = 32;
 /** How often one look reads the whole table, to find out whether another route leads to a device. */
 const MAX_TABLES = 4;
 
@@ -169,7 +169,7 @@ export class Guard {
         this.#release(thing);
         return undefined;
       }
-      for (const container of this.#routes.containers(index)) this.#keepNeighbour(container);
+      for (const container of this.#routes.settled(index)) this.#keepNeighbour(container);
       if (unsafeIn(found, device.uses).length === 0) return undefined;
       const wrong = guardKind.ensure(thing, this.#context);
       device.found = settingsOfDevice(netlink, index) ?? found;

@@ -37,9 +37,10 @@ export class GuardedRoutes {
     for (const prefix of this.#byLink.get(link) ?? []) this.#remove(prefix, link);
   }
 
-  /** The containers behind a device that have routes of their own. */
-  containers(link: number): Container[] {
-    return [...(this.#byLink.get(link) ?? [])].flatMap((prefix) => this.#container(prefix));
+  /** The containers behind a device whose neighbour entries were kept when they were looked at last. */
+  settled(link: number): Container[] {
+    const prefixes = [...(this.#byLink.get(link) ?? [])].filter((prefix) => !this.#waiting.has(prefix));
+    return prefixes.flatMap((prefix) => this.#container(prefix));
   }
 
   /** Those whose neighbour entries are to be kept, up to `count`, the next time others. */

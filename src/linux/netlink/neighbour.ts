@@ -86,6 +86,8 @@ export const neighbourTable = message(struct(4, { family: [0, u8] }), {
   thresh1: [2, u32],
   thresh2: [3, u32],
   thresh3: [4, u32],
+  /** struct ndt_stats: how often the kernel threw out entries because there were too many, and had no room. */
+  stats: [7, struct(88, { forcedGcRuns: [72, u64], tableFulls: [80, u64] })],
   parms: [
     6,
     attributes({
