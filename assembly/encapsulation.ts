@@ -70,6 +70,13 @@ export function freeMessages(): i32 {
   return capacity() - messageCount(port);
 }
 
+/** How many messages take `packets` packets of `length` bytes with their outer headers, of which the last may be shorter, at most. */
+export function messagesOf(packets: i32, length: i32): i32 {
+  if (!isGreUdp() || !hasOffload(OFFLOAD_UDP_SEGMENT)) return packets;
+  const each = min(PACKETS_PER_MESSAGE, MAX_DATAGRAM / length);
+  return (packets + each - 1) / each;
+}
+
 /** Works out how long headers are, for what is configured now. */
 export function measureHeaders(): void {
   greBytes = greLength();

@@ -40,6 +40,7 @@ import {
   freeMessages,
   loneMessage,
   messageFor,
+  messagesOf,
   outerLength,
   overhead,
   putOuter,
@@ -103,12 +104,14 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
       return drop(DROP_TOO_BIG);
     }
     fragments = countFragments(p, headers, size, limit);
-    if (fragments > capacity() || fragments + segments > HEADER_BLOCKS) return drop(DROP_TOO_LONG);
   }
-  beginPacket(p, vm, tunnel);
   const uncut = max(segments, 1);
   const packets = max(fragments, uncut);
-  if (packets > freeMessages() || segments + fragments > freeBlocks()) return NO_ROOM;
+  const blocks = segments + fragments;
+  const messages = fragments !== 0 || segments === 0 ? packets : messagesOf(segments, outerLength() + headers + size);
+  if (blocks !== 0 && (messages > capacity() || blocks > HEADER_BLOCKS)) return drop(DROP_TOO_LONG);
+  beginPacket(p, vm, tunnel);
+  if (messages > freeMessages() || blocks > freeBlocks()) return NO_ROOM;
 
   if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
   const length = totalLength(p) + (uncut - 1) * headers + (packets - uncut) * headerLength(p);

@@ -4,7 +4,11 @@
  */
 import {
   DROP_BAD_OFFLOAD,
+  DROP_TINY_SEGMENTS,
+  LEAST_TCP_SEGMENT,
+  LEAST_UDP_SEGMENT,
   MAX_SEGMENTS,
+  MAX_UDP_SEGMENTS,
   VIRTIO_CHECKSUM_OFFSET,
   VIRTIO_CHECKSUM_START,
   VIRTIO_FLAGS,
@@ -13,6 +17,7 @@ import {
   VIRTIO_HEADER_LENGTH,
 } from '../src/core/abi';
 import { fold, sum } from './checksum';
+import { overhead } from './encapsulation';
 import { headerLength, isFragment, protocol, totalLength } from './ipv4';
 import {
   PROTOCOL_TCP,
@@ -39,10 +44,15 @@ export function checkOffload(v: usize, p: usize): i32 {
   if (gso !== GSO_TCPV4 && gso !== GSO_UDP_L4) return DROP_BAD_OFFLOAD;
   if (protocol(p) !== (gso === GSO_TCPV4 ? PROTOCOL_TCP : PROTOCOL_UDP) || isFragment(p)) return DROP_BAD_OFFLOAD;
   const size = gsoSize(v);
-  const payload = totalLength(p) - headersLength(p);
+  const headers = headersLength(p);
+  const payload = totalLength(p) - headers;
   if (size === 0 || payload <= 0) return DROP_BAD_OFFLOAD;
   const segments = (payload + size - 1) / size;
-  return segments > MAX_SEGMENTS ? DROP_BAD_OFFLOAD : segments;
+  const isTcp = gso === GSO_TCPV4;
+  // More headers than payload, and the packets would have more than twice the bytes of the super-packet.
+  const least = max(isTcp ? LEAST_TCP_SEGMENT : LEAST_UDP_SEGMENT, headers + overhead());
+  if (segments > 1 && size < least) return DROP_TINY_SEGMENTS;
+  return segments > (isTcp ? MAX_SEGMENTS : MAX_UDP_SEGMENTS) ? DROP_BAD_OFFLOAD : segments;
 }
 
 /** Whether the header of a TCP super-packet leaves its checksum open at the usual place, so that the kernel will take it back whole. */

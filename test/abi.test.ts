@@ -141,8 +141,11 @@ test('capacities fit each other', () => {
   expect(abi.IOVS_PER_MESSAGE).toBe(2 * abi.PACKETS_PER_MESSAGE);
   expect(abi.MESSAGES_PER_PORT * abi.MAX_PORTS).toBe(abi.MESSAGES);
   // One packet always has room in empty tables, or a host would call again for ever.
-  expect(abi.MESSAGES_PER_PORT).toBeGreaterThanOrEqual(abi.MAX_SEGMENTS);
+  expect(abi.MESSAGES).toBeGreaterThanOrEqual(abi.MAX_SEGMENTS);
+  expect(abi.MESSAGES_PER_PORT * abi.PACKETS_PER_MESSAGE).toBeGreaterThanOrEqual(abi.MAX_SEGMENTS);
   expect(abi.HEADER_BLOCKS).toBeGreaterThanOrEqual(abi.MAX_SEGMENTS);
+  // Of the least size, 64 KiB are so many segments.
+  expect(Math.ceil((65535 - 40) / abi.LEAST_TCP_SEGMENT)).toBe(abi.MAX_SEGMENTS);
   // Every packet of a call may be answered, and about every one something be learnt.
   expect(abi.MESSAGES_PER_PORT).toBeGreaterThanOrEqual(abi.BATCH_SIZE);
   expect(abi.REPLY_ICMP + 8).toBeLessThanOrEqual(abi.REPLY_SIZE);

@@ -89,7 +89,7 @@ describe.each(cores)('$name', ({ make }) => {
   test('V1 what the checksum field held does not matter', () => {
     const core = coreOf(make, { offloads: VIRTIO });
     for (const protocol of [6, 17] as const) {
-      const frame = wire.superFrame({ protocol, payload: wire.payloadOf(999) }, 100);
+      const frame = wire.superFrame({ protocol, payload: wire.payloadOf(999) }, 200);
       const at = abi.VIRTIO_SIZE + 20 + (protocol === 6 ? 16 : 6);
       const [right, wrong] = [send(core, [frame]), send(core, [wire.edited(frame, at, 0x12, 0x34)])];
       expect(hexes(innerOf(wrong))).toEqual(hexes(innerOf(right)));

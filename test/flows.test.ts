@@ -127,7 +127,7 @@ describe.each(cores)('$name', ({ make }) => {
     );
     for (const flow of flows.values()) {
       send(core, [
-        wire.superFrame({ source: 0x0a102107, destination: CONTAINER_C, payload: wire.payloadOf(300) }, 100),
+        wire.superFrame({ source: 0x0a102107, destination: CONTAINER_C, payload: wire.payloadOf(300) }, 150),
       ]);
       expect(core.verdict(0)).toBe(abi.FORWARD);
       expect(packetsIn(receive(core, flow))).toEqual([2]);

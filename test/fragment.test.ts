@@ -6,7 +6,7 @@ import { cores, hex, type Message, messages, putFrame } from './core.ts';
 import { portOf } from './flow.ts';
 import * as wire from './packet.ts';
 import { runs } from './runs.ts';
-import { timestamps } from './traffic.ts';
+import { leastSegment, timestamps } from './traffic.ts';
 import { A, B, coreOf, expectSums, hexes, packetsIn, send, sendPackets, VIRTIO, type Vm, view } from './vms.ts';
 
 const { ACK, DONT_FRAGMENT, FIN, MORE_FRAGMENTS, PSH } = wire;
@@ -82,8 +82,8 @@ describe.each(cores)('$name', ({ make }) => {
       { name: 'UDP', parts: { protocol: 17, payload: wire.payloadOf(2999) }, size: 1000 },
       {
         name: 'headers that do not fit in one fragment',
-        parts: { payload: wire.payloadOf(50), ipOptions: [...COPIED, ...Array(36).fill(1)], tcpOptions: timestamps },
-        size: 20,
+        parts: { payload: wire.payloadOf(350), ipOptions: [...COPIED, ...Array(36).fill(1)], tcpOptions: timestamps },
+        size: 140,
       },
       {
         name: 'headers that end with a fragment',
@@ -132,7 +132,7 @@ describe.each(cores)('$name', ({ make }) => {
             mappings: [{ overlay: 0x0a000000, overlayLength: 8, underlay: 0xc0a80000, underlayLength: 16 }],
           });
           const packet = wire.packetOf(all);
-          const segment = Math.max(size, Math.ceil(length / 100), 1);
+          const segment = Math.max(size, leastSegment(all));
           const isCut = length > 0 && size % 3 !== 0;
           const made = send(core, [isCut ? wire.superFrame(all, segment) : wire.frameOf(packet)]);
           const sent = isCut ? wire.cut(packet, segment) : [packet];
@@ -337,10 +337,10 @@ describe.each(cores)('$name', ({ make }) => {
       [71, 31],
     ] as const) {
       const core = coreOf(make, { mtu, offloads: VIRTIO });
-      const frame = wire.superFrame({ fragment: 0, payload: wire.payloadOf(40 + last) }, 40);
+      const frame = wire.superFrame({ fragment: 0, payload: wire.payloadOf(128 + last) }, 128);
       const made = inner(send(core, [frame]), 24);
-      expect(made.map(({ length }) => length)).toEqual([68, 32, last + 40]);
-      expect(view(made[2] as Uint8Array).getUint16(6)).toBe(0);
+      expect(made.map(({ length }) => length)).toEqual([68, 68, 68, 24, last + 40]);
+      expect(view(made[4] as Uint8Array).getUint16(6)).toBe(0);
     }
   });
 });

@@ -240,11 +240,11 @@ describe.each(cores)('$name', ({ make }) => {
     expect(udp.messageTtl(datagram.index)).toBe(ttl === 'inherit' ? expected : undefined);
     expect(view(udp.bytes).getInt32(abi.CONTROLS + datagram.index * abi.CONTROL_SIZE + 64, true)).toBe(expected);
     // Segments, too; of one that stays whole the kernel takes one.
-    const parts = { ttl: inner, payload: wire.payloadOf(200) };
-    const cut = send(coreOf(make, { ...options, offloads: VIRTIO }), [wire.superFrame(parts, 100)]);
+    const parts = { ttl: inner, payload: wire.payloadOf(300) };
+    const cut = send(coreOf(make, { ...options, offloads: VIRTIO }), [wire.superFrame(parts, 150)]);
     expect(cut.map(({ bytes }) => bytes[8])).toEqual([expected, expected]);
     const offloads = VIRTIO | abi.OFFLOAD_GRE_SEGMENT;
-    const [whole] = send(coreOf(make, { ...options, offloads }), [wire.superFrame(parts, 100)]) as [Message];
+    const [whole] = send(coreOf(make, { ...options, offloads }), [wire.superFrame(parts, 150)]) as [Message];
     expect(whole.bytes[abi.VIRTIO_SIZE + 8]).toBe(Math.min(expected + 1, 255));
   });
 
@@ -337,7 +337,7 @@ describe.each(cores)('$name', ({ make }) => {
       const core = coreOf(make, { pathMtuDiscovery: false, offloads: VIRTIO });
       const toB = wire.frameOf(wire.packetOf({}));
       const toC = wire.frameOf(wire.packetOf({ destination: CONTAINER_C, fragment: 0 }));
-      const made = send(core, [toB, toB, toC, wire.superFrame({ payload: wire.payloadOf(250) }, 100), toC]);
+      const made = send(core, [toB, toB, toC, wire.superFrame({ payload: wire.payloadOf(500) }, 200), toC]);
       expect(made.map(({ peer, ...message }) => [peer, ...idAndFlags({ peer, ...message })])).toEqual([
         [B, 1, 0],
         [B, 2, 0],

@@ -93,12 +93,12 @@ describe.each(cores)('$name', ({ make }) => {
 
   test('a message that could not be sent: all its packets are drops, and the sums stay exact', () => {
     const core = coreOf(make, { offloads: VIRTIO | abi.OFFLOAD_UDP_SEGMENT, encapsulation: 'gre-udp' });
-    const longer = wire.packetOf({ payload: wire.payloadOf(101) });
-    const made = send(core, [wire.superFrame({ payload: wire.payloadOf(1000) }, 100), wire.frameOf(longer)]);
+    const longer = wire.packetOf({ payload: wire.payloadOf(201) });
+    const made = send(core, [wire.superFrame({ payload: wire.payloadOf(2000) }, 200), wire.frameOf(longer)]);
     expect(packetsIn(made)).toEqual([10, 1]);
     core.refuse(made[0]?.index as number);
     const { received, forwarded, bytes, drops } = core.counters('outbound');
-    expect([received, forwarded, bytes, drops[-abi.DROP_NOT_WRITTEN]]).toEqual([11, 1, 141, 10]);
+    expect([received, forwarded, bytes, drops[-abi.DROP_NOT_WRITTEN]]).toEqual([11, 1, 241, 10]);
   });
 
   test.each([0, 0x7fffffff, 0xffffffff, 2 ** 32, 0x7f1234567000, 2 ** 53 - 1])(
@@ -178,7 +178,7 @@ describe.each(cores)('$name', ({ make }) => {
       });
     const fresh = [abi.NAME_SIZE, '02'.padEnd(32, '0'), controls(0, 0, 0)];
     expect(said()).toEqual(Array(abi.ALL_MESSAGES).fill(fresh));
-    send(core, [wire.superFrame({ payload: wire.payloadOf(1000) }, 100)]);
+    send(core, [wire.superFrame({ payload: wire.payloadOf(1000) }, 200)]);
     expect(said()).not.toEqual(Array(abi.ALL_MESSAGES).fill(fresh));
     core.attach({});
     expect(said()).toEqual(Array(abi.ALL_MESSAGES).fill(fresh));

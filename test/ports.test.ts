@@ -80,8 +80,8 @@ describe.each(cores)('$name', ({ make }) => {
   test('U2 the segments of a super-packet stay on one port', () => {
     const core = coreOf(make, { ...udpVm({ ports: 8 }), offloads: VIRTIO });
     for (let n = 0; n < 50; n++) {
-      const parts = { sourcePort: 1000 + n, payload: wire.payloadOf(1000) };
-      const made = send(core, [wire.superFrame(parts, 100)]);
+      const parts = { sourcePort: 1000 + n, payload: wire.payloadOf(2000) };
+      const made = send(core, [wire.superFrame(parts, 200)]);
       expect([made.length, new Set(made.map(({ port }) => port))]).toEqual([
         10,
         new Set([portOf(wire.packetOf(parts), 8)]),

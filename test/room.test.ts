@@ -3,35 +3,36 @@ import { describe, expect, test } from 'vitest';
 import { abi } from '../src/core/index.ts';
 import { cores, hex, messages, putFrame } from './core.ts';
 import * as wire from './packet.ts';
-import { coreOf, expectSums, VIRTIO } from './vms.ts';
+import { coreOf, expectSums, send, VIRTIO } from './vms.ts';
+
+/** As many segments as there can be. */
+const BIGGEST = wire.superFrame({ payload: wire.payloadOf(65_495) }, abi.LEAST_TCP_SEGMENT);
 
 describe.each(cores)('$name', ({ make }) => {
   test('what does not fit the tables is left for the next call: nothing is lost, nothing done twice', () => {
     const core = coreOf(make, { offloads: VIRTIO });
-    const big = wire.superFrame({ payload: wire.payloadOf(abi.MAX_SEGMENTS * 10) }, 10);
     const small = wire.frameOf(wire.packetOf({}));
-    for (let i = 0; i < 10; i++) putFrame(core, i, i === 9 ? small : big);
+    for (let i = 0; i < 4; i++) putFrame(core, i, i === 3 ? small : BIGGEST);
     const full = abi.MESSAGES / abi.MAX_SEGMENTS;
     const before = hex(core.bytes.subarray(abi.DESCRIPTORS + full * abi.DESCRIPTOR_SIZE, abi.CARGOS));
-    expect([core.encapsulate(0, 10, 0), core.messageCount()]).toEqual([full, abi.MESSAGES]);
+    expect([core.encapsulate(0, 4, 0), core.messageCount()]).toEqual([full, abi.MESSAGES]);
     expect(core.counters('outbound').received).toBe(abi.MESSAGES);
     expect(hex(core.bytes.subarray(abi.DESCRIPTORS + full * abi.DESCRIPTOR_SIZE, abi.CARGOS))).toBe(before);
-    expect([core.encapsulate(full, 10, 0), core.messageCount()]).toEqual([10, abi.MAX_SEGMENTS + 1]);
+    expect([core.encapsulate(full, 4, 0), core.messageCount()]).toEqual([4, abi.MAX_SEGMENTS + 1]);
     expect(core.counters('outbound').received).toBe(abi.MESSAGES + abi.MAX_SEGMENTS + 1);
     expect(core.messageBytes(abi.MAX_SEGMENTS).length).toBe(24 + 140);
   });
 
   test('a packet that is dropped needs no room', () => {
     const core = coreOf(make, { offloads: VIRTIO });
-    const big = wire.superFrame({ payload: wire.payloadOf(abi.MAX_SEGMENTS * 10) }, 10);
-    for (let i = 0; i < 10; i++) putFrame(core, i, i < 8 ? big : i === 8 ? new Uint8Array(20) : big);
-    expect([core.encapsulate(0, 10, 0), core.verdict(8)]).toEqual([9, abi.DROP_TRUNCATED]);
+    for (let i = 0; i < 4; i++) putFrame(core, i, i === 2 ? new Uint8Array(20) : BIGGEST);
+    expect([core.encapsulate(0, 4, 0), core.verdict(2)]).toEqual([3, abi.DROP_TRUNCATED]);
   });
 
   test('header blocks run out before messages do', () => {
     const core = coreOf(make, { offloads: VIRTIO | abi.OFFLOAD_UDP_SEGMENT, encapsulation: 'gre-udp', ports: 1 });
     // Each takes 32 blocks, and none is left after the last that fits.
-    const big = wire.superFrame({ payload: wire.payloadOf(320) }, 10);
+    const big = wire.superFrame({ payload: wire.payloadOf(32 * 128) }, 128);
     const small = wire.frameOf(wire.packetOf({ payload: wire.payloadOf(1) }));
     const full = abi.HEADER_BLOCKS / 32;
     for (let i = 0; i < full + 2; i++) putFrame(core, i, i === full ? small : big);
@@ -44,13 +45,33 @@ describe.each(cores)('$name', ({ make }) => {
 
   test('a port whose messages run out ends the call', () => {
     const core = coreOf(make, { offloads: VIRTIO, encapsulation: 'gre-udp', ports: 8 });
-    const big = wire.superFrame({ payload: wire.payloadOf(100 * 10) }, 10);
+    const big = wire.superFrame({ payload: wire.payloadOf(100 * 128) }, 128);
     for (let i = 0; i < 3; i++) putFrame(core, i, big);
     expect(core.encapsulate(0, 3, 0)).toBe(1);
     const [{ port } = { port: -1 }] = messages(core);
     expect(core.messageCount(port)).toBe(100);
     expect([core.encapsulate(1, 3, 0), core.encapsulate(2, 3, 0)]).toEqual([2, 3]);
     expect(core.counters('outbound').received).toBe(300);
+  });
+
+  test('GRE-in-UDP: so many segments as there can be fit one port, if they share messages', () => {
+    const vm = { encapsulation: 'gre-udp', ports: 8 } as const;
+    const honest = wire.superFrame({ payload: wire.payloadOf(128 * 500) }, 500);
+    const longer = wire.superFrame({ payload: wire.payloadOf(128 * 500 + 1) }, 500);
+    const core = coreOf(make, { ...vm, offloads: VIRTIO | abi.OFFLOAD_UDP_SEGMENT });
+    const made = send(core, [BIGGEST]);
+    expect(made.map(({ cargo }) => cargo.packets)).toEqual(Array(8).fill(64));
+    // Neither does what lies in the port's last message take room from it, nor two of them from each other.
+    const small = wire.frameOf(wire.packetOf({ payload: wire.payloadOf(128) }));
+    for (const [i, frame] of [small, BIGGEST, BIGGEST, BIGGEST].entries()) putFrame(core, i, frame);
+    expect([core.encapsulate(0, 4, 0), core.encapsulate(3, 4, 0)]).toEqual([3, 4]);
+    expect(core.counters('outbound').forwarded).toBe(4 * abi.MAX_SEGMENTS + 1);
+    // Each segment a message of its own.
+    const alone = coreOf(make, { ...vm, offloads: VIRTIO });
+    expect([send(alone, [honest]).length, alone.verdict(0)]).toEqual([128, abi.FORWARD]);
+    for (const frame of [longer, BIGGEST]) {
+      expect([send(alone, [frame]), alone.verdict(0)]).toEqual([[], abi.DROP_TOO_LONG]);
+    }
   });
 
   test('first and count are clamped', () => {

@@ -14,6 +14,8 @@ describe.each(cores)('$name', ({ make }) => {
   const empty = wire.packetOf({ protocol: 17, payload: new Uint8Array(0) });
   const GOOD = abi.FORWARD;
   const BAD = abi.DROP_BAD_OFFLOAD;
+  const TINY = abi.DROP_TINY_SEGMENTS;
+  const longHeaders = { ipOptions: Array<number>(40).fill(1), tcpOptions: Array<number>(40).fill(1) };
   test.each<[name: string, verdict: number, frame: Uint8Array]>([
     ['TCP', GOOD, wire.frameOf(packet, tcp)],
     ['UDP', GOOD, wire.frameOf(datagram, udp)],
@@ -45,8 +47,17 @@ describe.each(cores)('$name', ({ make }) => {
     ['UDP without payload', BAD, wire.frameOf(empty, udp)],
     ['a UDP header beyond the end', BAD, wire.frameOf(wire.editedHeader(empty, 2, 0, 27), udp)],
     ['UDP, one byte', GOOD, wire.frameOf(wire.packetOf({ protocol: 17, payload: new Uint8Array(1) }), udp)],
-    ['128 segments', GOOD, wire.frameOf(wire.packetOf({ payload: new Uint8Array(1280) }), { ...tcp, size: 10 })],
-    ['129 segments', BAD, wire.frameOf(wire.packetOf({ payload: new Uint8Array(1281) }), { ...tcp, size: 10 })],
+    ['TCP, 512 segments of 128 bytes', GOOD, wire.superFrame({ payload: new Uint8Array(65495) }, 128)],
+    ['TCP, 131 segments of 500 bytes', GOOD, wire.superFrame({ payload: new Uint8Array(65495) }, 500)],
+    ['TCP, segments of 127 bytes', TINY, wire.superFrame({ payload: new Uint8Array(200) }, 127)],
+    ['TCP, segments of 1 byte', TINY, wire.superFrame({ payload: new Uint8Array(65495) }, 1)],
+    ['TCP, 1 segment of 1 byte', GOOD, wire.superFrame({ payload: new Uint8Array(1) }, 1)],
+    ['TCP, as much payload as headers', GOOD, wire.superFrame({ ...longHeaders, payload: new Uint8Array(200) }, 144)],
+    ['TCP, more headers than payload', TINY, wire.superFrame({ ...longHeaders, payload: new Uint8Array(200) }, 143)],
+    ['UDP, 128 segments of 64 bytes', GOOD, wire.superFrame({ protocol: 17, payload: new Uint8Array(128 * 64) }, 64)],
+    ['UDP, 129 segments', BAD, wire.superFrame({ protocol: 17, payload: new Uint8Array(129 * 64) }, 64)],
+    ['UDP, segments of 63 bytes', TINY, wire.superFrame({ protocol: 17, payload: new Uint8Array(126) }, 63)],
+    ['UDP, 1 segment of 1 byte', GOOD, wire.superFrame({ protocol: 17, payload: new Uint8Array(1) }, 1)],
     ['a checksum at the start of the payload', GOOD, wire.frameOf(packet, { flags: 1, start: 20, offset: 0 })],
     ['a checksum that starts in the header', BAD, wire.frameOf(packet, { flags: 1, start: 19, offset: 16 })],
     [

@@ -133,17 +133,20 @@ describe.each(cores)('$name', ({ make }) => {
 
   test('it asks for the room of one that is cut', () => {
     const core = coreOf(make, { offloads });
-    const big = wire.superFrame({ payload: wire.payloadOf(1280) }, 10);
-    for (let i = 0; i < 128; i++) putFrame(core, i, big);
-    const free = abi.MESSAGES - abi.MAX_SEGMENTS + 1;
-    // Each takes one message and no header block, but all ask for 128.
-    expect(core.encapsulate(0, 128, 0)).toBe(Math.min(128, free));
-    expect(core.counters('outbound').received).toBe(128 * 128);
+    const of = (segments: number) => wire.superFrame({ payload: wire.payloadOf(segments * 128) }, 128);
+    for (let i = 0; i < 128; i++) putFrame(core, i, of(500));
+    // Each takes one message and no header block, but all ask for 500.
+    expect(core.encapsulate(0, 128, 0)).toBe(128);
+    expect(core.counters('outbound').received).toBe(128 * 500);
+    // Of 1,024, the first leaves 524, the second all of these but one.
+    const cut = wire.edited(of(500), 0, 0);
+    for (const [i, frame] of [cut, of(500), cut, of(23), of(500)].entries()) putFrame(core, i, frame);
+    expect([core.encapsulate(0, 5, 0), core.messageCount()]).toEqual([4, 1002]);
   });
 
   test('where room ends, its segments count; it takes one message', () => {
     const core = coreOf(make, { offloads });
-    const of = (segments: number) => wire.superFrame({ payload: wire.payloadOf(segments) }, 1);
+    const of = (segments: number) => wire.superFrame({ payload: wire.payloadOf(128 * segments) }, 128);
     // These are cut, and leave room for two messages.
     const cut = [128, 128, 128, 128, 128, 128, 128, 126].map((segments) => wire.edited(of(segments), 0, 0));
     for (const [i, frame] of [...cut, of(2), of(2)].entries()) putFrame(core, i, frame);
@@ -155,11 +158,11 @@ describe.each(cores)('$name', ({ make }) => {
 
   test('what is wrong with it is so without cutting, too', () => {
     const core = coreOf(make, { offloads });
-    for (const frame of [
-      wire.superFrame({ payload: wire.payloadOf(129) }, 1),
-      wire.edited(wire.superFrame(long(), 1000), abi.VIRTIO_SIZE + 32, 0x40),
-    ]) {
-      expect([send(core, [frame]), core.verdict(0)]).toEqual([[], abi.DROP_BAD_OFFLOAD]);
+    for (const [frame, verdict] of [
+      [wire.superFrame({ payload: wire.payloadOf(129) }, 127), abi.DROP_TINY_SEGMENTS],
+      [wire.edited(wire.superFrame(long(), 1000), abi.VIRTIO_SIZE + 32, 0x40), abi.DROP_BAD_OFFLOAD],
+    ] as const) {
+      expect([send(core, [frame]), core.verdict(0)]).toEqual([[], verdict]);
     }
   });
 });

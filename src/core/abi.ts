@@ -26,8 +26,18 @@ export const ALL_MESSAGES = MESSAGES + MESSAGES_PER_PORT;
 /** Most packets that one message carries: what Linux takes for UDP_SEGMENT since it has it (UDP_MAX_SEGMENTS, <linux/udp.h>). */
 export const PACKETS_PER_MESSAGE = 64;
 export const IOVS_PER_MESSAGE = 2 * PACKETS_PER_MESSAGE;
-/** Most packets that one super-packet is cut into. */
-export const MAX_SEGMENTS = 128;
+
+// What a super-packet may be cut into. The smaller its segments, the more packets and bytes it becomes: those that no stack sends are an attack.
+
+/** Bytes; TCP segments are usually of 536 and more (RFC 9293 §3.7.1), of 500 where the path MTU is Linux's least, 552 with time stamps. */
+export const LEAST_TCP_SEGMENT = 128;
+/** Bytes; what sends UDP super-packets is QUIC, with 1,200 and more (RFC 9000 §14.1). */
+export const LEAST_UDP_SEGMENT = 64;
+/** What 64 KiB become of the least size. */
+export const MAX_SEGMENTS = 512;
+/** What Linux takes from an application (UDP_MAX_SEGMENTS, <linux/udp.h>). */
+export const MAX_UDP_SEGMENTS = 128;
+
 /** Flows that can be merged side by side. */
 export const MERGE_BUCKETS = 64;
 /** Headers of cut packets, in one call. */

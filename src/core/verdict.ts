@@ -99,6 +99,9 @@ export const DROP_REASONS: readonly DropReason[] = [
     abi.DROP_TINY_SEGMENTS,
     'tiny-segments',
     'outbound: a super-packet is to be cut into smaller segments than any stack sends',
+    {
+      hint: 'a container makes work for this VM on purpose; or its device merges small packets: ethtool -K DEVICE gro off',
+    },
   ),
   reason(
     abi.DROP_TOO_MANY_TUNNELS,

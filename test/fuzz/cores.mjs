@@ -17,7 +17,7 @@ export const DIRECTIONS = {
 const IPV4 = 'bad-descriptor truncated not-ipv4 bad-header-length bad-total-length bad-header-checksum';
 /** The reasons for which each of them may drop a packet. */
 const REASONS = {
-  outbound: `${IPV4} foreign-source no-mapping own-slice reserved-address too-long bad-offload too-big nested-gre
+  outbound: `${IPV4} foreign-source no-mapping own-slice reserved-address too-long bad-offload tiny-segments too-big nested-gre
     not-written`,
   inbound: `${IPV4} not-gre fragment not-for-us foreign-underlay gre-version gre-flags gre-checksum gre-protocol gre-key
     spoofed-source foreign-destination reserved-address nested-gre gre-sequence ecn not-written too-long merged`,

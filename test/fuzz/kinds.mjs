@@ -91,8 +91,9 @@ function supers(maker) {
   if (flow.protocol !== UDP) flow.protocol = TCP;
   flow.flags = random.below(256);
   const isHeavy = random.chance(8);
-  const size = isHeavy ? random.pick([1, 7, 20]) : random.pick([1, 2, 8, 100, 333, 1000, 1400]);
-  const segments = isHeavy ? random.between(60, 130) : random.between(1, 5);
+  const least = flow.protocol === TCP ? abi.LEAST_TCP_SEGMENT : abi.LEAST_UDP_SEGMENT;
+  const size = isHeavy ? random.pick([least, 165, 500]) : random.pick([1, 8, least - 1, least, 200, 333, 1000, 1400]);
+  const segments = isHeavy ? random.between(60, 520) : random.between(1, 5);
   const payload = Math.min(size * segments - random.below(size), LONGEST - flow.headers);
   return addSuper(maker, flow, payload, size);
 }

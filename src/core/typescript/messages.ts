@@ -23,7 +23,7 @@ const IP_TTL = 2;
 const U16_BYTES = 18;
 const I32_BYTES = 20;
 /** The most that one sendmsg(2) can take for UDP over IPv4: 65,535 less 20 and 8. */
-const MAX_UDP_PAYLOAD = 65507;
+export const MAX_UDP_PAYLOAD = 65507;
 
 // From this implementation.
 

@@ -16,7 +16,7 @@ import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
 import { freeMessages, nextMessage, notePacket } from './messages.ts';
 import { isPathKnown, limitOf } from './paths.ts';
 import { reply } from './replies.ts';
-import { sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
+import { messagesOfCut, sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
 import { outerPort } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
 import { checkVirtio, completeChecksum, gsoSize, headersLength, needsChecksum } from './virtio.ts';
@@ -104,7 +104,8 @@ function forwardParts(
   const total = ipv4.totalLength(memory, inner);
   const headers = isCut ? headersLength(memory, inner) : 0;
   const size = isCut ? gsoSize(memory, virtio) : total;
-  const isFragmented = Math.min(total, headers + size) > limit;
+  const longest = Math.min(total, headers + size);
+  const isFragmented = longest > limit;
   if (isFragmented && (ipv4.flagsAndOffset(memory, inner) & ipv4.DONT_FRAGMENT) !== 0) {
     reply(memory, inner, FRAGMENTATION_NEEDED, limit, now);
     return abi.DROP_TOO_BIG;
@@ -112,11 +113,12 @@ function forwardParts(
   const isUdp = isGreUdp(memory);
   const fragments = isFragmented ? countFragments(memory, inner, segments, size, limit) : 0;
   const most = isUdp ? abi.MESSAGES_PER_PORT : abi.MESSAGES;
-  if (fragments > most || segments + fragments > abi.HEADER_BLOCKS) return abi.DROP_TOO_LONG;
+  const messages = isFragmented ? fragments : messagesOfCut(memory, segments, longest);
+  if (messages > most || segments + fragments > abi.HEADER_BLOCKS) return abi.DROP_TOO_LONG;
   const parts = isCut ? segments : 1;
   const packets = isFragmented ? fragments : parts;
   const port = isUdp ? portOf(memory, inner) : PORT;
-  if (packets > freeMessages(memory, port, isUdp) || segments + fragments > freeBlocks(memory)) return NO_ROOM;
+  if (messages > freeMessages(memory, port, isUdp) || segments + fragments > freeBlocks(memory)) return NO_ROOM;
 
   // Each segment but the first has headers of its own, and each fragment but the first of a segment an IPv4 header.
   const bytes = total + (parts - 1) * headers + (packets - parts) * ipv4.headerLength(memory, inner);

@@ -3,11 +3,11 @@ import * as abi from '../abi.ts';
 import { takeBlock } from './blocks.ts';
 import type { Memory } from './bytes.ts';
 import { fold, sum } from './checksum.ts';
-import { hasOffload, isGreUdp } from './config.ts';
+import { configuredOptions, hasOffload, isGreUdp } from './config.ts';
 import { putSegment } from './cut.ts';
 import { outerLength, outerTtl, overhead, putOuter, skipIdentifications } from './encapsulation.ts';
 import * as ipv4 from './ipv4.ts';
-import { addCargo, addPiece, markWhole, messageFor } from './messages.ts';
+import { addCargo, addPiece, MAX_UDP_PAYLOAD, markWhole, messageFor } from './messages.ts';
 import { outerService } from './service.ts';
 import { PROTOCOL_TCP } from './transport.ts';
 import { isChecksumOpen, putOuterVirtio } from './virtio.ts';
@@ -33,6 +33,13 @@ export function sendSingle(
   putOuter(memory, inner, options, tunnel, vm, tos, ttl, innerSum);
   addPiece(memory, message, inner - outer, outer + length);
   addCargo(memory, message, 1, length);
+}
+
+/** The most messages that so many segments, of `length` bytes each with their own headers, become: datagrams of one size share them. */
+export function messagesOfCut(memory: Memory, segments: number, length: number): number {
+  if (!isGreUdp(memory) || !hasOffload(memory, abi.OFFLOAD_UDP_SEGMENT)) return segments;
+  const datagram = outerLength(memory, configuredOptions(memory)) + length;
+  return Math.ceil(segments / Math.min(abi.PACKETS_PER_MESSAGE, Math.floor(MAX_UDP_PAYLOAD / datagram)));
 }
 
 /**

@@ -2,6 +2,7 @@
 import * as abi from '../abi.ts';
 import { getU8, loadU16, type Memory, putI32, putU8, putU16, storeU16 } from './bytes.ts';
 import { completeSum } from './checksum.ts';
+import { overhead } from './encapsulation.ts';
 import * as ipv4 from './ipv4.ts';
 import * as transport from './transport.ts';
 
@@ -35,7 +36,15 @@ export function checkVirtio(memory: Memory, v: number, p: number): number {
   const size = gsoSize(memory, v);
   if (headers < fixed || headers >= total || size === 0) return abi.DROP_BAD_OFFLOAD;
   const segments = Math.ceil((total - headers) / size);
-  return segments <= abi.MAX_SEGMENTS ? segments : abi.DROP_BAD_OFFLOAD;
+  if (segments !== 1 && isTiny(size, isTcp, headers + overhead(memory))) return abi.DROP_TINY_SEGMENTS;
+  return segments <= (isTcp ? abi.MAX_SEGMENTS : abi.MAX_UDP_SEGMENTS) ? segments : abi.DROP_BAD_OFFLOAD;
+}
+
+/** Whether segments of `size` bytes, with `headers` bytes of headers on the wire, are smaller than any that honest hosts send. */
+function isTiny(size: number, isTcp: boolean, headers: number): boolean {
+  // What is sent is then less than twice what the container has sent.
+  if (size < headers) return true;
+  return size < (isTcp ? abi.LEAST_TCP_SEGMENT : abi.LEAST_UDP_SEGMENT);
 }
 
 /** Bytes in the IPv4 header and the TCP or UDP header of the packet at `p`, which is one of the two. */

@@ -1,6 +1,5 @@
 /** All that the wasm data plane makes on the machine, its TUN device included. */
 import type { Config } from '../../config/config.ts';
-import { PACKETS_PER_MESSAGE } from '../../core/abi.ts';
 import type { Encapsulation } from '../../core/core.ts';
 import {
   conf,
@@ -13,22 +12,19 @@ import {
   type Thing,
 } from '../../machine/state.ts';
 
-/** The kernel's own limit of a super-packet (GSO_LEGACY_MAX_SIZE, <linux/netdevice.h>). */
-const MAX_SUPER_PACKET = 65536;
-/** What Linux counts for headers of a TCP super-packet (MAX_TCP_HEADER, <net/tcp.h>), about. */
-const LONGEST_HEADERS = 320;
-/** IPv4 and TCP headers without options. */
-const MIN_HEADERS = 40;
-const MAX_DATAGRAM = 65507;
-const MAX_GRE = 8;
+/**
+ * What the kernel allows of a super-packet (GSO_MAX_SEGS and GSO_LEGACY_MAX_SIZE, <linux/netdevice.h>). One that is larger than its
+ * device allows, the kernel cuts before it: with segments of one byte, one packet of a container's becomes 65,000. The core drops
+ * such, so all come to it whole.
+ */
+const SUPER_PACKETS = { gsoMaxSegs: 65535, gsoMaxSize: 65536 };
 
 /** `reinjects` as in the engine. */
 export function wasmThings(config: Config, plan: NetworkPlan, reinjects: boolean): Thing[] {
-  const { device, mtu } = plan;
-  const segments = { gsoMaxSegs: PACKETS_PER_MESSAGE, gsoMaxSize: superPacketSize(mtu, encapsulationOf(config)) };
+  const { device } = plan;
   return [
     tunThing(config, device),
-    { ...settingsOf(plan), ...segments },
+    { ...settingsOf(plan), ...SUPER_PACKETS },
     // ICMP messages about packets of this VM itself come from its own overlay address, out of the device. Where this is not allowed, its own connections are all that miss them.
     { ...conf(device, 'accept_local', '1'), optional: true },
     // The kernel forwards packets that come from our device with this VM's own underlay address as their source.
@@ -61,14 +57,4 @@ function quietFallbackGre(): Thing[] {
 /** The configuration has been checked: vxlan is the kernel's alone. */
 export function encapsulationOf({ encapsulation }: Config): Encapsulation {
   return encapsulation === 'vxlan' ? 'gre' : encapsulation;
-}
-
-/**
- * What the kernel may put into one super-packet, in bytes. GRE-in-UDP: as many wire packets as one datagram has room for before the kernel cuts it up, so that
- * a super-packet is one message. Linux takes the longest headers off this size before it counts segments (tcp_gso_size_goal).
- */
-function superPacketSize(mtu: number, encapsulation: Encapsulation): number {
-  if (encapsulation === 'gre') return MAX_SUPER_PACKET;
-  const segments = Math.min(Math.floor(MAX_DATAGRAM / (mtu + MAX_GRE)), PACKETS_PER_MESSAGE);
-  return Math.min(segments * (mtu - MIN_HEADERS) + LONGEST_HEADERS, MAX_SUPER_PACKET);
 }
