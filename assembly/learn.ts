@@ -35,7 +35,7 @@ import {
   source,
   totalLength,
 } from './ipv4';
-import { isUnderlay, senderOf } from './mapping';
+import { findMapping, isUnderlay, senderOf } from './mapping';
 import { limitOf, lowerPathMtu, MIN_MTU, markUnreachable } from './path';
 import {
   DESTINATION_UNREACHABLE,
@@ -65,6 +65,8 @@ export function learnFrom(d: usize, now: f64): i32 {
   if (protocol(p) !== PROTOCOL_ICMP) return drop(DROP_FOREIGN_ICMP);
   if (isFragment(p)) return drop(DROP_FRAGMENT);
   if (destination(p) !== local()) return drop(DROP_NOT_FOR_US);
+  // Not from the underlay: a container of some VM speaks there.
+  if (findMapping(source(p)) !== 0) return drop(DROP_FOREIGN_ICMP);
   const icmp = p + <usize>headerLength(p);
   const length = totalLength(p) - headerLength(p);
   if (length < ICMP_LENGTH) return drop(DROP_TRUNCATED);

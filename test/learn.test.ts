@@ -264,6 +264,11 @@ describe.each(cores)('$name', ({ make }) => {
   test.each<[name: string, verdict: number, edit: Edit]>([
     ['just right', abi.FORWARD, {}],
     ['from anybody', abi.FORWARD, { outer: { source: 0x08080808 } }],
+    ['from a container of our own', FOREIGN, { outer: { source: 0x0a10205b } }],
+    ['from our own overlay address', FOREIGN, { outer: { source: 0x0a102001 } }],
+    ['from a container of another VM', FOREIGN, { outer: { source: 0x0a102107 } }],
+    ['from the last address of the overlay', FOREIGN, { outer: { source: 0x0affffff } }],
+    ['from the first address behind the overlay', abi.FORWARD, { outer: { source: 0x0b000000 } }],
     ['the outer header may have options', abi.FORWARD, { after: (p) => withOptions(p) }],
     ['not the whole packet', T, { after: (p) => p.subarray(0, -1) }],
     ['less than an IPv4 header', T, { after: (p) => p.subarray(0, 19) }],

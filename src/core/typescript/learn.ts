@@ -11,7 +11,7 @@ import { isInside } from './descriptor.ts';
 import { firstWord, greLength, keyOffset } from './gre.ts';
 import * as icmp from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
-import { isUnderlay, senderOf } from './mapping.ts';
+import { findMapping, isUnderlay, senderOf } from './mapping.ts';
 import { learnPathMtu, learnUnreachable, limitOf } from './paths.ts';
 import { relay } from './replies.ts';
 import { PROTOCOL_UDP, UDP_LENGTH } from './transport.ts';
@@ -43,6 +43,9 @@ function listen(memory: Memory, descriptor: number, now: number): number {
   if (ipv4.protocol(memory, outer) !== icmp.PROTOCOL_ICMP) return abi.DROP_FOREIGN_ICMP;
   if (ipv4.isFragment(memory, outer)) return abi.DROP_FRAGMENT;
   if (ipv4.destination(memory, outer) !== localVm(memory)) return abi.DROP_NOT_FOR_US;
+  // Containers are not asked about the underlay.
+  const isContainer = findMapping(memory, ipv4.source(memory, outer)) !== 0;
+  if (isContainer) return abi.DROP_FOREIGN_ICMP;
 
   const p = outer + ipv4.headerLength(memory, outer);
   const end = outer + ipv4.totalLength(memory, outer);
