@@ -200,8 +200,6 @@ export const LEAST_PATH_MTU = 552;
 // Bytes of payload; super-packets (GSO) that are to be cut into smaller segments are dropped. A small packet in would be many times its bytes out. TCP's
 // segments have 500 bytes at the least path MTU, those that applications have the kernel cut from UDP about 1,200 (QUIC).
 
-export const LEAST_UDP_SEGMENT = 64;
-export const LEAST_TCP_SEGMENT = 128;
 
 /** s that an ICMP message which says that a VM is unreachable is believed. */
 export const UNREACHABLE_LIFETIME = 30;
