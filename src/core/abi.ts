@@ -120,6 +120,7 @@ export const TUNNEL_INBOUND_BYTES = 40; // f64
 export const TUNNEL_PATH_MTU = 48; // u16, bytes that an outer packet may have; 0: as many as the underlay
 export const TUNNEL_UNREACHABLE = 50; // u16, 1 + the code of the ICMP message that said so; 0: nothing is known against it
 export const TUNNEL_IDENTIFICATION = 52; // u16, that of the last outer packet, where packets may be fragmented
+export const TUNNEL_LEASE = 54; // u16, the low bits of the second at which the lease ends, where nothing was heard of the VM
 export const TUNNEL_SEQUENCE_OUT = 56; // u32, that of the next packet
 export const TUNNEL_SEQUENCE_IN = 60; // u32, the lowest that the next packet may have; 0: any
 
@@ -193,14 +194,39 @@ export const REPLY_SOURCE_INTERVAL = 100; // ms
 export const REPLY_SOURCE_BURST = 10;
 export const REPLY_BUCKETS_LOG2 = 10;
 
+// What one source may take from the others. Sources are told apart by the low bits of their addresses: no container of a VM shares those with another.
+
+export const SOURCES_LOG2 = 13;
+
+// How many tunnels a source opens to VMs that were never heard from: each is leased, and each lease takes a token.
+
+export const LEASE_LIFETIME = 4; // s
+export const LEASE_INTERVAL = 15.625; // ms
+export const LEASE_BURST = 256;
+
+/** What one source has had of the VM's work while it was busy. */
+export const SHARE_SIZE = 16;
+export const SHARE_HEIGHT = 0; // f64, units of work
+export const SHARE_DEMAND = 8; // u32, units that wait, during `share`
+export const SHARE_NEXT = 12; // u32, 1 + the next source that was met, during `share`
+/** What all sources of one direction have had, and behind them what is common to them. */
+export const SHARES_LEVEL = SHARE_SIZE << SOURCES_LOG2; // f64, the height up to which packets go on; 0: any
+export const SHARES_TOP = SHARES_LEVEL + 8; // f64, the greatest height
+export const SHARES_SIZE = SHARES_LEVEL + 64;
+/** A source that has had less is at most so many units behind the greatest height: what it may send at once after a pause. */
+export const SHARE_WINDOW = 4096;
+/** A batch of so little work is never cut down. */
+export const LEAST_WORK = 32;
+/** Bytes, and segments, that are as much work as a packet is by itself. */
+export const WORK_BYTES_LOG2 = 13;
+export const WORK_SEGMENTS_LOG2 = 3;
+/** Most segments that count as work. */
+export const MAX_WORK_SEGMENTS = 512;
+
 /** s; to look for a larger one no sooner than after "10 minutes" is what RFC 1191 §6.3 recommends; and one more, since seconds are cut off. */
 export const PATH_MTU_LIFETIME = 601;
 /** Bytes; a path MTU is never taken for less. Anybody can forge what says so, so Linux has the same floor (net.ipv4.route.min_pmtu). */
 export const LEAST_PATH_MTU = 552;
-// Bytes of payload; super-packets (GSO) that are to be cut into smaller segments are dropped. A small packet in would be many times its bytes out. TCP's
-// segments have 500 bytes at the least path MTU, those that applications have the kernel cut from UDP about 1,200 (QUIC).
-
-
 /** s that an ICMP message which says that a VM is unreachable is believed. */
 export const UNREACHABLE_LIFETIME = 30;
 
@@ -267,11 +293,15 @@ export const CONTROLS = NAMES + NAME_SIZE * ALL_MESSAGES;
 export const MESSAGE_TABLE = CONTROLS + CONTROL_SIZE * ALL_MESSAGES;
 export const IOVS = MESSAGE_TABLE + MESSAGE_SIZE * ALL_MESSAGES;
 export const HEADERS = IOVS + IOV_SIZE * IOVS_PER_MESSAGE * ALL_MESSAGES;
-export const TUNNEL_KEYS = HEADERS + HEADER_BLOCK_SIZE * HEADER_BLOCKS;
+/** f64, ms, as REPLY_BUCKETS: one for each source. */
+export const LEASE_BUCKETS = HEADERS + HEADER_BLOCK_SIZE * HEADER_BLOCKS;
+export const OUTBOUND_SHARES = LEASE_BUCKETS + (8 << SOURCES_LOG2);
+export const INBOUND_SHARES = OUTBOUND_SHARES + SHARES_SIZE;
+export const TUNNEL_KEYS = INBOUND_SHARES + SHARES_SIZE;
 export const TUNNELS = TUNNEL_KEYS + 4 * TUNNEL_CAPACITY;
 export const SLOTS = TUNNELS + TUNNEL_SIZE * TUNNEL_CAPACITY;
 /** 64 KiB pages; the memory never grows, so views of it stay valid. */
-export const MEMORY_PAGES = 308;
+export const MEMORY_PAGES = 313;
 export const MEMORY_SIZE = MEMORY_PAGES << 16;
 
 // Verdicts: 0 forwards, a negative number is the drop reason. src/core/verdict.ts names and explains them.

@@ -107,8 +107,11 @@ export const DROP_REASONS: readonly DropReason[] = [
     abi.DROP_TOO_MANY_TUNNELS,
     'too-many-tunnels',
     'outbound: its sender opens tunnels to VMs never heard from faster than one may',
+    { hint: 'a container looks for others at addresses where none answers' },
   ),
-  reason(abi.DROP_OVER_SHARE, 'over-share', 'its sender sends more than its share while the VM is busy'),
+  reason(abi.DROP_OVER_SHARE, 'over-share', 'its sender sends more than its share while the VM is busy', {
+    hint: 'one container sends more than this VM can forward: what the others send gets through',
+  }),
   reason(
     abi.DROP_DIVERTED,
     'diverted',
