@@ -11,6 +11,7 @@ import {
   DROP_RESERVED_ADDRESS,
   DROP_TOO_BIG,
   DROP_TOO_LONG,
+  DROP_TOO_MANY_TUNNELS,
   DROP_TRUNCATED,
   FORWARD,
   HEADER_BLOCKS,
@@ -60,12 +61,12 @@ import {
   source,
   totalLength,
 } from './ipv4';
+import { leaseTunnel } from './lease';
 import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
 import { addPiece, freeBlocks, NO_ROOM, setWhole, takeBlock } from './messages';
 import { limitOf } from './path';
 import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE, reply } from './reply';
 import { PROTOCOL_TCP } from './transport';
-import { useTunnel } from './tunnels';
 import { checkOffload, completeChecksum, gsoSize, headersLength, isTcpOpen, needsChecksum, putVirtio } from './virtio';
 
 /** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. */
@@ -93,7 +94,8 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   const segments = virtio === 0 ? 0 : checkOffload(virtio, p);
   if (segments < 0) return drop(segments);
 
-  const tunnel = useTunnel(vm, now);
+  const tunnel = leaseTunnel(vm, source(p), now);
+  if (tunnel === 0) return drop(DROP_TOO_MANY_TUNNELS);
   const limit = limitOf(tunnel, vm, now);
   const headers = segments === 0 ? 0 : headersLength(p);
   const size = segments === 0 ? totalLength(p) : min(gsoSize(virtio), totalLength(p) - headers);

@@ -87,6 +87,7 @@ function noteLearnt(tunnel: usize, vm: u32, now: f64): void {
   store<i32>(CHANGES + CHANGES_LEARNT, n + 1);
 }
 
-function seconds(now: f64): u32 {
+/** A time in ms, in whole seconds; 0 if it is none. */
+export function seconds(now: f64): u32 {
   return now >= 0 && now < CLOCK_END ? <u32>(now / 1000) : 0;
 }

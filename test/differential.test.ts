@@ -470,7 +470,10 @@ test.each([
       const batches = generated.map((each) => ({ ...each, items: options.base === large ? each.crowd : each.items }));
       expect(configure(a, options)).toBe(configure(b, options));
       // A time that is far ahead once takes all tokens for good.
-      for (const core of [a, b]) core.bytes.fill(0, abi.REPLY_BUCKETS, abi.REPLIES);
+      for (const core of [a, b]) {
+        core.bytes.fill(0, abi.REPLY_BUCKETS, abi.REPLIES);
+        core.bytes.fill(0, abi.LEASE_BUCKETS, abi.OUTBOUND_SHARES);
+      }
       for (const each of batches) {
         if (each.heard !== null) {
           const ends = [a, b].map((core) => {

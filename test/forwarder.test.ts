@@ -300,11 +300,11 @@ describe.each(cores)('$name', ({ make }) => {
         ipv4Packet(CONTAINER_A, 0x0a000007 + (vmBits + i) * 256, 0),
       );
       send(a, packets);
-      a.forwarder.outbound(vmBits);
+      a.forwarder.outbound(vmBits * abi.LEASE_INTERVAL);
     }
     expect(a.core.tunnelCount).toBe(65533); // our own slice is not one, and two addresses of the underlay are no VM's
     expect(a.log.filter((line) => line.startsWith('closed'))).toEqual([]);
-    a.forwarder.expire(65536);
+    a.forwarder.expire(65536 * abi.LEASE_INTERVAL);
     expect(a.core.tunnelCount).toBe(0);
   });
 });

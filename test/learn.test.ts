@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { abi, type CoreConfig, overhead, type PacketCore, tunnelsFrom } from '../src/core/index.ts';
 import { cores, hex, messages, networkOrder } from './core.ts';
 import * as wire from './packet.ts';
-import { A, B, C, coreOf, sendPackets, VIRTIO, view } from './vms.ts';
+import { A, B, C, coreOf, hear, sendPackets, VIRTIO, view } from './vms.ts';
 
 const { DONT_FRAGMENT, MORE_FRAGMENTS } = wire;
 const ROUTER = 0xc0a80001;
@@ -56,6 +56,7 @@ function about(each: Edit): Uint8Array {
 function tunnelled(make: () => PacketCore, options: Partial<CoreConfig> = {}): PacketCore {
   const core = coreOf(make, { mtu: 1476, ...options });
   sendPackets(core, [wire.packetOf({}), wire.packetOf({ destination: 0x0a102207 })]);
+  hear(core);
   return core;
 }
 

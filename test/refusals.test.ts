@@ -86,7 +86,8 @@ describe.each(cores)('$name', ({ make }) => {
   test('however many VMs have no way, the next one is known to be reached again', () => {
     const core = coreOf(make, {});
     const { refusals } = watch(core);
-    const cutOff = (n: number) => wire.packetOf({ destination: (0x0a400001 + (n << 8)) >>> 0 });
+    const cutOff = (n: number) =>
+      wire.packetOf({ source: 0x0a102002 + (n % 250), destination: (0x0a400001 + (n << 8)) >>> 0 });
     for (let n = 0; n < 5000; n++) {
       sendPackets(core, [cutOff(n)]);
       refusals.refuse(0, 'underlay', 'ENETUNREACH');

@@ -38,17 +38,29 @@ export function tunnelCase(tunnels) {
         descriptors.set(batches[next]);
         next = (next + 1) % batches.length;
       };
-      const run = () => core.encapsulate(0, BATCH, 1);
+      let now = 1;
+      const run = () => core.encapsulate(0, BATCH, now);
       for (let i = 0; i < batches.length; i++) {
         refresh();
-        run(); // Opens the tunnels.
+        run(); // Opens the tunnels, as fast as one source may.
+        now += BATCH * abi.LEASE_INTERVAL;
       }
+      hear(core);
       const check = () => {
         if (core.tunnelCount !== tunnels) throw new Error(`${core.tunnelCount} tunnels are open, not ${tunnels}`);
       };
       return { direction: 'outbound', packets: BATCH, messages: BATCH, run, refresh, check };
     },
   };
+}
+
+/** As if every VM had sent something: no tunnel needs a lease. */
+function hear(core) {
+  const view = new DataView(core.memory);
+  for (let i = 0; i < abi.TUNNEL_CAPACITY; i++) {
+    if (view.getUint32(abi.TUNNEL_KEYS + 4 * i, true) === 0) continue;
+    view.setFloat64(abi.TUNNELS + i * abi.TUNNEL_SIZE + abi.TUNNEL_INBOUND_PACKETS, 1, true);
+  }
 }
 
 /** The packets in a row, STRIDE bytes apart. */

@@ -12,13 +12,13 @@ import { isInside, NO_ROOM } from './descriptor.ts';
 import { fragmentsOf, fragmentsOfCut, sendCutFragments, sendFragments } from './fragment.ts';
 import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE } from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
+import { leaseTunnel } from './leases.ts';
 import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
 import { freeMessages, nextMessage, notePacket } from './messages.ts';
 import { isPathKnown, limitOf } from './paths.ts';
 import { reply } from './replies.ts';
 import { messagesOfCut, sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
 import { outerPort } from './transport.ts';
-import { useTunnel } from './tunnels.ts';
 import { checkVirtio, completeChecksum, gsoSize, headersLength, needsChecksum } from './virtio.ts';
 
 /** The first port; all messages of the format GRE are its. */
@@ -64,7 +64,8 @@ function refuse(memory: Memory, inner: number, reason: number, now: number): num
 function forward(memory: Memory, descriptor: number, virtio: number, inner: number, vm: number, now: number): number {
   const segments = virtio === 0 ? 0 : checkVirtio(memory, virtio, inner);
   if (segments < 0) return segments;
-  const tunnel = useTunnel(memory, vm, now);
+  const tunnel = leaseTunnel(memory, vm, ipv4.source(memory, inner), now);
+  if (tunnel === 0) return abi.DROP_TOO_MANY_TUNNELS;
   const limit = isPathKnown(memory, tunnel) ? limitOf(memory, tunnel, now) : configuredMtu(memory);
   if (segments !== 0 || ipv4.totalLength(memory, inner) > limit) {
     const verdict = forwardParts(memory, virtio, inner, segments, tunnel, vm, limit, now);
