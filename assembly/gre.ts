@@ -51,8 +51,7 @@ export function checkGre(p: usize, length: i32, isMerged: bool): i32 {
   if ((flags & VERSION_MASK) !== 0) return DROP_GRE_VERSION;
   if ((flags & MUST_BE_ZERO) !== 0) return DROP_GRE_FLAGS;
   const keyAt = GRE_MIN_LENGTH + ((flags & CHECKSUM_PRESENT) !== 0 ? OPTION_LENGTH : 0);
-  const sequenceAt = keyAt + ((flags & KEY_PRESENT) !== 0 ? OPTION_LENGTH : 0);
-  const header = sequenceAt + ((flags & SEQUENCE_PRESENT) !== 0 ? OPTION_LENGTH : 0);
+  const header = headerOf(p);
   if (length < header) return DROP_TRUNCATED;
   if ((flags & CHECKSUM_PRESENT) !== 0 && !isMerged && !verifies(p, length)) return DROP_GRE_CHECKSUM;
   if (getU16(p + 2) !== TYPE_IPV4) return DROP_GRE_PROTOCOL;
@@ -60,6 +59,11 @@ export function checkGre(p: usize, length: i32, isMerged: bool): i32 {
   if (keyed !== ((flags & KEY_PRESENT) !== 0)) return DROP_GRE_KEY;
   if (keyed && getU32(p + <usize>keyAt) !== key()) return DROP_GRE_KEY;
   return header;
+}
+
+/** Length in bytes that the header at `p` says it has. */
+export function headerOf(p: usize): i32 {
+  return GRE_MIN_LENGTH + OPTION_LENGTH * popcnt<i32>(getU16(p) & (CHECKSUM_PRESENT | KEY_PRESENT | SEQUENCE_PRESENT));
 }
 
 /** Whether the checked header at `p`, `header` bytes long, has a sequence number that may follow those below `next`; 0 is where a VM begins anew. */

@@ -15,11 +15,13 @@ import {
   DROP_NESTED_GRE,
   DROP_NOT_FOR_US,
   DROP_NOT_GRE,
+  DROP_OVER_SHARE,
   DROP_RESERVED_ADDRESS,
   DROP_SPOOFED_SOURCE,
   DROP_TOO_LONG,
   FORWARD,
   INBOUND_COUNTERS,
+  INBOUND_SHARES,
   MESSAGES,
   NOT_MERGED,
   OPTION_CLAMP_MSS,
@@ -33,7 +35,7 @@ import { canClamp, clampMss } from './clamp';
 import { local, options } from './config';
 import { countDropped, countForwarded } from './counters';
 import { address, bytes, isInside, merged, outerTos, peer, segment, setPeer } from './descriptor';
-import { checkGre, isInSequence, sequenceOf } from './gre';
+import { checkGre, GRE_MIN_LENGTH, headerOf, isInSequence, sequenceOf } from './gre';
 import {
   checkIpv4,
   destination,
@@ -53,6 +55,7 @@ import { isCutHere, isLeftMerged, segmentSize, segmentsOf } from './merged';
 import { messageCount, NO_ROOM } from './messages';
 import { limitOf, markReachable } from './path';
 import { isAnomaly, isLost, isPlain, serviceIn } from './service';
+import { isOverShare, takeShare, wantShare, workOf } from './share';
 import { useTunnel } from './tunnels';
 import { headersLength, openChecksum } from './virtio';
 
@@ -79,6 +82,32 @@ export function decapsulatePackets(d: usize, now: f64): i32 {
 export function likelySender(d: usize): u32 {
   if (segment(d) !== 0) return peer(d);
   return isInside(d) && bytes(d) >= <u32>IPV4_LENGTH ? source(<usize>address(d)) : 0;
+}
+
+/** Notes the sources of what descriptor `d` describes, if they may be whose they say, and how much work they make. */
+export function wantInbound(d: usize): void {
+  if (!isInside(d)) return;
+  const p = <usize>address(d);
+  const length = bytes(d);
+  const size = segment(d);
+  if (size !== 0) {
+    if (length === 0 || (length - 1) / size + 1 > <u32>MESSAGES) return;
+    for (let offset: u32 = 0; offset < length; offset += size) {
+      wantGre(p + <usize>offset, <i32>min(size, length - offset), peer(d));
+    }
+  } else if (length >= <u32>IPV4_LENGTH && headerLength(p) <= totalLength(p) && <u32>totalLength(p) <= length) {
+    wantGre(p + <usize>headerLength(p), totalLength(p) - headerLength(p), source(p));
+  }
+}
+
+/** The same of the GRE packet at `gre`, `length` bytes, that came from `vm`. */
+function wantGre(gre: usize, length: i32, vm: u32): void {
+  if (length < GRE_MIN_LENGTH) return;
+  const header = headerOf(gre);
+  if (length < header + IPV4_LENGTH) return;
+  const p = gre + <usize>header;
+  if (vm === 0 || senderOf(source(p)) !== vm) return;
+  wantShare(INBOUND_SHARES, source(p), workOf(min(totalLength(p), length - header), 0));
 }
 
 /** One packet with its outer IPv4 header. */
@@ -115,6 +144,7 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
   const bad = checkIpv4(p, length - header);
   if (bad !== FORWARD) return drop(bad);
   if (senderOf(source(p)) !== vm) return drop(DROP_SPOOFED_SOURCE);
+  if (isOverShare(INBOUND_SHARES, source(p))) return drop(DROP_OVER_SHARE);
   const dst = destination(p);
   const mapping = findMapping(dst);
   if (mapping === 0 || vmIn(mapping, dst) !== local()) return drop(DROP_FOREIGN_DESTINATION);
@@ -135,6 +165,7 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
     store<u32>(tunnel + TUNNEL_SEQUENCE_IN, sequenceOf(gre, header) + 1);
   }
 
+  takeShare(INBOUND_SHARES, source(p), workOf(totalLength(p), 0));
   markReachable(tunnel, vm, now);
   if (!isPlain(outer, known)) receiveService(p, outer);
   if ((known & OPTION_CLAMP_MSS) !== 0 && canClamp(p)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);

@@ -1,16 +1,17 @@
 /** The packet core: a pure function over bytes in the module's own memory. docs/abi.md is its reference. */
-import { BATCH_SIZE, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
+import { BATCH_SIZE, INBOUND_SHARES, OUTBOUND_SHARES, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
 import { setConfig, setMtu } from './config';
 import { descriptor, setVerdict } from './descriptor';
 import { measureHeaders, overhead } from './encapsulation';
-import { decapsulatePackets, likelySender } from './inbound';
+import { decapsulatePackets, likelySender, wantInbound } from './inbound';
 import { MAX_TOTAL_LENGTH } from './ipv4';
 import { learnFrom, narrowTunnel } from './learn';
 import { closeFlows } from './merge';
 import { clearMessages, NO_ROOM } from './messages';
-import { encapsulatePacket, likelyReceiver } from './outbound';
+import { encapsulatePacket, likelyReceiver, wantOutbound } from './outbound';
 import { MIN_MTU } from './path';
 import { reachVm, refuseMessage } from './refuse';
+import { endShares, setLevel } from './share';
 import { clearChanges, expireTunnels, isTableLarge, warmTunnels } from './tunnels';
 
 // Hosts in other languages read the layout from the module.
@@ -82,6 +83,15 @@ export function configure(local: u32, options: i32, key: u32, ttl: u32, dscp: u3
   setMtu(min(max(mtu, MIN_MTU), MAX_TOTAL_LENGTH - overhead()));
 }
 
+export function share(inbound: i32, count: i32, divisor: i32): i32 {
+  const end = clamp(count, BATCH_SIZE);
+  for (let i = 0; i < end; i++) {
+    if (inbound !== 0) wantInbound(descriptor(i));
+    else wantOutbound(descriptor(i));
+  }
+  return setLevel(inbound !== 0 ? INBOUND_SHARES : OUTBOUND_SHARES, divisor);
+}
+
 export function encapsulate(first: i32, count: i32, now: f64): i32 {
   clearChanges();
   clearMessages();
@@ -96,6 +106,7 @@ export function encapsulate(first: i32, count: i32, now: f64): i32 {
     if (verdict === NO_ROOM) return i;
     setVerdict(descriptor(i), verdict);
   }
+  endShares(OUTBOUND_SHARES);
   return end;
 }
 
@@ -115,6 +126,7 @@ export function decapsulate(first: i32, count: i32, now: f64): i32 {
     setVerdict(descriptor(i), verdict);
   }
   closeFlows();
+  if (i === end) endShares(INBOUND_SHARES);
   return i;
 }
 

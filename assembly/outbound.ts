@@ -7,6 +7,7 @@ import {
   DROP_FOREIGN_SOURCE,
   DROP_NESTED_GRE,
   DROP_NO_MAPPING,
+  DROP_OVER_SHARE,
   DROP_OWN_SLICE,
   DROP_RESERVED_ADDRESS,
   DROP_TOO_BIG,
@@ -21,6 +22,7 @@ import {
   OPTION_CLAMP_MSS,
   OPTION_SEQUENCE,
   OUTBOUND_COUNTERS,
+  OUTBOUND_SHARES,
   TUNNEL_OUTBOUND_BYTES,
   TUNNEL_OUTBOUND_PACKETS,
   VIRTIO_CHECKSUM_OFFSET,
@@ -66,8 +68,18 @@ import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
 import { addPiece, freeBlocks, NO_ROOM, setWhole, takeBlock } from './messages';
 import { limitOf } from './path';
 import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE, reply } from './reply';
+import { isOverShare, takeShare, wantShare, workOf } from './share';
 import { PROTOCOL_TCP } from './transport';
-import { checkOffload, completeChecksum, gsoSize, headersLength, isTcpOpen, needsChecksum, putVirtio } from './virtio';
+import {
+  checkOffload,
+  completeChecksum,
+  GSO_NONE,
+  gsoSize,
+  headersLength,
+  isTcpOpen,
+  needsChecksum,
+  putVirtio,
+} from './virtio';
 
 /** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. */
 export function encapsulatePacket(d: usize, now: f64): i32 {
@@ -84,6 +96,7 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   if (bad !== FORWARD) return drop(bad);
   const sender = senderOf(source(p));
   if (sender === 0 || sender !== local()) return drop(DROP_FOREIGN_SOURCE);
+  if (isOverShare(OUTBOUND_SHARES, source(p))) return drop(DROP_OVER_SHARE);
   const dst = destination(p);
   const mapping = findMapping(dst);
   const vm = vmIn(mapping, dst);
@@ -115,6 +128,7 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   beginPacket(p, vm, tunnel);
   if (messages > freeMessages() || blocks > freeBlocks()) return NO_ROOM;
 
+  takeShare(OUTBOUND_SHARES, source(p), workIn(virtio, totalLength(p)));
   if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
   const length = totalLength(p) + (uncut - 1) * headers + (packets - uncut) * headerLength(p);
   addF64(tunnel + TUNNEL_OUTBOUND_PACKETS, <f64>packets);
@@ -133,6 +147,25 @@ export function likelyReceiver(d: usize): u32 {
   let p = <usize>address(d);
   if (hasOffload(OFFLOAD_VIRTIO)) p += VIRTIO_SIZE;
   return vmOf(destination(p));
+}
+
+/** Notes the source of descriptor `d`, if the packet may be its own, and how much work it makes. */
+export function wantOutbound(d: usize): void {
+  if (!isInside(d)) return;
+  const virtio = hasOffload(OFFLOAD_VIRTIO) ? <usize>address(d) : 0;
+  const before = virtio === 0 ? 0 : VIRTIO_SIZE;
+  const available = <i32>bytes(d) - before;
+  if (available < IPV4_LENGTH) return;
+  const p = <usize>address(d) + <usize>before;
+  const sender = senderOf(source(p));
+  if (sender === 0 || sender !== local()) return;
+  wantShare(OUTBOUND_SHARES, source(p), workIn(virtio, min(totalLength(p), available)));
+}
+
+/** The work of a packet of `length` bytes. */
+function workIn(virtio: usize, length: i32): i32 {
+  const isWhole = virtio === 0 || <u32>load<u8>(virtio + VIRTIO_GSO_TYPE) === GSO_NONE;
+  return workOf(length, isWhole ? 0 : gsoSize(virtio));
 }
 
 /** Sends the packet at `p`; in fragments of at most `limit` bytes if that is not 0. */

@@ -35,6 +35,7 @@ describe.each(['core.wasm', 'core-scalar.wasm'])('%s', (file) => {
       'narrow',
       'reach',
       'refuse',
+      'share',
       'vmOf',
     ];
     expect(names.sort()).toEqual([...functions, 'memory'].sort());

@@ -284,6 +284,8 @@ const batch = fc.record({
     { weight: 1, arbitrary: fc.constantFrom(NaN, Infinity, -Infinity, -1, -0, 0.5, 4e12, 4e12 - 0.5, 1e300, 2 ** 53) },
   ),
   expire: seldom(fc.nat(1000)),
+  /** One part in so many goes on. */
+  divisor: seldom(fc.constantFrom(1, 2, 3, 16, 128, 0, -1, 0x7fffffff)),
   /** Every so many messages the host could not write, for the reason with this ICMP code. */
   refused: seldom(fc.record({ every: fc.integer({ min: 1, max: 9 }), code: fc.constantFrom(-1, 0, 1, 10, 15, 16) })),
   /** A descriptor with nonsense in it. */
@@ -451,6 +453,9 @@ test.each([
     ports: 0,
     badOffload: 0,
     tiny: 0,
+    overShare: 0,
+    overShareInbound: 0,
+    tooManyTunnels: 0,
     open: 0,
     whole: 0,
     learnt: 0,
@@ -493,6 +498,12 @@ test.each([
           new DataView(core.memory).setUint32(record + abi.DESCRIPTOR_SEGMENT, descriptor.segment, true);
         }
         const [before, inbound] = [a.counters('outbound'), a.counters('inbound')];
+        if (each.divisor !== null) {
+          const direction = each.outbound ? 'outbound' : 'inbound';
+          const sources = [a, b].map((core) => core.share(direction, countOf(each), each.divisor as number));
+          expect(sources).toEqual([sources[0], sources[0]]);
+          same(a, b);
+        }
         const calls = run([a, b], each, countOf(each), () => {
           same(a, b);
           met.evictions += a.closed().length;
@@ -522,6 +533,9 @@ test.each([
         if (after.forwarded - before.forwarded > abi.BATCH_SIZE) met.cut++;
         met.badOffload += more(abi.DROP_BAD_OFFLOAD);
         met.tiny += more(abi.DROP_TINY_SEGMENTS);
+        met.overShare += more(abi.DROP_OVER_SHARE);
+        met.overShareInbound += more(abi.DROP_OVER_SHARE, arrived, inbound);
+        met.tooManyTunnels += more(abi.DROP_TOO_MANY_TUNNELS);
         met.tooBig += more(abi.DROP_TOO_BIG);
         met.tooLong += more(abi.DROP_TOO_LONG);
         met.replies += after.replies - before.replies;

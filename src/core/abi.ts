@@ -212,6 +212,9 @@ export const SHARE_NEXT = 12; // u32, 1 + the next source that was met, during `
 /** What all sources of one direction have had, and behind them what is common to them. */
 export const SHARES_LEVEL = SHARE_SIZE << SOURCES_LOG2; // f64, the height up to which packets go on; 0: any
 export const SHARES_TOP = SHARES_LEVEL + 8; // f64, the greatest height
+export const SHARES_FIRST = SHARES_LEVEL + 16; // u32, 1 + the source that was met last, during `share`
+export const SHARES_SOURCES = SHARES_LEVEL + 20; // u32, how many were met, during `share`
+export const SHARES_WORK = SHARES_LEVEL + 24; // u32, what they want together, during `share`
 export const SHARES_SIZE = SHARES_LEVEL + 64;
 /** A source that has had less is at most so many units behind the greatest height: what it may send at once after a pause. */
 export const SHARE_WINDOW = 4096;

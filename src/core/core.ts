@@ -16,6 +16,7 @@ export interface CoreFunctions {
   attach(base: number, offloads: number, ports: number): void;
   addMapping(overlay: number, overlayLength: number, underlay: number, underlayLength: number): number;
   vmOf(address: number): number;
+  share(inbound: number, count: number, divisor: number): number;
   encapsulate(first: number, count: number, now: number): number;
   decapsulate(first: number, count: number, now: number): number;
   learn(first: number, count: number, now: number): number;
@@ -139,6 +140,14 @@ export class PacketCore {
   /** The underlay address of the VM that an overlay address carries; 0 if no mapping covers it. */
   vmOf(address: number): number {
     return this.#functions.vmOf(address) >>> 0;
+  }
+
+  /**
+   * Says how much of packets 0 to `count` - 1 goes on in the calls that handle them: one part in `divisor` of the work, shared fairly among their sources; the rest is
+   * dropped. Returns how many sources they have.
+   */
+  share(direction: 'outbound' | 'inbound', count: number, divisor: number): number {
+    return this.#functions.share(direction === 'inbound' ? 1 : 0, count, divisor);
   }
 
   /** Encapsulates packets `first` to `count` - 1 into messages; returns the first that had no room, or `count`. */

@@ -9,7 +9,7 @@ import { ALL_ONES, fold, sum } from './checksum.ts';
 //     | C 0 K S ... version | protocol type | checksum, reserved1 | key | sequence number |
 
 /** Bytes in a header without optional fields, and in each optional field. */
-const BASE_LENGTH = 4;
+export const BASE_LENGTH = 4;
 const FIELD_LENGTH = 4;
 const CHECKSUM_PRESENT = 0x8000;
 const KEY_PRESENT = 0x2000;
@@ -70,8 +70,7 @@ export function checkGre(
   if ((flags & REFUSED_FLAGS) !== 0) return abi.DROP_GRE_FLAGS;
 
   const keyAt = (flags & CHECKSUM_PRESENT) === 0 ? BASE_LENGTH : BASE_LENGTH + FIELD_LENGTH;
-  const sequenceAt = (flags & KEY_PRESENT) === 0 ? keyAt : keyAt + FIELD_LENGTH;
-  const header = (flags & SEQUENCE_PRESENT) === 0 ? sequenceAt : sequenceAt + FIELD_LENGTH;
+  const header = statedLength(flags);
   if (header > length) return abi.DROP_TRUNCATED;
 
   const isSummed = (flags & CHECKSUM_PRESENT) !== 0 && !isVerified;
@@ -83,6 +82,13 @@ export function checkGre(
     return abi.DROP_GRE_KEY;
   }
   return header;
+}
+
+/** Bytes in a header with these flags. */
+export function statedLength(flags: number): number {
+  const checksum = (flags & CHECKSUM_PRESENT) === 0 ? 0 : FIELD_LENGTH;
+  const key = (flags & KEY_PRESENT) === 0 ? 0 : FIELD_LENGTH;
+  return BASE_LENGTH + checksum + key + ((flags & SEQUENCE_PRESENT) === 0 ? 0 : FIELD_LENGTH);
 }
 
 /** Whether the header at `p` has a sequence number. */

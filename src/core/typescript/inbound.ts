@@ -3,12 +3,12 @@
  * source fixes the only legal outer source, so a spoofed packet is seen without any table (compare RFC 5969 §12).
  */
 import * as abi from '../abi.ts';
-import { addF64, getI32, loadI32, type Memory, putI32, storeI32 } from './bytes.ts';
+import { addF64, getI32, getU16, loadI32, type Memory, putI32, storeI32 } from './bytes.ts';
 import { canClamp, clampMss } from './clamp.ts';
 import { configuredKey, configuredOptions, hasOffload, localVm } from './config.ts';
 import { countDropped, countForwarded } from './counters.ts';
 import { isInside, NO_ROOM } from './descriptor.ts';
-import { checkGre, hasSequence, sequenceBefore } from './gre.ts';
+import { BASE_LENGTH, checkGre, hasSequence, sequenceBefore, statedLength } from './gre.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping.ts';
 import { mergePacket } from './merge.ts';
@@ -16,6 +16,7 @@ import { bytesOf, deliverSegments, isUndividable, messagesOf, packetsOf, segment
 import { addCargo, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
 import { isPathKnown, learnReachable, limitOf } from './paths.ts';
 import { applyService, isLostMark } from './service.ts';
+import { demand, isOverShare, takeShare, workOf } from './shares.ts';
 import { completeOpen, isOpen } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
 import { clearVirtio, putOpenVirtio } from './virtio.ts';
@@ -45,6 +46,36 @@ export function decapsulatePackets(memory: Memory, descriptor: number, now: numb
     if (verdict === abi.FORWARD) isForwarded = true;
   }
   return isForwarded ? abi.FORWARD : verdict;
+}
+
+/** Notes for `share` what the descriptor's packet or datagrams make to do, unless their sources are those of others than who sent them. */
+export function demandInbound(memory: Memory, descriptor: number): void {
+  const start = loadI32(memory, descriptor + abi.DESCRIPTOR_ADDRESS);
+  const length = loadI32(memory, descriptor + abi.DESCRIPTOR_LENGTH);
+  const segment = loadI32(memory, descriptor + abi.DESCRIPTOR_SEGMENT) >>> 0;
+  if (!isInside(start, length)) return;
+  if (segment !== 0) {
+    const datagrams = Math.ceil(length / segment);
+    const vm = getI32(memory, descriptor + abi.DESCRIPTOR_PEER);
+    if (datagrams > abi.MESSAGES) return;
+    for (let n = 0; n < datagrams; n++) {
+      demandOf(memory, start + n * segment, start + Math.min((n + 1) * segment, length), vm);
+    }
+  } else if (length >= ipv4.IPV4_LENGTH) {
+    const gre = start + ipv4.headerLength(memory, start);
+    const end = start + ipv4.totalLength(memory, start);
+    if (gre <= end && end <= start + length) demandOf(memory, gre, end, ipv4.source(memory, start));
+  }
+}
+
+/** The same of the bytes from the GRE header at `gre` to `end`, from `vm`. */
+function demandOf(memory: Memory, gre: number, end: number, vm: number): void {
+  if (end - gre < BASE_LENGTH) return;
+  const inner = gre + statedLength(getU16(memory, gre));
+  if (end - inner < ipv4.IPV4_LENGTH) return;
+  const source = ipv4.source(memory, inner);
+  if (vm === 0 || senderOf(memory, source) !== vm) return;
+  demand(memory, abi.INBOUND_SHARES, source, workOf(Math.min(ipv4.totalLength(memory, inner), end - inner), 0));
 }
 
 /** Counts the verdict, if it is a drop reason, and returns it. */
@@ -99,6 +130,7 @@ function passGre(
   if (check !== abi.FORWARD) return check;
 
   if (senderOf(memory, ipv4.source(memory, inner)) !== vm) return abi.DROP_SPOOFED_SOURCE;
+  if (isOverShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner))) return abi.DROP_OVER_SHARE;
   const destination = ipv4.destination(memory, inner);
   const mapping = findMapping(memory, destination);
   if (mapping === 0 || vmIn(memory, mapping, destination) !== local) return abi.DROP_FOREIGN_DESTINATION;
@@ -117,6 +149,7 @@ function passGre(
 
   const tunnel = useTunnel(memory, vm, now);
   if ((options & abi.OPTION_SEQUENCE) !== 0 && !isInOrder(memory, tunnel, gre, inner)) return abi.DROP_GRE_SEQUENCE;
+  takeShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner), workOf(ipv4.totalLength(memory, inner), 0));
   if (isPathKnown(memory, tunnel)) learnReachable(memory, tunnel, now);
   if (innerTos !== tos) applyService(memory, inner, tos, options);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) {

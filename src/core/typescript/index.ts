@@ -8,14 +8,15 @@ import { clearBlocks } from './blocks.ts';
 import type { Memory } from './bytes.ts';
 import { configure, configureDevices, hasOffload } from './config.ts';
 import { decide, NO_ROOM } from './descriptor.ts';
-import { decapsulatePackets } from './inbound.ts';
+import { decapsulatePackets, demandInbound } from './inbound.ts';
 import { learnFrom, narrow } from './learn.ts';
 import { addMapping, vmOf } from './mapping.ts';
 import { clearFlows, closeFlows } from './merge.ts';
 import { clearMessages, writeMessages } from './messages.ts';
-import { encapsulatePacket } from './outbound.ts';
+import { demandOutbound, encapsulatePacket } from './outbound.ts';
 import { configureMtu } from './paths.ts';
 import { reach, refuse } from './refuse.ts';
+import { divide, endShares } from './shares.ts';
 import { clearChanges, expireTunnels } from './tunnels.ts';
 
 /** A core with its own memory. */
@@ -35,6 +36,7 @@ export function typescriptCore(): PacketCore {
     addMapping: (overlay, overlayLength, underlay, underlayLength) =>
       addMapping(memory, overlay, overlayLength | 0, underlay, underlayLength | 0),
     vmOf: (address) => vmOf(memory, address | 0),
+    share: (inbound, count, divisor) => share(memory, (inbound | 0) !== 0, clampCount(count | 0), divisor | 0),
     encapsulate: (first, count, now) => encapsulate(memory, first | 0, clampCount(count | 0), now),
     decapsulate: (first, count, now) => decapsulate(memory, first | 0, clampCount(count | 0), now),
     learn: (first, count, now) => learn(memory, first | 0, clampCount(count | 0), now),
@@ -51,6 +53,13 @@ export function typescriptCore(): PacketCore {
   });
 }
 
+/** Sets how much of descriptors 0 to `count` - 1 goes on: one part in `divisor`. Returns how many sources they have. */
+function share(memory: Memory, inbound: boolean, count: number, divisor: number): number {
+  const demandOf = inbound ? demandInbound : demandOutbound;
+  for (let i = 0; i < count; i++) demandOf(memory, abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE);
+  return divide(memory, inbound ? abi.INBOUND_SHARES : abi.OUTBOUND_SHARES, divisor);
+}
+
 /** Handles descriptors `first` up to `count`, a number in its range. Returns the first that had no room, or `count`. */
 function encapsulate(memory: Memory, first: number, count: number, now: number): number {
   clearChanges(memory);
@@ -62,6 +71,7 @@ function encapsulate(memory: Memory, first: number, count: number, now: number):
     if (verdict === NO_ROOM) return i;
     decide(memory, descriptor, verdict);
   }
+  endShares(memory, abi.OUTBOUND_SHARES);
   return count;
 }
 
@@ -82,6 +92,7 @@ function decapsulate(memory: Memory, first: number, count: number, now: number):
     decide(memory, descriptor, verdict);
   }
   if (merges) closeFlows(memory);
+  if (next === count) endShares(memory, abi.INBOUND_SHARES);
   return next;
 }
 

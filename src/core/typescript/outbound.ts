@@ -18,8 +18,9 @@ import { freeMessages, nextMessage, notePacket } from './messages.ts';
 import { isPathKnown, limitOf } from './paths.ts';
 import { reply } from './replies.ts';
 import { messagesOfCut, sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
+import { demand, isOverShare, takeShare, workOf } from './shares.ts';
 import { outerPort } from './transport.ts';
-import { checkVirtio, completeChecksum, gsoSize, headersLength, needsChecksum } from './virtio.ts';
+import { checkVirtio, completeChecksum, cutSize, gsoSize, headersLength, needsChecksum } from './virtio.ts';
 
 /** The first port; all messages of the format GRE are its. */
 const PORT = 0;
@@ -44,6 +45,7 @@ function pass(memory: Memory, descriptor: number, now: number): number {
   const local = localVm(memory);
   const sender = senderOf(memory, ipv4.source(memory, inner));
   if (sender === 0 || sender !== local) return abi.DROP_FOREIGN_SOURCE;
+  if (isOverShare(memory, abi.OUTBOUND_SHARES, ipv4.source(memory, inner))) return abi.DROP_OVER_SHARE;
   const destination = ipv4.destination(memory, inner);
   const mapping = findMapping(memory, destination);
   const vm = mapping === 0 ? 0 : vmIn(memory, mapping, destination);
@@ -52,6 +54,21 @@ function pass(memory: Memory, descriptor: number, now: number): number {
   if (isReserved(memory, mapping, destination)) return refuse(memory, inner, abi.DROP_RESERVED_ADDRESS, now);
   if (ipv4.protocol(memory, inner) === ipv4.PROTOCOL_GRE) return abi.DROP_NESTED_GRE;
   return forward(memory, descriptor, virtioLength === 0 ? 0 : address, inner, vm, now);
+}
+
+/** Notes for `share` what the descriptor's packet makes to do, unless its source is another VM's. */
+export function demandOutbound(memory: Memory, descriptor: number): void {
+  const address = loadI32(memory, descriptor + abi.DESCRIPTOR_ADDRESS);
+  const available = loadI32(memory, descriptor + abi.DESCRIPTOR_LENGTH);
+  const hasVirtio = hasOffload(memory, abi.OFFLOAD_VIRTIO);
+  const inner = hasVirtio ? address + abi.VIRTIO_SIZE : address;
+  const room = address + available - inner;
+  if (!isInside(address, available) || room < ipv4.IPV4_LENGTH) return;
+  const source = ipv4.source(memory, inner);
+  const sender = senderOf(memory, source);
+  if (sender === 0 || sender !== localVm(memory)) return;
+  const length = Math.min(ipv4.totalLength(memory, inner), room);
+  demand(memory, abi.OUTBOUND_SHARES, source, workOf(length, hasVirtio ? cutSize(memory, address) : 0));
 }
 
 /** Answers a packet for nobody. Returns the reason. */
@@ -75,6 +92,7 @@ function forward(memory: Memory, descriptor: number, virtio: number, inner: numb
     const port = isUdp ? portOf(memory, inner) : PORT;
     if (freeMessages(memory, port, isUdp) === 0) return NO_ROOM;
     count(memory, tunnel, 1, ipv4.totalLength(memory, inner));
+    charge(memory, virtio, inner);
     const options = configuredOptions(memory);
     if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
     // Before the outer headers are: they take the virtio header's place.
@@ -124,6 +142,7 @@ function forwardParts(
   // Each segment but the first has headers of its own, and each fragment but the first of a segment an IPv4 header.
   const bytes = total + (parts - 1) * headers + (packets - parts) * ipv4.headerLength(memory, inner);
   count(memory, tunnel, packets, bytes);
+  charge(memory, virtio, inner);
   const options = configuredOptions(memory);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
   const first = nextMessage(memory, port);
@@ -148,6 +167,13 @@ function count(memory: Memory, tunnel: number, packets: number, bytes: number): 
   countForwarded(memory, abi.OUTBOUND_COUNTERS, packets, bytes);
   addF64(memory, tunnel + abi.TUNNEL_OUTBOUND_PACKETS, packets);
   addF64(memory, tunnel + abi.TUNNEL_OUTBOUND_BYTES, bytes);
+}
+
+/** Counts the packet towards the share of its source. */
+function charge(memory: Memory, virtio: number, inner: number): void {
+  const size = virtio === 0 ? 0 : cutSize(memory, virtio);
+  const work = workOf(ipv4.totalLength(memory, inner), size);
+  takeShare(memory, abi.OUTBOUND_SHARES, ipv4.source(memory, inner), work);
 }
 
 /** Clamps the packet, if it is one that can be. */

@@ -59,6 +59,11 @@ export function gsoSize(memory: Memory, v: number): number {
   return loadU16(memory, v + abi.VIRTIO_GSO_SIZE);
 }
 
+/** The same, or 0 if the packet is not to be cut: for a header that is not checked yet. */
+export function cutSize(memory: Memory, v: number): number {
+  return getU8(memory, v + abi.VIRTIO_GSO_TYPE) === GSO_NONE ? 0 : gsoSize(memory, v);
+}
+
 /** Whether the header at `v` asks for a checksum to be completed. */
 export function needsChecksum(memory: Memory, v: number): boolean {
   return (getU8(memory, v + abi.VIRTIO_FLAGS) & NEEDS_CSUM) !== 0;
