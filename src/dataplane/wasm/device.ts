@@ -3,8 +3,13 @@ import type { PacketCore } from '../../core/core.ts';
 
 /** Where IP packets come from. No call blocks. */
 export interface PacketSource {
-  /** Puts what waits, at most BATCH_SIZE packets, into the core's slots and describes it; returns the number of descriptors. */
-  read(core: PacketCore): number;
+  /**
+   * Puts what waits, at most BATCH_SIZE packets, into the core's slots and describes it; returns the number of descriptors. A device may take fewer at once where they
+   * are long, but not if `deep` is set.
+   */
+  read(core: PacketCore, deep?: boolean): number;
+  /** Whether the last read left packets there, as far as it can tell. */
+  readonly more?: boolean;
 }
 
 /** A source and sink of IP packets. */

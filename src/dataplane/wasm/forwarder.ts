@@ -4,6 +4,7 @@ import type { PacketCore } from '../../core/core.ts';
 import type { TunnelListeners } from '../dataplane.ts';
 import type { DropSample } from '../drop-log.ts';
 import type { PacketDevice, PacketSource } from './device.ts';
+import { Pressure } from './pressure.ts';
 import { Samples } from './samples.ts';
 
 export interface ForwarderListeners extends TunnelListeners {
@@ -20,6 +21,7 @@ export class Forwarder {
   readonly #underlay: PacketDevice;
   readonly #listeners: ForwarderListeners;
   readonly #samples: Samples;
+  readonly #pressures = new Map<PacketSource, Pressure>();
 
   /** `underlay` is the device of the configured encapsulation: what is read from others is answered there. */
   constructor(core: PacketCore, overlay: PacketDevice, underlay: PacketDevice, listeners: ForwarderListeners) {
@@ -42,12 +44,18 @@ export class Forwarder {
 
   #move(from: PacketDevice, step: 'encapsulate' | 'decapsulate', to: PacketDevice, now: number): void {
     const core = this.#core;
-    const count = from.read(core);
+    const count = this.#pressureAt(from, DIRECTION[step]).read(from, core, now);
     for (let next = 0; next < count; ) {
       next = this.#step(step, next, count, now);
       for (let port = 0; port < MAX_PORTS; port++) this.#write(port, to);
       this.finish();
     }
+  }
+
+  #pressureAt(from: PacketSource, direction: 'outbound' | 'inbound'): Pressure {
+    const pressure = this.#pressures.get(from) ?? new Pressure(direction);
+    this.#pressures.set(from, pressure);
+    return pressure;
   }
 
   /** One call of the core; what it dropped is looked at. */

@@ -17,6 +17,7 @@ export class LoopbackDevice implements PacketDevice {
   readonly queue: Waiting[] = [];
   readonly #address: number | undefined;
   #peer: LoopbackDevice | undefined;
+  more = false;
 
   /** With addresses (as in `PacketCore.peer`) what is written are datagrams of GRE-in-UDP, else whole packets. */
   static pair(addresses: readonly number[] = []): [LoopbackDevice, LoopbackDevice] {
@@ -36,6 +37,7 @@ export class LoopbackDevice implements PacketDevice {
       core.put(i, bytes);
       if (datagrams) core.describeDatagrams(i, bytes.length, datagrams.segment, datagrams.peer);
     }
+    this.more = this.queue.length > 0;
     return waiting.length;
   }
 

@@ -62,6 +62,10 @@ export class GreSocket implements PacketDevice {
     return this.#receiver.receivePackets(core, this.#sizes);
   }
 
+  get more(): boolean {
+    return this.#receiver.more;
+  }
+
   write(_: PacketCore, first: number, end: number): void {
     sendMessages(this.#fd, this.#base, first, end, this.#listeners);
   }

@@ -1,6 +1,6 @@
 /** UDP sockets (udp(7)) for GRE-in-UDP (RFC 8086): the kernel cuts long messages into datagrams, and puts datagrams together. */
 
-import { GRE_UDP_PORT, MAX_PORTS, MESSAGES_PER_PORT } from '../../../core/abi.ts';
+import { BATCH_SIZE, GRE_UDP_PORT, MAX_PORTS, MESSAGES_PER_PORT } from '../../../core/abi.ts';
 import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
 import type { PacketDevice } from '../device.ts';
@@ -15,7 +15,7 @@ import {
   socketAddress,
 } from './socket.ts';
 
-/** Messages that are received at once: each may be 64 KiB. */
+/** Messages that are received at once, if not more are asked for: each may be 64 KiB. */
 const RECEIVED_AT_ONCE = 16;
 
 /** Opens the socket that receives datagrams for `local`, a u32 number; with `shared` several can. Throws ERR_FAILED if the port is taken. */
@@ -92,18 +92,22 @@ export class GreUdpSocket implements PacketDevice {
   constructor(fd: number, sources: readonly number[], core: PacketCore, listeners: SendListeners) {
     this.#sources = sources;
     this.#base = native.pointer(core.bytes);
-    this.#receiver = new Receiver(fd, core, RECEIVED_AT_ONCE);
+    this.#receiver = new Receiver(fd, core, BATCH_SIZE);
     this.#listeners = listeners;
   }
 
-  read(core: PacketCore): number {
-    const count = this.#receiver.receive();
+  read(core: PacketCore, deep = false): number {
+    const count = this.#receiver.receive(deep ? BATCH_SIZE : RECEIVED_AT_ONCE);
     for (let i = 0; i < count; i++) {
       const receiver = this.#receiver;
       core.describeDatagrams(i, receiver.length(i), receiver.segment(i), receiver.peer(i), receiver.tos(i));
       receiver.rearm(i);
     }
     return count;
+  }
+
+  get more(): boolean {
+    return this.#receiver.more;
   }
 
   write(_: PacketCore, first: number, end: number): void {

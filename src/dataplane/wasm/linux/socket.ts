@@ -104,6 +104,8 @@ export class Receiver {
   readonly #names: Uint32Array;
   readonly #controls: Int32Array;
   readonly #pointer: native.Pointer;
+  /** Whether the last call took as many messages as it might. */
+  more = false;
 
   /** Takes up to `capacity` messages at once. */
   constructor(fd: number, core: PacketCore, capacity: number) {
@@ -132,9 +134,10 @@ export class Receiver {
   /** The kernel reads these only through pointers: the field keeps them alive. */
   readonly #iovs: Uint32Array;
 
-  /** Receives what waits; returns how many messages that are. */
-  receive(): number {
-    const count = native.recvmmsg(this.#fd, this.#pointer, this.#capacity, native.MSG_DONTWAIT, 0);
+  /** Receives what waits, up to `most` messages; returns how many that are. */
+  receive(most = this.#capacity): number {
+    const count = native.recvmmsg(this.#fd, this.#pointer, most, native.MSG_DONTWAIT, 0);
+    this.more = count === most;
     return Math.max(count, 0);
   }
 

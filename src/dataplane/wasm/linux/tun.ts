@@ -14,6 +14,8 @@ export class TunDevice implements PacketDevice {
   readonly #base: native.Pointer;
   readonly #onRefused: (errno: number, message: number) => void;
 
+  more = false;
+
   /** `onRefused` is told the errno for each message that was not taken. */
   constructor(fd: number, core: PacketCore, onRefused: (errno: number, message: number) => void) {
     this.#fd = fd;
@@ -21,15 +23,18 @@ export class TunDevice implements PacketDevice {
     this.#base = native.pointer(core.bytes);
   }
 
-  read(core: PacketCore): number {
+  read(core: PacketCore, deep = false): number {
+    const most = deep ? Infinity : BATCH_BYTES;
     let count = 0;
-    for (let bytes = 0; count < abi.BATCH_SIZE && bytes < BATCH_BYTES; count++) {
+    this.more = true;
+    for (let bytes = 0; count < abi.BATCH_SIZE && bytes < most; count++) {
       // The packet itself begins at the slot's, so that it is aligned.
       const address = core.slot(count) - abi.VIRTIO_SIZE;
       const length = native.read(this.#fd, this.#base + address, MAX_READ);
       if (length < 0) {
         const errno = native.errno();
         if (errno !== native.EAGAIN && errno !== native.EINTR) native.must(length, 'read', 'from the TUN device');
+        this.more = false;
         break;
       }
       core.describe(count, length, address);
