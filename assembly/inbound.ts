@@ -55,7 +55,7 @@ import { isCutHere, isLeftMerged, segmentSize, segmentsOf } from './merged';
 import { messageCount, NO_ROOM } from './messages';
 import { limitOf, markReachable } from './path';
 import { isAnomaly, isLost, isPlain, serviceIn } from './service';
-import { isOverShare, takeShare, wantShare, workOf } from './share';
+import { hasShares, isOverShare, takeShare, wantShare, workOf } from './share';
 import { useTunnel } from './tunnels';
 import { headersLength, openChecksum } from './virtio';
 
@@ -165,7 +165,7 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
     store<u32>(tunnel + TUNNEL_SEQUENCE_IN, sequenceOf(gre, header) + 1);
   }
 
-  takeShare(INBOUND_SHARES, source(p), workOf(totalLength(p), 0));
+  if (hasShares(INBOUND_SHARES)) takeShare(INBOUND_SHARES, source(p), workOf(totalLength(p), 0));
   markReachable(tunnel, vm, now);
   if (!isPlain(outer, known)) receiveService(p, outer);
   if ((known & OPTION_CLAMP_MSS) !== 0 && canClamp(p)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);

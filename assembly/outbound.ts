@@ -68,7 +68,7 @@ import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
 import { addPiece, freeBlocks, NO_ROOM, setWhole, takeBlock } from './messages';
 import { limitOf } from './path';
 import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE, reply } from './reply';
-import { isOverShare, takeShare, wantShare, workOf } from './share';
+import { hasShares, isOverShare, takeShare, wantShare, workOf } from './share';
 import { PROTOCOL_TCP } from './transport';
 import {
   checkOffload,
@@ -128,7 +128,7 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   beginPacket(p, vm, tunnel);
   if (messages > freeMessages() || blocks > freeBlocks()) return NO_ROOM;
 
-  takeShare(OUTBOUND_SHARES, source(p), workIn(virtio, totalLength(p)));
+  if (hasShares(OUTBOUND_SHARES)) takeShare(OUTBOUND_SHARES, source(p), workIn(virtio, totalLength(p)));
   if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
   const length = totalLength(p) + (uncut - 1) * headers + (packets - uncut) * headerLength(p);
   addF64(tunnel + TUNNEL_OUTBOUND_PACKETS, <f64>packets);

@@ -28,15 +28,18 @@ export function workOf(length: i32, size: i32): i32 {
   return 1 + (length >> WORK_BYTES_LOG2) + (segments >> WORK_SEGMENTS_LOG2);
 }
 
-/** Whether `from` has had its share of the batch. */
-export function isOverShare(shares: usize, from: u32): bool {
-  const level = load<f64>(shares + SHARES_LEVEL);
-  return level !== 0 && load<f64>(recordOf(shares, from) + SHARE_HEIGHT) >= level;
+/** Whether the batch that is handled has shares. */
+export function hasShares(shares: usize): bool {
+  return load<f64>(shares + SHARES_LEVEL) !== 0;
 }
 
-/** Counts a packet of `from` that goes on. Its last one may take a source above the level: it has to make up for that. */
+/** Whether `from` has had its share of the batch. */
+export function isOverShare(shares: usize, from: u32): bool {
+  return hasShares(shares) && load<f64>(recordOf(shares, from) + SHARE_HEIGHT) >= load<f64>(shares + SHARES_LEVEL);
+}
+
+/** Counts a packet of `from` that goes on, of a batch that has shares. Its last one may take a source above the level: it has to make up for that. */
 export function takeShare(shares: usize, from: u32, work: i32): void {
-  if (load<f64>(shares + SHARES_LEVEL) === 0) return;
   const record = recordOf(shares, from);
   const height = load<f64>(record + SHARE_HEIGHT) + <f64>work;
   store<f64>(record + SHARE_HEIGHT, height);

@@ -16,6 +16,7 @@ interface TestVm {
   core: PacketCore;
   forwarder: Forwarder;
   underlay: LoopbackDevice;
+  tun: LoopbackDevice;
   /** The containers' end of the TUN. */
   containers: LoopbackDevice;
   log: string[];
@@ -33,7 +34,7 @@ function vm(core: PacketCore, options: Partial<CoreConfig>, underlay: LoopbackDe
     onLearnt: (tunnels) =>
       log.push(...tunnels.map(({ vm, ...known }) => `${vm.toString(16)} ${JSON.stringify(known)}`)),
   });
-  return { core, forwarder, underlay, containers, log, samples };
+  return { core, forwarder, underlay, tun, containers, log, samples };
 }
 
 /** An address as `PacketCore.peer` has it. */
@@ -142,6 +143,25 @@ describe.each(cores)('$name', ({ make }) => {
         ? { verdict: abi.DROP_NOT_FOR_US, outerSource: A, outerDestination: B, ...inner }
         : { verdict: abi.DROP_FOREIGN_DESTINATION, outerSource: A, ...inner };
     expect(b.samples).toMatchObject([{ direction: 'inbound', packets: 1, ...seen }]);
+  });
+
+  test('who floods takes nothing from another container, once it is seen', () => {
+    const [a, b] = mesh(make);
+    const [flood, other] = [ipv4Packet(CONTAINER_A, CONTAINER_B, 9), ipv4Packet(CONTAINER_A + 1, CONTAINER_B, 9)];
+    let sent = 0;
+    for (let now = 0; now < 40; now++) {
+      // What comes while a batch is handled is more than a batch.
+      for (let i = 0; i < 160; i++) sent += a.containers.send(i === 80 ? other : flood) ? 1 : 0;
+      a.forwarder.outbound(now);
+      b.underlay.queue.length = 0;
+    }
+    while (a.tun.queue.length > 0) a.forwarder.outbound(40);
+    const { received, forwarded, drops } = a.core.counters('outbound');
+    expect([received, forwarded + (drops[-abi.DROP_OVER_SHARE] as number)]).toEqual([sent, sent]);
+    expect(drops[-abi.DROP_OVER_SHARE]).toBeGreaterThan(sent / 4);
+    expect(a.samples.map(({ verdict, innerSource }) => [verdict, innerSource])).toEqual([
+      [abi.DROP_OVER_SHARE, CONTAINER_A],
+    ]);
   });
 
   test('examples are few, and the next one says how many there were', () => {

@@ -16,7 +16,7 @@ import { bytesOf, deliverSegments, isUndividable, messagesOf, packetsOf, segment
 import { addCargo, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
 import { isPathKnown, learnReachable, limitOf } from './paths.ts';
 import { applyService, isLostMark } from './service.ts';
-import { demand, isOverShare, takeShare, workOf } from './shares.ts';
+import { demand, hasLevel, isOverShare, takeShare, workOf } from './shares.ts';
 import { completeOpen, isOpen } from './transport.ts';
 import { useTunnel } from './tunnels.ts';
 import { clearVirtio, putOpenVirtio } from './virtio.ts';
@@ -149,7 +149,9 @@ function passGre(
 
   const tunnel = useTunnel(memory, vm, now);
   if ((options & abi.OPTION_SEQUENCE) !== 0 && !isInOrder(memory, tunnel, gre, inner)) return abi.DROP_GRE_SEQUENCE;
-  takeShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner), workOf(ipv4.totalLength(memory, inner), 0));
+  if (hasLevel(memory, abi.INBOUND_SHARES)) {
+    takeShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner), workOf(ipv4.totalLength(memory, inner), 0));
+  }
   if (isPathKnown(memory, tunnel)) learnReachable(memory, tunnel, now);
   if (innerTos !== tos) applyService(memory, inner, tos, options);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) {

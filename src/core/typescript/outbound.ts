@@ -18,7 +18,7 @@ import { freeMessages, nextMessage, notePacket } from './messages.ts';
 import { isPathKnown, limitOf } from './paths.ts';
 import { reply } from './replies.ts';
 import { messagesOfCut, sendCut, sendSingle, sendWhole, staysWhole } from './send.ts';
-import { demand, isOverShare, takeShare, workOf } from './shares.ts';
+import { demand, hasLevel, isOverShare, takeShare, workOf } from './shares.ts';
 import { outerPort } from './transport.ts';
 import { checkVirtio, completeChecksum, cutSize, gsoSize, headersLength, needsChecksum } from './virtio.ts';
 
@@ -171,6 +171,7 @@ function count(memory: Memory, tunnel: number, packets: number, bytes: number): 
 
 /** Counts the packet towards the share of its source. */
 function charge(memory: Memory, virtio: number, inner: number): void {
+  if (!hasLevel(memory, abi.OUTBOUND_SHARES)) return;
   const size = virtio === 0 ? 0 : cutSize(memory, virtio);
   const work = workOf(ipv4.totalLength(memory, inner), size);
   takeShare(memory, abi.OUTBOUND_SHARES, ipv4.source(memory, inner), work);

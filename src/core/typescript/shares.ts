@@ -83,15 +83,19 @@ function levelOf(grounds: readonly number[], demands: readonly number[], budget:
   return rising === 0 ? level : level + Math.floor(left / rising);
 }
 
+/** Whether packets may be dropped because others wait. */
+export function hasLevel(memory: Memory, shares: number): boolean {
+  return loadF64(memory, shares + abi.SHARES_LEVEL) !== 0;
+}
+
 /** Whether the source has had as much of the batch as it gets. */
 export function isOverShare(memory: Memory, shares: number, source: number): boolean {
   const level = loadF64(memory, shares + abi.SHARES_LEVEL);
   return level !== 0 && loadF64(memory, recordOf(shares, source) + abi.SHARE_HEIGHT) >= level;
 }
 
-/** Adds the work of a packet that goes on to what its source has had. That may be more than it gets: the rest counts the next time. */
+/** Adds the work of a packet that goes on to what its source has had, while there is a level. That may be more than it gets: the rest counts the next time. */
 export function takeShare(memory: Memory, shares: number, source: number, work: number): void {
-  if (loadF64(memory, shares + abi.SHARES_LEVEL) === 0) return;
   const record = recordOf(shares, source);
   const height = loadF64(memory, record + abi.SHARE_HEIGHT) + work;
   storeF64(memory, record + abi.SHARE_HEIGHT, height);
