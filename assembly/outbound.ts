@@ -120,13 +120,16 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
     }
     fragments = countFragments(p, headers, size, limit);
   }
-  const uncut = max(segments, 1);
-  const packets = max(fragments, uncut);
   const blocks = segments + fragments;
-  const messages = fragments !== 0 || segments === 0 ? packets : messagesOf(segments, outerLength() + headers + size);
-  if (blocks !== 0 && (messages > capacity() || blocks > HEADER_BLOCKS)) return drop(DROP_TOO_LONG);
+  let messages = 1;
+  if (blocks !== 0) {
+    messages = fragments !== 0 ? fragments : messagesOf(segments, outerLength() + headers + size);
+    if (messages > capacity() || blocks > HEADER_BLOCKS) return drop(DROP_TOO_LONG);
+  }
   beginPacket(p, vm, tunnel);
   if (messages > freeMessages() || blocks > freeBlocks()) return NO_ROOM;
+  const uncut = max(segments, 1);
+  const packets = max(fragments, uncut);
 
   if (hasShares(OUTBOUND_SHARES)) takeShare(OUTBOUND_SHARES, source(p), workIn(virtio, totalLength(p)));
   if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
