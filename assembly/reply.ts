@@ -55,9 +55,6 @@ const MAX_QUOTE: i32 = 576 - IPV4_LENGTH - ICMP_LENGTH;
 const PRECEDENCE: u32 = 0xc0;
 const TIME_TO_LIVE: u32 = 64;
 
-/** 2^32 divided by the golden ratio, as in tunnels.ts. */
-const GOLDEN_RATIO: u32 = 0x9e3779b1;
-
 /** Answers the container's packet at `p` with this code; `mtu` goes with FRAGMENTATION_NEEDED. */
 export function reply(p: usize, code: u32, mtu: i32, now: f64): void {
   answer(p, totalLength(p), code, mtu, REPLY_BUCKETS, now);
@@ -117,7 +114,7 @@ function mayBeAnswered(p: usize): bool {
 
 /** Takes a token from the bucket of the source and from that of all, if both have one (RFC 1812 §4.3.2.8). */
 function takeToken(buckets: usize, from: u32, now: f64): bool {
-  const bucket = buckets + <usize>(8 * <i32>((from * GOLDEN_RATIO) >> (32 - REPLY_BUCKETS_LOG2)));
+  const bucket = buckets + <usize>(8 * (from & ((1 << REPLY_BUCKETS_LOG2) - 1)));
   const ofAll = buckets + BUCKET_OF_ALL;
   if (!hasToken(bucket, REPLY_SOURCE_INTERVAL, REPLY_SOURCE_BURST, now)) return false;
   if (!hasToken(ofAll, REPLY_INTERVAL, REPLY_BURST, now)) return false;

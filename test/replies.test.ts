@@ -224,7 +224,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect(after.suppressed - before.suppressed).toBe(packets.length - made);
     return made;
   }
-  const bucketOf = (source: number) => Number(((BigInt(source) * 0x9e3779b1n) % 2n ** 32n) >> 22n);
+  const bucketOf = (source: number) => source % 8192;
   const sourcesOf = (n: number) => Array.from({ length: n }, (_, i) => 0x0a102002 + i);
 
   test('I4 a source gets 10 at once, then one each 100 ms', () => {
@@ -254,6 +254,20 @@ describe.each(cores)('$name', ({ make }) => {
     expect(answered(core, [sources[29] as number], 12, 5100)).toBe(10);
     expect(answered(core, sources.slice(40, 80), 3, 5100)).toBe(40);
     expect(core.counters('outbound')).toMatchObject({ forwarded: 0, received: 128 + 10 + 10 + 12 + 120 });
+  });
+
+  test('each container of a slice of 8,192 addresses has a bucket of its own', () => {
+    const core = coreOf(make, {});
+    const mapping = { overlay: 0xf0000000, overlayLength: 4, underlay: 0xc0a80000, underlayLength: 17 };
+    core.configure({ local: A, mappings: [mapping] });
+    const slice = 0xf2040000;
+    for (let index = 1; index < 8191; index++) {
+      expect(answered(core, [slice + index], 1, index * 1000)).toBe(1);
+      // Of its ten tokens the next one would have one less, if it were the same bucket.
+      const own = word(core, abi.REPLY_BUCKETS + 8 * index + 4);
+      expect([own, word(core, abi.REPLY_BUCKETS + 8 * (index + 1) + 4)]).toEqual([own, 0]);
+      expect(own).not.toBe(0);
+    }
   });
 
   test('I4 sources that share a bucket share its tokens, others do not', () => {

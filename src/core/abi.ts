@@ -186,13 +186,14 @@ export const REPLY_VIRTIO = 6;
 export const REPLY_IPV4 = 16;
 export const REPLY_ICMP = 36;
 
-// How many replies are made: a token bucket for all, and one for each source, or rather for those that share its hash.
+// How many replies are made: a token bucket for all, and one for each source, or rather for those that have the same low bits.
 
 export const REPLY_INTERVAL = 1; // ms
 export const REPLY_BURST = 50;
 export const REPLY_SOURCE_INTERVAL = 100; // ms
 export const REPLY_SOURCE_BURST = 10;
-export const REPLY_BUCKETS_LOG2 = 10;
+/** One bucket for each container of a slice with 13 container bits: with fewer buckets, one container could take another's replies. */
+export const REPLY_BUCKETS_LOG2 = 13;
 
 // What one source may take from the others. Sources are told apart by the low bits of their addresses: no container of a VM shares those with another.
 
@@ -284,7 +285,7 @@ export const MESSAGE_COUNTS = CHANGES + CHANGES_SIZE;
 /** What the core notes during one call: of no use to a host. */
 export const SCRATCH = 8192;
 export const SCRATCH_SIZE = 8192;
-/** f64, ms: when the bucket is full again. One for each hash of a source, and the last for all; once for what the core finds itself, once for what it passes on. */
+/** f64, ms: when the bucket is full again. One for the low bits of a source, and the last for all; once for what the core finds itself, once for what it passes on. */
 export const REPLY_BUCKETS = SCRATCH + SCRATCH_SIZE;
 export const BUCKET_OF_ALL = 8 * (1 << REPLY_BUCKETS_LOG2);
 export const RELAY_BUCKETS = REPLY_BUCKETS + BUCKET_OF_ALL + 64;
@@ -304,7 +305,7 @@ export const TUNNEL_KEYS = INBOUND_SHARES + SHARES_SIZE;
 export const TUNNELS = TUNNEL_KEYS + 4 * TUNNEL_CAPACITY;
 export const SLOTS = TUNNELS + TUNNEL_SIZE * TUNNEL_CAPACITY;
 /** 64 KiB pages; the memory never grows, so views of it stay valid. */
-export const MEMORY_PAGES = 313;
+export const MEMORY_PAGES = 315;
 export const MEMORY_SIZE = MEMORY_PAGES << 16;
 
 // Verdicts: 0 forwards, a negative number is the drop reason. src/core/verdict.ts names and explains them.

@@ -25,9 +25,8 @@ const BROADCAST = -1;
 // From this implementation.
 
 const TTL = 64;
-/** 2^32 divided by the golden ratio, odd: that of tunnels.ts. */
-const HASH_MULTIPLIER = 0x9e3779b1;
-const HASH_SHIFT = 32 - abi.REPLY_BUCKETS_LOG2;
+/** Sources, all of this VM, are told apart by that many: it has no more containers, or they share buckets. */
+const SOURCES = 2 ** abi.REPLY_BUCKETS_LOG2;
 
 /**
  * Answers the packet at `p`, whose IPv4 header and source are right, with the code that says why its destination cannot be
@@ -98,7 +97,7 @@ function putHeaders(memory: Memory, block: number, p: number, code: number, mtu:
  */
 function takeTokens(memory: Memory, buckets: number, source: number, now: number): boolean {
   const all = buckets + abi.BUCKET_OF_ALL;
-  const own = buckets + 8 * (Math.imul(source, HASH_MULTIPLIER) >>> HASH_SHIFT);
+  const own = buckets + 8 * ((source >>> 0) % SOURCES);
   const ofSource = loadF64(memory, own);
   const ofAll = loadF64(memory, all);
   const hasOne =
