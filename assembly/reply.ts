@@ -9,7 +9,7 @@ import {
   RELAY_BUCKETS,
   REPLIES,
   REPLY_BUCKETS,
-  REPLY_BUCKETS_LOG2,
+  SOURCES_LOG2,
   REPLY_BURST,
   REPLY_ICMP,
   REPLY_INTERVAL,
@@ -114,7 +114,7 @@ function mayBeAnswered(p: usize): bool {
 
 /** Takes a token from the bucket of the source and from that of all, if both have one (RFC 1812 §4.3.2.8). */
 function takeToken(buckets: usize, from: u32, now: f64): bool {
-  const bucket = buckets + <usize>(8 * (from & ((1 << REPLY_BUCKETS_LOG2) - 1)));
+  const bucket = buckets + <usize>(8 * (from & ((1 << SOURCES_LOG2) - 1)));
   const ofAll = buckets + BUCKET_OF_ALL;
   if (!hasToken(bucket, REPLY_SOURCE_INTERVAL, REPLY_SOURCE_BURST, now)) return false;
   if (!hasToken(ofAll, REPLY_INTERVAL, REPLY_BURST, now)) return false;

@@ -192,10 +192,9 @@ export const REPLY_INTERVAL = 1; // ms
 export const REPLY_BURST = 50;
 export const REPLY_SOURCE_INTERVAL = 100; // ms
 export const REPLY_SOURCE_BURST = 10;
-/** One bucket for each container of a slice with 13 container bits: with fewer buckets, one container could take another's replies. */
-export const REPLY_BUCKETS_LOG2 = 13;
 
-// What one source may take from the others. Sources are told apart by the low bits of their addresses: no container of a VM shares those with another.
+// What one source may take from the others: of replies, tunnels and work. Sources are told apart by the low bits of their addresses: in slices of up to 13
+// container bits, no container shares those with another.
 
 export const SOURCES_LOG2 = 13;
 
@@ -287,7 +286,7 @@ export const SCRATCH = 8192;
 export const SCRATCH_SIZE = 8192;
 /** f64, ms: when the bucket is full again. One for the low bits of a source, and the last for all; once for what the core finds itself, once for what it passes on. */
 export const REPLY_BUCKETS = SCRATCH + SCRATCH_SIZE;
-export const BUCKET_OF_ALL = 8 * (1 << REPLY_BUCKETS_LOG2);
+export const BUCKET_OF_ALL = 8 * (1 << SOURCES_LOG2);
 export const RELAY_BUCKETS = REPLY_BUCKETS + BUCKET_OF_ALL + 64;
 export const REPLIES = RELAY_BUCKETS + BUCKET_OF_ALL + 64;
 export const DESCRIPTORS = REPLIES + REPLY_SIZE * MESSAGES_PER_PORT;

@@ -26,7 +26,7 @@ const BROADCAST = -1;
 
 const TTL = 64;
 /** Sources, all of this VM, are told apart by that many: it has no more containers, or they share buckets. */
-const SOURCES = 2 ** abi.REPLY_BUCKETS_LOG2;
+const SOURCES = 2 ** abi.SOURCES_LOG2;
 
 /**
  * Answers the packet at `p`, whose IPv4 header and source are right, with the code that says why its destination cannot be
