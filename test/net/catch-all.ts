@@ -8,9 +8,10 @@ const RULES = [
   { priority: 32701, action: 'unreachable', protocol: '75' },
 ];
 
-/** What `down` says that it removes: of the overlay 10.0.0.0/8, the route and all, in this order. */
+/** What `down` says that it removes: of the overlay 10.0.0.0/8, the route and all, in this order; and the barrier, which stays as long. */
 export const CATCH_ALL_ROUTE = 'route unreachable 10.0.0.0/8 proto 75 metric 1';
 export const CATCH_ALL_REMOVED = [
+  'table ip inlay-inlay0 of nftables',
   'rule to 10.0.0.0/8 priority 32701 unreachable protocol 75',
   'rule to 10.0.0.0/8 priority 32700 lookup main suppress_prefixlength 7 protocol 75',
   CATCH_ALL_ROUTE,
