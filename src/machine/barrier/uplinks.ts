@@ -25,7 +25,7 @@ export class Uplinks {
 
   /** The names of the devices, in order. */
   names(plan: NetworkPlan): string[] {
-    const { mappings, local } = plan;
+    const { mappings, local, device } = plan;
     const hops = wayToOthers(this.#netlink, mappings, local)?.hops;
     // While a link is down there is no route; it comes back by the same device.
     if (hops && hops.length > 0) this.#onTheWay = hops;
@@ -36,7 +36,9 @@ export class Uplinks {
       this.#due = end + SHARE * (end - begin);
     }
     const all = [...new Set([...this.#onTheWay, ...this.#inUnderlay])];
-    return all.flatMap((index) => findLink(this.#netlink, index)?.name ?? []).sort();
+    const names = all.flatMap((index) => findLink(this.#netlink, index)?.name ?? []);
+    // A route of others may lead the underlay into the overlay.
+    return names.filter((name) => name !== device).sort();
   }
 
   #look({ mappings }: NetworkPlan): number[] {
