@@ -13,6 +13,8 @@ import { removeIfDone } from './run-dir.ts';
 
 /** For routes and sysctls. */
 const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
+/** Containers' devices that are named, at most. */
+const MAX_NAMED = 8;
 
 /**
  * Resolves to what was removed, and to the daemons that run with other run directories, in words. Throws
@@ -33,7 +35,8 @@ async function remove(runDir: string): Promise<string[]> {
     machine = new Machine(journal);
     if ([DAEMON, GUARD].some((owner) => journal.entries(owner).length > 0)) requireCapabilities(CAPABILITIES);
     if (lock) removeDeadSocket(runDir);
-    const removed = [...machine.undo(undefined, GUARD), ...machine.undo()];
+    // Without the overlay's device there are fewer neighbours to look through.
+    const removed = [...machine.undo(), ...shortened(machine.undo(undefined, GUARD))];
     // Without complete notes the machine tells what is ours.
     if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
     if (lock && removeIfDone(runDir, journal)) removed.push(`directory ${runDir}`);
@@ -43,6 +46,11 @@ async function remove(runDir: string): Promise<string[]> {
     machine?.close();
     lock?.release();
   }
+}
+
+/** There may be thousands of containers' devices. */
+function shortened(removed: string[]): string[] {
+  return removed.length > MAX_NAMED ? [`settings of ${removed.length} containers' devices`] : removed;
 }
 
 function removeRemains(machine: Machine): string[] {

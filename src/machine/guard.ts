@@ -138,8 +138,8 @@ export class Guard {
 
   #takeRoutes(): void {
     const { containerRoutes } = this.#options.machine.table;
-    for (const [prefix, route] of containerRoutes) {
-      const left = this.#routes.take(prefix, route);
+    for (const [name, route] of containerRoutes) {
+      const left = this.#routes.take(name, route);
       if (left !== undefined) this.#left.add(left);
       if (!route.hasGone && !this.#devices.has(route.link)) this.#due.add(route.link);
     }

@@ -42,8 +42,8 @@ export class MainTable {
    */
   readonly newContainerLinks = new Set<number>();
   /**
-   * Routes inside the own slices that have come, been changed or gone, by their prefixes. Who has looked at
-   * one takes it out.
+   * Routes inside the own slices that have come, been changed or gone, by what they are known by. Who has
+   * looked at one takes it out.
    */
   readonly containerRoutes = new Map<string, ContainerRoute>();
   /** Interface indexes of devices that a router is reached by: they were seen, and may have gone since. */
@@ -147,7 +147,7 @@ export class MainTable {
     if (gateway && !hasGone) this.routerLinks.add(oif);
     if (!this.#isToContainers(found)) return;
     if (!hasGone) this.newContainerLinks.add(oif);
-    this.containerRoutes.set(`${dst?.join('.')}/${dstLength}`, { dst: dst?.slice(), dstLength, link: oif, hasGone });
+    this.containerRoutes.set(keyOf(found), { dst: dst?.slice(), dstLength, link: oif, hasGone });
   }
 
   #isToContainers({ dst, dstLength, type, protocol }: Route): boolean {

@@ -104,19 +104,20 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
         expect(await mesh.log(vm)).toMatch(
           /"msg":"stopped; packets for the overlay are unreachable until inlay down"}\n$/,
         );
-        const calm = await withoutTraces({ catchAll: true });
-        // The directory was there before.
-        expect(await inlay('down')).toEqual({ code: 0, stdout: CATCH_ALL_REMOVED, stderr: '' });
-        expect(await withoutTraces()).toEqual(calm);
+        await withoutTraces({ catchAll: true });
+        // The directory was there before; the guard of the container's device stays until now, too.
+        const stdout = `${CATCH_ALL_REMOVED}removed  settings of ${mesh.containers[0]?.name}\n`;
+        expect(await inlay('down')).toEqual({ code: 0, stdout, stderr: '' });
+        const calm = await withoutTraces();
 
         const words = [...LEAST, process.execPath, CLI, ...UP, '--run-dir', vm.runDir, '--engine', engine];
         lab.start(vm.name, words, { stdio: 'ignore' });
         expect(await statusOf(lab, vm.name, vm.runDir)).toMatchObject({ state: 'running' });
         await end('KILL');
-        const { code, stdout, stderr } = await inlay('down');
-        expect([code, stderr]).toEqual([0, '']);
-        expect(stdout).toMatch(/^removed +route unreachable 10\.16\.32\.0\/24/m);
-        expect(stdout).toContain(CATCH_ALL_REMOVED);
+        const last = await inlay('down');
+        expect([last.code, last.stderr]).toEqual([0, '']);
+        expect(last.stdout).toMatch(/^removed +route unreachable 10\.16\.32\.0\/24/m);
+        expect(last.stdout).toContain(CATCH_ALL_REMOVED);
         expect(await withoutTraces()).toEqual(calm);
       },
     );

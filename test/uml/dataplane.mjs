@@ -220,6 +220,9 @@ async function sources(kernel) {
   const keyed = gre(UNDERLAY.inlay, echoRequest('10.16.34.91', to), 99);
   const besides = await spoof(vm, { ...inbound, packet: keyed });
   await scene.ipBatch('kernel', ['link set gre0 down']);
+  // To a device with an address the guard leaves its rp_filter, so that our own check sees what the container sends.
+  await scene.ipBatch('kernel', ['address add 198.51.100.1/32 dev veth0']);
+  await scene.run('kernel', 'sysctl', '-qw', 'net.ipv4.conf.veth0.rp_filter=0');
   return {
     'with another key, and gre0 is up': besides,
     "of a third VM's container": await spoof(vm, { ...inbound, packet: from(UNDERLAY.inlay, '10.16.34.91') }),
