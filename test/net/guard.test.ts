@@ -5,6 +5,8 @@ import { GuardedVms } from './guarded-vms.ts';
 import { missing, skip } from './require.ts';
 import { PATIENCE, type Plane } from './vms.ts';
 
+/** Remarks come every 5 s, or later on a busy machine. */
+const LOOK = { ...PATIENCE, timeout: 60_000 };
 const SAFE = '1 0 0 1 ';
 const MANY = 300;
 const reason = await missing('ping', 'tc');
@@ -82,10 +84,10 @@ describe.skipIf(skip('guard', reason)).each<Plane>(['wasm', 'kernel'])('guard, %
     await vms.ip('a', 'link add c4 type veth peer name eth0 netns c4', 'link set c4 up');
     await vms.ip('a', 'address add 2001:db8:4::1/64 dev c4 nodad', `route add ${vms.container('a', 94)}/32 dev c4`);
     await expect.poll(() => vms.settings('a', 'c4'), PATIENCE).toBe('1 0 0 0 0 0');
-    await expect.poll(() => vms.open('a'), PATIENCE).toContainEqual(expect.stringContaining('c4 has an IPv6 address'));
+    await expect.poll(() => vms.open('a'), LOOK).toContainEqual(expect.stringContaining('c4 has an IPv6 address'));
     await vms.ip('a', 'address del 2001:db8:4::1/64 dev c4');
     await isSafe('c4');
-    await expect.poll(() => vms.open('a'), PATIENCE).toEqual([]);
+    await expect.poll(() => vms.open('a'), LOOK).toEqual([]);
   });
 
   test('a numbered bridge keeps its rp_filter, and status says what is open there', async () => {
@@ -97,14 +99,14 @@ describe.skipIf(skip('guard', reason)).each<Plane>(['wasm', 'kernel'])('guard, %
     );
     await expect.poll(() => vms.settings('a', 'br0'), PATIENCE).toMatch(/^0 0 0 1 /);
     await expect
-      .poll(() => vms.open('a'), PATIENCE)
+      .poll(() => vms.open('a'), LOOK)
       .toEqual([
         expect.stringMatching(/^containers on br0 can speak for each other/),
         expect.stringMatching(/^reverse path filtering is not strict on br0, /),
       ]);
     await vms.set('a', 'all', { 'ipv4/accept_local': 1, 'ipv4/route_localnet': 1 });
     await expect
-      .poll(() => vms.open('a'), PATIENCE)
+      .poll(() => vms.open('a'), LOOK)
       .toEqual(
         expect.arrayContaining([
           expect.stringMatching(/^net\.ipv4\.conf\.all\.accept_local is 1: containers on br0 /),
@@ -113,18 +115,18 @@ describe.skipIf(skip('guard', reason)).each<Plane>(['wasm', 'kernel'])('guard, %
       );
     await vms.set('a', 'all', { 'ipv4/accept_local': 0, 'ipv4/route_localnet': 0 });
     await vms.set('a', 'br0', { 'ipv4/rp_filter': 1 });
-    await expect.poll(() => vms.open('a'), PATIENCE).toEqual([expect.stringMatching(/^containers on br0 /)]);
+    await expect.poll(() => vms.open('a'), LOOK).toEqual([expect.stringMatching(/^containers on br0 /)]);
     await vms.ip('a', 'link del br0');
-    await expect.poll(() => vms.open('a'), PATIENCE).toEqual([]);
+    await expect.poll(() => vms.open('a'), LOOK).toEqual([]);
   });
 
   test('a device by which others are reached is left alone', async () => {
     const before = await vms.settings('a', 'eth0');
     await vms.ip('a', `route add ${vms.container('a', 150)}/32 via ${vms.underlay('b')}`);
-    await expect.poll(() => vms.open('a'), PATIENCE).toContainEqual(expect.stringContaining('lead to eth0, by which'));
+    await expect.poll(() => vms.open('a'), LOOK).toContainEqual(expect.stringContaining('lead to eth0, by which'));
     expect(await vms.settings('a', 'eth0')).toBe(before);
     await vms.ip('a', `route del ${vms.container('a', 150)}/32`);
-    await expect.poll(() => vms.open('a'), PATIENCE).toEqual([]);
+    await expect.poll(() => vms.open('a'), LOOK).toEqual([]);
   });
 
   test('a device without a route of ours is as before, and one that has gone is forgotten', async () => {

@@ -74,10 +74,10 @@ export class GuardedVms extends Vms {
     return [...noted.values()];
   }
 
-  /** Remarks, but for those about forwarding. */
+  /** Remarks, but for those about forwarding, and about the neighbour table, which other tests may fill. */
   async open(vm: string): Promise<string[]> {
     const all = ((await this.status(vm)).remarks ?? []).map(({ what }) => what);
-    return all.filter((what) => !what.startsWith('forwarding '));
+    return all.filter((what) => !/^forwarding |neighbour table/.test(what));
   }
 
   /** Echo requests that a VM or a container has got, whoever sent them. */
