@@ -31,8 +31,13 @@ const NOT_FROM_THE_KERNEL = [
   'outer fragment, later',
   "another VM's packet",
 ];
-/** Strict filters of the kernel's own stop these outer sources. */
-const MARTIAN = ['outer source is ourselves', 'outer source 0.0.0.0'];
+/** Strict filters of the kernel's own stop these outer sources (the network address: before Linux 5.14). */
+const MARTIAN = [
+  'outer source is ourselves',
+  'outer source 0.0.0.0',
+  "outer source is the underlay's network address",
+  "outer source is the underlay's broadcast address",
+];
 const hostile = vectors.filter(
   (v) => v.verdict !== 'forward' && ![...NOT_FROM_THE_KERNEL, ...MARTIAN].includes(v.name),
 );
