@@ -1,7 +1,7 @@
 /** `up --dry-run`: the commands that do the same as the daemon. */
 import type { Config } from '../config/config.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
-import { barrierThing } from '../machine/barrier/barrier.ts';
+import { barrierThing, withBarrier } from '../machine/barrier/barrier.ts';
 import { Uplinks } from '../machine/barrier/uplinks.ts';
 import { catchAllThings } from '../machine/state.ts';
 import { guardComments } from '../machine/things/guard.ts';
@@ -16,7 +16,7 @@ export async function dryRun(config: Config): Promise<string[]> {
   try {
     const { plan } = planNetwork(config, kind.overhead(config), netlink);
     const barrier = barrierThing(plan, barrierSettings(config), new Uplinks(netlink));
-    const things = [...catchAllThings(config.mappings), barrier, ...kind.things(config, plan)];
+    const things = [...catchAllThings(config.mappings), ...withBarrier(kind.things(config, plan), barrier)];
     return [
       ...things.flatMap((thing) => kindOf(thing).commands(thing)),
       ...kind.remarks(config, plan),

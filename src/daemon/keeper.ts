@@ -7,7 +7,7 @@ import type { DataPlane } from '../dataplane/dataplane.ts';
 import { InlayError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type LimitedLog, limitedLog } from '../log-limit.ts';
-import type { Barrier } from '../machine/barrier/barrier.ts';
+import { type Barrier, withBarrier } from '../machine/barrier/barrier.ts';
 import { Guard, type GuardedDevice } from '../machine/guard.ts';
 import { type Machine, type Outcome, type Trouble, troubleOf } from '../machine/machine.ts';
 import { catchAllThings, type NetworkPlan, type Thing } from '../machine/state.ts';
@@ -124,8 +124,7 @@ export class Keeper {
 
   #things(): Thing[] {
     const { barrier, dataPlane } = this.#options;
-    // The barrier stands before the device is up.
-    return [...catchAllThings(this.#plan.mappings), ...barrier.things, ...dataPlane.things()];
+    return [...catchAllThings(this.#plan.mappings), ...withBarrier(dataPlane.things(), barrier.thing)];
   }
 
   /** The devices whose changes matter: ours, and those that the underlay is reached by. */

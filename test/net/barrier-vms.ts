@@ -23,7 +23,7 @@ export const D91 = '10.16.33.91';
 export const HOST = '192.168.66.6';
 /** An address of VM a that is neither overlay nor underlay, at a bridge such as docker's, and a container there. */
 export const DOCKER = '172.17.0.1';
-export const DOCKERS = '172.17.0.2';
+const DOCKERS = '172.17.0.2';
 
 interface Ends {
   from: string;

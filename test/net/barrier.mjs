@@ -11,14 +11,23 @@ import { parseAccess } from '../../dist/mesh/access.js';
 import { parseAddress, parsePrefix } from '../../dist/mesh/address.js';
 import { Mapping } from '../../dist/mesh/mapping.js';
 
-const { mappings, local, access, hasFib, ...rest } = JSON.parse(readFileSync(0, 'utf8'));
+const { mappings, local, access, hasFib, device, uplinks, ...rest } = JSON.parse(readFileSync(0, 'utf8'));
+/** Makes a device, and says what it is. */
+function deviceOf(name) {
+  execFileSync('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name.slice(0, 13)}.p`]);
+  const [{ ifindex }] = JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'dev', name], { encoding: 'utf8' }));
+  return { name, index: ifindex };
+}
+
 const facts = {
   ...rest,
+  device: deviceOf(device),
+  uplinks: uplinks.map(deviceOf),
   local: parseAddress(local),
   mappings: mappings.map(([overlay, underlay]) => new Mapping(parsePrefix(overlay), parsePrefix(underlay))),
   access: access.map(parseAccess),
 };
-const table = tableOf(facts.device);
+const table = tableOf(device);
 const chains = barrierChains(facts, hasFib);
 const names = chains.map(({ name }) => name);
 const tables = new OwnTables();
@@ -50,4 +59,5 @@ tables.replace(
 );
 process.stdout.write(JSON.stringify({ byText, textListed, byUs: kernels(), usListed: listed() }));
 tables.remove(table);
+for (const { name } of [facts.device, ...facts.uplinks]) execFileSync('ip', ['link', 'del', name]);
 tables.close();

@@ -136,7 +136,7 @@ describe.skipIf(skip('kernel dry run', await missing('ping', 'tc', 'bridge', 'sy
     const { code, stdout, stderr } = await vms.lab.run('a', [...asUser, ...vms.words('a'), '--dry-run']);
     expect([code, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(
-      /^ip route add unreachable 10\.0\.0\.0\/8 proto 75 metric 1\nip rule add .*\nip rule add .*\nnft -f - <<'EOF'\ntable ip inlay-inlay0\n[^]*\n}\nEOF\nip link add name inlay0 address 02:00:c0:a8:10:20 type vxlan id 1 local 192\.168\.16\.32 dstport 4789 /,
+      /^ip route add unreachable 10\.0\.0\.0\/8 proto 75 metric 1\nip rule add .*\nip rule add .*\nip link add name inlay0 address 02:00:c0:a8:10:20 type vxlan id 1 local 192\.168\.16\.32 dstport 4789 /,
     );
     expect(await vms.network('a')).toEqual(before);
   });

@@ -6,6 +6,7 @@ import { formatAddress, formatPrefix, netmask, type Prefix } from '../../mesh/ad
 import { addressBytes, ipv4Bytes } from '../netlink/ipv4.ts';
 import { type Expression, NF_ACCEPT, NF_DROP } from '../netlink/nf-tables.ts';
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from '../protocols.ts';
+import type { Device } from './packet.ts';
 
 export interface Statement {
   text: string;
@@ -18,7 +19,7 @@ const VERDICT = 0;
 const EQUAL = 0;
 const NOT_EQUAL = 1;
 const AT_LEAST = 5;
-const META = { iifname: 6, skuid: 10, l4proto: 16, iifkind: 26 } as const;
+const META = { iif: 4, skuid: 10, l4proto: 16, iifkind: 26 } as const;
 const NETWORK = 1;
 const TRANSPORT = 2;
 const FIB = { device: 1, type: 3 } as const;
@@ -75,8 +76,9 @@ function nameBytes(name: string): Uint8Array {
   return bytes;
 }
 
-export function comesBy(device: string): Statement {
-  return { text: `iifname "${device}"`, expressions: [meta('iifname'), compare(nameBytes(device))] };
+/** By its index: names take three times as long to compare. */
+export function comesBy({ name, index }: Device): Statement {
+  return { text: `iif "${name}"`, expressions: [meta('iif'), compare(host32(index))] };
 }
 
 /** The kind of the device that it came by, such as `tun` (Linux 5.0). */

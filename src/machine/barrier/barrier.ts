@@ -4,7 +4,7 @@ import { errorCode } from '../../errors.ts';
 import { tableOf } from '../../linux/netfilter/own-tables.ts';
 import { type Machine, type Outcome, type Trouble, troubleOf } from '../machine.ts';
 import type { Remark } from '../remarks/remark.ts';
-import type { BarrierThing, NetworkPlan } from '../state.ts';
+import type { BarrierThing, NetworkPlan, Thing } from '../state.ts';
 import { countsIn, WITHOUT_NFTABLES } from '../things/barrier.ts';
 import { type BarrierFacts, DROPS, type DropName } from './rules.ts';
 import { Uplinks } from './uplinks.ts';
@@ -50,8 +50,8 @@ export class Barrier {
   }
 
   /** The table as it should be now. */
-  get things(): BarrierThing[] {
-    return this.#thing ? [this.#thing] : [];
+  get thing(): BarrierThing | undefined {
+    return this.#thing;
   }
 
   /** Told what became of it. */
@@ -123,12 +123,21 @@ export class Barrier {
   }
 }
 
+/** Puts the barrier among the things of a data plane: the device is there, but not up yet. */
+export function withBarrier(things: readonly Thing[], barrier: BarrierThing | undefined): Thing[] {
+  const at = things.findIndex(({ kind }) => kind === 'link') + 1;
+  return barrier ? [...things.slice(0, at), barrier, ...things.slice(at)] : [...things];
+}
+
 export function barrierThing(plan: NetworkPlan, settings: BarrierSettings, uplinks: Uplinks): BarrierThing {
   const { device, local, mappings } = plan;
   return {
     kind: 'barrier',
     table: tableOf(device),
-    facts: { device, local, mappings, uplinks: uplinks.names(plan), ...settings, firstDynamicPort: firstPort() },
+    facts: {
+      ...{ device: { name: device, index: 0 }, local, mappings, uplinks: uplinks.devices(plan) },
+      ...{ ...settings, firstDynamicPort: firstPort() },
+    },
   };
 }
 

@@ -2,6 +2,7 @@
  * The rules of the barrier: what a packet has to come by to be a tunnel, a container's, or an ICMP message
  * that is learnt from; and what containers may reach of the VMs in plain.
  */
+import type { Device } from '../../linux/netfilter/packet.ts';
 import {
   accept,
   address,
@@ -36,12 +37,12 @@ import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 
 /** What the rules follow from. */
 export interface BarrierFacts {
-  /** The overlay's device. */
-  device: string;
+  /** The overlay's device; its index is 0 while there is none. */
+  device: Device;
   local: Address;
   mappings: readonly Mapping[];
   /** The devices by which other VMs are reached. */
-  uplinks: readonly string[];
+  uplinks: readonly Device[];
   access: readonly Access[];
   /** Of VXLAN. */
   vni?: number;
@@ -89,19 +90,23 @@ const [ECHO_REPLY, UNREACHABLE, REDIRECT, ECHO, TIME_EXCEEDED, PARAMETER_PROBLEM
 /** Linux locks a smaller path MTU, also for what it forwards (ip_rt_min_pmtu in net/ipv4/route.c). */
 const MIN_PATH_MTU = 552;
 
+/** The loopback device is the first of each network namespace. */
+const LOOPBACK: Device = { name: 'lo', index: 1 };
+
 const rule = (...statements: Statement[]): BarrierRule => ({ statements });
 const dropping = (drops: DropName, ...statements: Statement[]): BarrierRule => ({ statements, drops });
 
-/** `hasFib`: whether the kernel can be asked for routes (nft_fib). */
+/** `hasFib`: whether the kernel can be asked for routes (nft_fib). The rules that most packets pass are few. */
 export function barrierChains(facts: BarrierFacts, hasFib: boolean): BarrierChain[] {
   const { device, uplinks, users } = facts;
   const places = placesOf(facts);
   const { overlays, underlays } = places;
   const prerouting = [
-    ...uplinks.map((name) => rule(comesBy(name), goto('underlay'))),
-    rule(comesBy(device), goto('overlay')),
-    rule(comesBy('lo'), accept),
-    ...overlays.map((prefix) => rule(address('saddr', prefix), goto('containers'))),
+    ...overlays.map((prefix) => rule(address('saddr', prefix), goto('inner'))),
+    ...uplinks.map((uplink) => rule(comesBy(uplink), goto('underlay'))),
+    // Super-packets that the kernel cuts for us.
+    ...(device.index > 0 ? [rule(comesBy(device), accept)] : []),
+    rule(comesBy(LOOPBACK), accept),
     // Another device by which this very VM is reached.
     ...(hasFib ? underlays : []).map((prefix) =>
       rule(address('saddr', prefix), comesByWayBack(true), goto('underlay')),
@@ -116,7 +121,7 @@ export function barrierChains(facts: BarrierFacts, hasFib: boolean): BarrierChai
     { name: 'others', rules: toOtherVms(facts) },
     { name: 'arrived', rules: arrived(facts) },
     { name: 'overlay', rules: places.own.map((own) => rule(address('daddr', own), goto('arrived'))) },
-    { name: 'containers', rules: fromContainers(places, hasFib) },
+    { name: 'inner', rules: fromOverlay(facts, places, hasFib) },
     { name: 'outer', rules: foreignTunnels(facts, places) },
     { name: 'elsewhere', rules: elsewhere(facts, places) },
     {
@@ -150,12 +155,9 @@ function placesOf({ mappings, local }: BarrierFacts): Places {
   };
 }
 
-/** By a device on the way to other VMs. */
+/** By a device on the way to other VMs, with a source that is not the overlay's. */
 function fromUnderlay({ overlays }: Places): BarrierRule[] {
-  return overlays.flatMap((prefix) => [
-    dropping('plain-overlay', address('saddr', prefix)),
-    dropping('plain-overlay', address('daddr', prefix)),
-  ]);
+  return overlays.map((prefix) => dropping('plain-overlay', address('daddr', prefix)));
 }
 
 /**
@@ -175,9 +177,12 @@ function arrived({ mappings }: BarrierFacts): BarrierRule[] {
   ];
 }
 
-/** From a device that is neither an uplink nor the overlay's, with an overlay source. */
-function fromContainers({ overlays, underlays, local, own }: Places, hasFib: boolean): BarrierRule[] {
+/** With an overlay source: out of the overlay's device, in plain from the underlay, or from a container. */
+function fromOverlay({ device, uplinks }: BarrierFacts, places: Places, hasFib: boolean): BarrierRule[] {
+  const { overlays, underlays, local, own } = places;
   return [
+    ...(device.index > 0 ? [rule(comesBy(device), goto('overlay'))] : []),
+    ...uplinks.map((uplink) => dropping('plain-overlay', comesBy(uplink))),
     ...(hasFib ? [dropping('forged-container', comesByWayBack(false))] : []),
     ...own.map((prefix) => rule(address('daddr', prefix), goto('vm'))),
     ...overlays.map((prefix) => rule(address('daddr', prefix), accept)),
@@ -188,9 +193,10 @@ function fromContainers({ overlays, underlays, local, own }: Places, hasFib: boo
   ];
 }
 
-/** To this VM. Without connection tracking, which costs, and whose table can be filled. */
+/** To this VM from a container or itself. Without connection tracking, which costs, and whose table can be filled. */
 function toVm(facts: BarrierFacts, { local, own }: Places): BarrierRule[] {
   return [
+    rule(comesBy(LOOPBACK), accept),
     // Answers to connections that this VM began.
     rule(tcpAnswer, accept),
     dropping('icmp', icmpType(REDIRECT)),

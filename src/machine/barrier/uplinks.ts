@@ -1,5 +1,6 @@
 /** The devices by which other VMs are reached: tunnels are taken, and ICMP is believed, from these alone. */
 
+import type { Device } from '../../linux/netfilter/packet.ts';
 import { addressOf } from '../../linux/netlink/ipv4.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { addresses, findLink } from '../../linux/netlink/rtnetlink.ts';
@@ -23,8 +24,8 @@ export class Uplinks {
     this.#netlink = netlink;
   }
 
-  /** The names of the devices, in order. */
-  names(plan: NetworkPlan): string[] {
+  /** The devices, in the order of their names. */
+  devices(plan: NetworkPlan): Device[] {
     const { mappings, local, device } = plan;
     const hops = wayToOthers(this.#netlink, mappings, local)?.hops;
     // While a link is down there is no route; it comes back by the same device.
@@ -36,9 +37,12 @@ export class Uplinks {
       this.#due = end + SHARE * (end - begin);
     }
     const all = [...new Set([...this.#onTheWay, ...this.#inUnderlay])];
-    const names = all.flatMap((index) => findLink(this.#netlink, index)?.name ?? []);
-    // A route of others may lead the underlay into the overlay.
-    return names.filter((name) => name !== device).sort();
+    const found = all.flatMap((index): Device[] => {
+      const name = findLink(this.#netlink, index)?.name;
+      // A route of others may lead the underlay into the overlay.
+      return name === undefined || name === device ? [] : [{ name, index }];
+    });
+    return found.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   #look({ mappings }: NetworkPlan): number[] {

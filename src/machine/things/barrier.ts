@@ -30,11 +30,12 @@ export class BarrierMemory {
 }
 
 export const barrierKind: Kind<BarrierThing> = {
-  ensure({ table, facts }, { barrier, note }) {
+  ensure({ table, facts }, { barrier, links, note }) {
     if (!facts) return undefined;
+    const device = { name: facts.device.name, index: links.get(facts.device.name) ?? 0 };
     if (barrier.failure && performance.now() < barrier.failure.until) throw barrier.failure.error;
     try {
-      const wrong = write(table, facts, barrier, () => note({ kind: 'barrier', table }));
+      const wrong = write(table, { ...facts, device }, barrier, () => note({ kind: 'barrier', table }));
       barrier.failure = undefined;
       return wrong;
     } catch (error) {
@@ -54,9 +55,14 @@ export const barrierKind: Kind<BarrierThing> = {
   },
 
   commands: ({ table, facts }) =>
-    facts ? ["nft -f - <<'EOF'", ...barrierText(table, barrierChains(facts, true)), 'EOF'] : [],
+    facts ? ["nft -f - <<'EOF'", ...barrierText(table, barrierChains(printed(facts), true)), 'EOF'] : [],
   describe: ({ table }) => `table ip ${table} of nftables`,
 };
+
+/** As commands say it: the device is there by then. */
+function printed(facts: BarrierFacts): BarrierFacts {
+  return { ...facts, device: { ...facts.device, index: 1 } };
+}
 
 /** What a kernel without nftables answers: to the request, or to the socket already. */
 export const WITHOUT_NFTABLES: readonly string[] = ['EINVAL', 'EOPNOTSUPP', 'EPROTONOSUPPORT'];
@@ -65,7 +71,8 @@ export const WITHOUT_NFTABLES: readonly string[] = ['EINVAL', 'EOPNOTSUPP', 'EPR
 function write(table: string, facts: BarrierFacts, memory: BarrierMemory, note: () => void): string | undefined {
   const { tables } = memory;
   const chains = barrierChains(facts, memory.hasFib);
-  const text = barrierText(table, chains).join('\n');
+  const indexes = [facts.device, ...facts.uplinks].map(({ index }) => index);
+  const text = [...barrierText(table, chains), ...indexes].join('\n');
   const before = tables.generation;
   if (memory.generation === before && memory.text === text) return undefined;
   const names = chains.map(({ name }) => name);
