@@ -1,7 +1,8 @@
 /**
  * The lines of a journal: one JSON object each, with a version, an owner and a thing that was made or is gone
- * again.
+ * again. Whoever wrote them, only what Inlay could have made is taken from them.
  */
+import { FIELDS, isBefore, isWord } from './journal-fields.ts';
 import { keyOf, type Thing } from './state.ts';
 
 /** Another number is left for whoever wrote it. */
@@ -27,21 +28,6 @@ export interface Lines {
   /** Whether some could not be read. */
   isDamaged: boolean;
 }
-
-/** The things that are noted, with the fields that undoing them takes. */
-const FIELDS: Record<string, Record<string, 'string' | 'number'>> = {
-  barrier: { table: 'string' },
-  directory: { path: 'string' },
-  link: { device: 'string' },
-  'link-up': { device: 'string' },
-  route: { to: 'string', metric: 'number', protocol: 'number' },
-  rule: { to: 'string', priority: 'number', action: 'string' },
-  sysctl: { name: 'string', value: 'string', device: 'string' },
-  fou: { port: 'number' },
-  filter: { device: 'string', place: 'string' },
-  clsact: { device: 'string' },
-  guard: { device: 'string', index: 'number' },
-};
 
 const OPS: readonly string[] = ['add', 'drop'];
 
@@ -87,14 +73,16 @@ function isOfOthers(value: Partial<Line> | undefined): boolean {
 
 function isLine(value: Partial<Line> | undefined): value is Line {
   const { op, owner, thing, before } = value ?? {};
-  const fields = FIELDS[thing?.kind ?? ''];
+  const kind: unknown = thing?.kind;
+  const fields = typeof kind === 'string' && Object.hasOwn(FIELDS, kind) ? FIELDS[kind] : undefined;
   return (
     (op === 'add' || op === 'drop') &&
-    typeof owner === 'string' &&
+    isWord(owner) &&
     fields !== undefined &&
-    Object.entries(fields).every(
-      ([name, type]) => typeof (thing as unknown as Record<string, unknown>)[name] === type,
-    ) &&
-    (before === undefined || typeof before === 'string')
+    Object.entries(fields).every(([name, field]) => {
+      const found = (thing as unknown as Record<string, unknown>)[name];
+      return typeof field === 'string' ? typeof found === field : field(found, thing as Thing);
+    }) &&
+    (before === undefined || isBefore(before, thing as Thing))
   );
 }

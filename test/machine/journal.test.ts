@@ -102,11 +102,16 @@ describe('notes', () => {
     const owner = fc.constantFrom(DAEMON, 'container 90', 'ä"\\');
     const thing = fc.oneof(
       fc.constantFrom('inlay0', 'inlay1', 'a.b').map(linkOf),
-      fc.constantFrom<Thing>(sysctl, route, { ...route, metric: 0 }, { kind: 'fou', port: 6635 }),
+      fc.constantFrom<Thing>(sysctl, route, { ...route, metric: 0 }, { kind: 'fou', port: 4754 }),
       fc.constantFrom<Thing>({ kind: 'directory', path: '/run/inlay' }, { kind: 'clsact', device: 'eth0' }),
       fc.constantFrom<Thing>({ kind: 'filter', device: 'eth0', place: 'ingress', others: true }),
     );
-    const add = fc.tuple(fc.constant('add' as const), owner, thing, fc.option(fc.string(), { nil: undefined }));
+    const add = fc.tuple(
+      fc.constant('add' as const),
+      owner,
+      thing,
+      fc.option(fc.constantFrom('0', '1', '-2'), { nil: undefined }),
+    );
     const drop = fc.tuple(fc.constant('drop' as const), owner, thing);
     const other = fc.constantFrom(['reopen'] as const, ['rewrite'] as const);
     fc.assert(

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { errorCode, InlayError } from '../../errors.ts';
 import type { SysctlThing } from '../state.ts';
 import type { Kind } from './kind.ts';
+import { isSysctlName, isSysctlValue } from './sysctl-names.ts';
 
 export const sysctlKind: Kind<SysctlThing> = {
   ensure(thing, context) {
@@ -31,7 +32,7 @@ export const sysctlKind: Kind<SysctlThing> = {
   undo(thing, _, before) {
     const file = fileOf(thing);
     // Another value is somebody else's.
-    if (before === undefined || !existsSync(file) || readFileSync(file, 'utf8').trim() !== thing.value) return false;
+    if (!isSysctlValue(before) || !existsSync(file) || readFileSync(file, 'utf8').trim() !== thing.value) return false;
     writeFileSync(file, before);
     return true;
   },
@@ -40,7 +41,8 @@ export const sysctlKind: Kind<SysctlThing> = {
   describe: ({ name }) => `sysctl ${dotted(name)}`,
 };
 
-function fileOf({ name }: SysctlThing): string {
+function fileOf({ name, device }: SysctlThing): string {
+  if (device.includes('/') || !isSysctlName(name, device)) throw new Error(`${name} is no sysctl of ours`);
   return `/proc/sys/${name}`;
 }
 
