@@ -134,6 +134,8 @@ class Daemon {
     if (journal.isDamaged)
       this.#log.warn('the journal is damaged: what the machine itself tells to be ours is taken over');
     this.#lock = await lockDevice(config.device);
+    const { strangers } = this.#lock;
+    if (strangers > 0) this.#log.warn({ strangers }, 'processes that are no daemons have names of the device lock');
     const machine = new Machine(journal);
     this.#machine = machine;
     // The catch-all comes before anything else: from now on no packet for the overlay leaves in plain.

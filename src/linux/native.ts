@@ -12,8 +12,10 @@ export const O_NOCTTY = 0o400;
 export const O_NONBLOCK = 0o4000;
 export const O_DIRECTORY = 0o200000;
 export const O_CLOEXEC = 0o2000000;
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_NETLINK = 16;
+export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
@@ -21,6 +23,8 @@ export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SO_RCVBUF = 8;
 export const SO_REUSEPORT = 15;
+export const SO_PEERCRED = 17;
+export const SO_SNDTIMEO = 21;
 export const SO_ATTACH_FILTER = 26;
 export const SO_ATTACH_BPF = 50;
 export const SO_SNDBUFFORCE = 32;
@@ -142,6 +146,11 @@ export const bind = lib.func('int bind(int fd, void *address, unsigned int lengt
   address: Uint8Array,
   length: number,
 ) => number;
+export const connect = lib.func('int connect(int fd, void *address, unsigned int length)') as (
+  fd: number,
+  address: Uint8Array,
+  length: number,
+) => number;
 export const getsockname = lib.func('int getsockname(int fd, void *address, void *length)') as (
   fd: number,
   address: Uint8Array,
@@ -222,7 +231,7 @@ export function errno(): number {
   return koffi.errno();
 }
 
-export const { EADDRINUSE, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE } = os.constants.errno;
+export const { EADDRINUSE, EAGAIN, ECONNREFUSED, EINTR, EINVAL, EIO, EMSGSIZE } = os.constants.errno;
 
 /** Throws the last call's error if `result` is negative; else returns it. `what` says on what it was done. */
 export function must(result: number, syscall: string, what: string): number {

@@ -16,3 +16,12 @@ export function readIfExists(file: string): string {
 export function loadedModules(): string {
   return readIfExists('/proc/modules');
 }
+
+/** A file below /proc of a process; empty if it has gone, or cannot be seen. */
+export function ofProcess(pid: number | 'self', name: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8');
+  } catch {
+    return '';
+  }
+}

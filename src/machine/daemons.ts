@@ -2,39 +2,15 @@
  * The Inlay daemons of this network namespace, as the kernel tells of them: by the locks they hold and the
  * devices they made.
  */
-import { readFileSync } from 'node:fs';
 import { InlayError } from '../errors.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import { linksOfKind } from '../linux/netlink/rtnetlink.ts';
 import { quote } from '../shell.ts';
 import { type Maker, makerOf } from './alias.ts';
+import { heldDevices, type IsHeld } from './device-locks.ts';
 
-/** The abstract sockets of this network namespace among others (unix(7)). */
-const SOCKETS = '/proc/net/unix';
-/** Bytes of the longest abstract name (sun_path in <linux/un.h>, without the first zero). */
-const MAX_NAME = 107;
 /** The kinds of devices that a daemon may have. */
 const KINDS = ['tun', 'gre', 'vxlan'];
-
-/**
- * The abstract name of the socket that a daemon holds as long as it has its device. Node 20 fills every name
- * with zeros, Node 22 does not: with zeros, the name is the same in both.
- */
-export function lockName(device: string): string {
-  return `\0inlay/${device}`.padEnd(1 + MAX_NAME, '\0');
-}
-
-/** Whether a daemon has a device of this name now. */
-export type IsHeld = (device: string) => boolean;
-
-/** Reads which devices daemons have. */
-export function heldDevices(): IsHeld & { count: number } {
-  // The kernel shows a zero as @, which may be a part of a device's name, too.
-  const bare = (name: string) => name.replace(/@+$/, '');
-  const found = [...readFileSync(SOCKETS, 'utf8').matchAll(/ @inlay\/(\S+)$/gm)];
-  const held = new Set(found.map(([, name]) => bare(name as string)));
-  return Object.assign((device: string) => held.has(bare(device)), { count: held.size });
-}
 
 /** The daemons that run and have made their device. */
 export function findDaemons(): Maker[] {
