@@ -79,11 +79,30 @@ export function commandLine(): string {
   return [process.execPath, ...process.execArgv, ...process.argv.slice(1)].map(quote).join(' ');
 }
 
-/** The capabilities of `needed` that are missing in a set of this process: a line of /proc/self/status. */
-function lacking(needed: readonly Capability[], set: 'CapEff' | 'CapAmb' | 'CapBnd'): Capability[] {
-  const hex = new RegExp(`^${set}:\\s*([0-9a-f]+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  const bits = BigInt(`0x${hex ?? '0'}`);
+/** The capabilities of `needed` that are missing in a set of this process. */
+function lacking(needed: readonly Capability[], set: CapabilitySet): Capability[] {
+  const bits = capabilitySet(set);
   return needed.filter((name) => !((bits >> BigInt(BITS[name])) & 1n));
+}
+
+type CapabilitySet = 'CapEff' | 'CapPrm' | 'CapAmb' | 'CapBnd';
+
+/** A set of this process, one bit each: a line of /proc/self/status. */
+export function capabilitySet(set: CapabilitySet): bigint {
+  const hex = new RegExp(`^${set}:\\s*([0-9a-f]+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  return BigInt(`0x${hex ?? '0'}`);
+}
+
+/** The number of a capability. */
+export function numberOf(name: Capability): number {
+  return BITS[name];
+}
+
+/** The command that does the same as another user with these capabilities, to be pasted into a shell. */
+export function commandAs(uid: number, capabilities: readonly Capability[]): string {
+  const caps = capabilities.map((name) => `+${name.slice('CAP_'.length).toLowerCase()}`).join(',');
+  const as = `--reuid=${uid} --regid=${uid} --clear-groups --inh-caps=${caps} --ambient-caps=${caps}`;
+  return `sudo setpriv ${as} ${commandLine()}`;
 }
 
 function names(capabilities: readonly Capability[]): string {

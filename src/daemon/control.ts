@@ -2,13 +2,15 @@
  * The control socket: HTTP over a Unix socket in the run directory, one request for each connection.
  * `curl --unix-socket /run/inlay/control.sock http://inlay/status` works too.
  */
-import { existsSync, rmSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import http from 'node:http';
-import type { Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorCode, InlayError } from '../errors.ts';
+import { removeName } from '../linux/own-file.ts';
 import { commandLine } from './capabilities.ts';
+import { harmless } from './harmless.ts';
 
 const SOCKET = 'control.sock';
 /**
@@ -16,8 +18,13 @@ const SOCKET = 'control.sock';
  * answer.
  */
 const TIMEOUT = 5000;
+/** ms. No answer of a daemon takes longer. */
+const LONGEST = 2 * TIMEOUT;
 const MAX_CONNECTIONS = 256;
-/** How many bytes of answers may wait for their clients to read them, over all connections. */
+/**
+ * How many bytes of answers may wait for their clients to read them, over all connections. A client takes no
+ * longer answer.
+ */
 const MAX_UNREAD = 64 << 20;
 /**
  * Errors that a client gets when there are too many clients: its connection was closed, or could not even
@@ -59,7 +66,7 @@ export class ControlServer {
 
   /** Whether there is a socket in `runDir`. */
   static isThere(runDir: string): boolean {
-    return existsSync(path.join(runDir, SOCKET));
+    return lstatSync(path.join(runDir, SOCKET), { throwIfNoEntry: false }) !== undefined;
   }
 
   /** Stops listening, which removes the socket. */
@@ -122,16 +129,29 @@ export class ControlServer {
 
 /** Removes the socket that a killed daemon left. Only for whoever has the lock of `runDir`. */
 export function removeDeadSocket(runDir: string): void {
-  rmSync(path.join(runDir, SOCKET), { force: true });
+  removeName(path.join(runDir, SOCKET));
 }
 
-/** Asks the daemon of `runDir`. Throws ERR_NOT_RUNNING if there is none. */
+/** Whether somebody listens in `runDir`, be it that they do not answer. */
+export function isListening(runDir: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path.join(runDir, SOCKET));
+    socket.once('connect', () => resolve(true));
+    socket.once('error', (error) => resolve(BUSY.includes(errorCode(error) ?? '')));
+    socket.once('connect', () => socket.destroy());
+  });
+}
+
+/**
+ * Asks the daemon of `runDir`. Throws ERR_NOT_RUNNING if there is none. Who answers may be anybody whom the
+ * directory belongs to: nothing of an answer can do more on a terminal than be read.
+ */
 export async function ask<T>(runDir: string, name: string): Promise<T> {
   const socketPath = path.join(runDir, SOCKET);
   const deadline = performance.now() + TIMEOUT;
   for (;;) {
     try {
-      return JSON.parse(await get(socketPath, name));
+      return harmless(JSON.parse(await get(socketPath, name))) as T;
     } catch (cause) {
       if (!BUSY.includes(errorCode(cause) ?? '') || performance.now() > deadline)
         throw await askError(socketPath, cause);
@@ -152,7 +172,8 @@ async function askError(socketPath: string, cause: unknown): Promise<InlayError>
       cause,
     });
   }
-  return new InlayError('ERR_FAILED', `no answer from ${socketPath}: ${code ?? (cause as Error).message}`, {
+  if (cause instanceof InlayError) return cause;
+  return new InlayError('ERR_FAILED', `no answer from ${socketPath}: ${code ?? harmless((cause as Error).message)}`, {
     hint: 'the daemon is there, but busy or stuck: look at its log',
     cause,
   });
@@ -169,11 +190,19 @@ async function others(): Promise<string | undefined> {
   }
 }
 
-function get(socketPath: string, name: string): Promise<string> {
+async function get(socketPath: string, name: string): Promise<string> {
+  // A link could lead to a socket of any other program.
+  if (lstatSync(socketPath, { throwIfNoEntry: false })?.isSocket() === false)
+    throw new InlayError('ERR_FAILED', `${socketPath} is no socket`, { hint: 'name the directory with --run-dir' });
   return new Promise((resolve, reject) => {
     const request = http.get({ socketPath, path: `/${name}`, timeout: TIMEOUT }, (response) => {
       const chunks: Buffer[] = [];
-      response.on('data', (chunk) => chunks.push(chunk));
+      let size = 0;
+      response.on('data', (chunk: Buffer) => {
+        size += chunk.length;
+        if (size > MAX_UNREAD) request.destroy(new Error('an endless answer'));
+        else chunks.push(chunk);
+      });
       response.on('error', reject);
       response.on('end', () => {
         const text = Buffer.concat(chunks).toString();
@@ -181,7 +210,9 @@ function get(socketPath: string, name: string): Promise<string> {
         else reject(new Error(`status ${response.statusCode}: ${text.trim()}`));
       });
     });
-    request.on('timeout', () => request.destroy(new Error('no answer in time')));
+    const tooLate = () => request.destroy(new Error('no answer in time'));
+    const timer = setTimeout(tooLate, LONGEST);
+    request.on('timeout', tooLate).on('close', () => clearTimeout(timer));
     request.on('error', reject);
   });
 }

@@ -1,18 +1,25 @@
 /** `down`: removes what daemons left on this machine. */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { InlayError } from '../errors.ts';
+import { findLink } from '../linux/netlink/rtnetlink.ts';
+import { isOurUser } from '../linux/own-file.ts';
+import { isOurAlias } from '../machine/alias.ts';
 import { daemonText, findDaemons } from '../machine/daemons.ts';
-import { DAEMON, GUARD, Journal } from '../machine/journal.ts';
+import { heldDevices } from '../machine/device-locks.ts';
+import { DAEMON, type Entry, GUARD, Journal } from '../machine/journal.ts';
 import { Machine } from '../machine/machine.ts';
 import { remains } from '../machine/remains.ts';
 import { kindOf } from '../machine/things/kinds.ts';
-import { explainPermission, requireCapabilities } from './capabilities.ts';
+import { becomeUser } from './become.ts';
+import { commandAs, explainPermission, requireCapabilities } from './capabilities.ts';
 import { removeDeadSocket } from './control.ts';
-import { lockRunDir } from './lock.ts';
+import { type Lock, lockRunDir, refuseRunning } from './lock.ts';
+import { ownDirectory } from './own-directory.ts';
 import { removeIfDone } from './run-dir.ts';
 
 /** For routes and sysctls. */
 const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
+const STOP_IT = 'stop it first: kill';
 /** Containers' devices that are named, at most. */
 const MAX_NAMED = 8;
 
@@ -27,23 +34,30 @@ export function removeLeftovers(runDir: string): Promise<{ removed: string[]; ru
   }));
 }
 
-async function remove(runDir: string): Promise<string[]> {
-  const lock = existsSync(runDir) ? await lockRunDir(runDir, 'stop it first: kill') : undefined;
+async function remove(name: string): Promise<string[]> {
+  const isTheirs = enter(name);
+  const runDir = ownDirectory(name)?.path;
+  const lock = runDir === undefined ? undefined : await lockRunDir(runDir, STOP_IT);
   let machine: Machine | undefined;
   try {
+    if (runDir !== undefined) await refuseRunning(runDir, STOP_IT);
     const journal = new Journal(runDir);
     machine = new Machine(journal);
     if ([DAEMON, GUARD].some((owner) => journal.entries(owner).length > 0)) requireCapabilities(CAPABILITIES);
-    if (lock) removeDeadSocket(runDir);
+    if (runDir !== undefined) removeDeadSocket(runDir);
     // Without the overlay's device there are fewer neighbours to look through.
-    const removed = [...machine.undo(), ...shortened(machine.undo(undefined, GUARD))];
+    const removed = [
+      ...machine.undo(isTheirs ? saysItself(machine) : undefined),
+      ...shortened(machine.undo(undefined, GUARD)),
+    ];
     // Without complete notes the machine tells what is ours.
     if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
-    if (lock && removeIfDone(runDir, journal)) removed.push(`directory ${runDir}`);
-    if (journal.foreign > 0) throw notUnderstood(runDir, journal.foreign);
+    if (runDir !== undefined && removeIfDone(runDir, journal, lock as Lock)) removed.push(`directory ${runDir}`);
+    if (journal.foreign > 0) throw notUnderstood(name, journal.foreign);
     return removed;
   } finally {
     machine?.close();
+    lock?.discard();
     lock?.release();
   }
 }
@@ -51,6 +65,43 @@ async function remove(runDir: string): Promise<string[]> {
 /** There may be thousands of containers' devices. */
 function shortened(removed: string[]): string[] {
   return removed.length > MAX_NAMED ? [`settings of ${removed.length} containers' devices`] : removed;
+}
+
+/**
+ * Root becomes the user whom the directory belongs to, as that of a daemon without root's rights does; returns
+ * whether it did. Whether the directory is safe is looked at afterwards, with that user's eyes. What they noted
+ * could be about things of a daemon that runs, so that none may run.
+ */
+function enter(runDir: string): boolean {
+  if (process.geteuid?.() !== 0) return false;
+  const owner = ownerOf(runDir);
+  if (owner === undefined || isOurUser(owner)) return false;
+  if (heldDevices().count > 0) {
+    const running = findDaemons().map(daemonText).join('; ');
+    throw new InlayError(
+      'ERR_PERMISSION',
+      `run directory ${runDir} belongs to user ${owner}, and another daemon runs here${running && ` (${running})`}: root does not do then what that user noted`,
+      { hint: commandAs(owner, CAPABILITIES) },
+    );
+  }
+  becomeUser(owner, CAPABILITIES);
+  return true;
+}
+
+function ownerOf(runDir: string): number | undefined {
+  try {
+    return statSync(runDir).uid;
+  } catch {
+    return undefined; // There is none, or what is wrong is found again, and said.
+  }
+}
+
+/** Of the devices that another user has noted, only those that say themselves whose they are. */
+function saysItself({ netlink }: Machine): (entry: Entry) => boolean {
+  return ({ thing }) => {
+    const found = thing.kind === 'link' ? findLink(netlink, thing.device) : undefined;
+    return !found || isOurAlias(found.alias);
+  };
 }
 
 function removeRemains(machine: Machine): string[] {

@@ -2,14 +2,16 @@
  * The run directory. It holds the daemon's lock, the control socket, the journal, and the underlay address
  * that this VM had last. What is swept away while the daemon runs comes back.
  */
-import { type FSWatcher, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { type FSWatcher, watch } from 'node:fs';
 import path from 'node:path';
+import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
 import { DAEMON, Journal } from '../machine/journal.ts';
 import type { DirectoryThing } from '../machine/state.ts';
 import { kindOf } from '../machine/things/kinds.ts';
 import { type Address, formatAddress, parseAddress } from '../mesh/address.ts';
 import { type ControlRoutes, ControlServer } from './control.ts';
-import { type Lock, lockRunDir, runDirError } from './lock.ts';
+import { type Lock, lockRunDir, refuseRunning } from './lock.ts';
+import { type OwnDirectory, ownDirectory, runDirError } from './own-directory.ts';
 
 /** The underlay address that this VM had last. */
 const VM = 'vm';
@@ -26,22 +28,22 @@ export class RunDir {
 
   /**
    * Makes the directory if there is none. Throws ERR_FAILED if a daemon has it, and ERR_PERMISSION if this
-   * user may not.
+   * user may not, or others could change what is in it.
    */
-  static async open(runDir: string, routes: ControlRoutes): Promise<RunDir> {
-    const isMade = make(runDir);
-    const lock = await lockRunDir(
-      runDir,
-      'choose another directory with --run-dir for a second mesh, or stop it: kill',
-    );
+  static async open(name: string, routes: ControlRoutes): Promise<RunDir> {
+    const { path: runDir, isMade } = made(name);
+    const help = 'choose another directory with --run-dir for a second mesh, or stop it: kill';
+    const lock = await lockRunDir(runDir, help);
     let control: ControlServer | undefined;
     try {
+      await refuseRunning(runDir, help);
       control = await ControlServer.listen(runDir, routes);
       const journal = new Journal(runDir);
       if (isMade) journal.add(DAEMON, thingOf(runDir));
       return new RunDir(runDir, routes, lock, control, journal);
     } catch (error) {
       await control?.close();
+      lock.discard();
       lock.release();
       throw error;
     }
@@ -59,7 +61,7 @@ export class RunDir {
   get lastVm(): Address | undefined {
     const file = path.join(this.#path, VM);
     try {
-      return parseAddress(readFileSync(file, 'utf8').trim());
+      return parseAddress(readOwn(file)?.toString().trim() ?? '');
     } catch {
       return undefined;
     }
@@ -68,7 +70,7 @@ export class RunDir {
   rememberVm(local: Address): void {
     this.#vm = `${formatAddress(local)}\n`;
     try {
-      writeFileSync(path.join(this.#path, VM), this.#vm);
+      replaceOwn(path.join(this.#path, VM), this.#vm);
     } catch {} // If nothing can be written there, `keep` says so.
   }
 
@@ -86,7 +88,7 @@ export class RunDir {
   /** Makes what has gone anew; returns what that was. Throws if another daemon has the directory by now. */
   async keep(): Promise<string | undefined> {
     if (this.#isWhole()) return undefined;
-    make(this.#path);
+    made(this.#path);
     const isOther = !this.#lock.isOf(this.#path);
     if (isOther) {
       const lock = await lockRunDir(this.#path, 'stop it: kill');
@@ -101,7 +103,7 @@ export class RunDir {
     }
     try {
       if (!this.journal.isWritten) this.journal.rewrite();
-      if (this.#vm) writeFileSync(path.join(this.#path, VM), this.#vm);
+      if (this.#vm) replaceOwn(path.join(this.#path, VM), this.#vm);
     } catch (cause) {
       throw runDirError(this.#path, cause);
     }
@@ -113,7 +115,7 @@ export class RunDir {
   async close(): Promise<void> {
     this.#watcher?.close();
     await this.#control.close();
-    removeIfDone(this.#path, this.journal);
+    removeIfDone(this.#path, this.journal, this.#lock);
     this.#lock.release();
   }
 
@@ -123,28 +125,28 @@ export class RunDir {
 }
 
 /**
- * Removes a run directory that an earlier daemon made, unless something is noted still; returns whether it
- * went.
+ * Removes the lock's file and, unless something is noted still, a run directory that an earlier daemon made;
+ * returns whether it went.
  */
-export function removeIfDone(runDir: string, journal: Journal): boolean {
+export function removeIfDone(runDir: string, journal: Journal, lock: Lock): boolean {
+  // Whatever path it has: a journal is about the directory that it is in.
+  const notes = journal.entries(DAEMON).filter(({ thing }) => thing.kind === 'directory');
+  const isDone = journal.size === notes.length;
+  if (isDone) {
+    removeOwn(path.join(runDir, VM));
+    journal.discardDamaged();
+    for (const { thing } of notes) journal.drop(DAEMON, thing);
+  }
+  lock.discard();
+  if (!isDone || notes.length === 0) return false;
   const thing = thingOf(runDir);
-  const isMade = journal.has(DAEMON, thing);
-  if (journal.size > (isMade ? 1 : 0)) return false;
-  rmSync(path.join(runDir, VM), { force: true });
-  journal.discardDamaged();
-  journal.drop(DAEMON, thing);
-  return isMade && (kindOf(thing).undo?.(thing, undefined as never) ?? false);
+  return kindOf(thing).undo?.(thing, undefined as never) ?? false;
 }
 
 function thingOf(runDir: string): DirectoryThing {
   return { kind: 'directory', path: runDir };
 }
 
-/** False if it was there. */
-function make(runDir: string): boolean {
-  try {
-    return mkdirSync(runDir, { recursive: true, mode: 0o755 }) !== undefined;
-  } catch (cause) {
-    throw runDirError(runDir, cause);
-  }
+function made(runDir: string): OwnDirectory {
+  return ownDirectory(runDir, { make: true }) as OwnDirectory;
 }

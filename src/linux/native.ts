@@ -4,13 +4,11 @@ import koffi from 'koffi';
 import { InlayError, SystemError } from '../errors.ts';
 
 // <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>,
-// <linux/if_tun.h>, <sys/eventfd.h>
-export const O_RDONLY = 0;
+// <linux/if_tun.h>, <sys/eventfd.h>, <linux/prctl.h>
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_NOCTTY = 0o400;
 export const O_NONBLOCK = 0o4000;
-export const O_DIRECTORY = 0o200000;
 export const O_CLOEXEC = 0o2000000;
 export const AF_UNIX = 1;
 export const AF_INET = 2;
@@ -48,6 +46,7 @@ export const POLLIN = 1;
 export const POLLOUT = 4;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
+export const PR_SET_KEEPCAPS = 8;
 export const TUNSETIFF = 0x400454ca;
 export const IFF_TUN = 0x0001;
 export const TUNSETOFFLOAD = 0x400454d0;
@@ -210,6 +209,15 @@ export const syscall = lib.func('long syscall(long number, int command, void *at
   size: number,
 ) => number;
 export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
+export const prctl = lib.func('int prctl(int option, unsigned long argument)') as (
+  option: number,
+  argument: number,
+) => number;
+/** capset(2), for the calling thread. */
+export const capset = lib.func('int capset(void *header, void *data)') as (
+  header: Uint8Array,
+  data: Uint8Array,
+) => number;
 
 /** alarm(2): SIGALRM after so many seconds, which ends the process whatever its threads do. */
 export const alarm = lib.func('unsigned int alarm(unsigned int seconds)') as (seconds: number) => number;

@@ -17,6 +17,12 @@ export function loadedModules(): string {
   return readIfExists('/proc/modules');
 }
 
+/** The user that a process acts as; undefined if there is no such process, or it cannot be seen. */
+export function uidOf(pid: number): number | undefined {
+  const uid = /^Uid:\s+\d+\s+(\d+)/m.exec(ofProcess(pid, 'status'))?.[1];
+  return uid === undefined ? undefined : Number(uid);
+}
+
 /** A file below /proc of a process; empty if it has gone, or cannot be seen. */
 export function ofProcess(pid: number | 'self', name: string): string {
   try {

@@ -1,10 +1,10 @@
 /** A file that several processes append to: under a lock, whole or not at all. */
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, lstatSync } from 'node:fs';
 import { SystemError } from '../errors.ts';
 import * as native from '../linux/native.ts';
+import { APPEND, isSameFile, openOwn, readOwn, writeAll } from '../linux/own-file.ts';
 import { pause } from '../linux/pause.ts';
 
-const MODE = 0o600;
 /**
  * How often a process tries to get the lock, and ms in between. It gives up then: the process that has the
  * lock may be stopped (SIGSTOP).
@@ -14,7 +14,7 @@ const PAUSE = 2;
 
 /** Bytes of a file; 0 if there is none. */
 export function sizeOf(file: string): number {
-  return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  return lstatSync(file, { throwIfNoEntry: false })?.size ?? 0;
 }
 
 /**
@@ -35,26 +35,7 @@ export function appendWhole(file: string, text: (isEmpty: boolean) => string): v
 
 /** Does `work` with the file's text while no other process changes the file; `work` may replace it. */
 export function withLockedFile(file: string, work: (text: string) => void): void {
-  withLock(file, () => work(readFileSync(file, 'utf8')));
-}
-
-/** Makes a file with this text. Throws if it cannot be written whole, and then leaves none. */
-export function writeWhole(file: string, text: string): void {
-  const fd = openSync(file, 'w', MODE);
-  try {
-    writeAll(fd, text);
-  } catch (error) {
-    rmSync(file, { force: true });
-    throw error;
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Writes until all is written. A full disk takes a part at first, and fails only the next write. */
-function writeAll(fd: number, text: string): void {
-  const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+  withLock(file, () => work(readOwn(file)?.toString() ?? ''));
 }
 
 /**
@@ -63,10 +44,10 @@ function writeAll(fd: number, text: string): void {
  */
 function withLock(file: string, work: (fd: number) => void): void {
   for (;;) {
-    const fd = openSync(file, 'a', MODE);
+    const fd = openOwn(file, APPEND);
     try {
       lock(fd, file);
-      if (fstatSync(fd).ino !== statSync(file, { throwIfNoEntry: false })?.ino) continue;
+      if (!isSameFile(fd, file)) continue;
       work(fd);
       return;
     } finally {

@@ -2,10 +2,11 @@
  * The journal notes each thing before Inlay makes it, so that a later process can undo it. A change is one
  * line, and costs the same however many there are. Several processes may write, each for an owner of its own.
  */
-import { copyFileSync, existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { errorCode, InlayError } from '../errors.ts';
-import { appendWhole, sizeOf, withLockedFile, writeWhole } from './journal-file.ts';
+import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
+import { appendWhole, sizeOf, withLockedFile } from './journal-file.ts';
 import { type Entry, type Line, parseLines, VERSION } from './journal-lines.ts';
 import { keyOf, type Thing } from './state.ts';
 
@@ -26,7 +27,7 @@ export class Journal {
   readonly isDamaged: boolean;
   /** Whether nothing was there to be read. */
   readonly isMissing: boolean;
-  readonly #runDir: string;
+  readonly #runDir: string | undefined;
   /** By owner and key, the oldest first. */
   #entries = new Map<string, Entry>();
   /** Lines that this version does not understand: they stay as they are. */
@@ -44,20 +45,22 @@ export class Journal {
 
   /**
    * Opens the journal of `runDir` with what earlier processes left in it. What cannot be read is put aside,
-   * as a file of its own. Throws if the file may not be read.
+   * as a file of its own. Throws if the file may not be read. Where there is no directory, there is nothing to
+   * read, and nothing is looked for: by now somebody else could have made it.
    */
-  constructor(runDir: string) {
+  constructor(runDir: string | undefined) {
     this.#runDir = runDir;
-    const text = this.#read();
+    const content = this.#read();
+    const text = content.toString();
     const { entries, foreign, stale, isDamaged } = parseLines(text);
     this.#entries = entries;
     this.#foreign = foreign;
     this.#stale = stale;
     this.isMissing = text === '';
-    this.isDamaged = isDamaged || existsSync(this.#path(DAMAGED));
+    this.isDamaged = isDamaged || (runDir !== undefined && sizeOf(this.#path(DAMAGED)) > 0);
     if (!isDamaged) return;
     try {
-      copyFileSync(this.#path(FILE), this.#path(DAMAGED));
+      replaceOwn(this.#path(DAMAGED), content);
     } catch {} // It is for people to look at.
     this.#attempt(() => this.rewrite());
   }
@@ -119,7 +122,7 @@ export class Journal {
 
   /** Removes what was put aside. */
   discardDamaged(): void {
-    rmSync(this.#path(DAMAGED), { force: true });
+    removeOwn(this.#path(DAMAGED));
   }
 
   /**
@@ -131,16 +134,10 @@ export class Journal {
     withLockedFile(file, (text) => {
       if (text !== '') this.#merge(text);
       if (this.size === 0) rmSync(file, { force: true });
-      else this.#replace(file);
+      else replaceOwn(file, this.#text());
       this.#stale = 0;
       this.#failure = undefined;
     });
-  }
-
-  /** In one step: a process that is killed while it writes leaves the old file whole. */
-  #replace(file: string): void {
-    writeWhole(`${file}.new`, this.#text());
-    renameSync(`${file}.new`, file);
   }
 
   /** Takes over what the file says of other owners. */
@@ -171,19 +168,22 @@ export class Journal {
     }
   }
 
-  #read(): string {
+  #read(): Buffer {
+    const nothing = Buffer.alloc(0);
+    if (this.#runDir === undefined) return nothing;
     const file = this.#path(FILE);
     try {
-      return readFileSync(file, 'utf8');
+      return readOwn(file) ?? nothing;
     } catch (cause) {
+      if (cause instanceof InlayError) throw cause;
       const code = errorCode(cause);
-      if (code === 'ENOENT') return '';
       const kind = code === 'EACCES' ? 'ERR_PERMISSION' : 'ERR_FAILED';
       throw new InlayError(kind, `${file} cannot be read: ${code}`, { cause });
     }
   }
 
   #path(name: string): string {
+    if (this.#runDir === undefined) throw new Error('a journal without a directory is not written');
     return path.join(this.#runDir, name);
   }
 }

@@ -10,7 +10,7 @@ import { addresses, findLink, linksOfKind, routes, rules } from '../linux/netlin
 import { FR_ACT_TO_TBL } from '../linux/netlink/rule.ts';
 import { formatPrefix } from '../mesh/address.ts';
 import { isOurAlias } from './alias.ts';
-import { type IsHeld, heldDevices } from './device-locks.ts';
+import { heldDevices, type IsHeld } from './device-locks.ts';
 import { CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing, type Thing } from './state.ts';
 import { hasFilter } from './things/filter.ts';
 import { LASTING_KINDS } from './things/link.ts';

@@ -182,7 +182,7 @@ const cases: Case[] = [
     network: [ADDRESS],
     before: 'touch $RUN_DIR',
     code: 1,
-    says: ['inlay: run directory /run/', ': EEXIST'],
+    says: ['inlay: run directory /run/', ': ENOTDIR'],
   },
 ];
 

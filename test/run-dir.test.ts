@@ -1,0 +1,121 @@
+/** The run directory by itself: what stays in it, what is made anew, and whom it is shared with. */
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ask, ControlServer } from '../src/daemon/control.ts';
+import { harmless } from '../src/daemon/harmless.ts';
+import { RunDir } from '../src/daemon/run-dir.ts';
+import { DAEMON, Journal } from '../src/machine/journal.ts';
+import type { Thing } from '../src/machine/state.ts';
+import { formatAddress, parseAddress } from '../src/mesh/address.ts';
+
+const route: Thing = { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: 75 };
+const local = parseAddress('192.168.16.32') as NonNullable<ReturnType<typeof parseAddress>>;
+const routes = { status: async () => ({ pid: process.pid }) };
+
+let folder: string;
+let dir: string;
+beforeEach(() => {
+  folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-run-dir-'));
+  dir = path.join(folder, 'inlay');
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+test('all in it is for its user alone, but the socket, which is for the group, too', async () => {
+  const umask = process.umask(0);
+  const runDir = await RunDir.open(dir, routes);
+  runDir.rememberVm(local);
+  process.umask(umask);
+  const modes = readdirSync(dir).map((name) => [name, (statSync(path.join(dir, name)).mode & 0o777).toString(8)]);
+  expect(Object.fromEntries(modes)).toEqual({ 'control.sock': '660', 'journal.jsonl': '600', lock: '600', vm: '600' });
+  expect((statSync(dir).mode & 0o777).toString(8)).toBe('755');
+  await runDir.close();
+  expect(readdirSync(folder)).toEqual([]);
+});
+
+test('one daemon has it, and of the next only what is noted stays', async () => {
+  const first = await RunDir.open(dir, routes);
+  await expect(RunDir.open(dir, routes)).rejects.toThrow(
+    `a daemon runs already with run directory ${dir} (process ${process.pid})`,
+  );
+  first.journal.add(DAEMON, route);
+  first.rememberVm(local);
+  await first.close();
+  expect(readdirSync(dir).sort()).toEqual(['journal.jsonl', 'vm']);
+  const second = await RunDir.open(dir, routes);
+  expect(second.lastVm && formatAddress(second.lastVm)).toBe('192.168.16.32');
+  expect(second.journal.has(DAEMON, route)).toBe(true);
+  second.journal.drop(DAEMON, route);
+  await second.close();
+  expect(readdirSync(folder)).toEqual([]);
+});
+
+test('what is swept away comes back: the lock, or all', async () => {
+  const runDir = await RunDir.open(dir, routes);
+  expect(await runDir.keep()).toBeUndefined();
+  rmSync(path.join(dir, 'lock'));
+  expect(await runDir.keep()).toContain('was swept away');
+  await expect(RunDir.open(dir, routes)).rejects.toThrow('a daemon runs already');
+  rmSync(dir, { recursive: true });
+  expect(await runDir.keep()).toContain('was swept away');
+  expect(readdirSync(dir).sort()).toEqual(['control.sock', 'journal.jsonl', 'lock']);
+  expect(await ask(dir, 'status')).toEqual({ pid: process.pid });
+  await runDir.close();
+});
+
+describe('of the version before', () => {
+  test('a daemon that runs is found, though it has locked the directory and no file', async () => {
+    mkdirSync(dir);
+    const before = await ControlServer.listen(dir, routes);
+    await expect(RunDir.open(dir, routes)).rejects.toThrow('a daemon runs already');
+    expect(await ask(dir, 'status')).toEqual({ pid: process.pid });
+    expect(readdirSync(dir)).toEqual(['control.sock']);
+    await before.close();
+  });
+
+  test('what it noted goes on, with the directory that it named otherwise', async () => {
+    symlinkSync('.', path.join(folder, 'link'));
+    mkdirSync(dir);
+    const line = (thing: Thing) => `${JSON.stringify({ v: 1, op: 'add', owner: 'daemon', thing })}\n`;
+    const named: Thing = { kind: 'directory', path: path.join(folder, 'link/inlay') };
+    writeFileSync(path.join(dir, 'journal.jsonl'), line(named) + line(route));
+    writeFileSync(path.join(dir, 'vm'), '192.168.16.32\n', { mode: 0o644 });
+    const runDir = await RunDir.open(path.join(folder, 'link/inlay'), routes);
+    expect(runDir.lastVm && formatAddress(runDir.lastVm)).toBe('192.168.16.32');
+    runDir.journal.drop(DAEMON, route);
+    await runDir.close();
+    expect(readdirSync(folder)).toEqual(['link']);
+  });
+});
+
+test('a journal without a directory reads nothing and makes nothing', () => {
+  const journal = new Journal(undefined);
+  expect([journal.size, journal.isMissing, journal.isDamaged, journal.entries(DAEMON)]).toEqual([0, true, false, []]);
+});
+
+test('a journal that is a link is not followed', async () => {
+  const runDir = await RunDir.open(dir, routes);
+  runDir.journal.add(DAEMON, route);
+  await runDir.close();
+  const target = path.join(folder, 'elsewhere');
+  writeFileSync(target, 'x');
+  rmSync(path.join(dir, 'journal.jsonl'));
+  symlinkSync(target, path.join(dir, 'journal.jsonl'));
+  expect(() => new Journal(dir)).toThrow('journal.jsonl cannot be read: ELOOP');
+  expect(readFileSync(target, 'utf8')).toBe('x');
+});
+
+test('what comes over a socket is shown, and not obeyed', () => {
+  const wild = { 'a\u001b': ['\u009b31m', 'x\ny', '\u202eabc', 1, null, true] };
+  expect(harmless(wild)).toEqual({ 'a\\u001b': ['\\u009b31m', 'x\\u000ay', '\\u202eabc', 1, null, true] });
+});
