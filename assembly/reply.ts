@@ -9,7 +9,6 @@ import {
   RELAY_BUCKETS,
   REPLIES,
   REPLY_BUCKETS,
-  SOURCES_LOG2,
   REPLY_BURST,
   REPLY_ICMP,
   REPLY_INTERVAL,
@@ -19,6 +18,7 @@ import {
   REPLY_SOURCE_BURST,
   REPLY_SOURCE_INTERVAL,
   REPLY_VIRTIO,
+  SOURCES_LOG2,
   VIRTIO_SIZE,
 } from '../src/core/abi';
 import { addF64, putU16, putU32 } from './bytes';
