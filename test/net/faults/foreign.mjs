@@ -51,7 +51,7 @@ const TABLES = [
 
 const SYSCTLS = list(8, (i) => [
   `o-veth${i}/forwarding=1`,
-  `o-veth${i}/rp_filter=2`,
+  `o-peer${i}/rp_filter=2`,
   `o-peer${i}/accept_local=1`,
 ]).flat();
 
@@ -71,6 +71,10 @@ export async function makeForeign(lab, vm) {
   await lab.must(vm, ['sh', '-ec', restoreRoutes + restoreSysctls + restoreFilters]);
   await lab.must(vm, ['nft', '-f', '-'], TABLES.join('\n'));
 }
+
+/** What the daemon guards at devices that routes inside its slice lead to. */
+const GUARDED_DEVICE = /^(o-veth\d|veth90)$/;
+const GUARDED = /\/(o-veth\d|veth90)\/(rp_filter|accept_redirects|send_redirects):/;
 
 const is = (value) => value !== undefined;
 
@@ -98,12 +102,17 @@ export async function foreignObjects(lab, vm) {
   return [
     ...links.filter(stays).map(named('link')),
     ...addresses.filter(stays).map(named('address')),
-    ...routes.filter(stays).map(named('route')),
+    // IPv6 is off on devices that are guarded, and with it the kernel's route of multicast.
+    ...routes
+      .filter((each) => stays(each) && !(each.dst === 'ff00::/8' && GUARDED_DEVICE.test(each.dev)))
+      .map(named('route')),
     ...rules.map(named('rule')),
     ...disciplines.filter(stays).map(named('discipline')),
     ...ingress.filter(isTheirs).map(matchOf).map(named('ingress')),
     ...egress.filter(isTheirs).map(matchOf).map(named('egress')),
-    ...sysctls.filter((line) => line && !CHANGING.some((device) => line.includes(`/${device}/`))),
+    ...sysctls.filter(
+      (line) => line && !GUARDED.test(line) && !CHANGING.some((device) => line.includes(`/${device}/`)),
+    ),
     ...JSON.parse(tables)
       .nftables.filter(({ metainfo }) => !metainfo)
       .map(named('nft')),
