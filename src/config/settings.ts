@@ -118,7 +118,7 @@ const access = v.pipe(
     const entries = dataset.value.map(parseAccess);
     const bad = entries.indexOf(undefined);
     if (bad < 0) return entries as Access[];
-    addIssue({ message: `${ACCESS}; not "${dataset.value[bad]}"` });
+    addIssue({ message: `${ACCESS}; entry ${bad + 1} is none` });
     return NEVER;
   }),
 );
