@@ -135,10 +135,12 @@ const OPTIONS = [
 const ROUTE_TO_INLAY = expect.stringMatching(/^unicast 10\.16\.33\.0\/24 via 10\.16\.33\.1 proto 73 .*\bonlink$/);
 const INLAY = '10.16.33.1 lladdr 192.168.16.33 extern_learn proto 73';
 const OVERLAY_ROUTE = 'unicast 10.0.0.0/8 proto 73 scope link src 10.16.32.1';
-/** The catch-all, and what of the own slice no container has. */
+/** The catch-all, what of the own slice no container has, and the slices that no VM has. */
 const UNREACHABLE = [
+  'unreachable 10.0.0.0/24 proto 73 metric 4294967295',
   'unreachable 10.0.0.0/8 proto 75 metric 1',
   'unreachable 10.16.32.0/24 proto 73 metric 4294967295',
+  'unreachable 10.255.255.0/24 proto 73 metric 4294967295',
 ];
 
 function expectAllAnswered(pings: readonly Ping[], ways = ALL_WAYS): void {
@@ -375,7 +377,7 @@ describe.skipIf(skip('kernel data plane over gre', needed))('kernel data plane o
       const { daemon, commands } = facts.byHand;
       expect(commands.entries).toEqual(daemon.entries);
       expect(daemon.entries.neighbours).toEqual(['10.16.32.1 lladdr 192.168.16.32 extern_learn proto 73']);
-      expect(daemon.entries.routes).toHaveLength(4);
+      expect(daemon.entries.routes).toHaveLength(6);
     });
 
     test('a VM that was made by them, and that no daemon tends, reaches ours, and is reached', () =>

@@ -32,6 +32,8 @@ const CATCH_ALL = [
   'rule del priority 32700',
   'rule del priority 32701',
 ];
+/** And of the slices that no VM has. */
+const UNUSED = ['route del unreachable 10.0.0.0/24', 'route del unreachable 10.255.255.0/24'];
 
 /** Containers behind `inlay` that share the namespace `container`: index 2 to 202, but for the one that is there anyway. */
 const MANY = Array.from({ length: 201 }, (_, i) => `10.16.33.${i + 2}`).filter((to) => to !== OVERLAY.container);
@@ -426,7 +428,7 @@ async function byHand(kernel) {
   await scene.run('inlay', 'sh', '-e', '-c', told.entries);
   commands.entries = await entriesOf('inlay');
   const staticPings = await pings(WAYS, PINGS);
-  await scene.ipBatch('inlay', ['link del inlay0', ...CATCH_ALL, 'route del unreachable 10.16.33.0/24']);
+  await scene.ipBatch('inlay', ['link del inlay0', ...CATCH_ALL, 'route del unreachable 10.16.33.0/24', ...UNUSED]);
   return { idle: idled, pings: found, daemon: daemons, exitStatus, stayed, left, commands, staticPings };
 }
 
@@ -440,7 +442,7 @@ async function bothKernels(options) {
   // Another VM's commands, for the words of each option.
   await scene.run('third', 'sh', '-e', '-c', (await dryRunOf('third', ...options)).commands);
   const told = await linkOf('third');
-  await scene.ipBatch('third', ['link del inlay0', ...CATCH_ALL, 'route del unreachable 10.16.34.0/24']);
+  await scene.ipBatch('third', ['link del inlay0', ...CATCH_ALL, 'route del unreachable 10.16.34.0/24', ...UNUSED]);
   await Promise.all([kernel.end(), inlay.end()]);
   return { options, pings: found, counts, links: [first, second, told].map((link) => link.linkinfo), mtu: first.mtu };
 }
