@@ -117,6 +117,16 @@ describe('good', () => {
     ['busy-poll, microseconds', 'busy-poll: 50us', { busyPoll: 0.05 }],
     ['device, longest', 'device: abcdefghijklmno', { device: 'abcdefghijklmno' }],
     ['device, odd characters', 'device: "!$&.-9;~"', { device: '!$&.-9;~' }],
+    [
+      'container-access, text',
+      'container-access: all,vm:53',
+      { containerAccess: [{ to: 'all' }, { to: 'vm', port: 53 }] },
+    ],
+    [
+      'container-access, list',
+      'container-access: [vm, 192.168.0.2:53]',
+      { containerAccess: [{ to: 'vm' }, { port: 53 }] },
+    ],
     ['run-dir, longest', `run-dir: /${'d'.repeat(89)}`, { runDir: `/${'d'.repeat(89)}` }],
   ])('limits: %s', (_, line, expected) => expect(load({}, YAML + line)).toMatchObject(expected));
 });
@@ -126,6 +136,8 @@ const ADDRESS = 'expected an IPv4 address such as 192.168.16.32';
 const KEY = 'expected a number from 0 to 4294967295';
 const DURATION = 'expected a duration such as 60s, 500ms or 5m';
 const DEVICE = 'expected a device name of 1 to 15 ASCII characters without / : % and white space, not all or default';
+const ACCESS = 'expected a list of ADDRESS[/LENGTH][:PORT], vm[:PORT] or all, such as 192.168.0.2:53,vm:53';
+const OUTSIDE = 'expected an address inside the underlay 192.168.0.0/16';
 const RUN_DIR = 'expected a directory, its path at most 90 bytes';
 
 describe('bad values', () => {
@@ -176,6 +188,9 @@ describe('bad values', () => {
     ['gre-segmentation: nic', '3:19', 'gre-segmentation "nic": expected auto, core or kernel'],
     ['core: WASM', '3:7', 'core "WASM": expected wasm or typescript'],
     ['engine: 5', '3:9', 'engine 5: expected linux or portable'],
+    ['container-access: 5', '3:19', `container-access 5: ${ACCESS}`],
+    ['container-access: vm:0', '3:19', `container-access "vm:0": ${ACCESS}; not "vm:0"`],
+    ['container-access: 10.1.2.3', '3:1', `container-access 10.1.2.3: ${OUTSIDE}`],
     ['run-dir: ""', '3:10', `run-dir "": ${RUN_DIR}`],
     [`run-dir: /${'d'.repeat(90)}`, '3:10', `run-dir "/${'d'.repeat(78)}...: ${RUN_DIR}`],
     ['log-level: trace', '3:12', 'log-level "trace": expected debug, info, warn or error'],
@@ -291,6 +306,11 @@ describe('bad flags', () => {
     [{ key: '1e3' }, `--key "1e3": ${KEY}`],
     [{ key: '' }, `--key "": ${KEY}`],
     [{ 'idle-timeout': '1' }, `--idle-timeout "1": ${DURATION}`],
+    [
+      { ...PAIR, 'container-access': '192.168.0.0/8' },
+      `--container-access "192.168.0.0/8": ${ACCESS}; not "192.168.0.0/8"`,
+    ],
+    [{ ...PAIR, 'container-access': '192.0.0.0/8' }, `container-access 192.0.0.0/8: ${OUTSIDE}`],
     [{ core: 'rust' }, '--core "rust": expected wasm or typescript'],
     [
       { ...PAIR, underlay: '10.0.0.0/16' },
