@@ -63,13 +63,19 @@ const ownPorts = {
   },
 };
 
+const FOR_ALL = ['192.168.255.255', '192.168.0.0', '255.255.255.255', '10.255.255.255', '224.0.0.1'];
+
 const broadcastPorts = {
   who: 'T',
   title: 'UDP ports of its own VM by broadcast and multicast',
-  shots: (w) =>
-    ['192.168.255.255', '192.168.0.0', '255.255.255.255', '10.255.255.255', '224.0.0.1'].flatMap((to) =>
-      [tenant, '0.0.0.0'].map((from) => shot(w, 'tenant', from, to)),
-    ),
+  shots: (w) => FOR_ALL.map((to) => shot(w, 'tenant', tenant, to)),
+};
+
+const broadcastWithoutSource = {
+  who: 'T',
+  title: 'UDP ports of its own VM by broadcast, with the source 0.0.0.0',
+  limit: 'nobody can be answered: it looks as DHCP does',
+  shots: (w) => FOR_ALL.map((to) => shot(w, 'tenant', '0.0.0.0', to)),
 };
 
 const otherAddress = {
@@ -179,6 +185,7 @@ export const plainAttacks = [
   ...Object.entries(FALSE_SOURCES).map(spoofed),
   ownPorts,
   broadcastPorts,
+  broadcastWithoutSource,
   otherAddress,
   ephemeralPorts,
   otherPorts,

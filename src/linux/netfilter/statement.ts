@@ -32,6 +32,7 @@ const GOTO = -4;
 const RETURN = -5;
 /** <linux/rtnetlink.h> */
 const RTN_LOCAL = 2;
+const RTN_BROADCAST = 3;
 const NAME_SIZE = 16;
 
 // Offsets in the IPv4 header (RFC 791 §3.1).
@@ -113,14 +114,16 @@ export function comesByWayBack(is: boolean): Statement {
   };
 }
 
-/** Whether the destination is an address of this machine. */
-export const toThisMachine: Statement = {
-  text: 'fib daddr type local',
-  expressions: [
-    { name: 'fib', data: { dreg: REGISTER, result: FIB.type, flags: FIB_DESTINATION } },
-    compare(host32(RTN_LOCAL)),
-  ],
-};
+/** Whether the destination is an address of this machine, or the broadcast address of one of its networks. */
+export function destinationIs(type: 'local' | 'broadcast'): Statement {
+  return {
+    text: `fib daddr type ${type}`,
+    expressions: [
+      { name: 'fib', data: { dreg: REGISTER, result: FIB.type, flags: FIB_DESTINATION } },
+      compare(host32(type === 'local' ? RTN_LOCAL : RTN_BROADCAST)),
+    ],
+  };
+}
 
 export function protocol(number: number): Statement {
   return { text: `ip protocol ${number}`, expressions: [load(NETWORK, PROTOCOL, 1), compare(uint8(number))] };

@@ -9,6 +9,7 @@ import {
   comesBy,
   comesByKind,
   comesByWayBack,
+  destinationIs,
   drop,
   fragmentationNeeded,
   goto,
@@ -26,7 +27,6 @@ import {
   type Statement,
   sourceBits,
   tcpAnswer,
-  toThisMachine,
   udpPortFrom,
 } from '../../linux/netfilter/statement.ts';
 import { NF_INET_LOCAL_OUT, NF_INET_PRE_ROUTING } from '../../linux/netlink/nf-tables.ts';
@@ -58,6 +58,7 @@ export const DROPS = {
   'forged-container': 'packets with an overlay source from a device that does not lead there',
   'plain-overlay': 'packets from the underlay with an overlay address and no tunnel',
   'container-access': "packets of containers to VMs' addresses that container-access does not list",
+  broadcast: 'packets of containers that are for all',
   icmp: 'ICMP errors from where this VM does not learn',
   'local-user': 'GRE in UDP that an unprivileged user of this VM sent to another VM',
 } as const;
@@ -82,6 +83,9 @@ export interface BarrierChain {
  * because a chain there keeps the kernel from cutting super-packets for us.
  */
 const PRIORITY = -450;
+/** RFC 1112 §4; RFC 919 §7. */
+const MULTICAST: Prefix = { width: 32, bits: 0xe0000000n, length: 4 };
+const LIMITED_BROADCAST: Prefix = { width: 32, bits: 0xffffffffn, length: 32 };
 /** UDP ports of tunnels: RFC 8086 §5, RFC 7348 §5. */
 const GRE_UDP = 4754;
 const VXLAN = 4789;
@@ -189,7 +193,11 @@ function fromOverlay({ device, uplinks }: BarrierFacts, places: Places, hasFib: 
     rule(address('daddr', local), goto('vm')),
     ...underlays.map((prefix) => rule(address('daddr', prefix), goto('others'))),
     // Sockets of this machine that listen on all addresses are the same behind each of them.
-    ...(hasFib ? [rule(toThisMachine, goto('vm'))] : learnt()),
+    ...(hasFib ? [rule(destinationIs('local'), goto('vm'))] : learnt()),
+    // So are they behind what is for all, and no container is to talk to all machines.
+    dropping('broadcast', address('daddr', MULTICAST)),
+    dropping('broadcast', address('daddr', LIMITED_BROADCAST)),
+    ...(hasFib ? [dropping('broadcast', destinationIs('broadcast'))] : []),
   ];
 }
 
