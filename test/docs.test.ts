@@ -60,3 +60,10 @@ function anchorOf(heading: string): string {
     .replace(/[^\p{L}\p{N}_ -]/gu, '')
     .replaceAll(' ', '-');
 }
+
+test('the table of SECURITY.md has a row for each attack that npm run attack makes', async () => {
+  const { ATTACKS } = await import('./attack/attacks.mjs');
+  const [, table = ''] = /<!-- attacks -->\n([^]*?)<!-- \/attacks -->/.exec(read('SECURITY.md')) ?? [];
+  const rows = table.split('\n').flatMap((line) => /^\| ([TVUL]) \| (.*?) \|/.exec(line)?.slice(1).join(' ') ?? []);
+  expect(rows).toEqual(ATTACKS.map(({ who, title }) => `${who} ${title}`));
+});
