@@ -89,6 +89,7 @@ const HALF = 600;
 const scan = {
   who: 'T',
   title: `packets to ${VMS.toLocaleString('en')} VMs that do not exist: the table of neighbours`,
+  limit: { kernel: 'VMs that are not known yet may have to wait' },
   isLasting: true,
   async run(w) {
     const frames = Array.from({ length: VMS }, (_, i) =>
