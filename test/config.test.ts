@@ -189,7 +189,7 @@ describe('bad values', () => {
     ['core: WASM', '3:7', 'core "WASM": expected wasm or typescript'],
     ['engine: 5', '3:9', 'engine 5: expected linux or portable'],
     ['container-access: 5', '3:19', `container-access 5: ${ACCESS}`],
-    ['container-access: vm:0', '3:19', `container-access "vm:0": ${ACCESS}; not "vm:0"`],
+    ['container-access: vm:0', '3:19', `container-access "vm:0": ${ACCESS}`],
     ['container-access: 10.1.2.3', '3:1', `container-access 10.1.2.3: ${OUTSIDE}`],
     ['run-dir: ""', '3:10', `run-dir "": ${RUN_DIR}`],
     [`run-dir: /${'d'.repeat(90)}`, '3:10', `run-dir "/${'d'.repeat(78)}...: ${RUN_DIR}`],
@@ -306,10 +306,7 @@ describe('bad flags', () => {
     [{ key: '1e3' }, `--key "1e3": ${KEY}`],
     [{ key: '' }, `--key "": ${KEY}`],
     [{ 'idle-timeout': '1' }, `--idle-timeout "1": ${DURATION}`],
-    [
-      { ...PAIR, 'container-access': '192.168.0.0/8' },
-      `--container-access "192.168.0.0/8": ${ACCESS}; not "192.168.0.0/8"`,
-    ],
+    [{ ...PAIR, 'container-access': '192.168.0.0/8' }, `--container-access "192.168.0.0/8": ${ACCESS}`],
     [{ ...PAIR, 'container-access': '192.0.0.0/8' }, `container-access 192.0.0.0/8: ${OUTSIDE}`],
     [{ core: 'rust' }, '--core "rust": expected wasm or typescript'],
     [

@@ -116,9 +116,8 @@ const access = v.pipe(
   v.maxLength(64, 'expected at most 64 entries'),
   v.rawTransform<string[], Access[]>(({ dataset, addIssue, NEVER }) => {
     const entries = dataset.value.map(parseAccess);
-    const bad = entries.indexOf(undefined);
-    if (bad < 0) return entries as Access[];
-    addIssue({ message: `${ACCESS}; entry ${bad + 1} is none` });
+    if (!entries.includes(undefined)) return entries as Access[];
+    addIssue({ message: ACCESS });
     return NEVER;
   }),
 );
