@@ -1,5 +1,7 @@
 /** What packets look like on the underlay: GRE in IPv4 (RFC 2784), or in UDP (RFC 8086), whose datagrams the kernel cuts out of long messages. */
 import {
+  FLAG_UNHEARD,
+  FLAG_WHOLE,
   GRE_UDP_PORT,
   MESSAGES,
   MESSAGES_PER_PORT,
@@ -10,6 +12,7 @@ import {
   OPTION_TTL_INHERIT,
   PACKETS_PER_MESSAGE,
   TUNNEL_IDENTIFICATION,
+  TUNNEL_INBOUND_PACKETS,
   TUNNEL_SEQUENCE_OUT,
 } from '../src/core/abi';
 import { sum } from './checksum';
@@ -25,7 +28,7 @@ import {
   openMessage,
   packetsIn,
   segmentOf,
-  setPacket,
+  setOrigin,
   setSegment,
   setService,
   setWay,
@@ -48,12 +51,14 @@ let tunnel: usize = 0;
 let port: i32 = 0;
 let tos: u32 = 0;
 let hops: u32 = 0;
+let flags: u32 = 0;
 
 /** Begins with the packet at `p`, which goes to `vm` through the tunnel whose record is at `t`. */
 export function beginPacket(p: usize, vm: u32, t: usize): void {
   packet = p;
   remote = vm;
   tunnel = t;
+  flags = load<f64>(t + TUNNEL_INBOUND_PACKETS) > 0 ? 0 : FLAG_UNHEARD;
   // The underlay spreads flows by the source port (RFC 8086 §3.2.1); only what is numbered has to stay in order.
   port = isGreUdp() && !hasOption(OPTION_SEQUENCE) ? portOf(flowHash(p), ports()) : 0;
   tos = serviceOut(typeOfService(p));
@@ -158,7 +163,7 @@ function openFor(inner: i32): i32 {
     setWay(port, way());
   }
   addCargo(message, 1, inner);
-  setPacket(message, packet);
+  setOrigin(message, packet, flags);
   return message;
 }
 
@@ -172,7 +177,7 @@ export function wholeMessage(packets: i32, bytes: i32): i32 {
   const message = openMessage(port);
   nameMessage(message, remote, 0);
   addCargo(message, packets, bytes);
-  setPacket(message, packet);
+  setOrigin(message, packet, flags | FLAG_WHOLE);
   return message;
 }
 

@@ -6,10 +6,10 @@
 import {
   ALL_MESSAGES,
   CARGO_BYTES,
+  CARGO_FLAGS,
   CARGO_PACKET,
   CARGO_PACKETS,
   CARGO_SIZE,
-  CARGO_WHOLE,
   CARGOS,
   CONTROL_ITEM_SIZE,
   CONTROL_LENGTH,
@@ -154,8 +154,9 @@ export function addCargo(message: i32, packets: i32, bytes: i32): void {
   store<i32>(cargo(message) + CARGO_BYTES, bytesIn(message) + bytes);
 }
 
-/** Notes where the container's packet lies that a message is made of. */
-export function setPacket(message: i32, p: usize): void {
+/** Notes where the container's packet lies that a message is made of, and the message's FLAG_ bits. */
+export function setOrigin(message: i32, p: usize, flags: u32): void {
+  store<u32>(cargo(message) + CARGO_FLAGS, flags);
   store<u32>(cargo(message) + CARGO_PACKET, <u32>p);
 }
 
@@ -178,11 +179,6 @@ export function clearCargo(message: i32): void {
 export function isMessage(message: i32): bool {
   if (message < 0 || message >= MESSAGES) return false;
   return message < messageCount(0) || message % MESSAGES_PER_PORT < messageCount(message / MESSAGES_PER_PORT);
-}
-
-/** Makes a message one for the overlay device. */
-export function setWhole(message: i32): void {
-  store<u32>(cargo(message) + CARGO_WHOLE, 1);
 }
 
 /** Bytes in a message. */

@@ -65,7 +65,7 @@ import {
 } from './ipv4';
 import { leaseTunnel } from './lease';
 import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
-import { addPiece, freeBlocks, NO_ROOM, setWhole, takeBlock } from './messages';
+import { addPiece, freeBlocks, NO_ROOM, takeBlock } from './messages';
 import { limitOf } from './path';
 import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE, reply } from './reply';
 import { hasShares, isOverShare, takeShare, wantShare, workOf } from './share';
@@ -201,7 +201,6 @@ function sendWhole(virtio: usize, p: usize, headers: i32, packets: i32, bytes: i
   putWholeOuter(outer, totalLength(p), packets);
   putVirtio(outer - VIRTIO_SIZE, gso, outerLength() + headers, size, start, offset);
   const message = wholeMessage(packets, bytes);
-  setWhole(message);
   addPiece(message, outer - VIRTIO_SIZE, VIRTIO_SIZE + outerLength() + totalLength(p));
 }
 

@@ -165,8 +165,12 @@ export const CONTROL_TTL = 64; // i32
 export const CARGO_SIZE = 16;
 export const CARGO_PACKETS = 0; // u32, inner packets
 export const CARGO_BYTES = 4; // u32, bytes of the inner packets
-export const CARGO_WHOLE = 8; // u32, 1 for an outbound super-packet that is to be written to the overlay device
+export const CARGO_FLAGS = 8; // u32, FLAG_ bits
 export const CARGO_PACKET = 12; // u32, outbound: where the container's packet lies that the message is made of, or begins with; else 0
+/** An outbound super-packet that is to be written to the overlay device. */
+export const FLAG_WHOLE = 1;
+/** Outbound: it goes to a VM that nothing was ever heard of. */
+export const FLAG_UNHEARD = 2;
 
 /** `struct virtio_net_hdr` (<linux/virtio_net.h>), little-endian, which a TUN device with IFF_VNET_HDR puts before each packet. */
 export const VIRTIO_SIZE = 10;

@@ -330,7 +330,16 @@ export class PacketCore {
 
   /** Whether a message is a super-packet that is to be written to the overlay device. */
   isWhole(message: number): boolean {
-    return this.#words[(abi.CARGOS + message * abi.CARGO_SIZE + abi.CARGO_WHOLE) / 4] !== 0;
+    return (this.#flags(message) & abi.FLAG_WHOLE) !== 0;
+  }
+
+  /** Whether an outbound message goes to a VM that nothing was ever heard of. */
+  isUnheard(message: number): boolean {
+    return (this.#flags(message) & abi.FLAG_UNHEARD) !== 0;
+  }
+
+  #flags(message: number): number {
+    return this.#words[(abi.CARGOS + message * abi.CARGO_SIZE + abi.CARGO_FLAGS) / 4] as number;
   }
 
   #message(message: number, field: number): number {

@@ -25,7 +25,7 @@ export function leaseTunnel(memory: Memory, vm: number, source: number, now: num
 }
 
 /** Whether the tunnel's VM has sent anything. */
-function isHeard(memory: Memory, tunnel: number): boolean {
+export function isHeard(memory: Memory, tunnel: number): boolean {
   return loadF64(memory, tunnel + abi.TUNNEL_INBOUND_PACKETS) > 0;
 }
 

@@ -159,9 +159,15 @@ export function addCargo(memory: Memory, message: number, packets: number, bytes
   storeI32(memory, cargo + abi.CARGO_BYTES, loadI32(memory, cargo + abi.CARGO_BYTES) + bytes);
 }
 
-/** Notes that the messages `first` to `end` - 1 are made of the container's packet at `inner`, or begin with it. */
-export function notePacket(memory: Memory, first: number, end: number, inner: number): void {
-  for (let message = first; message < end; message++) storeI32(memory, cargoOf(message) + abi.CARGO_PACKET, inner);
+/**
+ * Notes that the messages `first` to `end` - 1 are made of the container's packet at `inner`, or begin with it; and, if
+ * `isUnheard`, that they go to a VM that nothing was heard of.
+ */
+export function notePacket(memory: Memory, first: number, end: number, inner: number, isUnheard: boolean): void {
+  for (let message = first; message < end; message++) {
+    storeI32(memory, cargoOf(message) + abi.CARGO_PACKET, inner);
+    if (isUnheard) flag(memory, message, abi.FLAG_UNHEARD);
+  }
 }
 
 /** Whether the last call made the message, and it is no reply. GRE-in-UDP shares the table between ports; all else is the first port's. */
@@ -200,7 +206,12 @@ export function placeOf(memory: Memory, message: number, piece: number): number 
 
 /** Notes that the message is a super-packet for the overlay device. */
 export function markWhole(memory: Memory, message: number): void {
-  storeI32(memory, cargoOf(message) + abi.CARGO_WHOLE, 1);
+  flag(memory, message, abi.FLAG_WHOLE);
+}
+
+function flag(memory: Memory, message: number, bit: number): void {
+  const flags = cargoOf(message) + abi.CARGO_FLAGS;
+  storeI32(memory, flags, loadI32(memory, flags) | bit);
 }
 
 /**

@@ -12,7 +12,7 @@ import { isInside, NO_ROOM } from './descriptor.ts';
 import { fragmentsOf, fragmentsOfCut, sendCutFragments, sendFragments } from './fragment.ts';
 import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE } from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
-import { leaseTunnel } from './leases.ts';
+import { isHeard, leaseTunnel } from './leases.ts';
 import { findMapping, isReserved, senderOf, vmIn } from './mapping.ts';
 import { freeMessages, nextMessage, notePacket } from './messages.ts';
 import { isPathKnown, limitOf } from './paths.ts';
@@ -99,7 +99,7 @@ function forward(memory: Memory, descriptor: number, virtio: number, inner: numb
     if (virtio !== 0) completeChecksum(memory, virtio, inner);
     const first = nextMessage(memory, port);
     sendSingle(memory, inner, options, tunnel, vm, port);
-    notePacket(memory, first, nextMessage(memory, port), inner);
+    notePacket(memory, first, nextMessage(memory, port), inner, !isHeard(memory, tunnel));
   }
   putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
   return abi.FORWARD;
@@ -158,7 +158,7 @@ function forwardParts(
     if (virtio !== 0) completeChecksum(memory, virtio, inner);
     sendFragments(memory, inner, total, 0, limit, options, tunnel, vm, port);
   }
-  notePacket(memory, first, nextMessage(memory, port), inner);
+  notePacket(memory, first, nextMessage(memory, port), inner, !isHeard(memory, tunnel));
   return abi.FORWARD;
 }
 
