@@ -3,7 +3,7 @@ import os from 'node:os';
 import koffi from 'koffi';
 import { InlayError, SystemError } from '../errors.ts';
 
-// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>,
+// <asm-generic/fcntl.h>, <linux/socket.h>, <linux/sockios.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>,
 // <linux/if_tun.h>, <sys/eventfd.h>, <linux/prctl.h>
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
@@ -19,6 +19,7 @@ export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
+export const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
 export const SO_REUSEPORT = 15;
 export const SO_PEERCRED = 17;
@@ -47,6 +48,7 @@ export const POLLOUT = 4;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 export const PR_SET_KEEPCAPS = 8;
+export const SIOCOUTQ = 0x5411;
 export const TUNSETIFF = 0x400454ca;
 export const IFF_TUN = 0x0001;
 export const TUNSETOFFLOAD = 0x400454d0;

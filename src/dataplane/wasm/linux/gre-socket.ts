@@ -6,16 +6,9 @@ import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 import { attachSocketFilter } from '../../../linux/socket-filter.ts';
 import type { PacketDevice } from '../device.ts';
 import { noteSegmentSizes, type SegmentSizes, type SizeTable } from './segment-sizes.ts';
+import { Sender, type SendListeners } from './sender.ts';
 import { type Share, shareFilter } from './share-filter.ts';
-import {
-  enlargeBuffers,
-  openRawSocket,
-  prepared,
-  Receiver,
-  type SendListeners,
-  sendMessages,
-  setOption,
-} from './socket.ts';
+import { enlargeBuffers, openRawSocket, prepared, Receiver, setOption } from './socket.ts';
 
 /** A socket, and what its kernel says of merged packets, or why it does not. */
 export interface OpenedGreSocket {
@@ -43,18 +36,14 @@ export function openGreSocket(local: number, share: Share): OpenedGreSocket {
 }
 
 export class GreSocket implements PacketDevice {
-  readonly #fd: number;
-  readonly #base: native.Pointer;
   readonly #receiver: Receiver;
   readonly #sizes: SegmentSizes | undefined;
-  readonly #listeners: SendListeners;
+  readonly #sender: Sender;
 
   /** `listeners` hear which messages were sent. */
   constructor(fd: number, sizes: SegmentSizes | undefined, core: PacketCore, listeners: SendListeners) {
-    this.#fd = fd;
     this.#sizes = sizes;
-    this.#listeners = listeners;
-    this.#base = native.pointer(core.bytes);
+    this.#sender = new Sender(fd, core, listeners);
     this.#receiver = new Receiver(fd, core, BATCH_SIZE);
   }
 
@@ -67,6 +56,6 @@ export class GreSocket implements PacketDevice {
   }
 
   write(_: PacketCore, first: number, end: number): void {
-    sendMessages(this.#fd, this.#base, first, end, this.#listeners);
+    this.#sender.send(first, end);
   }
 }

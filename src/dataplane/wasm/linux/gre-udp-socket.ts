@@ -5,15 +5,8 @@ import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../../core/cor
 import * as native from '../../../linux/native.ts';
 import type { PacketDevice } from '../device.ts';
 import { portError, sourcePorts } from '../gre-udp.ts';
-import {
-  enlargeBuffers,
-  prepared,
-  Receiver,
-  type SendListeners,
-  sendMessages,
-  setOption,
-  socketAddress,
-} from './socket.ts';
+import { Sender, type SendListeners } from './sender.ts';
+import { enlargeBuffers, prepared, Receiver, setOption, socketAddress } from './socket.ts';
 
 /** Messages that are received at once, if not more are asked for: each may be 64 KiB. */
 const RECEIVED_AT_ONCE = 16;
@@ -83,17 +76,13 @@ function openUdpSocket(): number {
 }
 
 export class GreUdpSocket implements PacketDevice {
-  readonly #sources: readonly number[];
-  readonly #base: native.Pointer;
+  readonly #senders: readonly Sender[];
   readonly #receiver: Receiver;
-  readonly #listeners: SendListeners;
 
   /** `sources` are the sockets of the ports; `listeners` hear which messages were sent. */
   constructor(fd: number, sources: readonly number[], core: PacketCore, listeners: SendListeners) {
-    this.#sources = sources;
-    this.#base = native.pointer(core.bytes);
+    this.#senders = sources.map((source) => new Sender(source, core, listeners));
     this.#receiver = new Receiver(fd, core, BATCH_SIZE);
-    this.#listeners = listeners;
   }
 
   read(core: PacketCore, deep = false): number {
@@ -111,7 +100,6 @@ export class GreUdpSocket implements PacketDevice {
   }
 
   write(_: PacketCore, first: number, end: number): void {
-    const source = this.#sources[Math.floor(first / MESSAGES_PER_PORT)] as number;
-    sendMessages(source, this.#base, first, end, this.#listeners);
+    this.#senders[Math.floor(first / MESSAGES_PER_PORT)]?.send(first, end);
   }
 }

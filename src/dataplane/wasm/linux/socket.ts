@@ -67,35 +67,6 @@ export function enlargeBuffers(fd: number): void {
   }
 }
 
-export interface SendListeners {
-  /** Told the errno for each message that was not taken. */
-  onRefused: (errno: number, message: number) => void;
-  /** Told that messages `first` to `end` - 1 were. */
-  onSent: (first: number, end: number) => void;
-}
-
-/** Sends the core's messages `first` to `end` - 1. */
-export function sendMessages(
-  fd: number,
-  base: native.Pointer,
-  first: number,
-  end: number,
-  { onRefused, onSent }: SendListeners,
-): void {
-  for (let i = first; i < end; ) {
-    const table = base + abi.MESSAGE_TABLE + i * abi.MESSAGE_SIZE;
-    const sent = native.sendmmsg(fd, table, end - i, native.MSG_DONTWAIT);
-    if (sent > 0) {
-      onSent(i, i + sent);
-      i += sent;
-      continue;
-    }
-    // A full socket takes none of the rest; any other error, such as EMSGSIZE, is about the first message alone.
-    const errno = native.errno();
-    for (const stop = errno === native.EAGAIN ? end : i + 1; i < stop; i++) onRefused(errno, i);
-  }
-}
-
 /** Receives messages into the core's slots, one each. */
 export class Receiver {
   readonly #fd: number;
