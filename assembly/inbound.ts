@@ -144,7 +144,10 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
   const bad = checkIpv4(p, length - header);
   if (bad !== FORWARD) return drop(bad);
   if (senderOf(source(p)) !== vm) return drop(DROP_SPOOFED_SOURCE);
-  if (isOverShare(INBOUND_SHARES, source(p))) return drop(DROP_OVER_SHARE);
+  if (hasShares(INBOUND_SHARES)) {
+    if (isOverShare(INBOUND_SHARES, source(p))) return drop(DROP_OVER_SHARE);
+    takeShare(INBOUND_SHARES, source(p), workOf(totalLength(p), 0));
+  }
   const dst = destination(p);
   const mapping = findMapping(dst);
   if (mapping === 0 || vmIn(mapping, dst) !== local()) return drop(DROP_FOREIGN_DESTINATION);
@@ -156,7 +159,10 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
   const packets = size === 0 ? 1 : segmentsOf(p, size);
   if (size !== 0 && isCutHere(p)) {
     if (packets > MESSAGES) return drop(DROP_TOO_LONG);
-    if (messageCount(0) + packets > MESSAGES) return NO_ROOM;
+    if (messageCount(0) + packets > MESSAGES) {
+      if (hasShares(INBOUND_SHARES)) takeShare(INBOUND_SHARES, source(p), -workOf(totalLength(p), 0));
+      return NO_ROOM;
+    }
   }
   const tunnel = useTunnel(vm, now);
   const known = options();
@@ -165,7 +171,6 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
     store<u32>(tunnel + TUNNEL_SEQUENCE_IN, sequenceOf(gre, header) + 1);
   }
 
-  if (hasShares(INBOUND_SHARES)) takeShare(INBOUND_SHARES, source(p), workOf(totalLength(p), 0));
   markReachable(tunnel, vm, now);
   if (!isPlain(outer, known)) receiveService(p, outer);
   if ((known & OPTION_CLAMP_MSS) !== 0 && canClamp(p)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);

@@ -96,7 +96,10 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   if (bad !== FORWARD) return drop(bad);
   const sender = senderOf(source(p));
   if (sender === 0 || sender !== local()) return drop(DROP_FOREIGN_SOURCE);
-  if (isOverShare(OUTBOUND_SHARES, source(p))) return drop(DROP_OVER_SHARE);
+  if (hasShares(OUTBOUND_SHARES)) {
+    if (isOverShare(OUTBOUND_SHARES, source(p))) return drop(DROP_OVER_SHARE);
+    takeShare(OUTBOUND_SHARES, source(p), workIn(virtio, totalLength(p)));
+  }
   const dst = destination(p);
   const mapping = findMapping(dst);
   const vm = vmIn(mapping, dst);
@@ -127,11 +130,13 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
     if (messages > capacity() || blocks > HEADER_BLOCKS) return drop(DROP_TOO_LONG);
   }
   beginPacket(p, vm, tunnel);
-  if (messages > freeMessages() || blocks > freeBlocks()) return NO_ROOM;
+  if (messages > freeMessages() || blocks > freeBlocks()) {
+    if (hasShares(OUTBOUND_SHARES)) takeShare(OUTBOUND_SHARES, source(p), -workIn(virtio, totalLength(p)));
+    return NO_ROOM;
+  }
   const uncut = max(segments, 1);
   const packets = max(fragments, uncut);
 
-  if (hasShares(OUTBOUND_SHARES)) takeShare(OUTBOUND_SHARES, source(p), workIn(virtio, totalLength(p)));
   if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
   const length = totalLength(p) + (uncut - 1) * headers + (packets - uncut) * headerLength(p);
   addF64(tunnel + TUNNEL_OUTBOUND_PACKETS, <f64>packets);

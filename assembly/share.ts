@@ -33,12 +33,15 @@ export function hasShares(shares: usize): bool {
   return load<f64>(shares + SHARES_LEVEL) !== 0;
 }
 
-/** Whether `from` has had its share of the batch. */
+/** Whether `from` has had its share of a batch that has shares. */
 export function isOverShare(shares: usize, from: u32): bool {
-  return hasShares(shares) && load<f64>(recordOf(shares, from) + SHARE_HEIGHT) >= load<f64>(shares + SHARES_LEVEL);
+  return load<f64>(recordOf(shares, from) + SHARE_HEIGHT) >= load<f64>(shares + SHARES_LEVEL);
 }
 
-/** Counts a packet of `from` that goes on, of a batch that has shares. Its last one may take a source above the level: it has to make up for that. */
+/**
+ * Counts a packet of `from` that is handled, of a batch that has shares, whatever becomes of it: who sends what nobody gets takes part of the work, too. Its last
+ * one may take a source above the level: it has to make up for that. `work` below 0 gives it back.
+ */
 export function takeShare(shares: usize, from: u32, work: i32): void {
   const record = recordOf(shares, from);
   const height = load<f64>(record + SHARE_HEIGHT) + <f64>work;

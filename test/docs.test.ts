@@ -63,7 +63,7 @@ function anchorOf(heading: string): string {
 
 test('the table of SECURITY.md has a row for each attack that npm run attack makes', async () => {
   const { ATTACKS } = await import('./attack/attacks.mjs');
-  const [, table = ''] = /<!-- attacks -->\n([^]*?)<!-- \/attacks -->/.exec(read('SECURITY.md')) ?? [];
+  const [, table = ''] = /<!-- attacks -->\n([\s\S]*?)<!-- \/attacks -->/.exec(read('SECURITY.md')) ?? [];
   const rows = table.split('\n').flatMap((line) => /^\| ([TVUL]) \| (.*?) \|/.exec(line)?.slice(1).join(' ') ?? []);
   expect(rows).toEqual(ATTACKS.map(({ who, title }) => `${who} ${title}`));
 });

@@ -85,22 +85,35 @@ describe.each(cores)('$name', ({ make }) => {
   test('long packets and many segments are more work', () => {
     const core = coreOf(make, { offloads: VIRTIO });
     const long = wire.superFrame({ source: SLICE + 5, payload: wire.payloadOf(60_000) }, 1400);
-    for (let i = 0; i < 8; i++) putFrame(core, i, long);
-    for (let i = 8; i < 16; i++) putFrame(core, i, wire.frameOf(plain(SLICE + 6, TO, 8)));
-    // 60 kB and 42 segments: 1 + 7 + 5 each. With 8 small ones 112, of which 28 go on; the last packet of a source may take it above.
-    expect(handle(core, 16, 4)).toEqual([0, 0, ...times(6, OVER), ...times(8, 0)]);
+    for (let i = 0; i < 40; i++) putFrame(core, i, long);
+    for (let i = 40; i < 80; i++) putFrame(core, i, wire.frameOf(plain(SLICE + 6, TO, 8)));
+    // 60 kB are 2 each, 80 in all. With 40 small ones that is 120, of which 32 go on, 16 of each source.
+    const expected = [...times(8, 0), ...times(32, OVER), ...times(16, 0), ...times(24, OVER)];
+    expect(handle(core, 80, 4)).toEqual(expected);
   });
 
   test('a call that ends early goes on with what is left', () => {
     const core = coreOf(make, { offloads: VIRTIO, encapsulation: 'gre-udp' });
     const long = wire.superFrame({ source: SLICE + 5, payload: wire.payloadOf(128 * 128) }, 128);
-    for (let i = 0; i < 8; i++) putFrame(core, i, long);
-    core.share('outbound', 8, 2);
+    for (let i = 0; i < 24; i++) putFrame(core, i, long);
+    core.share('outbound', 24, 2);
     const ends: number[] = [];
-    for (let next = 0; next < 8; ends.push(next)) next = core.encapsulate(next, 8, 0);
+    for (let next = 0; next < 24; ends.push(next)) next = core.encapsulate(next, 24, 0);
     expect(ends.length).toBeGreaterThan(1);
-    // 1 + 2 + 16 each; 76 of 152.
-    expect(times(8, 0).map((_, i) => core.verdict(i))).toEqual([...times(4, 0), ...times(4, OVER)]);
+    // 1 and, for 128 segments, 2 each; 36 of 72.
+    expect(times(24, 0).map((_, i) => core.verdict(i))).toEqual([...times(12, 0), ...times(12, OVER)]);
+  });
+
+  test('who sends what nobody gets takes its part, too', () => {
+    const core = coreOf(make, {});
+    const nobody = 0x0a102100; // Index 0 of a slice.
+    for (let round = 0; round < 20; round++) {
+      for (let i = 0; i < 100; i++) core.put(i, plain(SLICE + 5, nobody, 8));
+      for (let i = 100; i < 110; i++) core.put(i, plain(SLICE + 6, TO, 8));
+      const verdicts = handle(core, 110, 4);
+      expect(verdicts.slice(100)).toEqual(times(10, 0));
+      expect(countOf(verdicts.slice(0, 100), OVER)).toBeGreaterThanOrEqual(60);
+    }
   });
 
   test('inbound, each datagram of a group counts for its own source', () => {

@@ -225,8 +225,8 @@ export const SHARE_WINDOW = 4096;
 /** A batch of so little work is never cut down. */
 export const LEAST_WORK = 32;
 /** Bytes, and segments, that are as much work as a packet is by itself. */
-export const WORK_BYTES_LOG2 = 13;
-export const WORK_SEGMENTS_LOG2 = 3;
+export const WORK_BYTES_LOG2 = 15;
+export const WORK_SEGMENTS_LOG2 = 6;
 /** Most segments that count as work. */
 export const MAX_WORK_SEGMENTS = 512;
 

@@ -1,9 +1,9 @@
 /** What an unprivileged user of a VM could make root do, or not do, by the run directory. */
 import { fileURLToPath } from 'node:url';
+import { PLANES } from '../net/planes.mjs';
 import { AS_NOBODY } from './tunnels.mjs';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
-const DAEMONS = fileURLToPath(new URL('../../dist/machine/daemons.js', import.meta.url));
 const FOLDER = '/run/local';
 const SECRET = `${FOLDER}/root-only/file`;
 const EMPTY = `${FOLDER}/root-only/empty`;
@@ -95,7 +95,7 @@ const lock = {
       });
       try {
         await new Promise((resolve) => setTimeout(resolve, 300));
-        const flags = w.plane === 'kernel' ? ['--dataplane', 'kernel'] : [];
+        const flags = PLANES[w.plane];
         const up = await inlay('root', ...UP, ...flags);
         const down = await inlay('root', 'down');
         return [
@@ -114,21 +114,20 @@ const lock = {
  * daemon starts.
  */
 const SQUAT = `
-  const { lockName } = await import(process.argv[1]);
-  const names = [lockName?.('inlay0'), '\\0inlay/inlay0', '\\0inlay-inlay0'].filter(Boolean);
+  const names = ['\\0inlay/inlay0', '\\0inlay/inlay0/1'];
   const { createServer } = await import('node:net');
   for (const name of names) createServer().on('error', () => {}).listen(name);
   setTimeout(() => {}, 60_000);`;
 
 const squatted = {
   who: 'L',
-  means: 'no abstract socket',
+  means: 'SO_PEERCRED',
   title: 'the abstract socket that a daemon holds for its device, taken before',
   planes: ['wasm', 'kernel'],
   isSlow: true,
   run: (w) =>
     withUser(w, async ({ inlay }) => {
-      const words = [process.execPath, '--input-type=module', '-e', SQUAT, DAEMONS];
+      const words = [process.execPath, '--input-type=module', '-e', SQUAT];
       const holder = w.lab.start('local', [...AS_NOBODY, ...words], { stdio: 'ignore' });
       try {
         await w.lab.must('local', [
@@ -136,7 +135,7 @@ const squatted = {
           '-c',
           'for i in $(seq 100); do grep -q inlay /proc/net/unix && exit; sleep 0.05; done',
         ]);
-        const flags = w.plane === 'kernel' ? ['--dataplane', 'kernel'] : [];
+        const flags = PLANES[w.plane];
         const up = await inlay('root', ...UP, ...flags);
         await inlay('root', 'down');
         return up.code === 0 ? [] : [`up ends with ${up.code}`];

@@ -130,7 +130,12 @@ function passGre(
   if (check !== abi.FORWARD) return check;
 
   if (senderOf(memory, ipv4.source(memory, inner)) !== vm) return abi.DROP_SPOOFED_SOURCE;
-  if (isOverShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner))) return abi.DROP_OVER_SHARE;
+  const work = workOf(ipv4.totalLength(memory, inner), 0);
+  const hasShares = hasLevel(memory, abi.INBOUND_SHARES);
+  if (hasShares) {
+    if (isOverShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner))) return abi.DROP_OVER_SHARE;
+    takeShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner), work);
+  }
   const destination = ipv4.destination(memory, inner);
   const mapping = findMapping(memory, destination);
   if (mapping === 0 || vmIn(memory, mapping, destination) !== local) return abi.DROP_FOREIGN_DESTINATION;
@@ -144,14 +149,14 @@ function passGre(
   if (size !== 0) {
     const messages = messagesOf(memory, inner, size);
     if (messages > abi.MESSAGES) return abi.DROP_TOO_LONG;
-    if (messages > freeMessages(memory, PORT, false)) return NO_ROOM;
+    if (messages > freeMessages(memory, PORT, false)) {
+      if (hasShares) takeShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner), -work);
+      return NO_ROOM;
+    }
   }
 
   const tunnel = useTunnel(memory, vm, now);
   if ((options & abi.OPTION_SEQUENCE) !== 0 && !isInOrder(memory, tunnel, gre, inner)) return abi.DROP_GRE_SEQUENCE;
-  if (hasLevel(memory, abi.INBOUND_SHARES)) {
-    takeShare(memory, abi.INBOUND_SHARES, ipv4.source(memory, inner), workOf(ipv4.totalLength(memory, inner), 0));
-  }
   if (isPathKnown(memory, tunnel)) learnReachable(memory, tunnel, now);
   if (innerTos !== tos) applyService(memory, inner, tos, options);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) {

@@ -45,7 +45,11 @@ function pass(memory: Memory, descriptor: number, now: number): number {
   const local = localVm(memory);
   const sender = senderOf(memory, ipv4.source(memory, inner));
   if (sender === 0 || sender !== local) return abi.DROP_FOREIGN_SOURCE;
-  if (isOverShare(memory, abi.OUTBOUND_SHARES, ipv4.source(memory, inner))) return abi.DROP_OVER_SHARE;
+  const virtio = virtioLength === 0 ? 0 : address;
+  if (hasLevel(memory, abi.OUTBOUND_SHARES)) {
+    if (isOverShare(memory, abi.OUTBOUND_SHARES, ipv4.source(memory, inner))) return abi.DROP_OVER_SHARE;
+    charge(memory, virtio, inner, 1);
+  }
   const destination = ipv4.destination(memory, inner);
   const mapping = findMapping(memory, destination);
   const vm = mapping === 0 ? 0 : vmIn(memory, mapping, destination);
@@ -53,7 +57,9 @@ function pass(memory: Memory, descriptor: number, now: number): number {
   if (vm === local) return refuse(memory, inner, abi.DROP_OWN_SLICE, now);
   if (isReserved(memory, mapping, destination)) return refuse(memory, inner, abi.DROP_RESERVED_ADDRESS, now);
   if (ipv4.protocol(memory, inner) === ipv4.PROTOCOL_GRE) return abi.DROP_NESTED_GRE;
-  return forward(memory, descriptor, virtioLength === 0 ? 0 : address, inner, vm, now);
+  const verdict = forward(memory, descriptor, virtio, inner, vm, now);
+  if (verdict === NO_ROOM && hasLevel(memory, abi.OUTBOUND_SHARES)) charge(memory, virtio, inner, -1);
+  return verdict;
 }
 
 /** Notes for `share` what the descriptor's packet makes to do, unless its source is another VM's. */
@@ -92,7 +98,6 @@ function forward(memory: Memory, descriptor: number, virtio: number, inner: numb
     const port = isUdp ? portOf(memory, inner) : PORT;
     if (freeMessages(memory, port, isUdp) === 0) return NO_ROOM;
     count(memory, tunnel, 1, ipv4.totalLength(memory, inner));
-    charge(memory, virtio, inner);
     const options = configuredOptions(memory);
     if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
     // Before the outer headers are: they take the virtio header's place.
@@ -142,7 +147,6 @@ function forwardParts(
   // Each segment but the first has headers of its own, and each fragment but the first of a segment an IPv4 header.
   const bytes = total + (parts - 1) * headers + (packets - parts) * ipv4.headerLength(memory, inner);
   count(memory, tunnel, packets, bytes);
-  charge(memory, virtio, inner);
   const options = configuredOptions(memory);
   if ((options & abi.OPTION_CLAMP_MSS) !== 0) clamp(memory, virtio, inner, limit);
   const first = nextMessage(memory, port);
@@ -169,12 +173,14 @@ function count(memory: Memory, tunnel: number, packets: number, bytes: number): 
   addF64(memory, tunnel + abi.TUNNEL_OUTBOUND_BYTES, bytes);
 }
 
-/** Counts the packet towards the share of its source. */
-function charge(memory: Memory, virtio: number, inner: number): void {
-  if (!hasLevel(memory, abi.OUTBOUND_SHARES)) return;
+/**
+ * Counts the packet towards the share of its source, whatever becomes of it: who sends what nobody gets makes work, too. `sign`
+ * is -1 for one that has no room and comes again.
+ */
+function charge(memory: Memory, virtio: number, inner: number, sign: 1 | -1): void {
   const size = virtio === 0 ? 0 : cutSize(memory, virtio);
   const work = workOf(ipv4.totalLength(memory, inner), size);
-  takeShare(memory, abi.OUTBOUND_SHARES, ipv4.source(memory, inner), work);
+  takeShare(memory, abi.OUTBOUND_SHARES, ipv4.source(memory, inner), sign * work);
 }
 
 /** Clamps the packet, if it is one that can be. */
