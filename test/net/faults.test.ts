@@ -48,11 +48,16 @@ describe.skipIf(skip('faults', reason)).each(Object.keys(PLANES) as (keyof typeo
   test('the routes of the daemon; more than 200 foreign objects', async () => {
     const routes = (await rig.shell('ip -N route show table main')).split('\n').map((line: string) => line.trim());
     const plain = routes.filter((line: string) => /proto 7[35]/.test(line) && !line.includes(' via '));
-    expect(plain.map((line: string) => line.replace(/^7 /, 'unreachable ')).sort()).toEqual([
+    // The kernel data plane keeps the kernel from asking for slices that no VM can have.
+    const unused = plane === 'kernel' ? ['10.0.0.0/24', '10.255.255.0/24'] : [];
+    const expected = [
       expect.stringMatching(/^10\.0\.0\.0\/8 dev inlay0 proto 73 scope \d+( src 10\.16\.32\.1)?$/),
+      ...[...unused, '10.16.32.0/24'].map((slice) => `unreachable ${slice} proto 73 metric 4294967295`),
       'unreachable 10.0.0.0/8 proto 75 metric 1',
-      'unreachable 10.16.32.0/24 proto 73 metric 4294967295',
-    ]);
+    ];
+    const found = plain.map((line: string) => line.replace(/^7 /, 'unreachable '));
+    expect(found).toEqual(expect.arrayContaining(expected));
+    expect(found).toHaveLength(expected.length);
     const made = rig.foreign.filter((line: string) => /"o-|198\.18|203\.0\.113|others/.test(line));
     expect(made.length).toBeGreaterThanOrEqual(200);
     await isRunning();

@@ -1,7 +1,7 @@
 /** With the kernel's GRE, in User-mode Linux: what leads a container's packets to another VM than that of their destination leads them nowhere. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { skip } from '../net/require.ts';
-import { MACHINE_TIMEOUT, machineMissing, runInMachine } from './machine.ts';
+import { MACHINE_TIMEOUT, machineMissing, runInMachine } from '../uml/machine.ts';
 
 interface Ping {
   sent: number;
