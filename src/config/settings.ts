@@ -241,7 +241,7 @@ export const settings = {
   'container-access': {
     placeholder: 'LIST',
     description:
-      "what containers may reach of VMs' addresses without a tunnel: ADDRESS[/LENGTH][:PORT] inside the underlay, vm[:PORT] for this VM itself by any of its addresses, or all. A port is one of TCP and of UDP. Answers always pass, and pings of this VM's overlay address (default: nothing)",
+      "what containers may reach of VMs' addresses without a tunnel: ADDRESS[/LENGTH][:PORT] inside the underlay, vm[:PORT] for this VM itself by any of its addresses, or all. A port is one of TCP and of UDP. Answers pass (those of UDP to this VM alone), and pings of this VM's overlay address (default: nothing)",
     schema: access,
   },
   'run-dir': {

@@ -16,6 +16,7 @@ import { removeDeadSocket } from './control.ts';
 import { type Lock, lockRunDir, refuseRunning } from './lock.ts';
 import { ownDirectory } from './own-directory.ts';
 import { removeIfDone } from './run-dir.ts';
+import { takeSignals } from './signals.ts';
 
 /** For routes and sysctls. */
 const CAPABILITIES = ['CAP_NET_ADMIN'] as const;
@@ -48,8 +49,9 @@ async function remove(name: string): Promise<string[]> {
     // Without the overlay's device there are fewer neighbours to look through.
     const removed = [
       ...machine.undo(isTheirs ? saysItself(machine) : undefined),
-      ...shortened(machine.undo(undefined, GUARD)),
+      ...shortened(isTheirs ? [] : machine.undo(undefined, GUARD)),
     ];
+    if (isTheirs) forgetRest(journal);
     // Without complete notes the machine tells what is ours.
     if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
     if (runDir !== undefined && removeIfDone(runDir, journal, lock as Lock)) removed.push(`directory ${runDir}`);
@@ -84,6 +86,8 @@ function enter(runDir: string): boolean {
       { hint: commandAs(owner, CAPABILITIES) },
     );
   }
+  // That user may send signals to this process from now on: none opens Node's debugger.
+  takeSignals();
   becomeUser(owner, CAPABILITIES);
   return true;
 }
@@ -96,12 +100,24 @@ function ownerOf(runDir: string): number | undefined {
   }
 }
 
-/** Of the devices that another user has noted, only those that say themselves whose they are. */
+/**
+ * Of what another user has noted, only what says itself that it is ours: our devices by their alias, routes and
+ * rules by their protocol, the barrier by its name. What settings others' devices are said to have had is not
+ * believed.
+ */
 function saysItself({ netlink }: Machine): (entry: Entry) => boolean {
   return ({ thing }) => {
-    const found = thing.kind === 'link' ? findLink(netlink, thing.device) : undefined;
+    if (!('device' in thing) || thing.kind === 'route') return true;
+    const found = findLink(netlink, thing.device ?? '');
     return !found || isOurAlias(found.alias);
   };
+}
+
+/** What was left as it is, because nothing but the note says that it is ours. */
+function forgetRest(journal: Journal): void {
+  for (const owner of [DAEMON, GUARD]) {
+    for (const { thing } of journal.entries(owner)) if (thing.kind !== 'directory') journal.drop(owner, thing);
+  }
 }
 
 function removeRemains(machine: Machine): string[] {

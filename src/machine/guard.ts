@@ -69,7 +69,11 @@ export class Guard {
     this.#options = options;
     const { machine } = options;
     this.#context = machine.contextOf(GUARD);
-    for (const { thing } of machine.journal.entries(GUARD)) if (thing.kind === 'guard') this.#left.add(thing.index);
+    for (const { thing } of machine.journal.entries(GUARD)) {
+      if (thing.kind !== 'guard') continue;
+      if (settingsOfDevice(machine.netlink, thing.index)?.name === thing.device) this.#left.add(thing.index);
+      else this.#context.forget(thing);
+    }
     this.#tick = setInterval(() => this.#look(true), INTERVAL).unref();
     this.#look(true);
   }

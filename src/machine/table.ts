@@ -144,10 +144,16 @@ export class MainTable {
   #noteContainer(found: Route, hasGone = false): void {
     const { oif, dst, dstLength, gateway } = found;
     if (!oif || found.type !== RTN_UNICAST) return;
-    if (gateway && !hasGone) this.routerLinks.add(oif);
+    // A container that is a router is a container all the same.
+    if (gateway && !hasGone && !this.#isOwn(gateway)) this.routerLinks.add(oif);
     if (!this.#isToContainers(found)) return;
     if (!hasGone) this.newContainerLinks.add(oif);
     this.containerRoutes.set(keyOf(found), { dst: dst?.slice(), dstLength, link: oif, hasGone });
+  }
+
+  #isOwn(gateway: Uint8Array): boolean {
+    const address = addressOf(gateway);
+    return address !== undefined && this.#own.some((each) => contains(each, address));
   }
 
   #isToContainers({ dst, dstLength, type, protocol }: Route): boolean {

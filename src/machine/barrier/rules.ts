@@ -262,6 +262,8 @@ function elsewhere({ vni }: BarrierFacts, { underlays }: Places): BarrierRule[] 
     rule(protocol(IPPROTO_GRE), goto('outer')),
     rule(port('udp', GRE_UDP), goto('outer')),
     ...(vni === undefined ? [] : [rule(port('udp', VXLAN), goto('outer'))]),
+    // Neither part may become part of an honest packet.
+    ...underlays.map((prefix) => dropping('forged-outer', address('saddr', prefix), moreFragments)),
     ...underlays.map((prefix) => dropping('forged-outer', address('saddr', prefix), laterFragment)),
     ...learnt(),
   ];

@@ -8,6 +8,10 @@ import { contains } from '../../mesh/address.ts';
 import type { NetworkPlan } from '../state.ts';
 import { wayToOthers } from '../underlay.ts';
 
+/** The interface index of the loopback device. */
+const LOOPBACK = 1;
+/** Kinds of devices that are uplinks only if the way to other VMs leads through them. */
+const GUESTS: readonly (string | undefined)[] = ['bridge', 'veth', 'tun'];
 /** Looks at all addresses take one part in so many of the time, at most: a machine may have thousands. */
 const SHARE = 50;
 
@@ -52,9 +56,12 @@ export class Uplinks {
       const address = addressOf(bytes);
       const isIn = address && mappings.some(({ underlay }) => contains(underlay, address));
       // This VM's own address may be at the loopback device, and that is no way to anyone.
-      return isIn && index !== LOOPBACK ? [index] : [];
+      return isIn && index !== LOOPBACK && !this.#leadsToGuests(index) ? [index] : [];
     });
   }
+
+  /** Networks of other guests of this machine may be inside the underlay prefix, as libvirt's and docker's often are. */
+  #leadsToGuests(index: number): boolean {
+    return GUESTS.includes(findLink(this.#netlink, index)?.info?.kind);
+  }
 }
-/** The interface index of the loopback device. */
-const LOOPBACK = 1;

@@ -85,9 +85,10 @@ export const guardKind: Kind<GuardThing> = {
     return unsafe.map((name) => `${dotted(found, name)} ${valueIn(found, name)}, not ${VALUES[name]}`).join(', ');
   },
 
-  undo({ index }, { netlink }, before) {
+  undo({ device, index }, { netlink }, before) {
     const found = settingsOfDevice(netlink, index);
-    if (!found) return false;
+    // After a restart of the machine, another device may have the index.
+    if (found?.name !== device) return false;
     releaseNeighbours(netlink, index);
     // Another value than ours is somebody else's.
     const ours = [...parse(before)].filter(

@@ -1,4 +1,4 @@
-/** The files below /proc/sys that Inlay writes. No other is written, whatever a journal says. */
+/** The files below /proc/sys that Inlay writes as things of their own. No other is written, whatever a journal says; guard.ts has its own list. */
 
 /** By the folder that has one folder for each device. Whoever writes one more adds it here. */
 const NAMES: Readonly<Record<string, readonly string[]>> = {
