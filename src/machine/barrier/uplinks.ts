@@ -10,8 +10,9 @@ import { wayToOthers } from '../underlay.ts';
 
 /** The interface index of the loopback device. */
 const LOOPBACK = 1;
+const HOST = 32;
 /** Kinds of devices that are uplinks only if the way to other VMs leads through them. */
-const GUESTS: readonly (string | undefined)[] = ['bridge', 'veth', 'tun'];
+const GUESTS: readonly (string | undefined)[] = ['bridge', 'tun'];
 /** Looks at all addresses take one part in so many of the time, at most: a machine may have thousands. */
 const SHARE = 50;
 
@@ -52,11 +53,13 @@ export class Uplinks {
   #look({ mappings }: NetworkPlan): number[] {
     // If the list changes while it is read, what was read has to do until the next look.
     const found = addresses(this.#netlink, 0, () => true);
-    return found.flatMap(({ local: bytes, index }) => {
+    return found.flatMap(({ local: bytes, index, prefixLength }) => {
       const address = addressOf(bytes);
       const isIn = address && mappings.some(({ underlay }) => contains(underlay, address));
       // This VM's own address may be at the loopback device, and that is no way to anyone.
-      return isIn && index !== LOOPBACK && !this.#leadsToGuests(index) ? [index] : [];
+      // An address without a network, such as one that is borrowed, leads to nobody else.
+      const isWay = isIn && index !== LOOPBACK && prefixLength < HOST && !this.#leadsToGuests(index);
+      return isWay ? [index] : [];
     });
   }
 
