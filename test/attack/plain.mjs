@@ -74,7 +74,6 @@ const broadcastPorts = {
 const broadcastWithoutSource = {
   who: 'T',
   title: 'UDP ports of its own VM by broadcast, with the source 0.0.0.0',
-  limit: 'nobody can be answered: it looks as DHCP does',
   shots: (w) => FOR_ALL.map((to) => shot(w, 'tenant', '0.0.0.0', to)),
 };
 

@@ -85,6 +85,7 @@ export interface BarrierChain {
 const PRIORITY = -450;
 /** RFC 1112 §4; RFC 919 §7. */
 const MULTICAST: Prefix = { width: 32, bits: 0xe0000000n, length: 4 };
+const NOBODY: Prefix = { width: 32, bits: 0n, length: 32 };
 const LIMITED_BROADCAST: Prefix = { width: 32, bits: 0xffffffffn, length: 32 };
 /** UDP ports of tunnels: RFC 8086 §5, RFC 7348 §5. */
 const GRE_UDP = 4754;
@@ -259,6 +260,8 @@ function tunnels({ vni }: BarrierFacts): BarrierRule[] {
  */
 function elsewhere({ vni }: BarrierFacts, { underlays }: Places): BarrierRule[] {
   return [
+    // Linux takes what is for all from nobody, too. DHCP does so, but its servers listen at bridges.
+    dropping('broadcast', comesByKind('veth'), address('saddr', NOBODY)),
     rule(protocol(IPPROTO_GRE), goto('outer')),
     rule(port('udp', GRE_UDP), goto('outer')),
     ...(vni === undefined ? [] : [rule(port('udp', VXLAN), goto('outer'))]),
