@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import { Vms } from '../net/vms.ts';
 import { sum } from '../packet.ts';
-import { Vms } from './vms.ts';
 
 const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
 

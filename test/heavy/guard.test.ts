@@ -1,9 +1,9 @@
 /** Containers' devices, whoever made them: safe as soon as their route is there, kept so, and as before after `down`. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
+import { missing, skip } from '../net/require.ts';
+import { PATIENCE, type Plane } from '../net/vms.ts';
 import { GuardedVms } from './guarded-vms.ts';
-import { missing, skip } from './require.ts';
-import { PATIENCE, type Plane } from './vms.ts';
 
 /** Remarks come every 5 s, or later on a busy machine. */
 const LOOK = { ...PATIENCE, timeout: 60_000 };

@@ -4,11 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Output } from '../../src/demo/lab.ts';
 import { plainErrors } from '../../src/log.ts';
-import { CATCH_ALL_ROUTE } from './catch-all.ts';
-import { CLI, shellLine } from './mesh.ts';
-import { missing, notRoot, skip } from './require.ts';
-import { AS_USER, LEAST, Strangers, USER } from './strangers.ts';
-import { Vms } from './vms.ts';
+import { CATCH_ALL_ROUTE } from '../net/catch-all.ts';
+import { CLI, shellLine } from '../net/mesh.ts';
+import { missing, notRoot, skip } from '../net/require.ts';
+import { AS_USER, LEAST, Strangers, USER } from '../net/strangers.ts';
+import { Vms } from '../net/vms.ts';
 
 const SQUAT = fileURLToPath(new URL('../machine/squat.mjs', import.meta.url));
 const UP = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
