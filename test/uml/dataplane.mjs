@@ -222,10 +222,8 @@ async function sources(kernel) {
   const keyed = gre(UNDERLAY.inlay, echoRequest('10.16.34.91', to), 99);
   const besides = await spoof(vm, { ...inbound, packet: keyed });
   await scene.ipBatch('kernel', ['link set gre0 down']);
-  // To a device with an address the guard leaves its rp_filter, so that our own check sees what the container sends.
-  await scene.ipBatch('kernel', ['address add 198.51.100.1/32 dev veth0']);
   await scene.run('kernel', 'sysctl', '-qw', 'net.ipv4.conf.veth0.rp_filter=0');
-  const facts = {
+  return {
     'with another key, and gre0 is up': besides,
     "of a third VM's container": await spoof(vm, { ...inbound, packet: from(UNDERLAY.inlay, '10.16.34.91') }),
     'of the other VM, by a third VM': await spoof(vm, { ...inbound, packet: from(UNDERLAY.third, OVERLAY.container) }),
@@ -241,8 +239,6 @@ async function sources(kernel) {
       packet: echoRequest('192.0.2.1', OVERLAY.container),
     }),
   };
-  await scene.ipBatch('kernel', ['address del 198.51.100.1/32 dev veth0']);
-  return facts;
 }
 
 /** The first packets to many containers of one VM, all at once. */
@@ -530,6 +526,8 @@ await scene.ipBatch(
   'inlay',
   MANY.map((address) => `route add ${address} dev veth0`),
 );
+// To a device with an address the guard leaves its rp_filter, so that our own check sees what the container sends.
+await scene.ipBatch('kernel', ['address add 198.51.100.1/32 dev veth0']);
 const before = await scene.snapshot('kernel');
 const facts = { kernel: release(), ...(await timed('interoperability', interoperability)) };
 facts.removed = [await timed('down', () => down('kernel'))];
