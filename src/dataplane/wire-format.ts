@@ -1,11 +1,8 @@
 /** What packets look like on the underlay, as a firewall's rule names it. */
 import type { Config } from '../config/config.ts';
 import { GRE_UDP_PORT } from '../core/abi.ts';
-import { IPPROTO_GRE, IPPROTO_UDP } from '../linux/protocols.ts';
+import { IPPROTO_GRE, IPPROTO_UDP, VXLAN_PORT } from '../linux/protocols.ts';
 import type { OuterFormat } from '../machine/remarks/remark.ts';
-
-/** RFC 7348 §5. */
-export const VXLAN_PORT = 4789;
 
 export const OUTER: Readonly<Record<Config['encapsulation'], OuterFormat>> = {
   gre: { protocol: IPPROTO_GRE },

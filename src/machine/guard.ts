@@ -4,7 +4,9 @@
  * new devices, and those that the kernel tells of, are looked at soon, and the others in turn, a few at a
  * time.
  */
+
 import { type DeviceSettings, settingsOfDevice } from '../linux/netlink/device-settings.ts';
+import { LOOPBACK } from '../linux/netlink/link.ts';
 import type { Monitor } from '../linux/netlink/monitor.ts';
 import { NTF_EXT_LEARNED, NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
 import { guardMonitor } from './guard-monitor.ts';
@@ -27,8 +29,6 @@ const MAX_NEIGHBOURS = 32;
 /** How often one look reads the whole table, to find out whether another route leads to a device. */
 const MAX_TABLES = 4;
 
-/** The interface index of the loopback device. */
-const LOOPBACK = 1;
 /** Kinds of devices that lead to other machines; a network card has none. */
 const CARDS: readonly (string | undefined)[] = [undefined, 'vlan', 'bond', 'team'];
 

@@ -1,7 +1,9 @@
 /** What this machine's underlay looks like: its own address in it, and the MTU towards other VMs. */
+
 import { InlayError } from '../errors.ts';
 import type { Address as LinkAddress } from '../linux/netlink/address.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
+import { LOOPBACK } from '../linux/netlink/link.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import { type Route, RTN_LOCAL, RTN_UNICAST } from '../linux/netlink/route.ts';
 import { addresses, findLink, matchingRoute, routeTowards } from '../linux/netlink/rtnetlink.ts';
@@ -30,8 +32,6 @@ interface Candidate {
 /** From <linux/if_addr.h>: another address of the same subnet came first on this device. */
 const IFA_F_SECONDARY = 0x01;
 const IPV4_WIDTH = 32;
-/** The interface index of the loopback device, which each network namespace begins with. */
-const LOOPBACK = 1;
 
 /** This machine has no underlay address yet. It may get one, so `up` waits. */
 export class NoUnderlayError extends InlayError {}

@@ -3,11 +3,10 @@
  * sends frames by a device, and tells which packets came by the devices that it watches, and which datagrams
  * came to the UDP port that it has in the VMs.
  */
-import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
+import { inNamespace } from '../uml/sockets.mjs';
 
 const lib = koffi.load(null);
-const setns = lib.func('int setns(int fd, int type)');
 const socket = lib.func('int socket(int domain, int type, int protocol)');
 const bind = lib.func('int bind(int fd, void *address, unsigned int size)');
 const listen = lib.func('int listen(int fd, int backlog)');
@@ -20,7 +19,6 @@ const recvfrom = lib.func(
   'intptr_t recvfrom(int fd, void *packet, size_t length, int flags, void *address, void *size)',
 );
 
-const CLONE_NEWNET = 0x40000000;
 const [AF_INET, AF_PACKET, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, MSG_DONTWAIT] = [2, 17, 1, 2, 3, 0x40];
 const [SOL_SOCKET, SO_RCVBUFFORCE, SOL_PACKET, PACKET_VNET_HDR, ETH_P_ALL] = [1, 33, 263, 15, 3];
 const EAGAIN = 11;
@@ -35,22 +33,8 @@ function must(result, what) {
   return Number(result);
 }
 
-/**
- * Does something in a namespace, the lab's own if it has no name. A namespace is that of a thread, and all
- * calls here are made by one.
- */
-function inNamespace(name, work) {
-  if (name === undefined) return work();
-  const [own, other] = [openSync('/proc/self/ns/net', 'r'), openSync(`/run/netns/${name}`, 'r')];
-  must(setns(other, CLONE_NEWNET), `setns to ${name}`);
-  try {
-    return work();
-  } finally {
-    must(setns(own, CLONE_NEWNET), 'setns');
-    closeSync(own);
-    closeSync(other);
-  }
-}
+/** Does something in a namespace, the lab's own if it has no name. */
+const within = (name, work) => (name === undefined ? work() : inNamespace(name, work));
 
 /** By name: where to send. */
 const senders = new Map();
@@ -58,7 +42,7 @@ const senders = new Map();
 const receivers = [];
 
 function packetSocket(namespace, device, protocol) {
-  return inNamespace(namespace, () => {
+  return within(namespace, () => {
     const fd = must(socket(AF_PACKET, SOCK_RAW, 0), 'socket');
     const link = Buffer.alloc(SIZE);
     link.writeUInt16LE(AF_PACKET);
@@ -85,7 +69,7 @@ function watch({ at, namespace, device }) {
  */
 function serve({ at, namespace, port }) {
   const local = Uint8Array.of(AF_INET, 0, port >> 8, port & 255, ...new Uint8Array(12));
-  inNamespace(namespace, () => {
+  within(namespace, () => {
     const datagrams = must(socket(AF_INET, SOCK_DGRAM, 0), 'socket');
     must(bind(datagrams, local, local.length), `bind UDP ${port}`);
     receivers.push({ at, fd: datagrams, isUdp: true });

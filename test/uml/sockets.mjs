@@ -35,7 +35,7 @@ function must(result, what) {
 }
 
 /** Does something in a namespace. A namespace is that of a thread, and all calls here are made by one. */
-function inNamespace(name, work) {
+export function inNamespace(name, work) {
   const [own, other] = [openSync('/proc/self/ns/net', 'r'), openSync(`/run/netns/${name}`, 'r')];
   must(setns(other, CLONE_NEWNET), `setns to ${name}`);
   try {

@@ -94,7 +94,7 @@ export function isOverShare(memory: Memory, shares: number, source: number): boo
   return level !== 0 && loadF64(memory, recordOf(shares, source) + abi.SHARE_HEIGHT) >= level;
 }
 
-/** Adds the work of a packet that goes on to what its source has had, while there is a level. That may be more than it gets: the rest counts the next time. */
+/** Adds the work of a packet, whatever becomes of it, to what its source has had, while there is a level. That may be more than it gets: the rest counts the next time. Below 0, it gives work back. */
 export function takeShare(memory: Memory, shares: number, source: number, work: number): void {
   const record = recordOf(shares, source);
   const height = loadF64(memory, record + abi.SHARE_HEIGHT) + work;

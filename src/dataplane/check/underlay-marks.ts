@@ -7,10 +7,10 @@ import type { Message } from '../../linux/netlink/message.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { type Route, RT_TABLE_MAIN, RTN_LOCAL, RTN_UNICAST, route } from '../../linux/netlink/route.ts';
 import { addresses, findLink, routes } from '../../linux/netlink/rtnetlink.ts';
+import { VXLAN_PORT } from '../../linux/protocols.ts';
 import type { Trouble } from '../../machine/machine.ts';
 import type { FilterThing, NetworkPlan } from '../../machine/state.ts';
 import { overlaps, type Prefix } from '../../mesh/address.ts';
-import { VXLAN_PORT } from '../wire-format.ts';
 import { ETHERNET_HEADER } from './header-loads.ts';
 import { loadMarkProgram } from './mark.ts';
 

@@ -4,6 +4,7 @@ import type { Config } from '../../config/config.ts';
 import { GRE_UDP_PORT } from '../../core/abi.ts';
 import { addressBytes, ipv4Bytes, ipv4Number } from '../../linux/netlink/ipv4.ts';
 import { GRE_CSUM, GRE_KEY, type LinkInfo, TUNNEL_ENCAP_FOU, VXLAN_DF_SET } from '../../linux/netlink/link.ts';
+import { VXLAN_PORT } from '../../linux/protocols.ts';
 import {
   type NetworkPlan,
   overlayThings,
@@ -13,7 +14,6 @@ import {
   unusedSliceThings,
 } from '../../machine/state.ts';
 import type { Address } from '../../mesh/address.ts';
-import { VXLAN_PORT } from '../wire-format.ts';
 
 /** Without a key. */
 const DEFAULT_VNI = 1;

@@ -5,6 +5,7 @@
 import { formatAddress, formatPrefix, netmask, type Prefix } from '../../mesh/address.ts';
 import { addressBytes, ipv4Bytes } from '../netlink/ipv4.ts';
 import { type Expression, NF_ACCEPT, NF_DROP } from '../netlink/nf-tables.ts';
+import { RTN_BROADCAST, RTN_LOCAL } from '../netlink/route.ts';
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from '../protocols.ts';
 import type { Device } from './packet.ts';
 
@@ -30,9 +31,6 @@ const FIB_PRESENT = 32;
 const JUMP = -3;
 const GOTO = -4;
 const RETURN = -5;
-/** <linux/rtnetlink.h> */
-const RTN_LOCAL = 2;
-const RTN_BROADCAST = 3;
 const NAME_SIZE = 16;
 
 // Offsets in the IPv4 header (RFC 791 §3.1).

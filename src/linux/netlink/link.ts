@@ -30,6 +30,8 @@ export const RTNLGRP_LINK = 1;
 // <linux/if.h>
 export const IFF_UP = 0x1;
 export const IFF_LOOPBACK = 0x8;
+/** The interface index of the loopback device, which each network namespace begins with (LOOPBACK_IFINDEX in <net/flow.h>). */
+export const LOOPBACK = 1;
 export const IFF_NOARP = 0x80;
 
 // <linux/if_link.h>

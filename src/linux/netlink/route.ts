@@ -21,6 +21,7 @@ export const RTM_GETROUTE = 26;
 export const RTNLGRP_IPV4_ROUTE = 7;
 export const RTN_UNICAST = 1;
 export const RTN_LOCAL = 2;
+export const RTN_BROADCAST = 3;
 export const RTN_UNREACHABLE = 7;
 export const RT_SCOPE_UNIVERSE = 0;
 export const RT_SCOPE_LINK = 253;

@@ -2,6 +2,7 @@
  * The rules of the barrier: what a packet has to come by to be a tunnel, a container's, or an ICMP message
  * that is learnt from; and what containers may reach of the VMs in plain.
  */
+import { GRE_UDP_PORT } from '../../core/abi.ts';
 import type { Device } from '../../linux/netfilter/packet.ts';
 import {
   accept,
@@ -29,8 +30,9 @@ import {
   tcpAnswer,
   udpPortFrom,
 } from '../../linux/netfilter/statement.ts';
+import { LOOPBACK } from '../../linux/netlink/link.ts';
 import { NF_INET_LOCAL_OUT, NF_INET_PRE_ROUTING } from '../../linux/netlink/nf-tables.ts';
-import { IPPROTO_GRE } from '../../linux/protocols.ts';
+import { IPPROTO_GRE, VXLAN_PORT } from '../../linux/protocols.ts';
 import type { Access } from '../../mesh/access.ts';
 import { type Address, formatPrefix, lowBits, netmask, type Prefix } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
@@ -87,16 +89,13 @@ const PRIORITY = -450;
 const MULTICAST: Prefix = { width: 32, bits: 0xe0000000n, length: 4 };
 const NOBODY: Prefix = { width: 32, bits: 0n, length: 32 };
 const LIMITED_BROADCAST: Prefix = { width: 32, bits: 0xffffffffn, length: 32 };
-/** UDP ports of tunnels: RFC 8086 §5, RFC 7348 §5. */
-const GRE_UDP = 4754;
-const VXLAN = 4789;
 /** Of containers, these alone may tell the VM something. */
 const [ECHO_REPLY, UNREACHABLE, REDIRECT, ECHO, TIME_EXCEEDED, PARAMETER_PROBLEM] = [0, 3, 5, 8, 11, 12];
 /** Linux locks a smaller path MTU, also for what it forwards (ip_rt_min_pmtu in net/ipv4/route.c). */
 const MIN_PATH_MTU = 552;
 
 /** The loopback device is the first of each network namespace. */
-const LOOPBACK: Device = { name: 'lo', index: 1 };
+const LO: Device = { name: 'lo', index: LOOPBACK };
 
 const rule = (...statements: Statement[]): BarrierRule => ({ statements });
 const dropping = (drops: DropName, ...statements: Statement[]): BarrierRule => ({ statements, drops });
@@ -111,7 +110,7 @@ export function barrierChains(facts: BarrierFacts, hasFib: boolean): BarrierChai
     ...uplinks.map((uplink) => rule(comesBy(uplink), goto('underlay'))),
     // Super-packets that the kernel cuts for us.
     ...(device.index > 0 ? [rule(comesBy(device), accept)] : []),
-    rule(comesBy(LOOPBACK), accept),
+    rule(comesBy(LO), accept),
     // Another device by which this very VM is reached.
     ...(hasFib ? underlays : []).map((prefix) =>
       rule(address('saddr', prefix), comesByWayBack(true), goto('underlay')),
@@ -205,7 +204,7 @@ function fromOverlay({ device, uplinks }: BarrierFacts, places: Places, hasFib: 
 /** To this VM from a container or itself. Without connection tracking, which costs, and whose table can be filled. */
 function toVm(facts: BarrierFacts, { local, own }: Places): BarrierRule[] {
   return [
-    rule(comesBy(LOOPBACK), accept),
+    rule(comesBy(LO), accept),
     // Answers to connections that this VM began.
     rule(tcpAnswer, accept),
     dropping('icmp', icmpType(REDIRECT)),
@@ -248,9 +247,11 @@ function listed({ to, port: number }: Access, isVm: boolean): BarrierRule[] {
 function tunnels({ vni }: BarrierFacts): BarrierRule[] {
   return [
     dropping('forged-outer', protocol(IPPROTO_GRE)),
-    dropping('forged-outer', port('udp', GRE_UDP)),
+    dropping('forged-outer', port('udp', GRE_UDP_PORT)),
     // Others use the port, too. A fragment that is cut before the network's number is dropped.
-    ...(vni === undefined ? [] : [rule(otherVxlan(VXLAN, vni), returns), dropping('forged-outer', port('udp', VXLAN))]),
+    ...(vni === undefined
+      ? []
+      : [rule(otherVxlan(VXLAN_PORT, vni), returns), dropping('forged-outer', port('udp', VXLAN_PORT))]),
   ];
 }
 
@@ -263,8 +264,8 @@ function elsewhere({ vni }: BarrierFacts, { underlays }: Places): BarrierRule[] 
     // Linux takes what is for all from nobody, too. DHCP does so, but its servers listen at bridges.
     dropping('broadcast', comesByKind('veth'), address('saddr', NOBODY)),
     rule(protocol(IPPROTO_GRE), goto('outer')),
-    rule(port('udp', GRE_UDP), goto('outer')),
-    ...(vni === undefined ? [] : [rule(port('udp', VXLAN), goto('outer'))]),
+    rule(port('udp', GRE_UDP_PORT), goto('outer')),
+    ...(vni === undefined ? [] : [rule(port('udp', VXLAN_PORT), goto('outer'))]),
     // Neither part may become part of an honest packet.
     ...underlays.map((prefix) => dropping('forged-outer', address('saddr', prefix), moreFragments)),
     ...underlays.map((prefix) => dropping('forged-outer', address('saddr', prefix), laterFragment)),
@@ -276,7 +277,7 @@ function foreignTunnels({ vni }: BarrierFacts, { underlays, local }: Places): Ba
   return [
     // Of another daemon, whose super-packets the kernel cuts: they come out of its TUN device.
     rule(address('saddr', local), comesByKind('tun'), accept),
-    ...(vni === undefined ? [] : [rule(otherVxlan(VXLAN, vni), accept)]),
+    ...(vni === undefined ? [] : [rule(otherVxlan(VXLAN_PORT, vni), accept)]),
     ...underlays.flatMap((prefix) => [
       dropping('forged-outer', address('saddr', prefix)),
       dropping('forged-outer', address('daddr', prefix)),
@@ -299,7 +300,7 @@ function errors({ overlays, underlays }: Places): BarrierRule[] {
 
 function fromLocalUsers(users: readonly number[], underlays: readonly Prefix[]): BarrierRule[] {
   return underlays.map((prefix) =>
-    dropping('local-user', port('udp', GRE_UDP), address('daddr', prefix), notOfUsers(users)),
+    dropping('local-user', port('udp', GRE_UDP_PORT), address('daddr', prefix), notOfUsers(users)),
   );
 }
 

@@ -2,14 +2,13 @@
 
 import type { Device } from '../../linux/netfilter/packet.ts';
 import { addressOf } from '../../linux/netlink/ipv4.ts';
+import { LOOPBACK } from '../../linux/netlink/link.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { addresses, findLink } from '../../linux/netlink/rtnetlink.ts';
 import { contains } from '../../mesh/address.ts';
 import type { NetworkPlan } from '../state.ts';
 import { wayToOthers } from '../underlay.ts';
 
-/** The interface index of the loopback device. */
-const LOOPBACK = 1;
 const HOST = 32;
 /** Kinds of devices that are uplinks only if the way to other VMs leads through them. */
 const GUESTS: readonly (string | undefined)[] = ['bridge', 'tun'];
