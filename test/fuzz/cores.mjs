@@ -17,8 +17,8 @@ export const DIRECTIONS = {
 const IPV4 = 'bad-descriptor truncated not-ipv4 bad-header-length bad-total-length bad-header-checksum';
 /** The reasons for which each of them may drop a packet. */
 const REASONS = {
-  outbound: `${IPV4} foreign-source no-mapping own-slice reserved-address too-long bad-offload tiny-segments too-big nested-gre
-    not-written`,
+  outbound: `${IPV4} foreign-source no-mapping own-slice reserved-address too-long bad-offload tiny-segments
+    too-many-tunnels too-big nested-gre not-written`,
   inbound: `${IPV4} not-gre fragment not-for-us foreign-underlay gre-version gre-flags gre-checksum gre-protocol gre-key
     spoofed-source foreign-destination reserved-address nested-gre gre-sequence ecn not-written too-long merged`,
   icmp: `${IPV4} fragment not-for-us icmp-checksum foreign-icmp`,

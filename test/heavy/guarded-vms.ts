@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import { Vms } from '../net/vms.ts';
 import { sum } from '../packet.ts';
 
-const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
+const INJECT = fileURLToPath(new URL('../net/inject.mjs', import.meta.url));
 
 /** An entry of the journal, as far as it is about a container's device. */
 export interface Noted {
