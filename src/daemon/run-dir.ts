@@ -134,8 +134,8 @@ export function removeIfDone(runDir: string, journal: Journal, lock: Lock): bool
   const isDone = journal.size === notes.length;
   if (isDone) {
     removeOwn(path.join(runDir, VM));
-    journal.discardDamaged();
     for (const { thing } of notes) journal.drop(DAEMON, thing);
+    journal.discard();
   }
   lock.discard();
   if (!isDone || notes.length === 0) return false;

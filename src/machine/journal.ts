@@ -2,7 +2,6 @@
  * The journal notes each thing before Inlay makes it, so that a later process can undo it. A change is one
  * line, and costs the same however many there are. Several processes may write, each for an owner of its own.
  */
-import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { errorCode, InlayError } from '../errors.ts';
 import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
@@ -116,12 +115,13 @@ export class Journal {
     if (!this.#entries.delete(idOf(owner, thing))) return;
     this.#stale += 2;
     this.#append({ v: VERSION, op: 'drop', owner, thing });
-    if (this.size === 0 || this.#stale > MAX_STALE) this.#attempt(() => this.rewrite());
-    if (this.size === 0) this.discardDamaged();
+    if (this.size === 0) this.discard();
+    else if (this.#stale > MAX_STALE) this.#attempt(() => this.rewrite());
   }
 
-  /** Removes what was put aside. */
-  discardDamaged(): void {
+  /** Removes what was put aside, and the file unless something is noted there. A process that was killed may leave it empty. */
+  discard(): void {
+    this.#attempt(() => this.rewrite());
     removeOwn(this.#path(DAMAGED));
   }
 
@@ -133,7 +133,7 @@ export class Journal {
     const file = this.#path(FILE);
     withLockedFile(file, (text) => {
       if (text !== '') this.#merge(text);
-      if (this.size === 0) rmSync(file, { force: true });
+      if (this.size === 0) removeOwn(file);
       else replaceOwn(file, this.#text());
       this.#stale = 0;
       this.#failure = undefined;

@@ -1,7 +1,16 @@
 /** The journal: what is noted survives whatever becomes of its file, and of those who write it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -178,6 +187,12 @@ describe('a damaged file', () => {
     journal.add(DAEMON, linkOf('inlay2'));
     expect(journal.isWritten).toBe(true);
     expect(devicesOf(new Journal(runDir))).toEqual([...kept, 'inlay2']);
+  });
+
+  test('what a process left that was killed as it wrote goes, where nothing is noted', () => {
+    for (const name of [file(), `${file()}.new`]) writeFileSync(name, '');
+    new Journal(runDir).discard();
+    expect(readdirSync(runDir)).toEqual([]);
   });
 
   test('is known to have been damaged until nothing is noted any more', () => {
