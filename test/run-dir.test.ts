@@ -1,5 +1,6 @@
 /** The run directory by itself: what stays in it, what is made anew, and whom it is shared with. */
 import {
+  chmodSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -14,7 +15,8 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ask, ControlServer } from '../src/daemon/control.ts';
 import { harmless } from '../src/daemon/harmless.ts';
-import { RunDir } from '../src/daemon/run-dir.ts';
+import { lockRunDir } from '../src/daemon/lock.ts';
+import { RunDir, removeIfDone } from '../src/daemon/run-dir.ts';
 import { DAEMON, Journal } from '../src/machine/journal.ts';
 import type { Thing } from '../src/machine/state.ts';
 import { formatAddress, parseAddress } from '../src/mesh/address.ts';
@@ -58,6 +60,34 @@ test('one daemon has it, and of the next only what is noted stays', async () => 
   second.journal.drop(DAEMON, route);
   await second.close();
   expect(readdirSync(folder)).toEqual([]);
+});
+
+describe('a directory of a process that was killed as it made or removed it', () => {
+  const modeOf = () => (statSync(dir).mode & 0o7777).toString(8);
+  beforeEach(() => {
+    mkdirSync(dir);
+    chmodSync(dir, 0o1700);
+  });
+
+  test('goes with the next daemon', async () => {
+    const runDir = await RunDir.open(dir, routes);
+    expect(modeOf()).toBe('755');
+    await runDir.close();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test('goes with `down`', async () => {
+    writeFileSync(path.join(dir, 'journal.jsonl'), '', { mode: 0o600 });
+    expect(removeIfDone({ path: dir, isPassing: true }, new Journal(dir), await lockRunDir(dir, ''))).toBe(true);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test('stays where others have put something there', async () => {
+    const runDir = await RunDir.open(dir, routes);
+    writeFileSync(path.join(dir, 'note'), '');
+    await runDir.close();
+    expect([modeOf(), readdirSync(dir)]).toEqual(['755', ['note']]);
+  });
 });
 
 test('what is swept away comes back: the lock, or all', async () => {

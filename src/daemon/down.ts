@@ -37,7 +37,8 @@ export function removeLeftovers(runDir: string): Promise<{ removed: string[]; ru
 
 async function remove(name: string): Promise<string[]> {
   const isTheirs = enter(name);
-  const runDir = ownDirectory(name)?.path;
+  const directory = ownDirectory(name);
+  const runDir = directory?.path;
   const lock = runDir === undefined ? undefined : await lockRunDir(runDir, STOP_IT);
   let machine: Machine | undefined;
   try {
@@ -54,7 +55,7 @@ async function remove(name: string): Promise<string[]> {
     if (isTheirs) forgetRest(journal);
     // Without complete notes the machine tells what is ours.
     if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
-    if (runDir !== undefined && removeIfDone(runDir, journal, lock as Lock)) removed.push(`directory ${runDir}`);
+    if (directory && removeIfDone(directory, journal, lock as Lock)) removed.push(`directory ${directory.path}`);
     if (journal.foreign > 0) throw notUnderstood(name, journal.foreign);
     return removed;
   } finally {

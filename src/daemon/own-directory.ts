@@ -2,7 +2,7 @@
  * The run directory's safety: it is ours, and so is the way to it. Then nobody else can put a file, a link or
  * another directory in the place of what is used, neither before nor while it is used.
  */
-import { constants, lstatSync, mkdirSync, readlinkSync, type Stats, statSync } from 'node:fs';
+import { chmodSync, constants, lstatSync, mkdirSync, readlinkSync, type Stats, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { errorCode, InlayError, SystemError } from '../errors.ts';
@@ -11,6 +11,11 @@ import { quote } from '../shell.ts';
 
 const MODE = 0o755;
 const STICKY = 0o1000;
+/**
+ * The mode of a run directory that Inlay has made and that is not noted yet, or no more: a process that is
+ * killed then leaves a directory which says itself that it is to go.
+ */
+const PASSING = 0o1700;
 /** Symbolic links that the kernel follows at most in one name (path_resolution(7)). */
 const MAX_LINKS = 40;
 const ELSEWHERE = 'choose another with --run-dir';
@@ -18,8 +23,8 @@ const ELSEWHERE = 'choose another with --run-dir';
 export interface OwnDirectory {
   /** Without symbolic links. */
   path: string;
-  /** Whether it was not there before. */
-  isMade: boolean;
+  /** Whether Inlay has made it and nothing notes that: it was not there before, or a process was killed. */
+  isPassing: boolean;
 }
 
 /**
@@ -34,25 +39,34 @@ export function ownDirectory(runDir: string, { make = false } = {}): OwnDirector
   }
 }
 
+/** Gives a run directory the mode of one that is to go, or that of any other. */
+export function setPassing(runDir: string, isPassing: boolean): void {
+  try {
+    chmodSync(runDir, isPassing ? PASSING : MODE & ~process.umask());
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw runDirError(runDir, error);
+  }
+}
+
 /**
  * Follows the name part by part. Each part is looked at in a folder that nobody else can change, so it is the
  * same when it is used.
  */
 function walk(runDir: string, make: boolean): OwnDirectory | undefined {
-  const ahead = [...(path.isAbsolute(runDir) ? [] : process.cwd().split('/')), ...runDir.split('/')];
+  const ahead = [...(path.isAbsolute(runDir) ? [] : parts(process.cwd())), ...parts(runDir)];
   let here = '/';
-  let isMade = false;
   for (let links = 0; ahead.length > 0; ) {
     const part = ahead.shift() as string;
-    if (part === '..') here = path.dirname(here);
-    if (['', '.', '..'].includes(part)) continue;
+    if (part === '..') {
+      here = path.dirname(here);
+      continue;
+    }
     checkParent(runDir, here);
     const next = path.join(here, part);
     let found = lstatSync(next, { throwIfNoEntry: false });
     if (!found) {
       if (!make) return undefined;
-      mkdirSync(next, MODE);
-      isMade = true;
+      mkdirSync(next, ahead.length === 0 ? PASSING : MODE);
       found = lstatSync(next);
     }
     if (found.isSymbolicLink()) {
@@ -60,11 +74,15 @@ function walk(runDir: string, make: boolean): OwnDirectory | undefined {
       if (++links > MAX_LINKS) throw new SystemError('open', os.constants.errno.ELOOP, runDir);
       const target = readlinkSync(next);
       if (path.isAbsolute(target)) here = '/';
-      ahead.unshift(...target.split('/'));
+      ahead.unshift(...parts(target));
     } else here = next;
   }
-  checkItself(runDir, here);
-  return { path: here, isMade };
+  const { mode } = checkItself(runDir, here);
+  return { path: here, isPassing: (mode & 0o1777) === PASSING };
+}
+
+function parts(name: string): string[] {
+  return name.split('/').filter((part) => part !== '' && part !== '.');
 }
 
 /** In such a folder nobody else can make, rename or remove what is ours. */
@@ -75,7 +93,7 @@ function checkParent(runDir: string, folder: string): void {
     throw unsafe(runDir, `others may write in its parent ${folder} ${modeText(mode)}`);
 }
 
-function checkItself(runDir: string, here: string): void {
+function checkItself(runDir: string, here: string): Stats {
   const found = directoryStat(here);
   if (!isOurUser(found.uid))
     throw unsafe(runDir, `it belongs to user ${found.uid}`, `run it as that user, or ${ELSEWHERE}`);
@@ -86,6 +104,7 @@ function checkItself(runDir: string, here: string): void {
   const named = statSync(runDir);
   // A name such as /proc/1/root leads elsewhere than its text says.
   if (named.dev !== found.dev || named.ino !== found.ino) throw unsafe(runDir, 'its name leads elsewhere than it says');
+  return found;
 }
 
 function directoryStat(folder: string): Stats {

@@ -11,7 +11,7 @@ import { kindOf } from '../machine/things/kinds.ts';
 import { type Address, formatAddress, parseAddress } from '../mesh/address.ts';
 import { type ControlRoutes, ControlServer } from './control.ts';
 import { type Lock, lockRunDir, refuseRunning } from './lock.ts';
-import { type OwnDirectory, ownDirectory, runDirError } from './own-directory.ts';
+import { type OwnDirectory, ownDirectory, runDirError, setPassing } from './own-directory.ts';
 
 /** The underlay address that this VM had last. */
 const VM = 'vm';
@@ -31,7 +31,7 @@ export class RunDir {
    * user may not, or others could change what is in it.
    */
   static async open(name: string, routes: ControlRoutes): Promise<RunDir> {
-    const { path: runDir, isMade } = made(name);
+    const { path: runDir, isPassing } = made(name);
     const help = 'choose another directory with --run-dir for a second mesh, or stop it: kill';
     const lock = await lockRunDir(runDir, help);
     let control: ControlServer | undefined;
@@ -39,7 +39,8 @@ export class RunDir {
       await refuseRunning(runDir, help);
       control = await ControlServer.listen(runDir, routes);
       const journal = new Journal(runDir);
-      if (isMade) journal.add(DAEMON, thingOf(runDir));
+      if (isPassing) journal.add(DAEMON, thingOf(runDir));
+      if (isPassing && journal.isWritten) setPassing(runDir, false);
       return new RunDir(runDir, routes, lock, control, journal);
     } catch (error) {
       await control?.close();
@@ -88,7 +89,7 @@ export class RunDir {
   /** Makes what has gone anew; returns what that was. Throws if another daemon has the directory by now. */
   async keep(): Promise<string | undefined> {
     if (this.#isWhole()) return undefined;
-    made(this.#path);
+    const { isPassing } = made(this.#path);
     const isOther = !this.#lock.isOf(this.#path);
     if (isOther) {
       const lock = await lockRunDir(this.#path, 'stop it: kill');
@@ -103,6 +104,7 @@ export class RunDir {
     }
     try {
       if (!this.journal.isWritten) this.journal.rewrite();
+      if (isPassing) setPassing(this.#path, false);
       if (this.#vm) replaceOwn(path.join(this.#path, VM), this.#vm);
     } catch (cause) {
       throw runDirError(this.#path, cause);
@@ -115,7 +117,7 @@ export class RunDir {
   async close(): Promise<void> {
     this.#watcher?.close();
     await this.#control.close();
-    removeIfDone(this.#path, this.journal, this.#lock);
+    removeIfDone({ path: this.#path, isPassing: false }, this.journal, this.#lock);
     this.#lock.release();
   }
 
@@ -128,19 +130,24 @@ export class RunDir {
  * Removes the lock's file and, unless something is noted still, a run directory that an earlier daemon made;
  * returns whether it went.
  */
-export function removeIfDone(runDir: string, journal: Journal, lock: Lock): boolean {
+export function removeIfDone(directory: OwnDirectory, journal: Journal, lock: Lock): boolean {
+  const { path: runDir } = directory;
   // Whatever path it has: a journal is about the directory that it is in.
   const notes = journal.entries(DAEMON).filter(({ thing }) => thing.kind === 'directory');
   const isDone = journal.size === notes.length;
+  const isGoing = isDone && (directory.isPassing || notes.length > 0);
+  if (isGoing) setPassing(runDir, true);
   if (isDone) {
     removeOwn(path.join(runDir, VM));
     for (const { thing } of notes) journal.drop(DAEMON, thing);
     journal.discard();
   }
   lock.discard();
-  if (!isDone || notes.length === 0) return false;
+  if (!isGoing) return false;
   const thing = thingOf(runDir);
-  return kindOf(thing).undo?.(thing, undefined as never) ?? false;
+  const isGone = kindOf(thing).undo?.(thing, undefined as never) ?? false;
+  if (!isGone) setPassing(runDir, false); // Others have put something there.
+  return isGone;
 }
 
 function thingOf(runDir: string): DirectoryThing {
