@@ -9,6 +9,9 @@ const inKernel = [
   'test/netlink/kernel.test.ts',
 ];
 
+/** Of test/net: what takes longest, and says least about the next change. */
+const long = ['test/net/{control,kernel-ways,remarks,segment-sizes,two-daemons,underlay-mtu}.test.ts'];
+
 const project = (name: string, include: string[], exclude: string[] = []) => ({
   test: {
     ...{ name, include, exclude },
@@ -27,9 +30,9 @@ export default defineConfig({
     // `npm test` runs the first three; .ci/run runs all, and `npm run test:smoke` on newer versions of Node.
     projects: [
       project('unit', ['test/**/*.test.ts'], ['test/{net,uml,heavy}/**', ...inKernel]),
-      project('net', ['test/net/**/*.test.ts', ...inKernel]),
+      project('net', ['test/net/**/*.test.ts', ...inKernel], long),
       project('uml', ['test/uml/**/*.test.ts']),
-      project('heavy', ['test/heavy/**/*.test.ts']),
+      project('heavy', ['test/heavy/**/*.test.ts', ...long]),
     ],
   },
 });

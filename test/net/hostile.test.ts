@@ -7,6 +7,7 @@ import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { startMesh } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
+import { pingWords } from './vms.ts';
 
 const INJECT = fileURLToPath(new URL('./inject.mjs', import.meta.url));
 /** Random packets, in bursts that a socket buffer of the default size holds. */
@@ -130,9 +131,7 @@ describe.skipIf(skip('hostile', await missing()))('hostile', () => {
 
     test.skipIf(engine === 'portable' && portableSkipped)('the mesh still works afterwards', async () => {
       const other = mesh.vms[1]?.containers[0] as Container;
-      expect(
-        await lab.must(container.name, ['sh', '-c', `exec 2>&1; ping -n -c 3 -i 0.02 -W 1 ${other.address}`]),
-      ).toMatch(/3 received/);
+      expect(await lab.must(container.name, pingWords(other.address, 3))).toMatch(/3 received/);
     });
   });
 });

@@ -7,7 +7,7 @@ import { ipv4Around, packetOf, partial, payloadOf } from '../packet.ts';
 import { startMesh } from './mesh.ts';
 import { PLANES } from './planes.mjs';
 import { missing, skip } from './require.ts';
-import { PATIENCE } from './vms.ts';
+import { PATIENCE, pingWords } from './vms.ts';
 
 const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
 const number = (address: string) => address.split('.').reduce((all, part) => all * 256 + Number(part), 0);
@@ -31,7 +31,7 @@ describe.skipIf(skip('kernel egress', await missing('ping', 'tc', 'bridge')))('k
 
   /** How many of so many pings are answered. */
   const ping = async (count: number, address = to.address) => {
-    const { stdout } = await lab.run(from.name, ['ping', '-n', '-c', `${count}`, '-i', '0.02', '-W', '1', address]);
+    const { stdout } = await lab.run(from.name, pingWords(address, count));
     return Number(/(\d+) received/.exec(stdout)?.[1]);
   };
   const outbound = async () => (await mesh.status(a)).outbound;

@@ -7,7 +7,7 @@ import { ipv4Around, packetAround } from '../packet.ts';
 import { startMesh } from './mesh.ts';
 import { PLANES } from './planes.mjs';
 import { missing, skip } from './require.ts';
-import { PATIENCE } from './vms.ts';
+import { PATIENCE, pingWords } from './vms.ts';
 
 const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
 const LISTEN = `
@@ -209,16 +209,12 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft'
 
   test('a mark does not stay on packets for the VM itself, nor on others', async () => {
     // What reaches a socket of the VM has none, unless it is for VXLAN.
-    expect((await lab.run(other.name, ['ping', '-n', '-c', '3', '-i', '0.02', '-W', '2', a.overlay])).stdout).toMatch(
-      / 3 received/,
-    );
-    expect((await lab.run(b.name, ['ping', '-n', '-c', '3', '-i', '0.02', '-W', '2', a.underlay])).stdout).toMatch(
-      / 3 received/,
-    );
+    expect((await lab.run(other.name, pingWords(a.overlay, 3))).stdout).toMatch(/ 3 received/);
+    expect((await lab.run(b.name, pingWords(a.underlay, 3))).stdout).toMatch(/ 3 received/);
   });
 
   test('a fragmented VXLAN packet from a VM is delivered', async () => {
-    const large = ['ping', '-n', '-c', '2', '-i', '0.02', '-W', '2', '-s', '9000', '-M', 'dont', victim.address];
+    const large = pingWords(victim.address, 2, '-s', '9000', '-M', 'dont');
     expect((await lab.run(other.name, large)).stdout).toMatch(/ 2 received/);
   });
 
@@ -259,10 +255,7 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft'
     await lab.ip(victim.name, ['address add 10.16.33.77/32 dev lo', 'address add 10.99.0.1/32 dev lo']);
     const before = await barrier('forged-container');
     for (const source of ['10.16.33.77', '10.99.0.1'])
-      expect(
-        (await lab.run(victim.name, ['ping', '-n', '-c', '2', '-i', '0.02', '-W', '1', '-I', source, other.address]))
-          .stdout,
-      ).toMatch(/ 0 received/);
+      expect((await lab.run(victim.name, pingWords(other.address, 2, '-I', source))).stdout).toMatch(/ 0 received/);
     expect(await barrier('forged-container')).toBe(before + 4);
   });
 
@@ -294,8 +287,6 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft'
   });
 
   test('the mesh works afterwards', async () => {
-    expect(
-      (await lab.run(victim.name, ['ping', '-n', '-c', '3', '-i', '0.02', '-W', '2', other.address])).stdout,
-    ).toMatch(/ 3 received/);
+    expect((await lab.run(victim.name, pingWords(other.address, 3))).stdout).toMatch(/ 3 received/);
   });
 });

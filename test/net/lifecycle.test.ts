@@ -6,7 +6,7 @@ import type { Status, TunnelStatus } from '../../src/observe/status.ts';
 import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI, readyStatus } from './mesh.ts';
 import { missing, skip } from './require.ts';
-import { withoutIndexes } from './vms.ts';
+import { pingWords, withoutIndexes } from './vms.ts';
 
 const UP = ['up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
 
@@ -39,9 +39,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
   const json = async <T>(vm: string, command: string): Promise<T> =>
     JSON.parse((await inlay(vm, command, '--json', '--run-dir', `/run/${vm}`)).stdout);
   const pings = async (vm: string, to: string, count: number) =>
-    (await lab.run(vm, ['ping', '-n', '-c', String(count), '-i', '0.02', '-W', '1', to])).stdout.match(
-      /(\d+) received/,
-    )?.[1];
+    (await lab.run(vm, pingWords(to, count))).stdout.match(/(\d+) received/)?.[1];
 
   /** Everything of the network that a daemon could change, without what the kernel counts. */
   async function network(vm: string): Promise<unknown[]> {

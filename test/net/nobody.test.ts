@@ -5,6 +5,7 @@ import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Vm } from '../../src/demo/mesh.ts';
 import { startMesh } from './mesh.ts';
 import { missing, skip } from './require.ts';
+import { pingWords } from './vms.ts';
 
 const NOBODY = fileURLToPath(new URL('nobody.mjs', import.meta.url));
 /** As many VMs as one container opens tunnels to at once; for each more packets than the kernel keeps (unres_qlen_bytes). */
@@ -21,8 +22,7 @@ describe.skipIf(skip('nobody', await missing('ping')))('nobody', () => {
     try {
       const mesh = await startMesh(lab, ['--encapsulation', encapsulation, '--core', core]);
       const [from, to] = mesh.vms.map(({ containers }) => containers[0] as Container) as [Container, Container];
-      const ping = async (count: number) =>
-        (await lab.run(from.name, ['ping', '-q', '-n', '-c', `${count}`, '-i', '0.02', '-W', '1', to.address])).stdout;
+      const ping = async (count: number) => (await lab.run(from.name, pingWords(to.address, count, '-q'))).stdout;
       expect(await ping(1)).toContain(' 1 received');
       await lab.must(from.name, [process.execPath, NOBODY, `${VMS}`, `${COUNT}`]);
       const { refused } = await mesh.status(mesh.vms[0] as Vm);

@@ -6,6 +6,7 @@ import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
 import { ipv4Packet, sum } from '../packet.ts';
 import { startMesh } from './mesh.ts';
 import { missing, skip } from './require.ts';
+import { pingWords } from './vms.ts';
 
 const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
 const FLOOD = fileURLToPath(new URL('flood.mjs', import.meta.url));
@@ -50,8 +51,7 @@ describe.skipIf(skip('spoof', await missing('ping', 'nstat')))('spoof', () => {
   const container = (i: number) => mesh.vms[i]?.containers[0] as Container;
   const counter = async (where: string, device: string, name: string) =>
     Number(await lab.must(where, ['cat', `/sys/class/net/${device}/statistics/${name}`]));
-  const ping = async (to: string, count: number) =>
-    (await lab.run(container(1).name, ['ping', '-n', '-c', String(count), '-i', '0.02', '-W', '1', to])).stdout;
+  const ping = async (to: string, count: number) => (await lab.run(container(1).name, pingWords(to, count))).stdout;
   const received = async () => (await mesh.status(victim())).outbound.received;
 
   test(`S1, S2, S3, S4, S7, G9 ${COUNT.toLocaleString('en')} spoofed packets: none delivered, none emitted`, {

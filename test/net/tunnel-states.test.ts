@@ -37,7 +37,7 @@ describe.skipIf(skip('tunnel states', await missing('ping', 'nft'))).each(planes
 
   /** The tunnel of a to this VM, once more packets were sent there. */
   const after = async (underlay: string, overlay: string) => {
-    await vms.pings('a', overlay, 2, '-i', '0.2', '-W', '0.2');
+    await vms.pings('a', overlay, 2, '-l', '1', '-i', '0.2', '-W', '0.2');
     return (await vms.tunnels('a')).find(({ vm }) => vm === underlay);
   };
   const said = async (message: string) => {

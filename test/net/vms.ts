@@ -266,8 +266,12 @@ export class Vms {
   }
 }
 
-function pingWords(to: string, count: number, ...words: string[]): string[] {
-  return ['ping', '-n', '-c', String(count), '-i', '0.02', '-W', '2', ...words, to];
+/**
+ * A ping(8) that sends all at once. Once an answer has come, it waits for the others only as long as its interval is, whatever
+ * -W says.
+ */
+export function pingWords(to: string, count: number, ...words: string[]): string[] {
+  return ['ping', '-n', '-c', String(count), '-l', String(count), '-i', '2', '-W', '2', ...words, to];
 }
 
 /** What `network` tells, but for the numbers of devices: one that is made anew has another. */
