@@ -62,6 +62,8 @@ function isExecutable(file: string): boolean {
 export class Lab {
   readonly #holder: ChildProcess;
   readonly #enter: string[];
+  /** Commands that go on. */
+  readonly #started = new Set<ChildProcess>();
 
   private constructor(holder: ChildProcess, asUser: boolean) {
     this.#holder = holder;
@@ -167,7 +169,10 @@ export class Lab {
   /** Starts a command that goes on. */
   start(where: string | undefined, command: readonly string[], options: SpawnOptions): ChildProcess {
     const [file, ...args] = this.command(where, command);
-    return spawn(file, args, options);
+    const child = spawn(file, args, options);
+    this.#started.add(child);
+    child.once('exit', () => this.#started.delete(child));
+    return child;
   }
 
   /** Ends everything in the lab. */
@@ -176,6 +181,8 @@ export class Lab {
     this.#holder.ref();
     const ended = new Promise((resolve) => this.#holder.once('exit', resolve));
     this.#holder.kill('SIGKILL');
+    // nsenter(1) stops itself when its command is stopped, and then does not hear of the command's end.
+    for (const child of this.#started) child.kill('SIGKILL');
     await ended;
   }
 }

@@ -1,5 +1,7 @@
 /** `inlay demo` with every core, engine, format and plan: all pairs reachable, no first packet lost. */
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../src/demo/demo.ts';
@@ -91,3 +93,14 @@ describe.skipIf(skip('demo as an ordinary user', (await missing('ping', 'setpriv
     });
   },
 );
+
+describe.skipIf(skip('lab', notRoot))('lab', () => {
+  test('a command that is stopped ends with the lab', async () => {
+    const lab = await Lab.open();
+    const child = lab.start(undefined, ['sh', '-c', 'kill -STOP $$'], { stdio: 'ignore' });
+    const ended = once(child, 'exit');
+    await expect.poll(() => readFileSync(`/proc/${child.pid}/stat`, 'utf8')).toContain(') T ');
+    await lab.close();
+    expect(await ended).toEqual([null, 'SIGKILL']);
+  });
+});
