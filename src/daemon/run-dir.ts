@@ -104,11 +104,11 @@ export class RunDir {
     }
     try {
       if (!this.journal.isWritten) this.journal.rewrite();
-      if (isPassing) setPassing(this.#path, false);
       if (this.#vm) replaceOwn(path.join(this.#path, VM), this.#vm);
     } catch (cause) {
       throw runDirError(this.#path, cause);
     }
+    if (isPassing) setPassing(this.#path, false);
     this.watch(this.#onSwept);
     return `run directory ${this.#path} was swept away, or could not be written`;
   }
