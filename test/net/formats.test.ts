@@ -5,6 +5,7 @@ import { Lab, type Output } from '../../src/demo/lab.ts';
 import { plainErrors } from '../../src/log.ts';
 import { CLI, readyStatus } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
+import { pingWords } from './vms.ts';
 
 const UP = ['up', '--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
 const VMS = { a: '192.168.16.32', b: '192.168.16.33' };
@@ -46,9 +47,8 @@ describe.skipIf(skip('formats', await missing('ping', 'python3')))('formats', ()
     }
   }
 
-  // Not faster: ping(8) does not wait for a last answer that is later than the interval, whatever -W says.
   const pings = async (from: string, to: string) =>
-    (await lab.run(from, ['ping', '-n', '-c', '5', '-i', '0.2', '-W', '2', to])).stdout.match(/(\d+) received/)?.[1];
+    (await lab.run(from, pingWords(to, 5))).stdout.match(/(\d+) received/)?.[1];
 
   async function whilePortIsTaken(vm: string, body: () => Promise<void>): Promise<void> {
     const holder: ChildProcess = lab.start(vm, [process.execPath, '-e', HOLDER], {

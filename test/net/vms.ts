@@ -279,11 +279,7 @@ export function withoutIndexes(network: unknown): unknown {
   return JSON.parse(JSON.stringify(network, (key, value) => (key === 'ifindex' ? 0 : value)));
 }
 
-/** How a network as `Vms.network` tells it differs from another: a line for each object that has gone or come. */
-export function changes(before: unknown, after: unknown): string[] {
-  const linesOf = (network: unknown) =>
-    (network as unknown[][]).flat().map((each) => (typeof each === 'string' ? each : JSON.stringify(each)));
-  const [old, now] = [linesOf(before), linesOf(after)];
-  const without = (lines: string[], others: string[]) => lines.filter((line) => !others.includes(line));
-  return [...without(old, now).map((line) => `- ${line}`), ...without(now, old).map((line) => `+ ${line}`)];
+/** What `network` tells, as lines: one for each object. */
+export function linesOf(network: unknown): string[] {
+  return (network as unknown[][]).flat().map((each) => (typeof each === 'string' ? each : JSON.stringify(each)));
 }

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ask } from '../../../dist/daemon/control.js';
 import { Lab } from '../../../dist/demo/lab.js';
+import { difference } from '../difference.mjs';
 import { PLANES } from '../planes.mjs';
 import { foreignObjects, makeForeign } from './foreign.mjs';
 import { PUT_BACK } from './table.mjs';
@@ -266,7 +267,7 @@ export class Rig {
       const { error, start, end, right, last } = await this.#inject('inject', { command, ...looks[seen], limit });
       if (error) throw new Error(`${name}: ${error}`);
       if (right === undefined)
-        throw new Error(`${name}: not right after ${limit} ms:\n${difference(looks[seen].expected, last)}`);
+        throw new Error(`${name}: not right after ${limit} ms:\n${wrong(looks[seen].expected, last)}`);
       const flowing = await this.#beat('flows', { after: right, limit });
       if (flowing === undefined) throw new Error(`${name}: no answer for ${limit} ms`);
       // The last packets before that answer may still be under way.
@@ -280,10 +281,4 @@ export class Rig {
 }
 
 /** Lines that are missing and those that are too many. */
-function difference(expected, actual) {
-  const [left, right] = [expected, actual].map((text) => text.split('\n'));
-  return [
-    ...left.filter((line) => !right.includes(line)).map((line) => `- ${line}`),
-    ...right.filter((line) => !left.includes(line)).map((line) => `+ ${line}`),
-  ].join('\n');
-}
+const wrong = (expected, actual) => difference(expected.split('\n'), actual.split('\n')).join('\n');
