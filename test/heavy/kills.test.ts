@@ -48,7 +48,9 @@ describe.skipIf(skip('kills', reason)).each(['wasm', 'kernel'] as const)('kills,
 
   async function down(): Promise<void> {
     expect(await vms.inlay('a', 'down')).toMatchObject({ code: 0, stderr: '' });
-    expect(difference(linesOf(calm), linesOf(await network()))).toEqual([]);
+    const now = await network();
+    expect(difference(linesOf(calm), linesOf(now))).toEqual([]);
+    expect(now).toEqual(calm);
   }
 
   async function upAndRight(): Promise<void> {
