@@ -1,10 +1,15 @@
 /** What is said of containers' devices and of the neighbour table, and which routes lead to which devices. */
+import os from 'node:os';
 import { describe, expect, test } from 'vitest';
+import { NetlinkError } from '../../src/linux/netlink/message.ts';
+import type { Netlink } from '../../src/linux/netlink/netlink.ts';
 import type { GuardedDevice } from '../../src/machine/guard.ts';
 import { GuardedRoutes } from '../../src/machine/guarded-routes.ts';
 import { containerRemarks } from '../../src/machine/remarks/containers.ts';
 import { type Counted, NeighbourTableLookOut } from '../../src/machine/remarks/neighbour-table.ts';
 import type { ContainerRoute } from '../../src/machine/table.ts';
+import { guardKind } from '../../src/machine/things/guard.ts';
+import type { Context } from '../../src/machine/things/kind.ts';
 
 const SAFE = { rp_filter: 1, accept_redirects: 0, send_redirects: 0, route_localnet: 0 };
 
@@ -20,6 +25,34 @@ function deviceOf({ name = 'veth1', kind = 'veth', ipv4 = {}, ...rest }: Traits 
 }
 
 const NUMBERED = { uses: { isNumbered: true, hasIpv6: false } };
+
+describe('what was changed at a device is taken back', () => {
+  const { ENODEV, EPERM } = os.constants.errno;
+  /** `errno` is what the kernel answers to a change; the device may go with it. */
+  function undo(errno: number, goes: boolean): boolean | undefined {
+    let isThere = true;
+    const netlink = {
+      get() {
+        if (!isThere) throw new NetlinkError(ENODEV, 'link 7');
+        return { name: 'veth1', afSpec: { inet: { conf: SAFE } } };
+      },
+      dump: () => [],
+      do() {
+        isThere = !goes;
+        throw new NetlinkError(errno, 'settings of link 7');
+      },
+    };
+    const context = { netlink: netlink as unknown as Netlink } as Context;
+    return guardKind.undo?.({ kind: 'guard', device: 'veth1', index: 7 }, context, 'ipv4/rp_filter=0');
+  }
+
+  test('nothing, where the device goes at that moment', () => {
+    expect(undo(ENODEV, true)).toBe(false);
+  });
+  test('or it is an error, where the device stays', () => {
+    expect(() => undo(EPERM, false)).toThrow(/^EPERM/);
+  });
+});
 
 describe('remarks about containers’ devices', () => {
   const none = { rpFilter: 0, routeLocalnet: 0, acceptLocal: 0 };

@@ -94,7 +94,12 @@ export const guardKind: Kind<GuardThing> = {
     const ours = [...parse(before)].filter(
       ([name, value]) => valueIn(found, name) === VALUES[name] && value !== VALUES[name],
     );
-    set(netlink, found, new Map(ours));
+    try {
+      set(netlink, found, new Map(ours));
+    } catch (error) {
+      if (settingsOfDevice(netlink, index)) throw error;
+      return false; // It has gone meanwhile.
+    }
     return ours.length > 0;
   },
 
