@@ -46,6 +46,7 @@ import {
   RTNH_F_ONLINK,
   route,
 } from '../../src/linux/netlink/route.ts';
+import { linksOfKind } from '../../src/linux/netlink/rtnetlink.ts';
 import type { Transport } from '../../src/linux/netlink/transport.ts';
 import { FakeKernel } from './fake-kernel.ts';
 
@@ -180,6 +181,12 @@ describe('dump', () => {
     expect(changes).toBe(9 * 4);
     kernel.dumps.onPart = undefined;
     expect(dumped()).toHaveLength(9);
+  });
+
+  test('links of a kind that the kernel does not know are none, however the others change', () => {
+    for (let i = 0; i < 7; i++) kernel.addLink({ name: `veth${i}`, info: { kind: 'veth' } });
+    kernel.dumps.onPart = () => kernel.addLink({ name: 'another', info: { kind: 'veth' } });
+    expect(linksOfKind(netlink, 'unknown')).toEqual([]);
   });
 
   test('an error is thrown at once, with the words of the kernel', () => {

@@ -22,15 +22,17 @@ export function findLink(netlink: Netlink, which: string | number): ReceivedLink
 
 /**
  * The links of one kind, such as 'vxlan'. The kernel leaves out the others, however many there are, unless it
- * does not know the kind: then it sends all. `enough` as in `Netlink.dump`.
+ * does not know the kind: then it sends all, and there are none. `enough` as in `Netlink.dump`.
  */
 export function linksOfKind(
   netlink: Netlink,
   kind: string,
   enough?: (found: readonly ReceivedLink[]) => boolean,
 ): ReceivedLink[] {
-  const all = netlink.dump(request(RTM_GETLINK, 0, `links of kind ${kind}`, link, { info: { kind } }), link, enough);
-  return all.filter(({ info }) => info?.kind === kind);
+  const asked = request(RTM_GETLINK, 0, `links of kind ${kind}`, link, { info: { kind } });
+  const isOther = ({ info }: ReceivedLink) => info?.kind !== kind;
+  const all = netlink.dump(asked, link, (found) => found.some(isOther) || enough?.(found) === true);
+  return all.filter((found) => !isOther(found));
 }
 
 /** IPv4 addresses: all, or those of one link. `enough` as in `Netlink.dump`. */
