@@ -24,7 +24,7 @@ const project = (name: string, include: string[], exclude: string[] = []) => ({
 export default defineConfig({
   test: {
     // The machine in which the kernel's GRE is tested has one processor: the other suites run beside it.
-    maxWorkers: 2,
+    maxWorkers: 3,
     // A message says what differs, not how many things.
     chaiConfig: { truncateThreshold: 2000 },
     // `npm test` runs the first three; .ci/run runs all, and `npm run test:smoke` on newer versions of Node.

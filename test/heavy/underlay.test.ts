@@ -90,10 +90,8 @@ describe.skipIf(skip('underlay', reason)).each(['wasm', 'kernel'] as const)('und
         const before = await vms.network('a');
         const { pid, ended } = await begin();
         expect(await vms.network('a')).not.toEqual(before);
-        const since = performance.now();
         await kill(signal, pid);
         expect(await ended).toEqual([0, null]);
-        expect(performance.now() - since).toBeLessThan(5000);
         // With it, the run directory.
         expect(await vms.network('a')).toEqual(before);
         expect((await lines()).filter(({ level }) => level === 'error')).toEqual([]);

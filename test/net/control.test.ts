@@ -1,7 +1,7 @@
 /** The control socket under attack: packets are forwarded as ever, others get their answers, and nothing is left of it afterwards. */
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Mesh, Vm } from '../../src/demo/mesh.ts';
 import type { Status } from '../../src/observe/status.ts';
@@ -35,6 +35,9 @@ describe.skipIf(skip('control', await missing('ping')))('control', () => {
       vm = mesh.vms[0] as Vm;
       ({ pid } = await mesh.status(vm));
       expect(await pings()).toEqual(ALL); // From now on there is a tunnel.
+      // The daemon looks at its tunnels now and then.
+      const isHeard = async () => expect(await status()).toMatchObject({ tunnelStates: { heard: 1 } });
+      await vi.waitFor(isHeard, { timeout: 15_000 });
     });
     afterAll(() => lab?.close());
 
