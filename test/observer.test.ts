@@ -2,12 +2,13 @@
 import { expect, test } from 'vitest';
 import * as abi from '../src/core/abi.ts';
 import type { DirectionCounters } from '../src/core/core.ts';
+import type { Tunnel } from '../src/core/tunnels.ts';
 import type { DataPlane } from '../src/dataplane/dataplane.ts';
 import { Observer } from '../src/observe/observer.ts';
 import { directionStatus, type State } from '../src/observe/status.ts';
 
-/** A data plane that sends 100 packets of 125 bytes a second and drops one; each look at its tunnels takes `cost` ms. */
-function stage(cost = 0) {
+/** A data plane that sends 100 packets of 125 bytes a second and drops one; each look at its `tunnels` takes `cost` ms. */
+function stage(cost = 0, tunnels = 1000) {
   const world = { now: 0, state: 'starting' as State, looks: 0, isBroken: false };
   const direction = (packets: number, dropped: number): DirectionCounters => ({
     ...{ received: packets + dropped, forwarded: packets, bytes: 125 * packets },
@@ -26,7 +27,9 @@ function stage(cost = 0) {
     tunnels: async () => {
       world.looks++;
       world.now += cost;
-      return { now: world.now, tunnels: [] };
+      const none = { packets: 0, bytes: 0 };
+      const each = { inbound: none, outbound: none, lastUse: 0 };
+      return { now: world.now, tunnels: Array.from({ length: tunnels }, (_, vm) => ({ vm, ...each })) as Tunnel[] };
     },
   };
   const observer = new Observer({
@@ -90,6 +93,12 @@ test.each([
   const { second, world } = stage(cost);
   for (let i = 0; i < 100; i++) await second();
   expect(world.looks).toBe(looks);
+});
+
+test('a look that waited, on a machine that does much else, makes none rarer', async () => {
+  const { second, world } = stage(50, 1);
+  for (let i = 0; i < 100; i++) await second();
+  expect(world.looks).toBe(100);
 });
 
 test('since when', async () => {

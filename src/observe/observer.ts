@@ -8,6 +8,8 @@ import { TunnelWatch, type TunnelWatchOptions } from './tunnel-watch.ts';
 const INTERVAL = 1000;
 /** Looks at tunnels take at most one part in so many of the time: with very many tunnels they are rarer. */
 const SHARE = 100;
+/** ms of that time for one tunnel, at most. A look that takes longer has waited, on a machine that does much else. */
+const MAX_COST = 0.1;
 
 export interface ObserverOptions extends TunnelWatchOptions {
   /** Undefined until there is one. */
@@ -73,7 +75,8 @@ export class Observer {
     if (now < this.#due) return;
     const found = await dataPlane.tunnels().catch(() => undefined);
     if (found && !this.#isClosed) this.tunnels.observe(found);
-    this.#due = now + SHARE * (this.#clock() - now);
+    const cost = Math.min(this.#clock() - now, MAX_COST * (found?.tunnels.length ?? 0));
+    this.#due = now + SHARE * cost;
   }
 
   #noteState(): void {
