@@ -85,14 +85,16 @@ export function settingsOfDevice(netlink: Netlink, index: number): DeviceSetting
 }
 
 /**
- * Changes settings of IPv4. Unlike /proc/sys this works where that is read-only; those of IPv6 are to be
- * written there.
+ * Changes settings of IPv4. False if there is no such device. Unlike /proc/sys this works where that is
+ * read-only; those of IPv6 are to be written there.
  */
 export function changeDeviceSettings(
   netlink: Netlink,
   index: number,
   ipv4: Readonly<Partial<Record<Ipv4Setting, number>>>,
-): void {
+): boolean {
   const body = { index, afSpec: { inet: { conf: ipv4 as Record<Ipv4Setting, number> } } };
-  netlink.do(request(RTM_NEWLINK, 0, `settings of link ${index}`, deviceSettings, body));
+  const [error] = netlink.tryAll([request(RTM_NEWLINK, 0, `settings of link ${index}`, deviceSettings, body)]);
+  if (error && error.code !== 'ENODEV') throw error;
+  return !error;
 }

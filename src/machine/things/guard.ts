@@ -81,7 +81,7 @@ export const guardKind: Kind<GuardThing> = {
     const unsafe = unsafeIn(found, usesOf(netlink, found));
     if (unsafe.length === 0) return undefined;
     noteBefore(thing, found, unsafe, context);
-    set(netlink, found, new Map(unsafe.map((name) => [name, VALUES[name] as number])));
+    if (!set(netlink, found, new Map(unsafe.map((name) => [name, VALUES[name] as number])))) return undefined;
     return unsafe.map((name) => `${dotted(found, name)} ${valueIn(found, name)}, not ${VALUES[name]}`).join(', ');
   },
 
@@ -94,13 +94,7 @@ export const guardKind: Kind<GuardThing> = {
     const ours = [...parse(before)].filter(
       ([name, value]) => valueIn(found, name) === VALUES[name] && value !== VALUES[name],
     );
-    try {
-      set(netlink, found, new Map(ours));
-    } catch (error) {
-      if (settingsOfDevice(netlink, index)) throw error;
-      return false; // It has gone meanwhile.
-    }
-    return ours.length > 0;
+    return set(netlink, found, new Map(ours)) && ours.length > 0;
   },
 
   commands: ({ device }) =>
@@ -138,11 +132,11 @@ function valueIn({ ipv4, ipv6 }: DeviceSettings, name: Name): number | undefined
   return ((family === 'ipv4' ? ipv4 : ipv6) as Record<string, number> | undefined)?.[setting];
 }
 
-/** Does all that can be done, then throws if something could not. */
-function set(netlink: Netlink, { index, name: device }: DeviceSettings, values: ReadonlyMap<Name, number>): void {
+/** Does all that can be done, then throws if something could not. False if the device has gone meanwhile. */
+function set(netlink: Netlink, { index, name: device }: DeviceSettings, values: ReadonlyMap<Name, number>): boolean {
   const ipv4 = [...values].filter(([name]) => name.startsWith('ipv4/'));
-  if (ipv4.length > 0)
-    changeDeviceSettings(netlink, index, Object.fromEntries(ipv4.map(([name, value]) => [name.slice(5), value])));
+  const settings = Object.fromEntries(ipv4.map(([name, value]) => [name.slice(5), value]));
+  if (ipv4.length > 0 && !changeDeviceSettings(netlink, index, settings)) return false;
   for (const [name, value] of values) {
     if (!name.startsWith('ipv6/')) continue;
     try {
@@ -156,6 +150,7 @@ function set(netlink: Netlink, { index, name: device }: DeviceSettings, values: 
       });
     }
   }
+  return true;
 }
 
 function dotted({ name: device }: DeviceSettings, name: Name): string {
