@@ -17,8 +17,8 @@ const RUNS = runs(400);
 const MAX_SIZE = 64 << 10;
 /** Characters of an error. */
 const MAX_MESSAGE = 400;
-/** ms of the processor: by far more than any of them takes, by far less than what grows with a high power of the size. */
-const SOON = 30_000;
+/** ms of the processor: by far more than any of them takes, by far less than what grows with a power of the size. */
+const SOON = 5000;
 
 /** Throws unless the result is as it has to be; answers the error's message, or nothing. */
 function check(flags: Flags, text?: string | Uint8Array): string {
