@@ -1,0 +1,79 @@
+/**
+ * What attaching has to know of the mesh. The daemon leaves it in its run directory, where it stays when the
+ * daemon stops: containers come and go without it.
+ */
+import path from 'node:path';
+import { readOwn, replaceOwn } from '../linux/own-file.ts';
+import { type Address, formatAddress, parseAddress, parsePrefix } from '../mesh/address.ts';
+import { Mapping, mappingsWith, prefixesOf } from '../mesh/mapping.ts';
+import { ContainerError } from './reasons.ts';
+
+/** In the run directory. */
+const FILE = 'mesh.json';
+
+/** A VM's place in the mesh. */
+export interface Mesh {
+  mappings: readonly Mapping[];
+  /** The VM's underlay address. */
+  local: Address;
+  /** Of the containers' devices, in bytes. */
+  mtu: number;
+}
+
+/** Pairs of prefixes in text, as a file or a network configuration of CNI has them. */
+export type Prefixes = readonly { overlay: string; underlay: string }[];
+
+/** Leaves the mesh in the run directory. */
+export function writeMesh(runDir: string, { mappings, local, mtu }: Mesh): void {
+  const content = { vm: formatAddress(local), mtu, mappings: mappings.map(prefixesOf) };
+  replaceOwn(path.join(runDir, FILE), `${JSON.stringify(content)}\n`);
+}
+
+/** The mesh that a daemon left in its run directory; undefined if none did. Throws ContainerError. */
+export function readMesh(runDir: string): Mesh | undefined {
+  const file = path.join(runDir, FILE);
+  const content = readOwn(file);
+  if (!content) return undefined;
+  try {
+    const { vm, mtu, mappings } = JSON.parse(content.toString());
+    const local = parseAddress(vm);
+    if (!local || !Number.isInteger(mtu) || !Array.isArray(mappings)) throw new Error('a part is missing');
+    const mesh = { local, mtu, mappings: mappings.map(mappingOf) };
+    if (mappingsWith(mesh.mappings, local).length === 0) throw new Error(`${vm} is in no mapping`);
+    return mesh;
+  } catch (cause) {
+    throw new ContainerError('no-mesh', `${file} is damaged: ${(cause as Error).message}`, {
+      hint: 'restart the daemon, which writes it anew',
+      cause,
+    });
+  }
+}
+
+/** The mesh of this run directory; `wanted`, if given, must be its prefixes. Throws ContainerError. */
+export function requireMesh(runDir: string, wanted?: Prefixes): Mesh {
+  const mesh = readMesh(runDir);
+  if (!mesh) {
+    throw new ContainerError('no-mesh', `no daemon has left its mesh in ${runDir}`, {
+      hint: 'start inlay up, name its directory with --run-dir, or give --overlay and --underlay',
+    });
+  }
+  requireSame(mesh, runDir, wanted);
+  return mesh;
+}
+
+/** Throws ContainerError if a mesh has other prefixes than those that are wanted. */
+export function requireSame({ mappings }: Mesh, runDir: string, wanted: Prefixes | undefined): void {
+  if (!wanted) return;
+  const text = (pairs: Prefixes) => pairs.map(({ overlay, underlay }) => `${overlay} over ${underlay}`).join(', ');
+  const [here, asked] = [text(mappings.map(prefixesOf)), text(wanted)];
+  if (here === asked) return;
+  throw new ContainerError('other-mesh', `the daemon of ${runDir} is part of ${here}, not of ${asked}`, {
+    hint: 'leave out the prefixes, which the run directory tells, or correct them',
+  });
+}
+
+function mappingOf({ overlay, underlay }: { overlay: string; underlay: string }): Mapping {
+  const [o, u] = [parsePrefix(overlay), parsePrefix(underlay)];
+  if (!o || !u) throw new Error(`${overlay} over ${underlay} is no mapping`);
+  return new Mapping(o, u);
+}
