@@ -23,7 +23,11 @@ export const REASONS = {
   'out-of-range': { exit: EXIT.usage, cni: 7, meaning: 'no container of this VM can have that number or address' },
   'no-namespace': { exit: EX_NOINPUT, cni: 100, meaning: 'there is no such network namespace' },
   'namespace-gone': { exit: EX_NOINPUT, cni: 101, meaning: 'the namespace, or the interface in it, went meanwhile' },
-  'not-attached': { exit: EX_NOINPUT, cni: 102, meaning: 'the container has no interface of ours, or not as it was made' },
+  'not-attached': {
+    exit: EX_NOINPUT,
+    cni: 102,
+    meaning: 'the container has no interface of ours, or not as it was made',
+  },
   'interface-exists': { exit: EX_CANTCREAT, cni: 103, meaning: 'the namespace has an interface of that name' },
   attached: { exit: EX_CANTCREAT, cni: 104, meaning: 'this container and interface are attached already' },
   taken: { exit: EX_CANTCREAT, cni: 105, meaning: 'another container has the number that was asked for' },
