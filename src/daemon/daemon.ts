@@ -142,7 +142,7 @@ class Daemon {
     machine.apply(catchAllThings(config.mappings));
     const { plan, underlay } = await this.#awaitNetwork(machine, runDir, wait);
     this.#plan = plan;
-    runDir.rememberVm(plan.local);
+    runDir.leaveMesh(plan);
     const { device: at, others } = underlay;
     this.#log.info({ address: formatAddress(plan.local), device: at, others }, 'underlay address');
     const overhead = this.#kind.overhead(config);
@@ -160,6 +160,7 @@ class Daemon {
     const keeper = new Keeper({
       ...{ config, plan, overhead, machine, dataPlane, barrier, log: this.#log },
       keepRunDir: () => runDir.keep(),
+      onFollowed: (now) => runDir.leaveMesh(now),
     });
     this.#keeper = keeper;
     await keeper.start();
