@@ -26,7 +26,7 @@ import { Mapping } from '../src/mesh/mapping.ts';
 const route: Thing = { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: 75 };
 const local = parseAddress('192.168.16.32') as Address;
 const mapping = new Mapping(parsePrefix('10.0.0.0/8') as Prefix, parsePrefix('192.168.0.0/16') as Prefix);
-const mesh: Mesh = { mappings: [mapping], local, mtu: 1476 };
+const mesh: Mesh = { mappings: [mapping], local, mtu: 1476, coolDown: 60 };
 const routes = { status: async () => ({ pid: process.pid }) };
 
 let folder: string;

@@ -18,6 +18,8 @@ export interface Mesh {
   local: Address;
   /** Of the containers' devices, in bytes. */
   mtu: number;
+  /** Seconds for which nobody gets an address that was given back. */
+  coolDown: number;
 }
 
 /** Pairs of prefixes in text, as a file or a network configuration of CNI has them. */
@@ -41,8 +43,8 @@ export function removeMesh(runDir: string): void {
   removeOwn(path.join(runDir, FILE));
 }
 
-function textOf({ mappings, local, mtu }: Mesh): string {
-  return `${JSON.stringify({ vm: formatAddress(local), mtu, mappings: mappings.map(prefixesOf) })}\n`;
+function textOf({ mappings, local, mtu, coolDown }: Mesh): string {
+  return `${JSON.stringify({ vm: formatAddress(local), mtu, coolDown, mappings: mappings.map(prefixesOf) })}\n`;
 }
 
 /** The mesh that a daemon left in its run directory; undefined if none did. Throws ContainerError. */
@@ -51,10 +53,11 @@ export function readMesh(runDir: string): Mesh | undefined {
   const content = readOwn(file);
   if (!content) return undefined;
   try {
-    const { vm, mtu, mappings } = JSON.parse(content.toString());
+    const { vm, mtu, coolDown, mappings } = JSON.parse(content.toString());
     const local = parseAddress(vm);
-    if (!local || !Number.isInteger(mtu) || !Array.isArray(mappings)) throw new Error('a part is missing');
-    const mesh = { local, mtu, mappings: mappings.map(mappingOf) };
+    if (!local || ![mtu, coolDown].every(Number.isInteger) || !Array.isArray(mappings))
+      throw new Error('a part is missing');
+    const mesh = { local, mtu, coolDown, mappings: mappings.map(mappingOf) };
     if (mappingsWith(mesh.mappings, local).length === 0) throw new Error(`${vm} is in no mapping`);
     return mesh;
   } catch (cause) {

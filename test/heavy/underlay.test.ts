@@ -218,7 +218,7 @@ describe.skipIf(skip('underlay', reason)).each(['wasm', 'kernel'] as const)('und
       ['empty', ''],
       [
         'of another underlay',
-        '{"vm":"172.16.0.1","mtu":1476,"mappings":[{"overlay":"10.0.0.0/8","underlay":"172.16.0.0/16"}]}\n',
+        '{"vm":"172.16.0.1","mtu":1476,"coolDown":60,"mappings":[{"overlay":"10.0.0.0/8","underlay":"172.16.0.0/16"}]}\n',
       ],
     ])('a note of the last one that is %s decides nothing', async (_, note) => {
       await vms.lab.must('a', ['sh', '-c', `mkdir ${vms.runDir('a')} && cat >${vms.runDir('a')}/mesh.json`], note);
@@ -227,7 +227,7 @@ describe.skipIf(skip('underlay', reason)).each(['wasm', 'kernel'] as const)('und
       expect(await vms.status('a')).toMatchObject({ vm: '192.168.16.32' });
       const left = JSON.parse(await vms.lab.must('a', ['cat', `${vms.runDir('a')}/mesh.json`]));
       const mappings = [{ overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' }];
-      expect(left).toEqual({ vm: '192.168.16.32', mtu: expect.any(Number), mappings });
+      expect(left).toEqual({ vm: '192.168.16.32', mtu: expect.any(Number), coolDown: 60, mappings });
     });
   });
 

@@ -63,7 +63,7 @@ const outcomes = {};
 const steps = {
   async up(runDir) {
     const opened = await RunDir.open(runDir, { status: async () => ({}) });
-    opened.leaveMesh({ mappings: MAPPINGS, local: parseAddress('192.168.16.32'), mtu: 1476 });
+    opened.leaveMesh({ mappings: MAPPINGS, local: parseAddress('192.168.16.32'), mtu: 1476, coolDown: 60 });
     opened.journal.add('daemon', { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: 75 });
     opened.journal.rewrite();
     await opened.keep().catch(() => {});
