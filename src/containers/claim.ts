@@ -105,7 +105,11 @@ export class Claims {
 
   /** Whether the link has the claim on this number. */
   isClaimed(container: number, link: number): boolean {
-    return matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link;
+    if (matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link) return true;
+    // Where rules of policy routing lead elsewhere, only the table tells; reading it takes longer.
+    return routes(this.#netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, oif: link }).some(
+      ({ dst }) => this.#slice.containerIn(dst) === container,
+    );
   }
 
   /** Keeps a number free for whoever takes it over within so many seconds. Throws ContainerError. */
