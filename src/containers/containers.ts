@@ -147,7 +147,11 @@ export class Containers {
 
   /** Detaches those that are attached, and deletes their links in one message. Throws ContainerError. */
   detachAll(targets: readonly Target[]): Attachment[] {
-    const found = targets.flatMap((target) => this.#find(target) ?? []);
+    // Whoever is named twice is one.
+    const byIndex = new Map(
+      targets.flatMap((target) => this.#find(target) ?? []).map((each) => [each.link.index, each]),
+    );
+    const found = [...byIndex.values()];
     const detached = found.flatMap(({ link, alias }) => {
       if (!alias) return [];
       const before = this.#attachmentOf(link, alias);
@@ -355,11 +359,17 @@ function identityOf({ id, ifname = DEFAULT_IFNAME }: Target): Identity {
   return { id, ifname };
 }
 
-/** The id of a container that nobody gave one: its namespace's own. Throws ContainerError. */
-export function idOf(netns: string): string {
+/** A network namespace, and the id of a container in it that nobody gave one. */
+export interface Identified {
+  netns: number;
+  id: string;
+}
+
+/** Throws ContainerError. */
+export function identify(netns: string): Identified {
   const namespace = openNamespace(netns);
   closeSync(namespace.fd);
-  return defaultId(namespace);
+  return { netns: namespace.inode, id: defaultId(namespace) };
 }
 
 function defaultId({ inode }: Namespace): string {
