@@ -45,8 +45,12 @@ import {
 } from './veth.ts';
 
 export const DEFAULT_IFNAME = 'eth0';
-/** How long a link that is half made is left to whoever may be making it: tries, and ms between them. */
-const PATIENCE = { tries: 10, interval: 20 };
+/**
+ * How often a link that is in the way is looked at, with so many ms between: one that is half made, which
+ * somebody may be making, while others delete a thousand links; and one that leads to another namespace,
+ * which may have been deleted, and takes a while to go.
+ */
+const PATIENCE = { halfMade: 100, elsewhere: 10, interval: 20 };
 
 /** What to attach. */
 export interface AttachRequest {
@@ -262,21 +266,23 @@ export class Containers {
    * link is another's. What was half made by a process that was killed goes; false if there is no such link.
    */
   #clear(identity: Identity, namespace: Namespace): boolean {
-    for (let i = 0; i < PATIENCE.tries; i++) {
+    for (let i = 0; ; i++) {
       const { link, alias } = this.#find(identity) ?? {};
       if (!link) return i > 0;
       const isElsewhere = alias !== undefined && alias.netns !== namespace.inode;
-      const wrong = alias ? this.#wrong(link, alias, isElsewhere ? undefined : namespace) : 'it has no alias';
-      if (alias && wrong === undefined) {
+      const isWhole = alias !== undefined && !this.#wrong(link, alias, isElsewhere ? undefined : namespace);
+      if (isWhole && (!isElsewhere || i === PATIENCE.elsewhere)) {
         const where = isElsewhere ? ', in another namespace' : '';
         throw new ContainerError('attached', `container ${identity.id} is attached as ${identity.ifname}${where}`, {
           hint: `inlay detach --id ${identity.id} --ifname ${identity.ifname}`,
         });
       }
-      if (i === PATIENCE.tries - 1) this.#do([deleteLink(link.index)], ['ENODEV']);
-      else pause(PATIENCE.interval);
+      if (!isWhole && i === PATIENCE.halfMade) {
+        this.#do([deleteLink(link.index)], ['ENODEV']);
+        return true;
+      }
+      pause(PATIENCE.interval);
     }
-    return true;
   }
 
   /** What of a container is not as it was made; of its inside if the namespace is given. */
