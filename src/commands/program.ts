@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { withWordsOf } from '../config/nearest.ts';
 import { EXIT } from '../errors.ts';
 import { report } from '../report.ts';
+import { addCniCommand } from './cni.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
@@ -46,6 +47,7 @@ function program(name: string | undefined): Command {
   addDownCommand(inlay);
   addStatusCommand(inlay);
   addTunnelsCommand(inlay);
+  addCniCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
 }

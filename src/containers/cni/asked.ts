@@ -2,13 +2,16 @@
  * What one attachment asks for, from the places that the CNI conventions have for it: runtimeConfig (the
  * capabilities ips and mac), then args.cni, then CNI_ARGS. What comes first counts; the others are ignored.
  */
-import { contains, formatAddress, formatPrefix, parseAddress } from '../../mesh/address.ts';
-import { covering } from '../../mesh/mapping.ts';
-import type { Mesh } from '../mesh.ts';
-import { ContainerError } from '../reasons.ts';
+import { parseAddress } from '../../mesh/address.ts';
 import type { Arguments } from './arguments.ts';
 import { CniError, CODE, quoted } from './error.ts';
 import { configuration, isObject, type Keys, type Network, numberOf, unsupported } from './network.ts';
+
+/** The addresses of this VM's containers. */
+export interface Addresses {
+  /** The number of the container with this address in text. Throws ContainerError. */
+  requireContainerAt(text: string): number;
+}
 
 /** A value and where it comes from, for errors. */
 interface Asked {
@@ -38,32 +41,15 @@ export function checkCapabilities(network: Network): void {
 }
 
 /** The number that is asked for; undefined if any will do. Throws CniError or ContainerError. */
-export function containerOf(network: Network, args: Arguments, mesh: Mesh): number | undefined {
+export function containerOf(network: Network, args: Arguments, slice: Addresses): number | undefined {
   const found = ipOf(network, args);
   if (!found) return numberOf(network.keys, 'container', MOST);
   const { where, value, code } = found;
   // With the length of a prefix or without: the conventions have both.
-  const text = typeof value === 'string' && /^(?<ip>[\d.]+)(\/(\d|[12]\d|3[0-2]))?$/.exec(value)?.groups?.['ip'];
-  const address = text ? parseAddress(text) : undefined;
-  if (!address) throw new CniError(code, `${where} ${quoted(value)}: expected an IPv4 address`);
-  const [local, ip] = [formatAddress(mesh.local), formatAddress(address)];
-  const mapping = covering(mesh.mappings, address);
-  if (!mapping || !contains(mapping.underlay, mesh.local))
-    throw outOfRange(`${ip} is not an overlay address of the VM ${local}`, mesh);
-  const { vm, kind, index } = mapping.explain(address);
-  if (vm.bits !== mesh.local.bits)
-    throw outOfRange(`${ip} belongs to the VM ${formatAddress(vm)}, not to ${local}`, mesh);
-  if (kind !== 'container') throw outOfRange(`${ip} is no container's: it is ${KINDS[kind]}`, mesh);
-  return Number(index) - 1;
-}
-
-const KINDS = { slice: 'the slice itself', vm: "the VM's own", reserved: 'kept free' } as const;
-
-function outOfRange(message: string, mesh: Mesh): ContainerError {
-  const slices = mesh.mappings
-    .filter(({ underlay }) => contains(underlay, mesh.local))
-    .map((mapping) => formatPrefix(mapping.sliceOf(mesh.local)));
-  return new ContainerError('out-of-range', message, { hint: `this VM's containers are in ${slices.join(', ')}` });
+  const [, text] = /^([\d.]+)(?:\/(?:\d|[12]\d|3[0-2]))?$/.exec(typeof value === 'string' ? value : '') ?? [];
+  if (text === undefined || !parseAddress(text))
+    throw new CniError(code, `${where} ${quoted(value)}: expected an IPv4 address`);
+  return slice.requireContainerAt(text);
 }
 
 function ipOf(network: Network, args: Arguments): Asked | undefined {

@@ -85,15 +85,17 @@ function checkNetns(netns: string): void {
     throw invalid(`CNI_NETNS ${quoted(netns)}: expected an absolute path`, 'such as /run/netns/NAME');
 }
 
-/** As the kernel's dev_valid_name() has it (net/core/dev.c), which the specification's own code repeats. */
+/**
+ * As the kernel's dev_valid_name() has it (net/core/dev.c), which the specification's own code repeats; and
+ * without "%", which asks the kernel for a number.
+ */
 function checkIfname(ifname: string): void {
   const bytes = Buffer.byteLength(ifname);
   if (bytes > LONGEST_IFNAME)
     throw invalid(`CNI_IFNAME ${quoted(ifname)} is too long: ${bytes} bytes, expected ${LONGEST_IFNAME} at most`);
   if (ifname === '.' || ifname === '..') throw invalid(`CNI_IFNAME is ${quoted(ifname)}, which no interface can be`);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for.
-  if (/[/:\s\x00-\x1f\x7f]/.test(ifname))
-    throw invalid(`CNI_IFNAME ${quoted(ifname)} has "/", ":", white space or a control character`);
+  if (!/^[!-$&-.0-9;-~]+$/.test(ifname))
+    throw invalid(`CNI_IFNAME ${quoted(ifname)}: expected ASCII characters without "/", ":", "%" and white space`);
 }
 
 function invalid(message: string, details?: string): CniError {

@@ -1,14 +1,15 @@
 /**
  * Under which id the library knows a container of a network: `cni:NETWORK:CONTAINER`. It stands in the alias
- * of the container's link, so that GC finds the containers of one network without any file. An alias has 255
- * bytes; names that are too long end in "~" and a part of their hash. No name of the specification has a "~".
+ * of the container's link, so that GC finds the containers of one network without any file. An alias has room
+ * for 160 bytes of an id: names that are too long end in "~" and a part of their hash. No name of the
+ * specification has a "~".
  */
 import { createHash } from 'node:crypto';
 
 const PREFIX = 'cni:';
-/** Characters. Together they leave room for the rest of an alias. */
-const LONGEST_NETWORK = 64;
-const LONGEST_CONTAINER = 120;
+/** Characters. With what is around them they are 160, so that an alias has the id as it is. */
+const LONGEST_NETWORK = 48;
+const LONGEST_CONTAINER = 107;
 /** Of the hash, in base64url: 120 bits. */
 const HASH = 20;
 

@@ -9,7 +9,7 @@ import { CniError, CODE, quoted } from './error.ts';
 import { isSpoken, isVersion, UNNAMED, VERSIONS, type Version } from './versions.ts';
 
 /** Where a daemon's run directory is by default. */
-const RUN_DIR = '/run/inlay';
+export const RUN_DIR = '/run/inlay';
 /** Bytes. What is valid of a network of 8,189 containers takes 2 MB. */
 export const LONGEST = 16 << 20;
 

@@ -4,10 +4,9 @@
  * answer nothing if all is well.
  */
 import type { Attachment, AttachRequest } from '../containers.ts';
-import type { Mesh } from '../mesh.ts';
 import { ContainerError } from '../reasons.ts';
 import { readArguments } from './arguments.ts';
-import { checkCapabilities, containerOf, macOf } from './asked.ts';
+import { type Addresses, checkCapabilities, containerOf, macOf } from './asked.ts';
 import { type Call, type CniEnvironment, readCall } from './environment.ts';
 import { CniError, CODE, errorText, quoted } from './error.ts';
 import { idOf, prefixOf } from './id.ts';
@@ -26,7 +25,7 @@ import { isSince, isSpoken, NEWEST, VERSIONS, type Version } from './versions.ts
 
 /** What the plugin does with containers. */
 export interface CniContainers {
-  readonly mesh: Mesh;
+  readonly slice: Addresses;
   attach(request: AttachRequest): Attachment;
   detach(target: { id: string; ifname: string }): unknown;
   detachAll(targets: readonly { id: string; ifname: string }[]): unknown;
@@ -96,7 +95,7 @@ function add(call: Call, network: Network, library: CniLibrary): unknown {
   const [previous, dns, mac] = [previousResult(network), dnsOf(network), macOf(network, args)];
   const { netns, ifname } = call;
   return using(library, network, (containers) => {
-    const container = containerOf(network, args, containers.mesh);
+    const container = containerOf(network, args, containers.slice);
     const attachment = containers.attach({
       ...{ netns, ifname, id: idOf(network.name, call.id) },
       ...(container !== undefined && { container }),
@@ -184,21 +183,15 @@ function using<T>(library: CniLibrary, network: Network, work: (containers: CniC
   }
 }
 
-/**
- * To detach, it does not matter which mesh the configuration means now. Where no mesh was ever left, nothing
- * can be attached.
- */
+/** Why there is nothing to detach. */
+const NOTHING: readonly string[] = ['no-mesh', 'not-ours'];
+
+/** To detach, it does not matter which mesh the configuration means now. */
 function detaching(library: CniLibrary, network: Network, work: (containers: CniContainers) => unknown): void {
-  let containers: CniContainers;
+  const keys = { ...network.keys, overlay: undefined, underlay: undefined, mappings: undefined };
   try {
-    containers = library.open({ ...meshOf(network), prefixes: undefined });
+    using(library, { ...network, keys }, work);
   } catch (error) {
-    if (error instanceof ContainerError && error.reason === 'no-mesh') return;
-    throw error;
-  }
-  try {
-    work(containers);
-  } finally {
-    containers.close();
+    if (!(error instanceof ContainerError && NOTHING.includes(error.reason))) throw error;
   }
 }
