@@ -34,21 +34,16 @@ async function answer(): Promise<CniAnswer> {
         'This is a CNI plugin. Container runtimes run it; inlay cni install makes it known to them.\n',
       );
     const config = isatty(STDIN) ? '' : readAll();
-    return runCni(process.env, config, command === 'VERSION' ? NO_LIBRARY : await library());
+    return runCni(process.env, config, command === 'VERSION' ? NO_LIBRARY : await load());
   } catch (error) {
     return { code: 1, stdout: errorText(error) };
   }
 }
 
-async function library(): Promise<CniLibrary> {
-  const [{ Containers }, { requireMesh }] = await Promise.all([
-    import('./containers/containers.ts'),
-    import('./containers/mesh.ts'),
-  ]);
-  return {
-    open: ({ runDir, prefixes, coolDown }) =>
-      Containers.open(requireMesh(runDir, prefixes), coolDown === undefined ? {} : { coolDown }),
-  };
+/** It is another file: VERSION does not load it, and where a package is missing, the runtime is told so. */
+async function load(): Promise<CniLibrary> {
+  const { library } = await import('./containers/cni/library.ts');
+  return library;
 }
 
 /** Standard input to its end, or to one byte more than is read. */
@@ -82,11 +77,15 @@ function again(what: string, call: () => number): number {
   }
 }
 
-const { code, stdout } = await answer();
-process.exitCode = code;
-try {
-  writeAll(stdout);
-} catch (error) {
-  process.stderr.write(`inlay-cni: ${(error as Error).message}\n`);
-  process.exitCode = 1;
+async function run(): Promise<void> {
+  const { code, stdout } = await answer();
+  process.exitCode = code;
+  try {
+    writeAll(stdout);
+  } catch (error) {
+    process.stderr.write(`inlay-cni: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
 }
+
+void run();

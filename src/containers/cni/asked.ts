@@ -2,7 +2,7 @@
  * What one attachment asks for, from the places that the CNI conventions have for it: runtimeConfig (the
  * capabilities ips and mac), then args.cni, then CNI_ARGS. What comes first counts; the others are ignored.
  */
-import { parseAddress } from '../../mesh/address.ts';
+import { isIPv4 } from 'node:net';
 import type { Arguments } from './arguments.ts';
 import { CniError, CODE, quoted } from './error.ts';
 import { configuration, isObject, type Keys, type Network, numberOf, unsupported } from './network.ts';
@@ -47,7 +47,7 @@ export function containerOf(network: Network, args: Arguments, slice: Addresses)
   const { where, value, code } = found;
   // With the length of a prefix or without: the conventions have both.
   const [, text] = /^([\d.]+)(?:\/(?:\d|[12]\d|3[0-2]))?$/.exec(typeof value === 'string' ? value : '') ?? [];
-  if (text === undefined || !parseAddress(text))
+  if (text === undefined || !isIPv4(text))
     throw new CniError(code, `${where} ${quoted(value)}: expected an IPv4 address`);
   return slice.requireContainerAt(text);
 }
