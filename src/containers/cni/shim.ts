@@ -56,11 +56,11 @@ line='
 body=\${answer%"$line"*}
 case $code-\${answer##*"$line"} in
   0-200)
-    [ -z "$body" ] || printf '%s\\n' "$body"
+    printf %s "$body"
     ;;
   0-400 | 0-503)
     # An error as the plugin has them.
-    printf '%s\\n' "$body"
+    printf %s "$body"
     exit 1
     ;;
   0-404 | 0-413 | 7-*)
