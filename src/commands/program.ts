@@ -4,7 +4,10 @@ import { Command } from 'commander';
 import { withWordsOf } from '../config/nearest.ts';
 import { EXIT } from '../errors.ts';
 import { report } from '../report.ts';
+import { addAttachCommand } from './attach.ts';
+import { addContainersCommand } from './containers.ts';
 import { addDemoCommand } from './demo.ts';
+import { addDetachCommand } from './detach.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
 import { addPlanCommand } from './plan.ts';
@@ -46,6 +49,9 @@ function program(name: string | undefined): Command {
   addDownCommand(inlay);
   addStatusCommand(inlay);
   addTunnelsCommand(inlay);
+  addAttachCommand(inlay);
+  addDetachCommand(inlay);
+  addContainersCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
 }

@@ -72,6 +72,12 @@ export function loadPrefixes(flags: Flags, file?: string): Partial<Record<'overl
   return { ...(overlay && { overlay }), ...(underlay && { underlay }) };
 }
 
+/** The cool-down that the flags give, if any, in seconds. Throws ERR_CONFIG as `loadConfig` does. */
+export function loadCoolDown(flags: Flags): number | undefined {
+  const coolDown = check(flagSource(flags))['address-cool-down'];
+  return coolDown === undefined ? undefined : Math.ceil(coolDown / 1000);
+}
+
 /** The values by their names in code. `given` has at least those that have a default. */
 function valuesOf(given: Given): Values {
   return Object.fromEntries(valueNames.map((name) => [camelCase(name), given[name]])) as Values;

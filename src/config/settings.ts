@@ -244,6 +244,13 @@ export const settings = {
       "what containers may reach of VMs' addresses without a tunnel: ADDRESS[/LENGTH][:PORT] inside the underlay, vm[:PORT] for this VM itself by any of its addresses, or all. A port is one of TCP and of UDP. Answers pass (those of UDP to this VM alone), and pings of this VM's overlay address (default: nothing)",
     schema: access,
   },
+  'address-cool-down': {
+    placeholder: 'DURATION',
+    description:
+      'how long no other container gets the address of one that was detached: who still sends to the old one is told that it has gone, and does not reach the new one',
+    default: '60s',
+    schema: duration('0s', '24h', '60s or 5m'),
+  },
   'run-dir': {
     placeholder: 'DIR',
     description: "directory of the daemon's lock, control socket and journal; each daemon has one of its own",

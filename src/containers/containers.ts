@@ -1,4 +1,52 @@
-/** Attaches and detaches containers: synchronous, without a daemon, each call all or nothing. */
+/**
+ * Attaches and detaches containers: synchronous and without a daemon. All state is the kernel's: a link with
+ * an alias, and the route that is the claim on its address.
+ */
+import { closeSync } from 'node:fs';
+import * as native from '../linux/native.ts';
+import { addressBytes } from '../linux/netlink/ipv4.ts';
+import type { ReceivedLink } from '../linux/netlink/link.ts';
+import { NetlinkError } from '../linux/netlink/message.ts';
+import { Netlink } from '../linux/netlink/netlink.ts';
+import { findLink } from '../linux/netlink/rtnetlink.ts';
+import { pause } from '../linux/pause.ts';
+import { neighbourAt } from '../machine/things/container-neighbour.ts';
+import { formatAddress } from '../mesh/address.ts';
+import {
+  aliasOf,
+  CONTAINER_GROUP,
+  type ContainerAlias,
+  containerOf,
+  DETACHED_GROUP,
+  type Identity,
+  isAliasOf,
+  macText,
+  namesOf,
+} from './alias.ts';
+import { Claims } from './claim.ts';
+import { explain } from './explain.ts';
+import { type Inside, setUpInside, wrongInside } from './inside.ts';
+import { type ContainerStatus, listContainers } from './list.ts';
+import type { Mesh } from './mesh.ts';
+import { Home, type Namespace, openNamespace } from './namespace.ts';
+import { ContainerError } from './reasons.ts';
+import { checkRequest } from './request.ts';
+import { Slice } from './slice.ts';
+import {
+  deleteLink,
+  deleteMarked,
+  disableIpv6,
+  hostEnd,
+  markForDeletion,
+  newVeth,
+  noNeighbour,
+  ownAddress,
+  permanentNeighbour,
+} from './veth.ts';
+
+export const DEFAULT_IFNAME = 'eth0';
+/** How long a link that is half made is left to whoever may be making it: tries, and ms between them. */
+const PATIENCE = { tries: 10, interval: 20 };
 
 /** What to attach. */
 export interface AttachRequest {
@@ -12,6 +60,15 @@ export interface AttachRequest {
   container?: number;
   /** Link-layer address of the interface, 6 bytes; unless given, it follows from id and ifname. */
   mac?: Uint8Array;
+}
+
+/** Which container's interface is meant. */
+export interface Target {
+  id: string;
+  /** eth0 unless given. */
+  ifname?: string;
+  /** The host's end, if it is known: an id that is too long for an alias does not tell it. */
+  hostInterface?: string;
 }
 
 /** A container on the mesh. */
@@ -29,9 +86,289 @@ export interface Attachment {
   /** Link-layer addresses, such as 02:0a:... */
   mac: string;
   hostMac: string;
+  /** Bytes. */
   mtu: number;
   /** Inode of the network namespace. */
   netns: number;
   /** Seconds since 1970. */
   since: number;
+}
+
+/** A link of ours, with what its alias says; without an alias, it was never finished. */
+interface Found {
+  link: ReceivedLink;
+  alias: ContainerAlias | undefined;
+}
+
+export class Containers {
+  readonly claims: Claims;
+  readonly slice: Slice;
+  readonly netlink: Netlink;
+  readonly #mesh: Mesh;
+  readonly #home = new Home();
+
+  /** `coolDown` in seconds, where it is not to be that of the mesh. Throws ContainerError. */
+  static open(mesh: Mesh, { coolDown = mesh.coolDown }: { coolDown?: number } = {}): Containers {
+    return new Containers(mesh, coolDown);
+  }
+
+  private constructor(mesh: Mesh, coolDown: number) {
+    this.#mesh = mesh;
+    this.slice = new Slice(mesh);
+    this.netlink = Netlink.open();
+    this.claims = new Claims(this.netlink, this.slice, coolDown);
+  }
+
+  close(): void {
+    this.netlink.close();
+    this.#home.close();
+  }
+
+  /** All or nothing. Throws ContainerError. */
+  attach(request: AttachRequest): Attachment {
+    checkRequest(request);
+    if (request.container !== undefined) this.slice.requireNumber(request.container);
+    const namespace = openNamespace(request.netns);
+    try {
+      if (namespace.inode === this.#home.inode)
+        throw new ContainerError('invalid', `${request.netns} is this VM's own network namespace`);
+      return this.#attach(request, namespace);
+    } finally {
+      closeSync(namespace.fd);
+    }
+  }
+
+  /** Undefined if nothing was attached. Throws ContainerError. */
+  detach(target: Target): Attachment | undefined {
+    return this.detachAll([target])[0];
+  }
+
+  /** Detaches those that are attached, and deletes their links in one message. Throws ContainerError. */
+  detachAll(targets: readonly Target[]): Attachment[] {
+    const found = targets.flatMap((target) => this.#find(target) ?? []);
+    const detached = found.flatMap(({ link, alias }) => {
+      if (!alias) return [];
+      const before = this.#attachmentOf(link, alias);
+      this.claims.release(alias.container, link.index);
+      return [before];
+    });
+    const requests =
+      found.length === 1
+        ? found.map(({ link }) => deleteLink(link.index))
+        : found.length > 1
+          ? [...found.map(({ link }) => markForDeletion(link.index)), deleteMarked()]
+          : [];
+    this.#do(requests, ['ENODEV']);
+    return detached;
+  }
+
+  /** Undefined if it is not attached. Throws ContainerError. */
+  find(target: Target): Attachment | undefined {
+    const { link, alias } = this.#find(target) ?? {};
+    return link && alias && this.#attachmentOf(link, alias);
+  }
+
+  /** Throws ContainerError that says what is not as it was made. */
+  check({ netns, ...target }: Target & { netns?: string }): Attachment {
+    const { link, alias } = this.#find(target) ?? {};
+    const { id, ifname } = identityOf(target);
+    const missing = (what: string) => new ContainerError('not-attached', `container ${id}: ${what}`);
+    if (!link || !alias) throw missing(`no interface ${ifname} is attached`);
+    const namespace = netns === undefined ? undefined : openNamespace(netns);
+    try {
+      const wrong = this.#wrong(link, alias, namespace);
+      if (wrong !== undefined) throw missing(wrong);
+      return this.#attachmentOf(link, alias);
+    } finally {
+      if (namespace) closeSync(namespace.fd);
+    }
+  }
+
+  /** All containers of this VM, by their numbers. */
+  list(): ContainerStatus[] {
+    return listContainers(this.netlink, this.slice);
+  }
+
+  usage(): { capacity: number; inUse: number; coolingDown: number } {
+    return this.claims.usage();
+  }
+
+  #attach(request: AttachRequest, namespace: Namespace): Attachment {
+    const identity = identityOf({ id: request.id ?? defaultId(namespace), ...request });
+    const { ifname } = identity;
+    const names = { ...namesOf(identity), ...(request.mac && { mac: request.mac }) };
+    const { hostInterface } = names;
+    const { mtu } = this.#mesh;
+    const made = newVeth(names, { ifname, netNsFd: namespace.fd }, mtu);
+    let [error] = this.netlink.tryAll([made]);
+    if (error?.code === 'EEXIST' && this.#clear(identity, namespace)) [error] = this.netlink.tryAll([made]);
+    if (error) throw explain(error, 'link', identity, namespace);
+    const link = native.ifNameToIndex(hostInterface);
+    try {
+      const since = Math.floor(Date.now() / 1000);
+      const alias = { ...identity, netns: namespace.inode, since };
+      disableIpv6(hostInterface);
+      const container = this.#claim(request.container, link, alias, names.mac);
+      this.#within(namespace, ifname, (netlink, index) =>
+        setUpInside(netlink, this.#inside(index, ifname, container, names.hostMac)),
+      );
+      return this.#attachment({ ...alias, container }, names, mtu);
+    } catch (error) {
+      // Whatever became of the namespace meanwhile, nothing stays.
+      this.netlink.tryAll([deleteLink(link)]);
+      throw explain(error, 'settings', identity, namespace);
+    }
+  }
+
+  /** Claims a number and sets up the host's end; both in one message where the first number that is tried is free. */
+  #claim(wanted: number | undefined, link: number, alias: Omit<ContainerAlias, 'container'>, mac: Uint8Array): number {
+    const first = wanted ?? this.claims.candidate(link);
+    const aliasFor = (container: number) => aliasOf({ ...alias, container });
+    const neighbourOf = (container: number) => this.slice.addressOf(container);
+    const attempt = () =>
+      this.netlink.tryAll([
+        ownAddress(this.slice.gateway),
+        hostEnd(link, aliasFor(first)),
+        this.claims.request(first, link),
+        permanentNeighbour(link, neighbourOf(first), mac),
+      ]);
+    let [own, end, claim, entry] = attempt();
+    // The preferred source is not there: lo is down.
+    if (claim?.code === 'EINVAL' && this.claims.hasSource) {
+      this.claims.hasSource = false;
+      [own, end, claim, entry] = attempt();
+    }
+    const failure = [
+      own?.code === 'EEXIST' ? undefined : own,
+      end,
+      claim?.code === 'EEXIST' ? undefined : claim,
+      entry,
+    ];
+    const error = failure.find((each) => each !== undefined);
+    if (error) throw error;
+    if (!claim) return first;
+    if (wanted !== undefined) {
+      this.claims.demand(wanted, link);
+      return wanted;
+    }
+    const container = this.claims.next(first, link);
+    this.#do([
+      noNeighbour(link, neighbourOf(first)),
+      hostEnd(link, aliasFor(container)),
+      permanentNeighbour(link, neighbourOf(container), mac),
+    ]);
+    return container;
+  }
+
+  /**
+   * Makes room for a link whose name is taken. Throws ContainerError if the container is attached, or the
+   * link is another's. What was half made by a process that was killed goes; false if there is no such link.
+   */
+  #clear(identity: Identity, namespace: Namespace): boolean {
+    for (let i = 0; i < PATIENCE.tries; i++) {
+      const { link, alias } = this.#find(identity) ?? {};
+      if (!link) return i > 0;
+      const isElsewhere = alias !== undefined && alias.netns !== namespace.inode;
+      const wrong = alias ? this.#wrong(link, alias, isElsewhere ? undefined : namespace) : 'it has no alias';
+      if (alias && wrong === undefined) {
+        const where = isElsewhere ? ', in another namespace' : '';
+        throw new ContainerError('attached', `container ${identity.id} is attached as ${identity.ifname}${where}`, {
+          hint: `inlay detach --id ${identity.id} --ifname ${identity.ifname}`,
+        });
+      }
+      if (i === PATIENCE.tries - 1) this.#do([deleteLink(link.index)], ['ENODEV']);
+      else pause(PATIENCE.interval);
+    }
+    return true;
+  }
+
+  /** What of a container is not as it was made; of its inside if the namespace is given. */
+  #wrong(link: ReceivedLink, alias: ContainerAlias, namespace: Namespace | undefined): string | undefined {
+    const { container, ifname } = alias;
+    if (!this.claims.isClaimed(container, link.index)) return `the route to its address does not lead to ${link.name}`;
+    if (!namespace) return undefined;
+    if (namespace.inode !== alias.netns) return 'it is attached to another namespace';
+    try {
+      return this.#within(namespace, ifname, (netlink, index) =>
+        wrongInside(netlink, this.#inside(index, ifname, container, new Uint8Array())),
+      );
+    } catch (error) {
+      if (error instanceof ContainerError && error.reason === 'namespace-gone') return error.message;
+      throw error;
+    }
+  }
+
+  #inside(link: number, ifname: string, container: number, gatewayMac: Uint8Array): Inside {
+    const { gateway, overlay } = this.slice;
+    return { link, ifname, own: this.slice.addressOf(container), gateway, gatewayMac, overlay };
+  }
+
+  #within<T>(namespace: Namespace, ifname: string, work: (netlink: Netlink, link: number) => T): T {
+    const { netlink, link } = this.#home.within(namespace, () => ({
+      netlink: Netlink.open(),
+      link: native.ifNameToIndex(ifname),
+    }));
+    try {
+      if (link === 0)
+        throw new ContainerError('namespace-gone', `interface ${ifname} has gone from namespace ${namespace.name}`);
+      return work(netlink, link);
+    } finally {
+      netlink.close();
+    }
+  }
+
+  /** The link of that name, if it is ours. Throws ContainerError if it is another's. */
+  #find(target: Target): Found | undefined {
+    checkRequest(target);
+    const identity = identityOf(target);
+    const { hostInterface = namesOf(identity).hostInterface } = target;
+    const link = findLink(this.netlink, hostInterface);
+    if (!link) return undefined;
+    const alias = containerOf(link.alias);
+    const isOurs = alias
+      ? isAliasOf(alias, identity)
+      : link.alias === undefined && (link.group === CONTAINER_GROUP || link.group === DETACHED_GROUP);
+    if (link.info?.kind === 'veth' && isOurs) return { link, alias };
+    throw new ContainerError('not-ours', `link ${hostInterface} is not one that Inlay made for ${identity.id}`, {
+      hint: 'choose another id, or remove the link',
+    });
+  }
+
+  #attachmentOf(link: ReceivedLink, alias: ContainerAlias): Attachment {
+    const entry = neighbourAt(this.netlink, link.index, addressBytes(this.slice.addressOf(alias.container)));
+    const names = { hostInterface: link.name ?? '', hostMac: link.address ?? new Uint8Array() };
+    return this.#attachment(alias, { ...names, mac: entry?.lladdr ?? new Uint8Array() }, link.mtu ?? 0);
+  }
+
+  #attachment(
+    { container, id, ifname, netns, since }: ContainerAlias,
+    { hostInterface, mac, hostMac }: { hostInterface: string; mac: Uint8Array; hostMac: Uint8Array },
+    mtu: number,
+  ): Attachment {
+    const address = formatAddress(this.slice.addressOf(container));
+    const gateway = formatAddress(this.slice.gateway);
+    const macs = { mac: macText(mac), hostMac: macText(hostMac) };
+    return { container, address, gateway, id, ifname, hostInterface, ...macs, mtu, netns, since };
+  }
+
+  /** Throws the first error whose code is not among these. */
+  #do(requests: Parameters<Netlink['tryAll']>[0], harmless: readonly string[] = []): void {
+    const error = this.netlink.tryAll(requests).find((each) => each && !harmless.includes(each.code));
+    if (error instanceof NetlinkError) throw explain(error, 'settings');
+  }
+}
+
+function identityOf({ id, ifname = DEFAULT_IFNAME }: Target): Identity {
+  return { id, ifname };
+}
+
+/** The id of a container that nobody gave one: its namespace's own. Throws ContainerError. */
+export function idOf(netns: string): string {
+  const namespace = openNamespace(netns);
+  closeSync(namespace.fd);
+  return defaultId(namespace);
+}
+
+function defaultId({ inode }: Namespace): string {
+  return `netns-${inode}`;
 }

@@ -18,14 +18,16 @@ export interface Mesh {
   local: Address;
   /** Of the containers' devices, in bytes. */
   mtu: number;
+  /** Seconds for which nobody gets an address that was given back. */
+  coolDown: number;
 }
 
 /** Pairs of prefixes in text, as a file or a network configuration of CNI has them. */
 export type Prefixes = readonly { overlay: string; underlay: string }[];
 
 /** Leaves the mesh in the run directory. */
-export function writeMesh(runDir: string, { mappings, local, mtu }: Mesh): void {
-  const content = { vm: formatAddress(local), mtu, mappings: mappings.map(prefixesOf) };
+export function writeMesh(runDir: string, { mappings, local, mtu, coolDown }: Mesh): void {
+  const content = { vm: formatAddress(local), mtu, coolDown, mappings: mappings.map(prefixesOf) };
   replaceOwn(path.join(runDir, FILE), `${JSON.stringify(content)}\n`);
 }
 
@@ -35,10 +37,11 @@ export function readMesh(runDir: string): Mesh | undefined {
   const content = readOwn(file);
   if (!content) return undefined;
   try {
-    const { vm, mtu, mappings } = JSON.parse(content.toString());
+    const { vm, mtu, coolDown, mappings } = JSON.parse(content.toString());
     const local = parseAddress(vm);
-    if (!local || !Number.isInteger(mtu) || !Array.isArray(mappings)) throw new Error('a part is missing');
-    const mesh = { local, mtu, mappings: mappings.map(mappingOf) };
+    if (!local || ![mtu, coolDown].every(Number.isInteger) || !Array.isArray(mappings))
+      throw new Error('a part is missing');
+    const mesh = { local, mtu, coolDown, mappings: mappings.map(mappingOf) };
     if (mappingsWith(mesh.mappings, local).length === 0) throw new Error(`${vm} is in no mapping`);
     return mesh;
   } catch (cause) {

@@ -4,7 +4,7 @@ import koffi from 'koffi';
 import { InlayError, SystemError } from '../errors.ts';
 
 // <asm-generic/fcntl.h>, <linux/socket.h>, <linux/sockios.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>,
-// <linux/if_tun.h>, <sys/eventfd.h>, <linux/prctl.h>
+// <linux/if_tun.h>, <sys/eventfd.h>, <linux/prctl.h>, <linux/sched.h>, <linux/nsfs.h>, <linux/time.h>
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_NOCTTY = 0o400;
@@ -48,6 +48,9 @@ export const POLLOUT = 4;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 export const PR_SET_KEEPCAPS = 8;
+export const CLONE_NEWNET = 0x40000000;
+export const NS_GET_NSTYPE = 0xb703;
+const CLOCK_BOOTTIME = 7;
 export const SIOCOUTQ = 0x5411;
 export const TUNSETIFF = 0x400454ca;
 export const IFF_TUN = 0x0001;
@@ -202,6 +205,18 @@ export const eventfd = lib.func('int eventfd(unsigned int initial, int flags)') 
   initial: number,
   flags: number,
 ) => number;
+/** setns(2): the calling thread is in another namespace from then on. */
+export const setns = lib.func('int setns(int fd, int kind)') as (fd: number, kind: number) => number;
+const clockGettime = lib.func('int clock_gettime(int clock, void *time)') as (
+  clock: number,
+  time: Uint8Array,
+) => number;
+/** Seconds since the machine was started, those in which it slept included (CLOCK_BOOTTIME, time(7)). */
+export function secondsSinceBoot(): number {
+  const time = new Uint8Array(16);
+  must(clockGettime(CLOCK_BOOTTIME, time), 'clock_gettime', 'of CLOCK_BOOTTIME');
+  return Number(new DataView(time.buffer).getBigInt64(0, true));
+}
 /** if_nametoindex(3): 0 if there is no such device. */
 export const ifNameToIndex = lib.func('unsigned int if_nametoindex(const char *name)') as (name: string) => number;
 export const syscall = lib.func('long syscall(long number, int command, void *attributes, unsigned int size)') as (

@@ -15,6 +15,8 @@ export const address = message(
     address: [1, bytes],
     local: [2, bytes],
     label: [3, text],
+    /** Who made the address (Linux 5.18). */
+    protocol: [11, u8],
   },
 );
 

@@ -2,8 +2,9 @@
  * What the kernel has below net.ipv4.conf and net.ipv6.conf for one link, in the message about the link
  * (IFLA_AF_SPEC): one question tells all of it.
  */
-import { attributes, bytes, type Codec, message, putAttribute, s32, struct, text, u32 } from './codec.ts';
-import { NetlinkError, request } from './message.ts';
+import { attributes, bytes, type Codec, message, putAttribute, s32, struct, text, u8, u32 } from './codec.ts';
+import { IFF_UP } from './link.ts';
+import { NetlinkError, type Request, request } from './message.ts';
 import type { Netlink } from './netlink.ts';
 import { AF_INET } from './rtnetlink.ts';
 
@@ -15,6 +16,7 @@ const SKIP_STATS = 1 << 3;
 
 /** Numbers of the IPv4 settings (IPV4_DEVCONF_* of <linux/ip.h>), which begin with 1. */
 const IPV4 = {
+  forwarding: 1,
   accept_redirects: 4,
   send_redirects: 6,
   rp_filter: 8,
@@ -51,12 +53,13 @@ function settings<N extends string>(numbers: Readonly<Record<N, number>>, first:
 const deviceSettings = message(struct(16, { family: [0, u32], index: [4, s32], flags: [8, u32], change: [12, u32] }), {
   name: [3, text],
   info: [18, attributes({ kind: [1, text] })],
+  alias: [20, text],
   extMask: [29, u32],
   afSpec: [
     26,
     attributes({
       inet: [AF_INET, attributes({ conf: [1, settings(IPV4, 1)] })],
-      inet6: [AF_INET6, attributes({ conf: [2, settings(IPV6, 0)] })],
+      inet6: [AF_INET6, attributes({ conf: [2, settings(IPV6, 0)], addrGenMode: [8, u8] })],
     }),
   ],
   address: [1, bytes],
@@ -68,6 +71,7 @@ export interface DeviceSettings {
   name: string;
   /** Such as veth or bridge; undefined of a network card. */
   kind: string | undefined;
+  alias: string | undefined;
   ipv4: Readonly<Record<Ipv4Setting, number>> | undefined;
   ipv6: Readonly<Record<Ipv6Setting, number>> | undefined;
 }
@@ -76,25 +80,47 @@ export interface DeviceSettings {
 export function settingsOfDevice(netlink: Netlink, index: number): DeviceSettings | undefined {
   const asked = request(RTM_GETLINK, 0, `link ${index}`, deviceSettings, { index, extMask: SKIP_STATS });
   try {
-    const { name = '', info, afSpec } = netlink.get(asked, deviceSettings);
-    return { index, name, kind: info?.kind, ipv4: afSpec?.inet?.conf, ipv6: afSpec?.inet6?.conf };
+    const { name = '', info, alias, afSpec } = netlink.get(asked, deviceSettings);
+    return { index, name, kind: info?.kind, alias, ipv4: afSpec?.inet?.conf, ipv6: afSpec?.inet6?.conf };
   } catch (error) {
     if (error instanceof NetlinkError && ['ENODEV', 'EINVAL'].includes(error.code)) return undefined;
     throw error;
   }
 }
 
+/** What is to be changed of a device. */
+export interface DeviceChange {
+  isUp?: true;
+  alias?: string;
+  ipv4?: Readonly<Partial<Record<Ipv4Setting, number>>>;
+  /** How the device gets its IPv6 address of the link (IN6_ADDR_GEN_MODE_*); only where the kernel has IPv6. */
+  addrGenMode?: number;
+}
+
 /**
- * Changes settings of IPv4. False if there is no such device. Unlike /proc/sys this works where that is
- * read-only; those of IPv6 are to be written there.
+ * All of it in one message. Unlike /proc/sys this works where that is read-only; settings of IPv6 are to be
+ * written there.
  */
+export function changeDevice(index: number, { isUp, alias, ipv4, addrGenMode }: DeviceChange): Request {
+  const body = {
+    index,
+    ...(isUp && { flags: IFF_UP, change: IFF_UP }),
+    alias,
+    afSpec: {
+      ...(ipv4 && { inet: { conf: ipv4 as Record<Ipv4Setting, number> } }),
+      ...(addrGenMode !== undefined && { inet6: { addrGenMode } }),
+    },
+  };
+  return request(RTM_NEWLINK, 0, `settings of link ${index}`, deviceSettings, body);
+}
+
+/** Changes settings of IPv4. False if there is no such device. */
 export function changeDeviceSettings(
   netlink: Netlink,
   index: number,
   ipv4: Readonly<Partial<Record<Ipv4Setting, number>>>,
 ): boolean {
-  const body = { index, afSpec: { inet: { conf: ipv4 as Record<Ipv4Setting, number> } } };
-  const [error] = netlink.tryAll([request(RTM_NEWLINK, 0, `settings of link ${index}`, deviceSettings, body)]);
+  const [error] = netlink.tryAll([changeDevice(index, { ipv4 })]);
   if (error && error.code !== 'ENODEV') throw error;
   return !error;
 }

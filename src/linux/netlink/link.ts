@@ -154,7 +154,11 @@ export const link: Codec<ReceivedLink, Link> = message(ifinfomsg, {
   alias: [20, text],
   stats: [23, stats64],
   afSpec: [26, attributes({ inet6: [AF_INET6, attributes({ addrGenMode: [8, u8] })] })],
+  /** A number that many links may share: one message deletes all of a group. */
+  group: [27, u32],
   netNsFd: [28, u32],
+  numTxQueues: [31, u32],
+  numRxQueues: [32, u32],
   gsoMaxSegs: [40, u32],
   gsoMaxSize: [41, u32],
 });
@@ -171,7 +175,10 @@ export interface Link extends Partial<ValueOf<typeof ifinfomsg>> {
   alias?: string | undefined;
   stats?: ValueOf<typeof stats64> | undefined;
   afSpec?: { inet6?: { addrGenMode?: number | undefined } | undefined } | undefined;
+  group?: number | undefined;
   netNsFd?: number | undefined;
+  numTxQueues?: number | undefined;
+  numRxQueues?: number | undefined;
   gsoMaxSegs?: number | undefined;
   gsoMaxSize?: number | undefined;
 }

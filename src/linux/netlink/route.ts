@@ -25,6 +25,8 @@ export const RTN_BROADCAST = 3;
 export const RTN_UNREACHABLE = 7;
 export const RT_SCOPE_UNIVERSE = 0;
 export const RT_SCOPE_LINK = 253;
+/** Of a request to delete: any scope. */
+export const RT_SCOPE_NOWHERE = 255;
 export const RT_TABLE_MAIN = 254;
 /** Of a dump: what was learnt of single addresses, instead of routes (Linux 5.3). */
 export const RTM_F_CLONED = 0x200;
@@ -74,7 +76,7 @@ export const route = message(
     gateway: [5, bytes],
     priority: [6, u32],
     prefsrc: [7, bytes],
-    metrics: [8, attributes({ lock: [1, u32], mtu: [2, u32] })],
+    metrics: [8, attributes({ lock: [1, u32], mtu: [2, u32], ssthresh: [6, u32] })],
     multipath: [9, multipath],
     encapType: [21, u16],
     /** Of LWTUNNEL_ENCAP_IP. */

@@ -1,0 +1,96 @@
+/**
+ * What a container's device says about it: the alias of the host's end of its veth, the name, and the
+ * link-layer addresses, which all follow from the container's id and the name of its interface.
+ */
+import { createHash } from 'node:crypto';
+
+/** The group of all hosts' ends: also of those that were never finished. */
+export const CONTAINER_GROUP = 74;
+/** Links that are about to be deleted, all in one message. */
+export const DETACHED_GROUP = 75;
+
+const PREFIX = 'inlay container ';
+/** Bytes of an alias, at most (IFALIASZ in <linux/if.h>, without the final zero). */
+const MAX_LENGTH = 255;
+/** Bytes of the id that the alias holds; of a longer one it holds the beginning, and a hash. */
+const MAX_ID = 160;
+const HASHED = 17;
+/** RFC 4648 section 6, in small letters. */
+const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567';
+/** A link's name has 15 characters at most. */
+const NAME = { prefix: 'inl', characters: 12 };
+
+/** What makes a container's interface this one: who has the same is the same. */
+export interface Identity {
+  id: string;
+  /** Name of the interface in the container. */
+  ifname: string;
+}
+
+export interface ContainerAlias extends Identity {
+  container: number;
+  /** Inode of the container's network namespace. */
+  netns: number;
+  /** Seconds since 1970. */
+  since: number;
+}
+
+export function aliasOf({ container, ifname, netns, since, id }: ContainerAlias): string {
+  return `${PREFIX}${container} ${ifname} ${netns} ${since} ${shortId(id)}`;
+}
+
+/** What an alias tells; undefined if it is not one of a container. */
+export function containerOf(alias: string | undefined): ContainerAlias | undefined {
+  if (alias === undefined || !alias.startsWith(PREFIX) || alias.length > MAX_LENGTH) return undefined;
+  const parts = /^(\d{1,10}) (\S{1,15}) (\d{1,12}) (\d{1,12}) (.+)$/s.exec(alias.slice(PREFIX.length));
+  if (!parts) return undefined;
+  const [, container, ifname = '', netns, since, id = ''] = parts;
+  return { container: Number(container), ifname, netns: Number(netns), since: Number(since), id };
+}
+
+/** Whether the alias is that of this container's interface. */
+export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): boolean {
+  return alias.ifname === ifname && alias.id === shortId(id);
+}
+
+function shortId(id: string): string {
+  if (Buffer.byteLength(id) <= MAX_ID) return id;
+  const hash = createHash('sha256')
+    .update(id)
+    .digest('hex')
+    .slice(0, HASHED - 1);
+  // Of a character of several bytes that is cut, nothing stays.
+  const start = Buffer.from(id)
+    .subarray(0, MAX_ID - HASHED)
+    .toString()
+    .replace(/\uFFFD+$/, '');
+  return `${start}~${hash}`;
+}
+
+/** The names and addresses of both ends. */
+export interface Names {
+  hostInterface: string;
+  hostMac: Uint8Array;
+  mac: Uint8Array;
+}
+
+export function namesOf({ id, ifname }: Identity): Names {
+  const hash = createHash('sha256').update(`${id}\0${ifname}`).digest();
+  const letters = Array.from(hash.subarray(0, NAME.characters), (byte) => BASE32[byte & 31]);
+  return {
+    hostInterface: `${NAME.prefix}${letters.join('')}`,
+    hostMac: localMac(hash.subarray(12, 18)),
+    mac: localMac(hash.subarray(18, 24)),
+  };
+}
+
+/** An address of one device that nobody has assigned (IEEE 802: the bit of groups clear, that of local ones set). */
+function localMac(bytes: Uint8Array): Uint8Array {
+  const mac = Uint8Array.from(bytes);
+  mac[0] = ((mac[0] as number) & 0xfc) | 0x02;
+  return mac;
+}
+
+export function macText(mac: Uint8Array): string {
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}

@@ -1,0 +1,41 @@
+/** What the kernel's error means for whoever attaches. */
+import { NetlinkError } from '../linux/netlink/message.ts';
+import type { Identity } from './alias.ts';
+import type { Namespace } from './namespace.ts';
+import { ContainerError } from './reasons.ts';
+
+/** `step`: making the veth, or what comes after. */
+export function explain(
+  error: unknown,
+  step: 'link' | 'settings',
+  identity?: Identity,
+  namespace?: Namespace,
+): unknown {
+  if (!(error instanceof NetlinkError)) return error;
+  const { code, message } = error;
+  const options = { cause: error };
+  if (code === 'EPERM' || code === 'EACCES') {
+    return new ContainerError(
+      'permission',
+      `no permission to ${step === 'link' ? 'make a veth' : 'set up the container'}`,
+      {
+        hint: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN',
+        ...options,
+      },
+    );
+  }
+  if (step === 'link' && code === 'EOPNOTSUPP')
+    return new ContainerError('no-veth', 'this kernel has no veth devices', { hint: 'modprobe veth', ...options });
+  if (step === 'link' && code === 'EEXIST' && identity)
+    return new ContainerError(
+      'interface-exists',
+      `namespace ${namespace?.name} has an interface ${identity.ifname} already`,
+      {
+        hint: 'choose another name with --ifname, or remove it',
+        ...options,
+      },
+    );
+  if (step === 'settings' && ['ENODEV', 'ENXIO', 'EINVAL', 'ENETDOWN'].includes(code) && namespace)
+    return new ContainerError('namespace-gone', `namespace ${namespace.name} went meanwhile (${message})`, options);
+  return new ContainerError('system', message, options);
+}

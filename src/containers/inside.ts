@@ -1,0 +1,93 @@
+/** The container's side: what is set in its network namespace, through a socket that was opened there. */
+import { address, RTM_NEWADDR } from '../linux/netlink/address.ts';
+import { changeDevice } from '../linux/netlink/device-settings.ts';
+import { addressBytes } from '../linux/netlink/ipv4.ts';
+import { LOOPBACK } from '../linux/netlink/link.ts';
+import { NLM_F_CREATE, NLM_F_EXCL, type Request, request } from '../linux/netlink/message.ts';
+import { NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
+import type { Netlink } from '../linux/netlink/netlink.ts';
+import {
+  type RouteRequest,
+  RT_SCOPE_LINK,
+  RT_SCOPE_UNIVERSE,
+  RT_TABLE_MAIN,
+  RTM_NEWROUTE,
+  RTN_UNICAST,
+  route,
+} from '../linux/netlink/route.ts';
+import { AF_INET, addresses, routes } from '../linux/netlink/rtnetlink.ts';
+import { neighbourAt } from '../machine/things/container-neighbour.ts';
+import type { Address, Prefix } from '../mesh/address.ts';
+import { ContainerError } from './reasons.ts';
+import { permanentNeighbour, withoutIpv6 } from './veth.ts';
+
+/** A protocol that is not the kernel's, as `ip route` gives it (RTPROT_STATIC, <linux/rtnetlink.h>). */
+const RTPROT_STATIC = 4;
+
+/** What a container is to have, and on which of its links. */
+export interface Inside {
+  link: number;
+  ifname: string;
+  own: Address;
+  gateway: Address;
+  /** What the gateway is the way to where another interface has the default route. */
+  overlay: Prefix;
+  /** Of the host's end of the veth. */
+  gatewayMac: Uint8Array;
+}
+
+/** Loopback and link up, the address, the routes, and where the gateway is. Throws ContainerError or NetlinkError. */
+export function setUpInside(netlink: Netlink, inside: Inside): void {
+  const { link, ifname, own, gateway, gatewayMac } = inside;
+  const errors = netlink.tryAll([
+    changeDevice(LOOPBACK, { isUp: true }),
+    changeDevice(link, { isUp: true, ...withoutIpv6 }),
+    newAddress(link, own),
+    newRoute({ oif: link, scope: RT_SCOPE_LINK, dst: addressBytes(gateway), dstLength: 32 }),
+    newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway) }),
+    permanentNeighbour(link, gateway, gatewayMac),
+  ]);
+  const isSecond = errors[DEFAULT]?.code === 'EEXIST';
+  if (isSecond) errors[DEFAULT] = netlink.tryAll([overlayRoute(inside)])[0];
+  const error = errors.find((each) => each !== undefined);
+  if (!error) return;
+  if (error.code !== 'EEXIST') throw error;
+  throw new ContainerError('interface-exists', `the namespace is on the mesh already, beside ${ifname}`, {
+    hint: 'a container has one interface of the mesh: detach the other one first',
+    cause: error,
+  });
+}
+/** The place of the default route among the requests. */
+const DEFAULT = 4;
+
+/** What of it is not as it was made; undefined if all is. */
+export function wrongInside(netlink: Netlink, { link, ifname, own, gateway, overlay }: Inside): string | undefined {
+  const same = (bytes: Uint8Array | undefined, wanted: Address) => String(bytes) === String(addressBytes(wanted));
+  if (!addresses(netlink, link).some(({ local }) => same(local, own))) return `${ifname} does not have its address`;
+  const found = routes(netlink, { table: RT_TABLE_MAIN, oif: link });
+  if (!found.some(({ dst, dstLength }) => dstLength === 32 && same(dst, gateway)))
+    return `${ifname} has no route to its gateway`;
+  if (!found.some(({ dstLength, gateway: via }) => [0, overlay.length].includes(dstLength) && same(via, gateway)))
+    return `${ifname} has no route to the mesh`;
+  const entry = neighbourAt(netlink, link, addressBytes(gateway));
+  if (!entry || (entry.state & NUD_PERMANENT) === 0) return `${ifname} has no lasting entry for its gateway`;
+  return undefined;
+}
+
+function newAddress(index: number, own: Address): Request {
+  const local = addressBytes(own);
+  const body = { family: AF_INET, prefixLength: 32, index, local, address: local };
+  return request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, `address ${local.join('.')}`, address, body);
+}
+
+/** Beside an interface of another network, which has the default route. */
+function overlayRoute({ link, gateway, overlay }: Inside): Request {
+  const to = { dst: addressBytes(overlay), dstLength: overlay.length };
+  return newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway), ...to });
+}
+
+function newRoute(body: RouteRequest): Request {
+  const what = `route ${body.dst?.join('.') ?? 'default'} in the container`;
+  const fixed = { family: AF_INET, table: RT_TABLE_MAIN, protocol: RTPROT_STATIC, type: RTN_UNICAST };
+  return request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, what, route, { ...fixed, ...body });
+}

@@ -1,0 +1,87 @@
+/** The containers of this VM, from the kernel alone. */
+import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import type { ReceivedLink } from '../linux/netlink/link.ts';
+import type { Netlink } from '../linux/netlink/netlink.ts';
+import { RT_TABLE_MAIN, RTN_UNICAST } from '../linux/netlink/route.ts';
+import { linksOfKind, routes } from '../linux/netlink/rtnetlink.ts';
+import { CONTAINER_PROTOCOL } from '../machine/state.ts';
+import { formatAddress } from '../mesh/address.ts';
+import { containerOf } from './alias.ts';
+import { NAMED } from './namespace.ts';
+import type { Slice } from './slice.ts';
+
+export interface ContainerStatus {
+  container: number;
+  address: string;
+  id: string;
+  ifname: string;
+  hostInterface: string;
+  /** Name, or a process in it; empty if neither is found. */
+  namespace: string;
+  /** Inode of the network namespace. */
+  netns: number;
+  /** Seconds since 1970. */
+  since: number;
+  /** What the container sent and received, in packets and bytes. */
+  sentPackets: number;
+  sentBytes: number;
+  receivedPackets: number;
+  receivedBytes: number;
+}
+
+/** Links that have no claim on the address that their alias tells are not listed: they were never finished. */
+export function listContainers(netlink: Netlink, slice: Slice): ContainerStatus[] {
+  const claims = new Map<number, number>();
+  for (const { dst, oif, type } of routes(netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL })) {
+    const container = slice.containerIn(dst);
+    if (container !== undefined && oif !== undefined && type === RTN_UNICAST) claims.set(oif, container);
+  }
+  if (claims.size === 0) return [];
+  const found = linksOfKind(netlink, 'veth').flatMap((each) => statusOf(each, claims, slice) ?? []);
+  const names = namespaceNames(new Set(found.map(({ netns }) => netns)));
+  for (const each of found) each.namespace = names.get(each.netns) ?? '';
+  return found.sort((a, b) => a.container - b.container);
+}
+
+function statusOf(found: ReceivedLink, claims: Map<number, number>, slice: Slice): ContainerStatus | undefined {
+  const alias = containerOf(found.alias);
+  if (!alias || claims.get(found.index) !== alias.container) return undefined;
+  const { stats } = found;
+  return {
+    container: alias.container,
+    address: formatAddress(slice.addressOf(alias.container)),
+    ...{ id: alias.id, ifname: alias.ifname, hostInterface: found.name ?? '' },
+    ...{ namespace: '', netns: alias.netns, since: alias.since },
+    // What the host's end received, the container sent.
+    ...{ sentPackets: stats?.rxPackets ?? 0, sentBytes: stats?.rxBytes ?? 0 },
+    ...{ receivedPackets: stats?.txPackets ?? 0, receivedBytes: stats?.txBytes ?? 0 },
+  };
+}
+
+/** What these namespaces are called, by inode: their names, or a process that is in them. */
+function namespaceNames(wanted: ReadonlySet<number>): Map<number, string> {
+  const names = new Map<number, string>();
+  const note = (name: string, inode: number | undefined) => {
+    if (inode !== undefined && wanted.has(inode) && !names.has(inode)) names.set(inode, name);
+  };
+  for (const name of entriesOf(NAMED)) note(name, statSync(`${NAMED}/${name}`, { throwIfNoEntry: false })?.ino);
+  if (names.size === wanted.size) return names;
+  for (const pid of entriesOf('/proc')) if (/^\d+$/.test(pid)) note(`pid ${pid}`, namespaceOf(pid));
+  return names;
+}
+
+function entriesOf(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return []; // Nobody has made a name yet.
+  }
+}
+
+function namespaceOf(pid: string): number | undefined {
+  try {
+    return Number(/^net:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/ns/net`))?.[1]);
+  } catch {
+    return undefined; // The process has gone, or is another user's.
+  }
+}

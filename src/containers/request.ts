@@ -1,0 +1,46 @@
+/** Words from outside: what an id and the name of an interface may be. */
+import { ContainerError } from './reasons.ts';
+
+const MAX_ID = 256;
+const MAC_SIZE = 6;
+
+/**
+ * Linux: IFNAMSIZ is 16 bytes with the final zero; no slash, no colon, no white space (dev_valid_name in
+ * net/core/dev.c); % asks the kernel for a number.
+ */
+const IFNAME = /^(?!\.{1,2}$)[!-$&-.0-9;-~]{1,15}$/;
+
+/** Throws ContainerError. */
+export function checkRequest({ id, ifname, mac }: { id?: string; ifname?: string; mac?: Uint8Array }): void {
+  if (id !== undefined && (!/^\P{C}+$/u.test(id) || [...id].length > MAX_ID))
+    throw new ContainerError('invalid', `id ${shown(id)}: expected 1 to ${MAX_ID} printable characters`);
+  if (ifname !== undefined && !IFNAME.test(ifname))
+    throw new ContainerError(
+      'invalid',
+      `interface ${shown(ifname)}: expected 1 to 15 ASCII characters without / : % and white space`,
+    );
+  if (
+    mac !== undefined &&
+    (mac.length !== MAC_SIZE || ((mac[0] as number) & 1) !== 0 || mac.every((byte) => byte === 0))
+  )
+    throw new ContainerError(
+      'invalid',
+      'link-layer address: expected six bytes of one device, such as 02:00:00:00:00:01',
+    );
+}
+
+/** Reads six bytes in hexadecimal. Throws ContainerError. */
+export function parseMac(text: string): Uint8Array {
+  const mac = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)
+    ? text.split(/[:-]/).map((part) => Number.parseInt(part, 16))
+    : [];
+  const bytes = Uint8Array.from(mac);
+  checkRequest({ mac: bytes });
+  return bytes;
+}
+
+/** A word that a terminal does not obey. */
+function shown(word: string): string {
+  const escaped = JSON.stringify(word.slice(0, 40)).replace(/[^ -~]/g, '?');
+  return word.length > 40 ? `${escaped} and more` : escaped;
+}
