@@ -77,7 +77,11 @@ test('what docker asks for on the way to a container, and its way back', async (
   const pool = { AddressSpace: 'inlay', Pool: '', SubPool: '', Options: null, V6: false };
   expect(await ask('IpamDriver.RequestPool', pool)).toEqual([
     200,
-    { PoolID: '10.16.32.0/24', Pool: '10.16.32.0/24', Data: {} },
+    { PoolID: '10.16.32.0/24', Pool: '0.0.0.0/0', Data: {} },
+  ]);
+  expect(await ask('IpamDriver.RequestPool', { ...pool, Pool: '10.16.32.0/24' })).toMatchObject([
+    200,
+    { PoolID: '10.16.32.0/24', Pool: '10.16.32.0/24' },
   ]);
   const PoolID = '10.16.32.0/24';
   const gateway = { RequestAddressType: 'com.docker.network.gateway' };
@@ -85,7 +89,7 @@ test('what docker asks for on the way to a container, and its way back', async (
     200,
     { Address: '10.16.32.1/24', Data: {} },
   ]);
-  const data = [{ AddressSpace: 'inlay', Pool: PoolID, Gateway: '10.16.32.1/24' }];
+  const data = [{ AddressSpace: 'inlay', Pool: '0.0.0.0/0', Gateway: '10.16.32.1/24' }];
   const network = { NetworkID: 'n', Options: { 'com.docker.network.generic': {} }, IPv4Data: data, IPv6Data: [] };
   expect(await ask('NetworkDriver.CreateNetwork', network)).toEqual([200, {}]);
 

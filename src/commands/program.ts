@@ -8,6 +8,7 @@ import { addAttachCommand } from './attach.ts';
 import { addContainersCommand } from './containers.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDetachCommand } from './detach.ts';
+import { addDockerCommand } from './docker.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
 import { addPlanCommand } from './plan.ts';
@@ -52,6 +53,7 @@ function program(name: string | undefined): Command {
   addAttachCommand(inlay);
   addDetachCommand(inlay);
   addContainersCommand(inlay);
+  addDockerCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
 }

@@ -7,6 +7,12 @@ import { constant, type Method, method, options, refuse, word } from './method.t
 import type { Vm } from './vm.ts';
 
 const ADDRESS_TYPE = 'RequestAddressType';
+/**
+ * docker compares a pool that its user did not name with the routes of the host, and asks again for as long
+ * as they overlap (requestPoolHelper in libnetwork/network.go of docker 20.10); those of a mesh always do. It
+ * does not compare this one.
+ */
+export const ANY_POOL = '0.0.0.0/0';
 const GATEWAY = 'com.docker.network.gateway';
 
 const poolRequest = v.object({ Pool: word, SubPool: word, V6: v.optional(v.boolean(), false) });
@@ -20,7 +26,7 @@ export const ipamDriver: Record<string, Method> = {
     if (V6) refuse('a mesh has no IPv6 addresses', 'leave out --ipv6');
     if (SubPool) refuse(`--ip-range ${SubPool}: addresses come from all of the slice`, 'leave out --ip-range');
     if (Pool && Pool !== pool) refuse(`--subnet ${Pool}: this VM has ${pool}`, `--subnet ${pool}, or none`);
-    return { PoolID: pool, Pool: pool, Data: {} };
+    return { PoolID: pool, Pool: Pool || ANY_POOL, Data: {} };
   }),
   ReleasePool: constant('Error', {}),
 

@@ -3,6 +3,7 @@
  * sources). A failure is an `Err`.
  */
 import * as v from 'valibot';
+import { ANY_POOL } from './ipam-driver.ts';
 import { constant, type Method, method, options, refuse, word } from './method.ts';
 
 const INTERNAL = 'com.docker.network.internal';
@@ -27,7 +28,7 @@ export const networkDriver: Record<string, Method> = {
 
   CreateNetwork: method('Err', networkRequest, ({ Options, IPv4Data, IPv6Data }, { pool }) => {
     if (IPv6Data.length > 0) refuse('a mesh has no IPv6 addresses', 'leave out --ipv6');
-    if (IPv4Data.length !== 1 || IPv4Data[0]?.Pool !== pool)
+    if (IPv4Data.length !== 1 || ![pool, ANY_POOL].includes(IPv4Data[0]?.Pool ?? ''))
       refuse(`a network of this driver has the addresses of the VM, ${pool}`, 'add --ipam-driver inlay');
     if (Options[INTERNAL] === true) refuse('a mesh cannot be --internal', 'leave it out');
     const [unknown] = Object.keys((Options[GENERIC] ?? {}) as object);
