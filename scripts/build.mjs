@@ -31,6 +31,6 @@ mkdirSync(`${root}build`, { recursive: true });
 run('asc', '--target', 'simd');
 run('asc', '--target', 'scalar');
 run('tsc', '-p', '.');
-chmodSync(`${root}dist/cli.js`, 0o755);
+for (const entry of ['cli', 'netavark']) chmodSync(`${root}dist/${entry}.js`, 0o755);
 // Newer than every source: scripts/setup.mjs compares.
 writeFileSync(`${root}build/.built`, '');

@@ -11,6 +11,7 @@ import { addDetachCommand } from './detach.ts';
 import { addDockerCommand } from './docker.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
+import { addOciHookCommand } from './oci-hook.ts';
 import { addPlanCommand } from './plan.ts';
 import { addStatusCommand } from './status.ts';
 import { addTunnelsCommand } from './tunnels.ts';
@@ -54,6 +55,7 @@ function program(name: string | undefined): Command {
   addDetachCommand(inlay);
   addContainersCommand(inlay);
   addDockerCommand(inlay);
+  addOciHookCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
 }
