@@ -165,7 +165,15 @@ export class Runtimes {
     const vms = await Vms.of(plane, 'a', 'b');
     try {
       await Promise.all([vms.up('a'), vms.up('b')]);
-      return new Runtimes(vms, await Root.open(vms, 'a'), await Root.open(vms, 'b'));
+      const [a, b] = await Promise.all([Root.open(vms, 'a'), Root.open(vms, 'b')]);
+      // The first container brings the VM's own address to lo, where it stays.
+      for (const root of [a, b]) {
+        await root.sh('ip netns add first');
+        await root.must([process.execPath, CLI, 'attach', 'first']);
+        await root.must([process.execPath, CLI, 'detach', 'first']);
+        await root.sh('ip netns delete first');
+      }
+      return new Runtimes(vms, a, b);
     } catch (error) {
       await vms.close();
       throw error;
