@@ -12,7 +12,7 @@ import { remains } from '../machine/remains.ts';
 import { kindOf } from '../machine/things/kinds.ts';
 import { becomeUser } from './become.ts';
 import { commandAs, explainPermission, requireCapabilities } from './capabilities.ts';
-import { removeDeadSocket } from './control.ts';
+import { removeDeadSockets } from './control-server.ts';
 import { type Lock, lockRunDir, refuseRunning } from './lock.ts';
 import { ownDirectory } from './own-directory.ts';
 import { removeIfDone } from './run-dir.ts';
@@ -46,7 +46,7 @@ async function remove(name: string): Promise<string[]> {
     const journal = new Journal(runDir);
     machine = new Machine(journal);
     if ([DAEMON, GUARD].some((owner) => journal.entries(owner).length > 0)) requireCapabilities(CAPABILITIES);
-    if (runDir !== undefined) removeDeadSocket(runDir);
+    if (runDir !== undefined) removeDeadSockets(runDir);
     // Without the overlay's device there are fewer neighbours to look through.
     const removed = [
       ...machine.undo(isTheirs ? saysItself(machine) : undefined),
