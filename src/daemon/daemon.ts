@@ -9,6 +9,7 @@ import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { createLog, type Log, logFailure } from '../log.ts';
+import { limitedLog } from '../log-limit.ts';
 import { Barrier } from '../machine/barrier/barrier.ts';
 import { Machine, type Trouble, troubleOf } from '../machine/machine.ts';
 import { obstacleTowards } from '../machine/obstacle.ts';
@@ -19,7 +20,8 @@ import { formatAddress, ipv4 } from '../mesh/address.ts';
 import { prefixesOf } from '../mesh/mapping.ts';
 import { Observer } from '../observe/observer.ts';
 import type { State, Status, TunnelStatus } from '../observe/status.ts';
-import { explainPermission, requireCapabilities } from './capabilities.ts';
+import { Attacher } from './attacher.ts';
+import { type Capability, explainPermission, requireCapabilities } from './capabilities.ts';
 import { dataPlaneOf } from './data-planes.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
 import { Ending } from './ending.ts';
@@ -56,10 +58,11 @@ export async function runDaemon(config: Config, wait: number): Promise<void> {
 
   const kind = await dataPlaneOf(config);
   const daemon = new Daemon(config, kind, log, ending);
-  const needs = { capabilities: kind.capabilities, runDir: config.runDir, tun: kind.usesTun };
+  const capabilities: Capability[] = [...kind.capabilities, ...(config.attach ? (['CAP_SYS_ADMIN'] as const) : [])];
+  const needs = { capabilities, runDir: config.runDir, tun: kind.usesTun };
   try {
     await explainPermission(needs, async () => {
-      requireCapabilities(kind.capabilities);
+      requireCapabilities(capabilities);
       await ending.within(daemon.start(wait));
     });
     await ending.begun;
@@ -90,6 +93,7 @@ class Daemon {
   #waitsFor: Trouble | undefined;
   #plan: NetworkPlan | undefined;
   #runDir: RunDir | undefined;
+  #attacher: Attacher | undefined;
   #lock: DeviceLock | undefined;
   #machine: Machine | undefined;
   #dataPlane: DataPlane | undefined;
@@ -122,11 +126,13 @@ class Daemon {
   async start(wait: number): Promise<void> {
     const config = this.#config;
     this.#observer.start();
-    const runDir = await RunDir.open(config.runDir, {
+    const routes = {
       status: () => this.#status(),
       tunnels: () => this.#tunnels(),
       mappings: async () => config.mappings.map(prefixesOf),
-    });
+    };
+    if (config.attach) this.#attacher = Attacher.open(config.runDir, limitedLog(this.#log));
+    const runDir = await RunDir.open(config.runDir, routes, this.#attacher?.routes);
     this.#runDir = runDir;
     // Until here there is nothing to clean up.
     onStop((count) => (count === 1 ? this.#ending.begin() : this.#ending.hurry()));
@@ -215,6 +221,7 @@ class Daemon {
     this.#state = 'stopping';
     const steps = [
       () => this.#observer.close(),
+      () => this.#attacher?.close(),
       () => this.#lookOut?.close(),
       () => this.#tunnelLog.close(),
       () => this.#keeper?.close(),
