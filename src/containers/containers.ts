@@ -106,6 +106,8 @@ export class Containers {
   readonly netlink: Netlink;
   readonly #mesh: Mesh;
   readonly #home = new Home();
+  /** Whether the VM's own address was seen to be there. */
+  #hasOwnAddress = false;
 
   /** `coolDown` in seconds, where it is not to be that of the mesh. Throws ContainerError. */
   static open(mesh: Mesh, { coolDown = mesh.coolDown }: { coolDown?: number } = {}): Containers {
@@ -220,31 +222,21 @@ export class Containers {
     }
   }
 
-  /** Claims a number and sets up the host's end; both in one message where the first number that is tried is free. */
+  /** Claims a number and sets up the host's end; all in one message where the first number that is tried is free. */
   #claim(wanted: number | undefined, link: number, alias: Omit<ContainerAlias, 'container'>, mac: Uint8Array): number {
     const first = wanted ?? this.claims.candidate(link);
-    const aliasFor = (container: number) => aliasOf({ ...alias, container });
-    const neighbourOf = (container: number) => this.slice.addressOf(container);
-    const attempt = () =>
-      this.netlink.tryAll([
-        ownAddress(this.slice.gateway),
-        hostEnd(link, aliasFor(first)),
-        this.claims.request(first, link),
-        permanentNeighbour(link, neighbourOf(first), mac),
-      ]);
-    let [own, end, claim, entry] = attempt();
-    // The preferred source is not there: lo is down.
-    if (claim?.code === 'EINVAL' && this.claims.hasSource) {
-      this.claims.hasSource = false;
-      [own, end, claim, entry] = attempt();
+    const endOf = (container: number) => hostEnd(link, aliasOf({ ...alias, container }));
+    const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
+    const attempt = () => this.netlink.tryAll([endOf(first), this.claims.request(first, link), neighbourOf(first)]);
+    if (!this.#hasOwnAddress) this.#addOwnAddress();
+    let [end, claim, entry] = attempt();
+    for (let i = 0; claim?.code === 'EINVAL' && i < 2; i++) {
+      // Somebody took the preferred source away; or it cannot be there, because lo is down.
+      if (i === 0) this.#addOwnAddress();
+      else this.claims.hasSource = false;
+      [end, claim, entry] = attempt();
     }
-    const failure = [
-      own?.code === 'EEXIST' ? undefined : own,
-      end,
-      claim?.code === 'EEXIST' ? undefined : claim,
-      entry,
-    ];
-    const error = failure.find((each) => each !== undefined);
+    const error = end ?? (claim?.code === 'EEXIST' ? entry : (claim ?? entry));
     if (error) throw error;
     if (!claim) return first;
     if (wanted !== undefined) {
@@ -252,12 +244,13 @@ export class Containers {
       return wanted;
     }
     const container = this.claims.next(first, link);
-    this.#do([
-      noNeighbour(link, neighbourOf(first)),
-      hostEnd(link, aliasFor(container)),
-      permanentNeighbour(link, neighbourOf(container), mac),
-    ]);
+    this.#do([noNeighbour(link, this.slice.addressOf(first)), endOf(container), neighbourOf(container)]);
     return container;
+  }
+
+  #addOwnAddress(): void {
+    this.netlink.tryAll([ownAddress(this.slice.gateway)]);
+    this.#hasOwnAddress = true;
   }
 
   /**

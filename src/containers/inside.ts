@@ -41,7 +41,9 @@ export function setUpInside(netlink: Netlink, inside: Inside): void {
   const { link, ifname, own, gateway, gatewayMac } = inside;
   const errors = netlink.tryAll([
     changeDevice(LOOPBACK, { isUp: true }),
-    changeDevice(link, { isUp: true, ...withoutIpv6 }),
+    // Before the link is up: from then on it would have an IPv6 address.
+    changeDevice(link, withoutIpv6),
+    changeDevice(link, { isUp: true }),
     newAddress(link, own),
     newRoute({ oif: link, scope: RT_SCOPE_LINK, dst: addressBytes(gateway), dstLength: 32 }),
     newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway) }),
@@ -58,7 +60,7 @@ export function setUpInside(netlink: Netlink, inside: Inside): void {
   });
 }
 /** The place of the default route among the requests. */
-const DEFAULT = 4;
+const DEFAULT = 5;
 
 /** What of it is not as it was made; undefined if all is. */
 export function wrongInside(netlink: Netlink, { link, ifname, own, gateway, overlay }: Inside): string | undefined {
