@@ -7,6 +7,7 @@ import { CniError, errorText } from '../containers/cni/error.ts';
 import { readForm } from '../containers/cni/form.ts';
 import { versionOf } from '../containers/cni/network.ts';
 import type { LimitedLog } from '../log-limit.ts';
+import type { Trouble } from '../machine/machine.ts';
 import type { AttachWorkerOptions } from './attach-worker.ts';
 import { type CniCall, type CniOutcome, containerOf, isDetaching } from './cni-calls.ts';
 import { Answer, type ControlRoutes } from './control-server.ts';
@@ -68,8 +69,12 @@ export class Attacher {
   }
 
   /** Why no container can be attached at present; undefined if that is possible. */
-  get obstacle(): string | undefined {
-    return this.#stuck < MAX_STUCK ? undefined : `${this.#stuck} threads that attach containers hang in the kernel`;
+  get obstacle(): Trouble | undefined {
+    if (this.#stuck < MAX_STUCK) return undefined;
+    return {
+      what: `${this.#stuck} threads that attach containers hang in the kernel, so no more are started`,
+      hint: 'look at /proc/PID/task/*/stack of the daemon; a restart of it changes nothing for containers',
+    };
   }
 
   /** Calls that wait are refused; what is under way is waited for. */
@@ -97,8 +102,9 @@ export class Attacher {
     }
     const batch = this.#take();
     if (batch.length === 0) return;
-    if (this.obstacle !== undefined) {
-      for (const { call, answer } of batch) answer(later(call, this.obstacle));
+    const { obstacle } = this;
+    if (obstacle) {
+      for (const { call, answer } of batch) answer(later(call, obstacle.what));
       this.#next();
       return;
     }

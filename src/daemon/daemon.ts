@@ -19,7 +19,7 @@ import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
 import { prefixesOf } from '../mesh/mapping.ts';
 import { Observer } from '../observe/observer.ts';
-import type { State, Status, TunnelStatus } from '../observe/status.ts';
+import type { ContainersStatus, State, Status, TunnelStatus } from '../observe/status.ts';
 import { Attacher } from './attacher.ts';
 import { type Capability, explainPermission, requireCapabilities } from './capabilities.ts';
 import { dataPlaneOf } from './data-planes.ts';
@@ -259,12 +259,17 @@ class Daemon {
   }
 
   get #presentState(): State {
-    const isDegraded = this.#state === 'running' && (this.#keeper?.troubles ?? []).length > 0;
+    const isDegraded = this.#state === 'running' && this.#troubles.length > 0;
     return isDegraded ? 'degraded' : this.#state;
   }
 
+  get #troubles(): Trouble[] {
+    const obstacle = this.#attacher?.obstacle;
+    return [...(this.#keeper?.troubles ?? []), ...(obstacle ? [obstacle] : [])];
+  }
+
   #status(): Promise<Status> {
-    const troubles = this.#keeper?.troubles ?? [];
+    const troubles = this.#troubles;
     return this.#report.status({
       state: this.#presentState,
       troubles: this.#state === 'waiting' && this.#waitsFor ? [this.#waitsFor] : troubles,
@@ -273,7 +278,12 @@ class Daemon {
       plan: this.#keeper?.plan ?? this.#plan,
       dataPlane: this.#dataPlane,
       barrier: this.#barrier,
+      containers: this.#containers,
     });
+  }
+
+  get #containers(): ContainersStatus {
+    return { attached: this.#keeper?.attached ?? 0, attach: this.#attacher ? 'on' : 'off' };
   }
 
   #tunnels(): Promise<TunnelStatus[]> {
