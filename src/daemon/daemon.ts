@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
+import { attachedCount } from '../containers/leftovers.ts';
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
@@ -99,6 +100,8 @@ class Daemon {
   #dataPlane: DataPlane | undefined;
   #barrier: Barrier | undefined;
   #keeper: Keeper | undefined;
+  /** Whether containers are attached, so that the mesh stays in the run directory. */
+  #isInUse = false;
   readonly #observer: Observer;
   #lookOut: LookOut | undefined;
   readonly #report: StatusReport;
@@ -227,8 +230,8 @@ class Daemon {
       () => this.#keeper?.close(),
       () => this.#dataPlane?.close(),
       () => this.#machine && this.#undo(this.#machine, isReady),
-      () => this.#machine?.close(),
-      () => this.#runDir?.close(),
+      () => this.#closeMachine(),
+      () => this.#runDir?.close(this.#isInUse),
       () => this.#lock?.release(),
     ];
     let isClean = true;
@@ -251,6 +254,12 @@ class Daemon {
     if (!isReady) machine.undoStart();
     // The catch-all and the barrier stay, and where the kernel forwards by itself, all.
     else machine.undo(({ thing }) => !this.#kind.lasts && !staysAfterStop(thing));
+  }
+
+  #closeMachine(): void {
+    if (!this.#machine) return;
+    this.#isInUse = attachedCount(this.#machine.netlink, this.#runDir?.mesh) > 0;
+    this.#machine.close();
   }
 
   #obstacle(vm: number): string | undefined {

@@ -82,6 +82,11 @@ export class RunDir {
     }
   }
 
+  /** The mesh that an earlier daemon left, or this one. */
+  get mesh(): Mesh | undefined {
+    return meshIn(this.#path);
+  }
+
   /** Leaves the mesh there, for whoever attaches containers and for the next daemon. */
   leaveMesh(mesh: Mesh): void {
     this.#mesh = mesh;
@@ -128,11 +133,11 @@ export class RunDir {
     return `run directory ${this.#path} was swept away, or could not be written`;
   }
 
-  /** Stops answering. The directory goes if we made it, and nothing is noted any more. */
-  async close(): Promise<void> {
+  /** Stops answering. The directory goes if we made it, and nothing is noted any more, and nobody uses it. */
+  async close(isInUse = false): Promise<void> {
     this.#watcher?.close();
     await close(this.#servers);
-    removeIfDone({ path: this.#path, isPassing: false }, this.journal, this.#lock);
+    removeIfDone({ path: this.#path, isPassing: false }, this.journal, this.#lock, isInUse);
     this.#lock.release();
   }
 
@@ -149,15 +154,24 @@ export class RunDir {
   }
 }
 
+/** The mesh that a daemon left in its run directory; undefined if none did, or that is damaged. */
+export function meshIn(runDir: string): Mesh | undefined {
+  try {
+    return readMesh(runDir);
+  } catch {
+    return undefined;
+  }
+}
+
 /**
- * Removes the lock's file and, unless something is noted still, a run directory that an earlier daemon made;
- * returns whether it went.
+ * Removes the lock's file and, unless something is noted still, or attached containers need what it says of the
+ * mesh, a run directory that an earlier daemon made; returns whether it went.
  */
-export function removeIfDone(directory: OwnDirectory, journal: Journal, lock: Lock): boolean {
+export function removeIfDone(directory: OwnDirectory, journal: Journal, lock: Lock, isInUse = false): boolean {
   const { path: runDir } = directory;
   // Whatever path it has: a journal is about the directory that it is in.
   const notes = journal.entries(DAEMON).filter(({ thing }) => thing.kind === 'directory');
-  const isDone = journal.size === notes.length;
+  const isDone = journal.size === notes.length && !isInUse;
   const isGoing = isDone && (directory.isPassing || notes.length > 0);
   if (isGoing) setPassing(runDir, true);
   if (isDone) {
