@@ -1,7 +1,9 @@
 /** Attached containers keep what attaching made, whatever others do to it, and daemons leave them alone. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab } from '../../src/demo/lab.ts';
+import { GuardedVms } from '../heavy/guarded-vms.ts';
 import { missing, skip } from './require.ts';
-import { type Daemon, PATIENCE, type Plane, Vms } from './vms.ts';
+import { type Daemon, PATIENCE, type Plane } from './vms.ts';
 
 interface Listed {
   container: number;
@@ -13,12 +15,12 @@ const PLANES: readonly Plane[] = ['wasm', 'kernel'];
 
 describe.skipIf(skip('attached containers', await missing('ping')))('attached containers', () => {
   describe.each(PLANES)('%s', (plane) => {
-    let vms: Vms;
+    let vms: GuardedVms;
     let a: Daemon;
     let c1: Listed;
     let c2: Listed;
     beforeAll(async () => {
-      vms = await Vms.of(plane, 'a', 'b');
+      vms = await new GuardedVms(await Lab.open(), plane, ['a', 'b']).joined();
       a = await vms.up('a');
       await vms.up('b');
       for (const name of ['c1', 'c2']) await vms.lab.ip(undefined, [`netns add ${name}`]);
@@ -82,6 +84,26 @@ describe.skipIf(skip('attached containers', await missing('ping')))('attached co
       await expect.poll(repaired, PATIENCE).toBeGreaterThan(before);
       const { stdout } = await vms.lab.run('a', ['grep', c1.hostInterface, `${vms.runDir('a')}/journal.jsonl`]);
       expect(stdout).toBe('');
+    });
+
+    test.each([0, 1, 2])('with all.rp_filter %i none sends as another', async (value) => {
+      await vms.set('a', 'all', { 'ipv4/rp_filter': value });
+      const mine = c1.address;
+      const others = [c2.address, vms.overlay('a'), vms.overlay('b'), vms.container('b', 91)];
+      const strangers = [vms.underlay('b'), '192.168.77.7', '198.51.100.1', '0.0.0.1'];
+      const targets = { c2: c2.address, a: vms.overlay('a'), b: vms.overlay('b') };
+      for (const [where, target] of Object.entries(targets)) {
+        const before = await vms.echoes(where);
+        for (const source of [...others, ...strangers].filter((each) => each !== target)) {
+          await vms.lab.ip('c1', [`address add ${source}/32 dev eth0`]);
+          await vms.lab.run('c1', ['ping', '-n', '-q', '-c', '2', '-i', '0.01', '-W', '0.01', '-I', source, target]);
+          await vms.lab.ip('c1', [`address del ${source}/32 dev eth0`]);
+        }
+        // What it sends as itself arrives, behind all of these.
+        expect(await vms.pings('c1', target, 1, '-I', mine)).toBe('1');
+        expect([where, await vms.echoes(where)]).toEqual([where, before + 1]);
+      }
+      await vms.set('a', 'all', { 'ipv4/rp_filter': 0 });
     });
 
     test('an address that is cooling down stays free, and the count falls', async () => {
