@@ -55,14 +55,9 @@ export function cniErrorOf(error: unknown): CniError {
 
 /** A value as an error quotes it: short, in one line and in ASCII, so that it does nothing to a terminal. */
 export function quoted(value: unknown): string {
-  const text = textOf(value).replace(/[^ -~]/g, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const text = (JSON.stringify(value) ?? 'undefined').replace(
+    /[^ -~]/g,
+    (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
   return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}... (${text.length} characters)` : text;
-}
-
-function textOf(value: unknown): string {
-  try {
-    return JSON.stringify(value) ?? String(value);
-  } catch {
-    return `a ${typeof value} that is nested too deep`;
-  }
 }

@@ -13,6 +13,9 @@ export const RUN_DIR = '/run/inlay';
 /** Bytes. What is valid of a network of 8,189 containers takes 2 MB. */
 export const LONGEST = 16 << 20;
 
+/** Lists and objects in each other. What is deeper could not be repeated in a result. */
+const DEEPEST = 64;
+
 /** Keys that mean something to the plugin, and those that the specification has for others. */
 const KNOWN = new Set([
   ...['runDir', 'overlay', 'underlay', 'mappings', 'coolDown', 'container', 'mac'],
@@ -72,9 +75,16 @@ export function versionOf(config: string | Uint8Array): string | undefined {
 
 function decode(config: string | Uint8Array): Keys {
   const value = parse(config);
+  if (isDeeper(value, DEEPEST))
+    throw new CniError(CODE.decoding, `the network configuration is nested deeper than ${DEEPEST} levels`);
   if (!isObject(value))
     throw new CniError(CODE.decoding, `the network configuration is no JSON object: ${quoted(value)}`);
   return value;
+}
+
+function isDeeper(value: unknown, most: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return most === 0 || Object.values(value).some((each) => isDeeper(each, most - 1));
 }
 
 function parse(config: string | Uint8Array): unknown {

@@ -13,17 +13,17 @@ export interface ShimPlaces {
   plugin: string;
 }
 
-/** Seconds: a daemon that takes longer is stuck. */
-const PATIENCE = 15;
+/** Seconds. Where thousands of containers go at once, the last waits long; a daemon that takes longer is stuck. */
+const PATIENCE = 120;
 
 /** `signature` is a line that tells who made the file. */
 export function shimOf({ runDir, node, plugin }: ShimPlaces, signature: string): string {
   const fields = FIELDS.map((name) => `--data-urlencode "${name}=$${name}"`).join(' \\\n  ');
   return `#!/bin/sh
 # inlay-cni, the CNI plugin of Inlay. ${signature}
-# A daemon that attaches containers (inlay up --attach) is asked, because Node takes longer to start than the
+# A daemon that attaches containers (inlay up --attach on) is asked, because Node takes longer to start than the
 # work does. Where there is none, Node does it.
-socket=${quote(`${runDir}/control.sock`)}
+socket=${quote(`${runDir}/attach.sock`)}
 node=${quote(node)}
 plugin=${quote(plugin)}
 
@@ -56,15 +56,15 @@ line='
 body=\${answer%"$line"*}
 case $code-\${answer##*"$line"} in
   0-200)
-    [ -z "$body" ] || printf '%s\\n' "$body"
+    printf %s "$body"
     ;;
-  0-400)
-    # What the plugin says in the daemon, as it would say it here.
-    printf '%s\\n' "$body"
+  0-400 | 0-503)
+    # An error as the plugin has them.
+    printf %s "$body"
     exit 1
     ;;
-  0-404 | 0-501 | 7-*)
-    # The daemon attaches no containers, or has just ended.
+  0-404 | 0-413 | 7-*)
+    # The configuration is of another daemon, or too long for one; or the daemon has just ended.
     require_node
     printf %s "$config" | "$node" "$plugin"
     ;;
