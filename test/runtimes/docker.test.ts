@@ -59,19 +59,8 @@ class Docker {
 
   /** Starts a container that sleeps. */
   async container(name: string, ...words: string[]): Promise<Running> {
-    await this.must(
-      'run',
-      '--detach',
-      '--name',
-      name,
-      '--network',
-      'mesh',
-      ...words,
-      'busybox',
-      'busybox',
-      'sleep',
-      '1000',
-    );
+    const flags = ['--detach', '--name', name, '--network', 'mesh', '--stop-timeout', '0', ...words];
+    await this.must('run', ...flags, 'busybox', 'busybox', 'sleep', '1000');
     return this.running(name);
   }
 
