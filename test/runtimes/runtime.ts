@@ -42,7 +42,7 @@ mkdir -p ${ROOTFS}
 cd ${ROOTFS}
 mkdir bin dev etc proc run sbin sys tmp usr
 cp "$(command -v busybox)" bin/busybox
-ln -s busybox bin/sh
+for applet in sh sleep true; do ln -s busybox bin/$applet; done
 ln -s ../bin/busybox sbin/init
 echo ID=busybox >etc/os-release
 tar -cf ${ROOTFS_TAR} .
