@@ -44,7 +44,7 @@ describe.skipIf(skip('Kubernetes', needed))('Kubernetes', () => {
     vms = await Vms.of('kernel', 'a', 'b', 'x');
     for (const vm of ['a', 'b']) await vms.lab.must(vm, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']);
     await vms.ip('x', `address add ${OUTSIDE}/32 dev lo`);
-    await vms.ip('a', `route add ${OUTSIDE} via ${vms.underlay('x')}`);
+    await vms.ip('a', `route add default via ${vms.underlay('x')}`);
     const config = path.join(folder, 'inlay.yaml');
     writeFileSync(config, configMap.data['inlay.yaml']);
     const wrapper = ['unshare', '--mount', '--propagation', 'slave', 'sh', '-ec', POD];
@@ -127,6 +127,15 @@ describe.skipIf(skip('Kubernetes', needed))('Kubernetes', () => {
     expect([await ask('p1', SERVICE, API), await ask('p1', SERVICE, API + 1)]).toEqual([node, node]);
     expect(await ask('p1', OUTSIDE, PORT)).toBe(node);
     expect(await ask('p1', pods.p2, PORT)).toBe(pods.p1);
+  });
+
+  test("nodes reach pods by their services, once kube-proxy knows the overlay for the pods' network", async () => {
+    const dnat = `chain out { type nat hook output priority -100; ip daddr ${SERVICE} dnat to ${pods.p2}; }`;
+    const masquerade = 'ip saddr != 10.0.0.0/8 ip daddr 10.0.0.0/8 masquerade';
+    await rules('kube-proxy', dnat);
+    expect(await ask('a', SERVICE, PORT, SOON)).toBe('');
+    await rules('kube-proxy', dnat, `chain post { type nat hook postrouting priority srcnat; ${masquerade}; }`);
+    expect(await ask('a', SERVICE, PORT)).toBe(vms.overlay('a'));
   });
 
   test("of nodes' own addresses pods reach only what is listed", async () => {
