@@ -155,9 +155,11 @@ export class ContainerVms extends Vms {
     calls: readonly (readonly [method: string, argument: unknown])[],
     mesh: MeshWords = {},
   ): Promise<{ value?: unknown; error?: Refusal }[] | undefined> {
-    const words = ['env', `INLAY_STEP=${step}`, process.execPath, '--import', STEPS, LIBRARY];
+    // With the lab's mounts, unlike ip netns exec, so that the names of network namespaces can be changed.
+    const enter = ['nsenter', `--net=/run/netns/${vm}`, 'env', `INLAY_STEP=${step}`];
+    const words = [...enter, process.execPath, '--import', STEPS, LIBRARY];
     const input = calls.map((call) => `${JSON.stringify(call)}\n`).join('');
-    const { code, stdout, stderr } = await this.lab.run(vm, [...words, this.#meshWords(vm, mesh)], input);
+    const { code, stdout, stderr } = await this.lab.run(undefined, [...words, this.#meshWords(vm, mesh)], input);
     if (stderr !== '') throw new Error(`step ${step}: ${stderr}`);
     if (code !== 0) return undefined;
     return stdout
