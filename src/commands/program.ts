@@ -5,11 +5,14 @@ import { withWordsOf } from '../config/nearest.ts';
 import { EXIT } from '../errors.ts';
 import { report } from '../report.ts';
 import { addAttachCommand } from './attach.ts';
+import { addCniCommand } from './cni.ts';
 import { addContainersCommand } from './containers.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDetachCommand } from './detach.ts';
+import { addDockerCommand } from './docker.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
+import { addOciHookCommand } from './oci-hook.ts';
 import { addPlanCommand } from './plan.ts';
 import { addStatusCommand } from './status.ts';
 import { addTunnelsCommand } from './tunnels.ts';
@@ -52,6 +55,9 @@ function program(name: string | undefined): Command {
   addAttachCommand(inlay);
   addDetachCommand(inlay);
   addContainersCommand(inlay);
+  addCniCommand(inlay);
+  addDockerCommand(inlay);
+  addOciHookCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
 }

@@ -18,6 +18,7 @@ import {
   type ContainerAlias,
   containerOf,
   DETACHED_GROUP,
+  holderOf,
   type Identity,
   isAliasOf,
   macText,
@@ -158,7 +159,7 @@ export class Containers {
     const found = [...byIndex.values()];
     const detached = found.flatMap(({ link, alias }) => (alias ? this.#attachmentOf(link, alias) : []));
     try {
-      for (const { link, alias } of found) if (alias) this.claims.release(alias.container, link.index);
+      for (const { link, alias } of found) if (alias) this.claims.release(alias.container, link.index, holderOf(alias));
     } catch (error) {
       throw explain(error, 'detach');
     }
@@ -248,7 +249,7 @@ export class Containers {
     if (error) throw error;
     if (!claim) return first;
     if (wanted !== undefined) {
-      this.claims.demand(wanted, link);
+      this.claims.demand(wanted, link, holderOf(alias));
       return wanted;
     }
     const container = this.claims.next(first, link);
