@@ -38,7 +38,7 @@ describe.skipIf(skipped)('attach, detach and containers', () => {
     const mac = expect.stringMatching(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/);
     const hostInterface = expect.stringMatching(/^inl[a-z2-7]{12}$/);
     expect(second).toEqual({
-      ...{ container: expect.any(Number), address: vms.container('a', second['container'] as number) },
+      ...{ container: expect.any(Number), address: vms.container('a', (second['container'] as number) + 1) },
       ...{ gateway: '10.16.32.1', id: 'web', ifname: 'mesh0', hostInterface, mac: '02:00:00:00:00:91', hostMac: mac },
       ...{ mtu: 1476, netns: await inodeOf('c2'), since: expect.any(Number) },
     });
