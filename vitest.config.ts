@@ -29,10 +29,12 @@ export default defineConfig({
     chaiConfig: { truncateThreshold: 2000 },
     // `npm test` runs the first three; .ci/run runs all, and `npm run test:smoke` on newer versions of Node.
     projects: [
-      project('unit', ['test/**/*.test.ts'], ['test/{net,uml,heavy}/**', ...inKernel]),
+      project('unit', ['test/**/*.test.ts'], ['test/{net,uml,heavy,runtimes}/**', ...inKernel]),
       project('net', ['test/net/**/*.test.ts', ...inKernel], long),
       project('uml', ['test/uml/**/*.test.ts']),
       project('heavy', ['test/heavy/**/*.test.ts', ...long]),
+      // Real container runtimes, which Debian packages bring.
+      project('runtimes', ['test/runtimes/**/*.test.ts']),
     ],
   },
 });

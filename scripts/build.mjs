@@ -1,6 +1,6 @@
-/** Builds dist/ from src/ (tsc) and build/*.wasm from assembly/ (asc). */
+/** Builds dist/ from src/ (tsc; rolldown for what starts most often) and build/*.wasm from assembly/ (asc). */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -14,7 +14,7 @@ function run(tool, ...args) {
   }
 }
 
-const missing = ['asc', 'tsc'].filter((tool) => !existsSync(`${root}node_modules/.bin/${tool}`));
+const missing = ['asc', 'tsc', 'rolldown'].filter((tool) => !existsSync(`${root}node_modules/.bin/${tool}`));
 if (missing.length > 0) {
   // `npm ci --omit=dev` on a machine that got the built files: there is nothing to do.
   if (existsSync(`${root}dist/cli.js`) && existsSync(`${root}build/core.wasm`)) process.exit(0);
@@ -31,6 +31,28 @@ mkdirSync(`${root}build`, { recursive: true });
 run('asc', '--target', 'simd');
 run('asc', '--target', 'scalar');
 run('tsc', '-p', '.');
-chmodSync(`${root}dist/cli.js`, 0o755);
+await bundle();
+for (const entry of ['cli', 'cni']) chmodSync(`${root}dist/${entry}.js`, 0o755);
 // Newer than every source: scripts/setup.mjs compares.
 writeFileSync(`${root}build/.built`, '');
+
+/**
+ * The CNI plugin is a process for each container. As two files it starts in a fifth of the time, on top of
+ * Node's own, that its 60 modules take.
+ */
+async function bundle() {
+  const { build } = await import('rolldown');
+  const licence = readFileSync(`${root}node_modules/ipaddr.js/LICENSE`, 'utf8');
+  await build({
+    input: `${root}src/cni.ts`,
+    platform: 'node',
+    external: ['koffi'],
+    output: {
+      dir: `${root}dist`,
+      entryFileNames: 'cni.js',
+      chunkFileNames: 'cni-[name].js',
+      sourcemap: true,
+      postBanner: `/*! With ipaddr.js:\n${licence}*/`,
+    },
+  });
+}

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { settingsTable } from '../src/config/settings.ts';
+import { reasonsTable } from '../src/containers/reasons.ts';
 import { blocksOf, DOCUMENTS, proseOf, read } from './documents.ts';
 
 const COLUMNS = 100;
@@ -11,12 +12,16 @@ test('docs/configuration.md has the table of settings', () => {
   expect(read('docs/configuration.md')).toContain(settingsTable());
 });
 
-test.each(['plan', 'explain', 'up', 'down', 'status', 'tunnels', 'demo'])(
+test.each(['plan', 'explain', 'up', 'down', 'status', 'tunnels', 'attach', 'detach', 'containers', 'demo'])(
   'docs/configuration.md explains %s',
   (command) => {
     expect(read('docs/configuration.md')).toContain(`| \`${command}`);
   },
 );
+
+test('docs/containers.md has the table of reasons', () => {
+  expect(read('docs/containers.md')).toContain(reasonsTable());
+});
 
 test('README is short', () => {
   expect(read('README.md').trimEnd().split('\n').length).toBeLessThan(150);

@@ -13,16 +13,20 @@ import {
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type Mesh, readMesh, removeMesh, writeMesh } from '../src/containers/mesh.ts';
 import { ask, ControlServer } from '../src/daemon/control.ts';
 import { harmless } from '../src/daemon/harmless.ts';
 import { lockRunDir } from '../src/daemon/lock.ts';
 import { RunDir, removeIfDone } from '../src/daemon/run-dir.ts';
 import { DAEMON, Journal } from '../src/machine/journal.ts';
 import type { Thing } from '../src/machine/state.ts';
-import { formatAddress, parseAddress } from '../src/mesh/address.ts';
+import { type Address, formatAddress, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
+import { Mapping } from '../src/mesh/mapping.ts';
 
 const route: Thing = { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: 75 };
-const local = parseAddress('192.168.16.32') as NonNullable<ReturnType<typeof parseAddress>>;
+const local = parseAddress('192.168.16.32') as Address;
+const mapping = new Mapping(parsePrefix('10.0.0.0/8') as Prefix, parsePrefix('192.168.0.0/16') as Prefix);
+const mesh: Mesh = { mappings: [mapping], local, mtu: 1476, coolDown: 60 };
 const routes = { status: async () => ({ pid: process.pid }) };
 
 let folder: string;
@@ -36,10 +40,11 @@ afterEach(() => rmSync(folder, { recursive: true }));
 test('all in it is for its user alone, but the socket, which is for the group, too', async () => {
   const umask = process.umask(0);
   const runDir = await RunDir.open(dir, routes);
-  runDir.rememberVm(local);
+  runDir.leaveMesh(mesh);
   process.umask(umask);
   const modes = readdirSync(dir).map((name) => [name, (statSync(path.join(dir, name)).mode & 0o777).toString(8)]);
-  expect(Object.fromEntries(modes)).toEqual({ 'control.sock': '660', 'journal.jsonl': '600', lock: '600', vm: '600' });
+  const files = { 'journal.jsonl': '600', lock: '600', 'mesh.json': '600' };
+  expect(Object.fromEntries(modes)).toEqual({ 'control.sock': '660', ...files });
   expect((statSync(dir).mode & 0o777).toString(8)).toBe('755');
   await runDir.close();
   expect(readdirSync(folder)).toEqual([]);
@@ -51,12 +56,14 @@ test('one daemon has it, and of the next only what is noted stays', async () => 
     `a daemon runs already with run directory ${dir} (process ${process.pid})`,
   );
   first.journal.add(DAEMON, route);
-  first.rememberVm(local);
+  first.leaveMesh(mesh);
   await first.close();
-  expect(readdirSync(dir).sort()).toEqual(['journal.jsonl', 'vm']);
+  expect(readdirSync(dir).sort()).toEqual(['journal.jsonl', 'mesh.json']);
   const second = await RunDir.open(dir, routes);
   expect(second.lastVm && formatAddress(second.lastVm)).toBe('192.168.16.32');
   expect(second.journal.has(DAEMON, route)).toBe(true);
+  writeFileSync(path.join(dir, 'mesh.json'), '{"vm":"192.168.16.32"}');
+  expect(second.lastVm).toBeUndefined();
   second.journal.drop(DAEMON, route);
   await second.close();
   expect(readdirSync(folder)).toEqual([]);
@@ -90,15 +97,23 @@ describe('a directory of a process that was killed as it made or removed it', ()
   });
 });
 
-test('what is swept away comes back: the lock, or all', async () => {
+test('what is swept away comes back: the lock, the mesh, or all', async () => {
   const runDir = await RunDir.open(dir, routes);
   expect(await runDir.keep()).toBeUndefined();
+  runDir.leaveMesh(mesh);
+  expect(await runDir.keep()).toBeUndefined();
+  const other = { ...mesh, mappings: [new Mapping(mapping.overlay, parsePrefix('192.168.0.0/17') as Prefix)] };
+  for (const spoil of [() => removeMesh(dir), () => writeMesh(dir, other)]) {
+    spoil();
+    expect(await runDir.keep()).toContain('was swept away');
+    expect(readMesh(dir)).toEqual(mesh);
+  }
   rmSync(path.join(dir, 'lock'));
   expect(await runDir.keep()).toContain('was swept away');
   await expect(RunDir.open(dir, routes)).rejects.toThrow('a daemon runs already');
   rmSync(dir, { recursive: true });
   expect(await runDir.keep()).toContain('was swept away');
-  expect(readdirSync(dir).sort()).toEqual(['control.sock', 'journal.jsonl', 'lock']);
+  expect(readdirSync(dir).sort()).toEqual(['control.sock', 'journal.jsonl', 'lock', 'mesh.json']);
   expect(await ask(dir, 'status')).toEqual({ pid: process.pid });
   await runDir.close();
 });

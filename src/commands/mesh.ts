@@ -21,7 +21,7 @@ async function foundMesh(options: { runDir?: string; config?: string }, flags: F
     requireSame(found, runDir, wanted);
     return found;
   }
-  const [{ planNetwork }, { dataPlaneOf }, { Netlink }, { NoUnderlayError }] = await Promise.all([
+  const [{ meshOf: meshOfPlan, planNetwork }, { dataPlaneOf }, { Netlink }, { NoUnderlayError }] = await Promise.all([
     import('../daemon/network.ts'),
     import('../daemon/data-planes.ts'),
     import('../linux/netlink/netlink.ts'),
@@ -30,12 +30,7 @@ async function foundMesh(options: { runDir?: string; config?: string }, flags: F
   const netlink = Netlink.open();
   try {
     const { plan } = planNetwork(config, (await dataPlaneOf(config)).overhead(config), netlink);
-    return {
-      mappings: plan.mappings,
-      local: plan.local,
-      mtu: plan.mtu,
-      coolDown: Math.ceil(config.addressCoolDown / 1000),
-    };
+    return meshOfPlan(config, plan);
   } catch (error) {
     if (!(error instanceof NoUnderlayError)) throw error;
     throw new ContainerError('no-underlay', error.message, { ...(error.hint && { hint: error.hint }), cause: error });

@@ -5,6 +5,7 @@ import { withWordsOf } from '../config/nearest.ts';
 import { EXIT } from '../errors.ts';
 import { report } from '../report.ts';
 import { addAttachCommand } from './attach.ts';
+import { addCniCommand } from './cni.ts';
 import { addContainersCommand } from './containers.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDetachCommand } from './detach.ts';
@@ -52,6 +53,7 @@ function program(name: string | undefined): Command {
   addAttachCommand(inlay);
   addDetachCommand(inlay);
   addContainersCommand(inlay);
+  addCniCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
 }

@@ -6,8 +6,11 @@ import { createHash } from 'node:crypto';
 
 /** The group of all hosts' ends: also of those that were never finished. */
 export const CONTAINER_GROUP = 74;
-/** Links that are about to be deleted, all in one message. */
-export const DETACHED_GROUP = 75;
+/**
+ * Links that are about to be deleted, all in one message. It takes all that are in the group, so this is a
+ * number that nobody else chooses: "inly" in ASCII.
+ */
+export const DETACHED_GROUP = 0x696e6c79;
 
 const PREFIX = 'inlay container ';
 /** Bytes of an alias, at most (IFALIASZ in <linux/if.h>, without the final zero). */

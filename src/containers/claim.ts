@@ -44,6 +44,8 @@ interface Table {
   live: Set<number>;
   /** The ends of cool-downs, in seconds since boot. */
   tombstones: Map<number, number>;
+  /** All of them: a number has two where somebody who gave it back was killed, and then it was given back again. */
+  ends: [container: number, end: number][];
 }
 
 export class Claims {
@@ -105,7 +107,11 @@ export class Claims {
 
   /** Whether the link has the claim on this number. */
   isClaimed(container: number, link: number): boolean {
-    return matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link;
+    if (matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link) return true;
+    // Where rules of policy routing lead elsewhere, only the table tells; reading it takes longer.
+    return routes(this.#netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, oif: link }).some(
+      ({ dst }) => this.#slice.containerIn(dst) === container,
+    );
   }
 
   /** Keeps a number free for whoever takes it over within so many seconds. Throws ContainerError. */
@@ -179,27 +185,31 @@ export class Claims {
   #swept(): Table {
     const table = this.#table();
     const now = secondsSinceBoot();
-    const over = [...table.tombstones].filter(([, end]) => end <= now);
+    const over = table.ends.filter(([, end]) => end <= now);
     // Only one with the same end is deleted: another may have come in its place.
     const requests = over.map(([container, end]) => this.#deletion(this.#tombstone(container, end)));
     for (const error of this.#netlink.tryAll(requests)) if (error && error.code !== GONE) throw error;
-    for (const [container] of over) table.tombstones.delete(container);
+    for (const [container, end] of table.tombstones) if (end <= now) table.tombstones.delete(container);
     return table;
   }
 
   #table(): Table {
     const live = new Set<number>();
     const tombstones = new Map<number, number>();
+    const ends: Table['ends'] = [];
     for (const { dst, type, metrics } of routes(this.#netlink, {
       table: RT_TABLE_MAIN,
       protocol: CONTAINER_PROTOCOL,
     })) {
       const container = this.#slice.containerIn(dst);
       if (container === undefined) continue;
-      if (type === RTN_UNREACHABLE) tombstones.set(container, metrics?.ssthresh ?? 0);
-      else live.add(container);
+      const end = metrics?.ssthresh ?? 0;
+      if (type === RTN_UNREACHABLE) {
+        ends.push([container, end]);
+        tombstones.set(container, Math.max(end, tombstones.get(container) ?? 0));
+      } else live.add(container);
     }
-    return { live, tombstones };
+    return { live, tombstones, ends };
   }
 
   #bury(container: number, seconds: number, flag: number): NetlinkError | undefined {

@@ -3,7 +3,7 @@
  * daemon stops: containers come and go without it.
  */
 import path from 'node:path';
-import { readOwn, replaceOwn } from '../linux/own-file.ts';
+import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
 import { type Address, formatAddress, parseAddress, parsePrefix } from '../mesh/address.ts';
 import { Mapping, mappingsWith, prefixesOf } from '../mesh/mapping.ts';
 import { ContainerError } from './reasons.ts';
@@ -26,9 +26,25 @@ export interface Mesh {
 export type Prefixes = readonly { overlay: string; underlay: string }[];
 
 /** Leaves the mesh in the run directory. */
-export function writeMesh(runDir: string, { mappings, local, mtu, coolDown }: Mesh): void {
-  const content = { vm: formatAddress(local), mtu, coolDown, mappings: mappings.map(prefixesOf) };
-  replaceOwn(path.join(runDir, FILE), `${JSON.stringify(content)}\n`);
+export function writeMesh(runDir: string, mesh: Mesh): void {
+  replaceOwn(path.join(runDir, FILE), textOf(mesh));
+}
+
+/** Whether the run directory has exactly this mesh. */
+export function hasMesh(runDir: string, mesh: Mesh): boolean {
+  try {
+    return readOwn(path.join(runDir, FILE))?.toString() === textOf(mesh);
+  } catch {
+    return false;
+  }
+}
+
+export function removeMesh(runDir: string): void {
+  removeOwn(path.join(runDir, FILE));
+}
+
+function textOf({ mappings, local, mtu, coolDown }: Mesh): string {
+  return `${JSON.stringify({ vm: formatAddress(local), mtu, coolDown, mappings: mappings.map(prefixesOf) })}\n`;
 }
 
 /** The mesh that a daemon left in its run directory; undefined if none did. Throws ContainerError. */

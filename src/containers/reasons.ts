@@ -58,3 +58,11 @@ export class ContainerError extends InlayError {
     return REASONS[this.reason].exit;
   }
 }
+
+/** The table of docs/containers.md, as Markdown. */
+export function reasonsTable(): string {
+  const rows = Object.entries<Reason>(REASONS).map(
+    ([name, { exit, cni, meaning }]) => `| \`${name}\` | ${exit} | ${cni} | ${meaning} |`,
+  );
+  return ['| reason | exit code | CNI code | means |', '|---|---|---|---|', ...rows].join('\n');
+}

@@ -24,7 +24,7 @@ import { dataPlaneOf } from './data-planes.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
 import { Ending } from './ending.ts';
 import { Keeper } from './keeper.ts';
-import { barrierSettings, planNetwork } from './network.ts';
+import { barrierSettings, meshOf, planNetwork } from './network.ts';
 import { lookOut } from './remarks.ts';
 import { RunDir } from './run-dir.ts';
 import { onStop } from './signals.ts';
@@ -142,7 +142,7 @@ class Daemon {
     machine.apply(catchAllThings(config.mappings));
     const { plan, underlay } = await this.#awaitNetwork(machine, runDir, wait);
     this.#plan = plan;
-    runDir.rememberVm(plan.local);
+    runDir.leaveMesh(meshOf(config, plan));
     const { device: at, others } = underlay;
     this.#log.info({ address: formatAddress(plan.local), device: at, others }, 'underlay address');
     const overhead = this.#kind.overhead(config);
@@ -160,6 +160,7 @@ class Daemon {
     const keeper = new Keeper({
       ...{ config, plan, overhead, machine, dataPlane, barrier, log: this.#log },
       keepRunDir: () => runDir.keep(),
+      onFollowed: (now) => runDir.leaveMesh(meshOf(config, now)),
     });
     this.#keeper = keeper;
     await keeper.start();

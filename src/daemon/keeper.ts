@@ -31,6 +31,8 @@ export interface KeeperOptions {
   log: Log;
   /** Looks at the run directory each time; returns what was wrong. Throws what cannot be put right. */
   keepRunDir: () => Promise<string | undefined>;
+  /** Told a plan that has changed. */
+  onFollowed: (plan: NetworkPlan) => void;
 }
 
 export class Keeper {
@@ -212,7 +214,7 @@ export class Keeper {
    * address this is another VM.
    */
   #followUnderlay(): undefined {
-    const { config, machine, overhead, log } = this.#options;
+    const { config, machine, overhead, log, onFollowed } = this.#options;
     const { mappings, local, mtu: before } = this.#plan;
     const { netlink } = machine;
     if (!hasAddress(netlink, local)) {
@@ -227,6 +229,7 @@ export class Keeper {
     if (mtu !== before) {
       this.#plan = { ...this.#plan, mtu };
       this.#hasFollowed = true;
+      onFollowed(this.#plan);
       log.info({ mtu, before, underlay: found }, 'the underlay has another MTU: the overlay follows');
     }
     // The smaller of the two is followed already: what is left is to say so.

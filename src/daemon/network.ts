@@ -1,5 +1,6 @@
 /** What this VM's overlay network is to look like, from the configuration and the machine. */
 import type { Config } from '../config/config.ts';
+import type { Mesh } from '../containers/mesh.ts';
 import { vniOf } from '../dataplane/kernel/device.ts';
 import { InlayError } from '../errors.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
@@ -30,6 +31,11 @@ export function planNetwork(
   checkUnderlayMtu(config, underlay.mtu);
   for (const mapping of mappingsWith(mappings, local)) mapping.checkVm(local);
   return { plan: { device, runDir, local, mappings, mtu: overlayMtu(config, overhead, underlay.mtu) }, underlay };
+}
+
+/** What attaching containers has to know of it. */
+export function meshOf({ addressCoolDown }: Config, { mappings, local, mtu }: NetworkPlan): Mesh {
+  return { mappings, local, mtu, coolDown: Math.ceil(addressCoolDown / 1000) };
 }
 
 const ROOT = 0;

@@ -1,19 +1,20 @@
 /**
- * The run directory. It holds the daemon's lock, the control socket, the journal, and the underlay address
- * that this VM had last. What is swept away while the daemon runs comes back.
+ * The run directory. It holds the daemon's lock, the control socket, the journal, and what attaching
+ * containers has to know of the mesh. What is swept away while the daemon runs comes back.
  */
 import { type FSWatcher, watch } from 'node:fs';
 import path from 'node:path';
-import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
+import { hasMesh, type Mesh, readMesh, removeMesh, writeMesh } from '../containers/mesh.ts';
+import { readOwn, removeOwn } from '../linux/own-file.ts';
 import { DAEMON, Journal } from '../machine/journal.ts';
 import type { DirectoryThing } from '../machine/state.ts';
 import { kindOf } from '../machine/things/kinds.ts';
-import { type Address, formatAddress, parseAddress } from '../mesh/address.ts';
+import { type Address, parseAddress } from '../mesh/address.ts';
 import { type ControlRoutes, ControlServer } from './control.ts';
 import { type Lock, lockRunDir, refuseRunning } from './lock.ts';
 import { type OwnDirectory, ownDirectory, runDirError, setPassing } from './own-directory.ts';
 
-/** The underlay address that this VM had last. */
+/** Where the version before left the underlay address of this VM. */
 const VM = 'vm';
 
 export class RunDir {
@@ -24,7 +25,7 @@ export class RunDir {
   #control: ControlServer;
   #watcher: FSWatcher | undefined;
   #onSwept: () => void = () => {};
-  #vm: string | undefined;
+  #mesh: Mesh | undefined;
 
   /**
    * Makes the directory if there is none. Throws ERR_FAILED if a daemon has it, and ERR_PERMISSION if this
@@ -60,18 +61,19 @@ export class RunDir {
 
   /** The underlay address that this VM had last, as far as the directory knows. */
   get lastVm(): Address | undefined {
-    const file = path.join(this.#path, VM);
     try {
-      return parseAddress(readOwn(file)?.toString().trim() ?? '');
+      const before = () => parseAddress(readOwn(path.join(this.#path, VM))?.toString().trim() ?? '');
+      return readMesh(this.#path)?.local ?? before();
     } catch {
       return undefined;
     }
   }
 
-  rememberVm(local: Address): void {
-    this.#vm = `${formatAddress(local)}\n`;
+  /** Leaves the mesh there, for whoever attaches containers and for the next daemon. */
+  leaveMesh(mesh: Mesh): void {
+    this.#mesh = mesh;
     try {
-      replaceOwn(path.join(this.#path, VM), this.#vm);
+      writeMesh(this.#path, mesh);
     } catch {} // If nothing can be written there, `keep` says so.
   }
 
@@ -104,7 +106,7 @@ export class RunDir {
     }
     try {
       if (!this.journal.isWritten) this.journal.rewrite();
-      if (this.#vm) replaceOwn(path.join(this.#path, VM), this.#vm);
+      if (this.#mesh) writeMesh(this.#path, this.#mesh);
     } catch (cause) {
       throw runDirError(this.#path, cause);
     }
@@ -122,7 +124,8 @@ export class RunDir {
   }
 
   #isWhole(): boolean {
-    return this.#lock.isOf(this.#path) && ControlServer.isThere(this.#path) && this.journal.isWritten;
+    const hasFiles = this.#lock.isOf(this.#path) && ControlServer.isThere(this.#path) && this.journal.isWritten;
+    return hasFiles && (!this.#mesh || hasMesh(this.#path, this.#mesh));
   }
 }
 
@@ -138,6 +141,7 @@ export function removeIfDone(directory: OwnDirectory, journal: Journal, lock: Lo
   const isGoing = isDone && (directory.isPassing || notes.length > 0);
   if (isGoing) setPassing(runDir, true);
   if (isDone) {
+    removeMesh(runDir);
     removeOwn(path.join(runDir, VM));
     for (const { thing } of notes) journal.drop(DAEMON, thing);
     journal.discard();

@@ -22,9 +22,12 @@ const LINK_INTERVAL = 10;
 /** Debian packages of commands with other names, the tests' among them. */
 const PACKAGES: Record<string, string> = {
   bridge: 'iproute2',
+  busybox: 'busybox-static',
   cc: 'gcc',
   ip: 'iproute2',
+  dockerd: 'docker.io',
   'iptables-legacy': 'iptables',
+  'lxc-start': 'lxc',
   'linux.uml': 'user-mode-linux',
   modprobe: 'kmod',
   nft: 'nftables',
@@ -36,6 +39,8 @@ const PACKAGES: Record<string, string> = {
   ss: 'iproute2',
   tc: 'iproute2',
   sysctl: 'procps',
+  'systemd-nspawn': 'systemd-container',
+  'systemd-socket-activate': 'systemd',
   unshare: 'util-linux',
 };
 

@@ -214,15 +214,20 @@ describe.skipIf(skip('underlay', reason)).each(['wasm', 'kernel'] as const)('und
     });
 
     test.each([
-      ['no address', 'nonsense\n'],
+      ['no mesh', 'nonsense\n'],
       ['empty', ''],
-      ['of another underlay', '172.16.0.1\n'],
+      [
+        'of another underlay',
+        '{"vm":"172.16.0.1","mtu":1476,"coolDown":60,"mappings":[{"overlay":"10.0.0.0/8","underlay":"172.16.0.0/16"}]}\n',
+      ],
     ])('a note of the last one that is %s decides nothing', async (_, note) => {
-      await vms.lab.must('a', ['sh', '-c', `mkdir ${vms.runDir('a')} && cat >${vms.runDir('a')}/vm`], note);
+      await vms.lab.must('a', ['sh', '-c', `mkdir ${vms.runDir('a')} && cat >${vms.runDir('a')}/mesh.json`], note);
       await vms.ip('a', 'address add 192.168.9.9/16 dev eth0');
       await vms.up('a');
       expect(await vms.status('a')).toMatchObject({ vm: '192.168.16.32' });
-      expect(await vms.lab.must('a', ['cat', `${vms.runDir('a')}/vm`])).toBe('192.168.16.32\n');
+      const left = JSON.parse(await vms.lab.must('a', ['cat', `${vms.runDir('a')}/mesh.json`]));
+      const mappings = [{ overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' }];
+      expect(left).toEqual({ vm: '192.168.16.32', mtu: expect.any(Number), coolDown: 60, mappings });
     });
   });
 

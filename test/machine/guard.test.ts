@@ -11,7 +11,7 @@ import type { ContainerRoute } from '../../src/machine/table.ts';
 import { guardKind } from '../../src/machine/things/guard.ts';
 import type { Context } from '../../src/machine/things/kind.ts';
 
-const SAFE = { rp_filter: 1, accept_redirects: 0, send_redirects: 0, route_localnet: 0 };
+const SAFE = { forwarding: 1, rp_filter: 1, accept_redirects: 0, send_redirects: 0, route_localnet: 0 };
 
 interface Traits extends Partial<Omit<GuardedDevice, 'found'>> {
   name?: string;
@@ -20,7 +20,7 @@ interface Traits extends Partial<Omit<GuardedDevice, 'found'>> {
 }
 
 function deviceOf({ name = 'veth1', kind = 'veth', ipv4 = {}, ...rest }: Traits = {}): GuardedDevice {
-  const found = { index: 7, name, kind, ipv4: { ...SAFE, ...ipv4 }, ipv6: undefined };
+  const found = { index: 7, name, kind, alias: undefined, ipv4: { ...SAFE, ...ipv4 }, ipv6: undefined };
   return { found, uses: { isNumbered: false, hasIpv6: false }, isUplink: false, ...rest };
 }
 

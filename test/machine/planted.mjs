@@ -18,7 +18,8 @@ import {
 import path from 'node:path';
 import { removeLeftovers } from '../../dist/daemon/down.js';
 import { RunDir } from '../../dist/daemon/run-dir.js';
-import { parseAddress } from '../../dist/mesh/address.js';
+import { parseAddress, parsePrefix } from '../../dist/mesh/address.js';
+import { Mapping } from '../../dist/mesh/mapping.js';
 
 const [, , directory] = process.argv;
 const USER = 65534;
@@ -32,7 +33,10 @@ const NAMES = [
   'journal.damaged.new',
   'vm',
   'vm.new',
+  'mesh.json',
+  'mesh.json.new',
 ];
+const MAPPINGS = [new Mapping(parsePrefix('10.0.0.0/8'), parsePrefix('192.168.0.0/16'))];
 const LINE = JSON.stringify({
   ...{ v: 1, op: 'add', owner: 'daemon', before: '0' },
   thing: { kind: 'sysctl', name: 'net/ipv4/conf/lo/forwarding', value: '1', device: 'lo', others: true },
@@ -59,7 +63,7 @@ const outcomes = {};
 const steps = {
   async up(runDir) {
     const opened = await RunDir.open(runDir, { status: async () => ({}) });
-    opened.rememberVm(parseAddress('192.168.16.32'));
+    opened.leaveMesh({ mappings: MAPPINGS, local: parseAddress('192.168.16.32'), mtu: 1476, coolDown: 60 });
     opened.journal.add('daemon', { kind: 'route', to: '10.0.0.0/8', metric: 1, protocol: 75 });
     opened.journal.rewrite();
     await opened.keep().catch(() => {});

@@ -78,7 +78,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
     const [addresses, links, routes, rules, ...rest] = await network('a');
     const other = [withoutCatchAllRoute(routes as unknown[]), withoutCatchAllRules(rules as unknown[])];
     expect([addresses, links, ...other, ...rest]).toEqual(before);
-    expect(await lab.must('a', ['ls', '-A', '/run/a'])).toBe('journal.jsonl\nvm\n');
+    expect(await lab.must('a', ['ls', '-A', '/run/a'])).toBe('journal.jsonl\nmesh.json\n');
   }
 
   /** What `down` says, which has to leave nothing. */

@@ -65,7 +65,7 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
       const script = `ls -A ${vm.runDir}
         grep . /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/ip_forward`;
       const [files = '', rest] = (await lab.must(vm.name, ['sh', '-c', script])).split(/(?=\/proc)(.*)/s);
-      expect(files).toBe(catchAll ? 'journal.jsonl\nvm\n' : '');
+      expect(files).toBe(catchAll ? 'journal.jsonl\nmesh.json\n' : '');
       const found = [links, addresses, routes, rules, rest];
       // The container is not the daemon's.
       expect(JSON.stringify(found)).not.toMatch(/inlay(?! container)|"protocol":"7[35]"/);

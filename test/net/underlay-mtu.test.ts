@@ -69,9 +69,10 @@ describe.skipIf(skip('underlay MTU', await missing('ping')))('the underlay has a
       const found = async () => [
         (await mesh.status(each)).mtu,
         Number(await lab.must(each.name, ['cat', '/sys/class/net/inlay0/mtu'])),
+        JSON.parse(await lab.must(each.name, ['cat', `${each.runDir}/mesh.json`])).mtu,
         ...(await mesh.tunnels(each)).map((tunnel) => tunnel.mtu),
       ];
-      await expect.poll(found, PATIENCE).toEqual([mtu, mtu, mtu]);
+      await expect.poll(found, PATIENCE).toEqual([mtu, mtu, mtu, mtu]);
     }
     await stream(lab, container(0).name, container(1), BYTES);
     // What containers have learnt ages by itself; a new probe finds the new way at once.

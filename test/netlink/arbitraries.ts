@@ -48,7 +48,11 @@ const kinds = {
     ...{ collectMetadata: u8, ttlInherit: flag, df: u8 },
   }),
   tun: some({ type: u8, pi: u8, vnetHdr: u8, persist: u8, multiQueue: u8, numQueues: u32 }),
-  veth: some({ peer: parts(ifinfomsg, { name, mtu: u32, address: mac, netNsPid: u32, netNsFd: u32 }) }),
+  veth: some({
+    peer: parts(ifinfomsg, {
+      ...{ name, mtu: u32, address: mac, netNsPid: u32, netNsFd: u32, numTxQueues: u32, numRxQueues: u32 },
+    }),
+  }),
 };
 const info = fc.oneof(
   fc.constantFrom('gre', 'bridge', 'dummy').map((kind) => ({ kind })),
@@ -92,13 +96,14 @@ export const examples: readonly Example[] = [
     values: parts(ifinfomsg, {
       ...{ address: mac, name, mtu: u32, link: u32, master: u32, txQueueLength: u32, info, netNsPid: u32, alias: name },
       ...{ stats, afSpec: some({ inet6: some({ addrGenMode: u8 }) }), netNsFd: u32, gsoMaxSegs: u32, gsoMaxSize: u32 },
+      ...{ group: u32, numTxQueues: u32, numRxQueues: u32 },
     }),
   },
   {
     ...{ name: 'address', codec: address, header: 8 },
     values: parts(
       { family: u8, prefixLength: u8, flags: u8, scope: u8, index: u32 },
-      { address: ip, local: ip, label: name },
+      { address: ip, local: ip, label: name, protocol: u8 },
     ),
   },
   {
@@ -110,7 +115,7 @@ export const examples: readonly Example[] = [
       },
       {
         ...{ dst: ip, src: ip, oif: u32, gateway: ip, priority: u32, prefsrc: ip, encapType: u16 },
-        metrics: some({ lock: u32, mtu: u32 }),
+        metrics: some({ lock: u32, mtu: u32, ssthresh: u32 }),
         multipath: fc.array(fc.record({ ifindex: s32 }), { maxLength: 3 }),
         encap: some({ id: ofLength(8), dst: ipv4, src: ipv4, ttl: u8, tos: u8 }),
       },

@@ -51,6 +51,7 @@ const ifinfomsg = { family: 'family', type: 'ifi_type', index: 'index', flags: '
 const peer = {
   ...{ ...ifinfomsg, name: 'IFLA_IFNAME', mtu: 'IFLA_MTU', address: mac('IFLA_ADDRESS') },
   ...prefixed('IFLA_NET_NS_', { netNsPid: 'PID', netNsFd: 'FD' }),
+  ...prefixed('IFLA_NUM_', { numTxQueues: 'TX_QUEUES', numRxQueues: 'RX_QUEUES' }),
 };
 const kinds: Record<string, Names> = {
   gre: {
@@ -83,7 +84,7 @@ const names: Record<string, Names> = {
     ...peer,
     ...prefixed('IFLA_', {
       ...{ link: 'LINK', master: 'MASTER', txQueueLength: 'TXQLEN', alias: 'IFALIAS' },
-      ...{ gsoMaxSegs: 'GSO_MAX_SEGS', gsoMaxSize: 'GSO_MAX_SIZE' },
+      ...{ gsoMaxSegs: 'GSO_MAX_SEGS', gsoMaxSize: 'GSO_MAX_SIZE', group: 'GROUP' },
     }),
     info: ({ kind, data }: { kind: string; data?: object }) => ({
       IFLA_LINKINFO: {
@@ -101,12 +102,14 @@ const names: Record<string, Names> = {
   address: {
     ...{ family: 'family', prefixLength: 'prefixlen', flags: 'flags', scope: 'scope', index: 'index' },
     ...{ address: ipv4('IFA_ADDRESS'), local: ipv4('IFA_LOCAL'), label: 'IFA_LABEL' },
+    // pyroute2 0.7 does not know IFA_PROTO, which is of Linux 5.18.
+    protocol: () => ({}),
   },
   route: {
     ...{ family: 'family', dstLength: 'dst_len', srcLength: 'src_len', tos: 'tos', table: 'table', protocol: 'proto' },
     ...{ scope: 'scope', type: 'type', flags: 'flags', oif: 'RTA_OIF', priority: 'RTA_PRIORITY' },
     ...{ dst: ipv4('RTA_DST'), src: ipv4('RTA_SRC'), gateway: ipv4('RTA_GATEWAY'), prefsrc: ipv4('RTA_PREFSRC') },
-    metrics: nested('RTA_METRICS', { lock: 'RTAX_LOCK', mtu: 'RTAX_MTU' }),
+    metrics: nested('RTA_METRICS', { lock: 'RTAX_LOCK', mtu: 'RTAX_MTU', ssthresh: 'RTAX_SSTHRESH' }),
     multipath: (hops: { ifindex: number }[]) =>
       hops.length > 0 ? { RTA_MULTIPATH: hops.map(({ ifindex }) => ({ flags: 0, hops: 0, oif: ifindex })) } : {},
     encapType: 'RTA_ENCAP_TYPE',

@@ -1,0 +1,197 @@
+/**
+ * The CNI plugin (CNI specification 1.1.0): pure over the library, so that the executable and the daemon share
+ * it. A call is variables and a configuration, its answer an exit code and JSON. CHECK, DEL, GC and STATUS
+ * answer nothing if all is well.
+ */
+import type { Attachment, AttachRequest } from '../containers.ts';
+import { ContainerError } from '../reasons.ts';
+import { readArguments } from './arguments.ts';
+import { type Addresses, checkCapabilities, containerOf, macOf } from './asked.ts';
+import { type Call, type CniEnvironment, readCall } from './environment.ts';
+import { CniError, CODE, errorText, quoted } from './error.ts';
+import { idOf, prefixOf } from './id.ts';
+import {
+  checkKeys,
+  configuration,
+  isObject,
+  type MeshRequest,
+  meshOf,
+  type Network,
+  readNetwork,
+  versionOf,
+} from './network.ts';
+import { differenceOf, dnsOf, previousResult, resultOf } from './result.ts';
+import { isSince, isSpoken, NEWEST, VERSIONS, type Version } from './versions.ts';
+
+/** What the plugin does with containers. */
+export interface CniContainers {
+  readonly slice: Addresses;
+  attach(request: AttachRequest): Attachment;
+  detach(target: { id: string; ifname: string }): unknown;
+  detachAll(targets: readonly { id: string; ifname: string }[]): unknown;
+  check(target: { id: string; ifname: string; netns: string }): Attachment;
+  list(): readonly { id: string; ifname: string }[];
+  usage(): { capacity: number; inUse: number; coolingDown: number };
+  close(): void;
+}
+
+/** How the plugin gets at them. */
+export interface CniLibrary {
+  /** Throws ContainerError; `Elsewhere` if the caller has to ask another. The plugin closes what it opens. */
+  open(request: MeshRequest): CniContainers;
+}
+
+export interface CniAnswer {
+  /** Exit code: 0 or 1. */
+  code: number;
+  stdout: string;
+}
+
+/** Thrown by a daemon's library, and passed on, if a call is about another daemon's containers. */
+export class Elsewhere extends Error {}
+
+/** Answers one call. Throws nothing but Elsewhere. */
+export function runCni(env: CniEnvironment, config: string | Uint8Array, library: CniLibrary): CniAnswer {
+  let version: Version | undefined;
+  try {
+    const call = readCall(env);
+    if (call.command === 'VERSION')
+      return answer({ cniVersion: versionOf(config) ?? NEWEST, supportedVersions: VERSIONS });
+    const network = readNetwork(config);
+    version = network.version;
+    requireCommand(call, version);
+    return answer(COMMANDS[call.command](call, network, library));
+  } catch (error) {
+    if (error instanceof Elsewhere) throw error;
+    const asked = version ?? versionOf(config);
+    return { code: 1, stdout: errorText(error, asked !== undefined && isSpoken(asked) ? asked : NEWEST) };
+  }
+}
+
+function answer(value: unknown): CniAnswer {
+  return { code: 0, stdout: value === undefined ? '' : `${JSON.stringify(value)}\n` };
+}
+
+/** Since which version there are the commands that were not there from the beginning. */
+const SINCE: Readonly<Record<string, Version>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
+
+function requireCommand({ command }: Call, version: Version): void {
+  const since = SINCE[command];
+  if (since !== undefined && !isSince(version, since))
+    throw new CniError(
+      CODE.incompatibleVersion,
+      `version ${version} of the configuration has no ${command}`,
+      `it is there since ${since}`,
+    );
+}
+
+const COMMANDS = { ADD: add, DEL: del, CHECK: check, GC: collect, STATUS: status };
+
+function add(call: Call, network: Network, library: CniLibrary): unknown {
+  const args = readArguments(call.args);
+  checkKeys(network);
+  checkCapabilities(network);
+  // Whatever can fail does so before anything is attached.
+  const [previous, dns, mac] = [previousResult(network), dnsOf(network), macOf(network, args)];
+  const { netns, ifname } = call;
+  return using(library, network, (containers) => {
+    const container = containerOf(network, args, containers.slice);
+    const attachment = containers.attach({
+      ...{ netns, ifname, id: idOf(network.name, call.id) },
+      ...(container !== undefined && { container }),
+      ...(mac && { mac }),
+    });
+    return resultOf(attachment, { version: network.version, netns, dns, previous });
+  });
+}
+
+/**
+ * Whatever is or is not there any more: the runtime comes again and again until this is done. The link is
+ * found by id and interface alone, so that neither namespace nor earlier result is needed.
+ */
+function del({ id, ifname }: Call, network: Network, library: CniLibrary): undefined {
+  detaching(library, network, (containers) => containers.detach({ id: idOf(network.name, id), ifname }));
+}
+
+function check(call: Call, network: Network, library: CniLibrary): undefined {
+  const { netns, ifname } = call;
+  readArguments(call.args);
+  checkKeys(network);
+  const previous = previousResult(network);
+  if (!previous) throw configuration('prevResult is missing, which CHECK needs');
+  using(library, network, (containers) => {
+    const attachment = containers.check({ id: idOf(network.name, call.id), ifname, netns });
+    const difference = differenceOf(attachment, previous, netns);
+    if (difference !== undefined)
+      throw new ContainerError('not-attached', `prevResult is not what is attached: ${difference}`);
+  });
+}
+
+/** Detaches what the runtime does not know any more: of this network only, and nothing that others attached. */
+function collect(_: Call, network: Network, library: CniLibrary): undefined {
+  const valid = validAttachments(network);
+  const prefix = prefixOf(network.name);
+  detaching(library, network, (containers) => {
+    const ours = containers.list().filter(({ id }) => id.startsWith(prefix));
+    const stale = ours.filter(({ id, ifname }) => !valid.has(`${id} ${ifname}`));
+    if (stale.length > 0) containers.detachAll(stale.map(({ id, ifname }) => ({ id, ifname })));
+  });
+}
+
+/**
+ * The runtime's list. It has a second name because of an error in the specification, which its library writes,
+ * too. Where the runtime has no list, nothing is valid any more: so the specification's library means it.
+ */
+function validAttachments({ name, keys }: Network): Set<string> {
+  const key = 'cni.dev/valid-attachments' in keys ? 'cni.dev/valid-attachments' : 'cni.dev/attachments';
+  const list = keys[key] ?? [];
+  if (!Array.isArray(list)) throw configuration(`${key} ${quoted(list)}: expected a list`);
+  return new Set(
+    list.map((each) => {
+      const { containerID, ifname } = isObject(each) ? each : {};
+      if (typeof containerID !== 'string' || typeof ifname !== 'string')
+        throw configuration(`${key} has ${quoted(each)}: expected containerID and ifname`);
+      return `${idOf(name, containerID)} ${ifname}`;
+    }),
+  );
+}
+
+/** Whether ADD would work now. */
+function status(_: Call, network: Network, library: CniLibrary): undefined {
+  checkKeys(network);
+  try {
+    using(library, network, (containers) => {
+      const { capacity, inUse, coolingDown } = containers.usage();
+      if (inUse + coolingDown >= capacity)
+        throw new ContainerError(
+          'full',
+          `all ${capacity} addresses of this VM are taken: ${inUse} in use, ${coolingDown} cooling down`,
+        );
+    });
+  } catch (error) {
+    if (!(error instanceof ContainerError)) throw error;
+    throw new CniError(CODE.notAvailable, error.message, error.hint);
+  }
+}
+
+function using<T>(library: CniLibrary, network: Network, work: (containers: CniContainers) => T): T {
+  const containers = library.open(meshOf(network));
+  try {
+    return work(containers);
+  } finally {
+    containers.close();
+  }
+}
+
+/** Why there is nothing to detach. */
+const NOTHING: readonly string[] = ['no-mesh', 'not-ours'];
+
+/** To detach, it does not matter which mesh the configuration means now. */
+function detaching(library: CniLibrary, network: Network, work: (containers: CniContainers) => unknown): void {
+  const keys = { ...network.keys, overlay: undefined, underlay: undefined, mappings: undefined };
+  try {
+    using(library, { ...network, keys }, work);
+  } catch (error) {
+    if (!(error instanceof ContainerError && NOTHING.includes(error.reason))) throw error;
+  }
+}
