@@ -2,7 +2,7 @@
  * What a container's device says about it: the alias of the host's end of its veth, the name, and the
  * link-layer addresses, which all follow from the container's id and the name of its interface.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** The group of all hosts' ends: also of those that were never finished. */
 export const CONTAINER_GROUP = 74;
@@ -58,16 +58,13 @@ export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): bool
 
 function shortId(id: string): string {
   if (Buffer.byteLength(id) <= MAX_ID) return id;
-  const hash = createHash('sha256')
-    .update(id)
-    .digest('hex')
-    .slice(0, HASHED - 1);
+  const end = hash('sha256', id).slice(0, HASHED - 1);
   // Of a character of several bytes that is cut, nothing stays.
   const start = Buffer.from(id)
     .subarray(0, MAX_ID - HASHED)
     .toString()
     .replace(/\uFFFD+$/, '');
-  return `${start}~${hash}`;
+  return `${start}~${end}`;
 }
 
 /** The names and addresses of both ends. */
@@ -78,12 +75,12 @@ export interface Names {
 }
 
 export function namesOf({ id, ifname }: Identity): Names {
-  const hash = createHash('sha256').update(`${id}\0${ifname}`).digest();
-  const letters = Array.from(hash.subarray(0, NAME.characters), (byte) => BASE32[byte & 31]);
+  const digest = hash('sha256', `${id}\0${ifname}`, 'buffer');
+  const letters = Array.from(digest.subarray(0, NAME.characters), (byte) => BASE32[byte & 31]);
   return {
     hostInterface: `${NAME.prefix}${letters.join('')}`,
-    hostMac: localMac(hash.subarray(12, 18)),
-    mac: localMac(hash.subarray(18, 24)),
+    hostMac: localMac(digest.subarray(12, 18)),
+    mac: localMac(digest.subarray(18, 24)),
   };
 }
 

@@ -44,19 +44,26 @@ export function align(length: number): number {
 
 /** Bytes that grow; new ones are zero. */
 export class Writer {
-  view = new DataView(new ArrayBuffer(512));
+  #all = new Uint8Array(512);
+  view: DataView<ArrayBuffer> = new DataView(this.#all.buffer);
   length = 0;
 
   /** Appends room for so many bytes; returns its offset. */
   take(size: number): number {
     const at = this.length;
     this.length += size;
-    if (this.length > this.view.byteLength) {
-      const larger = new Uint8Array(Math.max(this.length, 2 * this.view.byteLength));
-      larger.set(new Uint8Array(this.view.buffer));
+    if (this.length > this.#all.length) {
+      const larger = new Uint8Array(Math.max(this.length, 2 * this.#all.length));
+      larger.set(this.#all);
+      this.#all = larger;
       this.view = new DataView(larger.buffer);
     }
     return at;
+  }
+
+  append(bytes: Uint8Array): void {
+    const at = this.take(bytes.length);
+    this.#all.set(bytes, at);
   }
 
   pad(): void {
@@ -65,7 +72,7 @@ export class Writer {
 
   /** What was written, until the next write. */
   get bytes(): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(this.view.buffer, 0, this.length);
+    return this.#all.subarray(0, this.length);
   }
 }
 
@@ -135,25 +142,24 @@ export const be64: Fixed<number> = number(
  * datagram is.
  */
 export const bytes: Codec<Uint8Array> = {
-  put: (writer, value) => {
-    const at = writer.take(value.length);
-    writer.bytes.set(value, at);
-  },
+  put: (writer, value) => writer.append(value),
   get: (view, start, end) => new Uint8Array(view.buffer, view.byteOffset + start, end - start),
 };
 
 /** Text with a final zero. */
 export const text: Codec<string> = {
   put: (writer, value) => {
-    bytes.put(writer, new TextEncoder().encode(value));
+    writer.append(ENCODER.encode(value));
     writer.take(1);
   },
   get: (view, start, end) => {
     const all = bytes.get(view, start, end);
     const zero = all.indexOf(0);
-    return new TextDecoder().decode(zero < 0 ? all : all.subarray(0, zero));
+    return DECODER.decode(zero < 0 ? all : all.subarray(0, zero));
   },
 };
+const ENCODER = new TextEncoder();
+const DECODER = new TextDecoder();
 
 /** An attribute whose presence is its value. The kernel sends some of them with a byte, which may be 0. */
 export const flag: Codec<true | undefined> = {
