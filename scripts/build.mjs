@@ -32,7 +32,7 @@ run('asc', '--target', 'simd');
 run('asc', '--target', 'scalar');
 run('tsc', '-p', '.');
 await bundle();
-for (const entry of ['cli', 'cni']) chmodSync(`${root}dist/${entry}.js`, 0o755);
+for (const entry of ['cli', 'cni', 'netavark']) chmodSync(`${root}dist/${entry}.js`, 0o755);
 // Newer than every source: scripts/setup.mjs compares.
 writeFileSync(`${root}build/.built`, '');
 

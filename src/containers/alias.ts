@@ -56,6 +56,16 @@ export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): bool
   return alias.ifname === ifname && alias.id === shortId(id);
 }
 
+/** A number for a container's interface, never 0: what a tombstone tells of who had the address. */
+export function holderOf({ id, ifname }: Identity): number {
+  return (
+    createHash('sha256')
+      .update(`${shortId(id)}\0${ifname}`)
+      .digest()
+      .readUInt32LE() || 1
+  );
+}
+
 function shortId(id: string): string {
   if (Buffer.byteLength(id) <= MAX_ID) return id;
   const end = hash('sha256', id).slice(0, HASHED - 1);

@@ -18,6 +18,7 @@ import {
   type ContainerAlias,
   containerOf,
   DETACHED_GROUP,
+  holderOf,
   type Identity,
   isAliasOf,
   macText,
@@ -159,7 +160,7 @@ export class Containers {
     const detached = found.flatMap(({ link, alias }) => {
       if (!alias) return [];
       const before = this.#attachmentOf(link, alias);
-      this.claims.release(alias.container, link.index);
+      this.claims.release(alias.container, link.index, holderOf(alias));
       return [before];
     });
     const requests =
@@ -248,7 +249,7 @@ export class Containers {
     if (error) throw error;
     if (!claim) return first;
     if (wanted !== undefined) {
-      this.claims.demand(wanted, link);
+      this.claims.demand(wanted, link, holderOf(alias));
       return wanted;
     }
     const container = this.claims.next(first, link);
