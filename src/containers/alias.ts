@@ -58,12 +58,7 @@ export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): bool
 
 /** A number for a container's interface, never 0: what a tombstone tells of who had the address. */
 export function holderOf({ id, ifname }: Identity): number {
-  return (
-    createHash('sha256')
-      .update(`${shortId(id)}\0${ifname}`)
-      .digest()
-      .readUInt32LE() || 1
-  );
+  return hash('sha256', `${shortId(id)}\0${ifname}`, 'buffer').readUInt32LE() || 1;
 }
 
 function shortId(id: string): string {
@@ -86,9 +81,10 @@ export interface Names {
 
 export function namesOf({ id, ifname }: Identity): Names {
   const digest = hash('sha256', `${id}\0${ifname}`, 'buffer');
-  const letters = Array.from(digest.subarray(0, NAME.characters), (byte) => BASE32[byte & 31]);
+  let hostInterface: string = NAME.prefix;
+  for (let i = 0; i < NAME.characters; i++) hostInterface += BASE32[(digest[i] as number) & 31];
   return {
-    hostInterface: `${NAME.prefix}${letters.join('')}`,
+    hostInterface,
     hostMac: localMac(digest.subarray(12, 18)),
     mac: localMac(digest.subarray(18, 24)),
   };
@@ -102,5 +98,7 @@ function localMac(bytes: Uint8Array): Uint8Array {
 }
 
 export function macText(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+  return Buffer.from(mac)
+    .toString('hex')
+    .replace(/..(?!$)/g, '$&:');
 }

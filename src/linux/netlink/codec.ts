@@ -172,21 +172,24 @@ type FieldValues<F extends Fields> = { [N in keyof F]: number };
 
 /** A C structure of `size` bytes: its fields by their offsets. Fields that are not given are zero. */
 export function struct<F extends Fields>(size: number, fields: F): Fixed<FieldValues<F>> & Filler<FieldValues<F>> {
-  const list = Object.entries(fields);
+  // Objects, here and below: to take arrays apart costs more than what is done with them.
+  const list = Object.entries(fields).map(([name, [offset, codec]]) => ({ name, offset, codec }));
   return {
     size,
     put: (writer, value: Partial<FieldValues<F>>) => {
       const at = writer.take(size);
       const end = writer.length;
-      for (const [name, [offset, codec]] of list) {
+      for (const { name, offset, codec } of list) {
+        const number = value[name];
+        if (!number) continue;
         writer.length = at + offset;
-        codec.put(writer, value[name] ?? 0);
+        codec.put(writer, number);
       }
       writer.length = end;
     },
     fill(into, view, start, end) {
       if (end - start < size) throw new RangeError(`a structure of ${end - start} bytes: expected ${size}`);
-      for (const [name, [offset, codec]] of list) into[name] = codec.get(view, start + offset, end);
+      for (const { name, offset, codec } of list) into[name] = codec.get(view, start + offset, end);
     },
     get(view, start, end) {
       const found: Record<string, unknown> = {};
@@ -205,12 +208,13 @@ export type AttributeValues<S extends Schema> = { [N in keyof S]?: ValueOf<S[N][
  * over, and of several alike the last counts.
  */
 export function attributes<S extends Schema>(schema: S): Filler<AttributeValues<S>> {
-  const list = Object.entries(schema);
-  const byType = new Map(list.map(([name, [type, codec]]) => [type, { name, codec }]));
+  const list = Object.entries(schema).map(([name, [type, codec]]) => ({ name, type, codec }));
+  const byType = new Map(list.map((each) => [each.type, each]));
   return {
     put: (writer, values) => {
-      for (const [name, [type, codec]] of list) {
-        if (values[name] !== undefined) putAttribute(writer, type, codec, values[name]);
+      for (const { name, type, codec } of list) {
+        const value = values[name];
+        if (value !== undefined) putAttribute(writer, type, codec, value);
       }
     },
     fill(into, view, start, end) {

@@ -67,6 +67,8 @@ export function openTransport(
 
 class SocketTransport implements Transport {
   readonly #fd: number;
+  /** 0 as long as nobody has asked. */
+  #port = 0;
   /** eventfd that ends a wait. */
   #wakeFd = -1;
   /** Two `struct pollfd` (poll(2)). */
@@ -80,11 +82,15 @@ class SocketTransport implements Transport {
 
   /** The kernel gives a socket its number with the first request, unless it is asked for before. */
   get port(): number {
-    if (this.#port() === 0) this.#bind(0, []);
-    return this.#port();
+    this.#port ||= this.#boundTo();
+    if (this.#port === 0) {
+      this.#bind(0, []);
+      this.#port = this.#boundTo();
+    }
+    return this.#port;
   }
 
-  #port(): number {
+  #boundTo(): number {
     const name = new Uint8Array(SOCKADDR_SIZE);
     native.must(native.getsockname(this.#fd, name, native.int(SOCKADDR_SIZE)), 'getsockname', 'of netlink');
     return new DataView(name.buffer).getUint32(4, true);
