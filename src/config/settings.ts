@@ -252,6 +252,13 @@ export const settings = {
     default: '60s',
     schema: duration('0s', '24h', '60s or 5m'),
   },
+  attach: {
+    placeholder: 'SWITCH',
+    description:
+      "whether the daemon attaches containers for CNI's shim, which needs CAP_SYS_ADMIN: on or off. It is eight times as fast as a process for each container",
+    default: 'off',
+    schema: onOff,
+  },
   'run-dir': {
     placeholder: 'DIR',
     description: "directory of the daemon's lock, control socket and journal; each daemon has one of its own",

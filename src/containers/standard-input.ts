@@ -19,7 +19,7 @@ export async function readObject(stream: AsyncIterable<Buffer>, what: string): P
 }
 
 /** Throws ContainerError. */
-export function objectIn(text: string, what: string): JsonObject {
+function objectIn(text: string, what: string): JsonObject {
   try {
     const value: unknown = JSON.parse(text);
     if (isObject(value)) return value;

@@ -96,6 +96,7 @@ export const examples: readonly Example[] = [
     values: parts(ifinfomsg, {
       ...{ address: mac, name, mtu: u32, link: u32, master: u32, txQueueLength: u32, info, netNsPid: u32, alias: name },
       ...{ stats, afSpec: some({ inet6: some({ addrGenMode: u8 }) }), netNsFd: u32, gsoMaxSegs: u32, gsoMaxSize: u32 },
+      ...{ linkNetNsId: s32, targetNetNsId: s32 },
       ...{ group: u32, numTxQueues: u32, numRxQueues: u32 },
     }),
   },

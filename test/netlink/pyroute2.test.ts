@@ -85,7 +85,10 @@ const names: Record<string, Names> = {
     ...prefixed('IFLA_', {
       ...{ link: 'LINK', master: 'MASTER', txQueueLength: 'TXQLEN', alias: 'IFALIAS' },
       ...{ gsoMaxSegs: 'GSO_MAX_SEGS', gsoMaxSize: 'GSO_MAX_SIZE', group: 'GROUP' },
+      linkNetNsId: 'LINK_NETNSID',
     }),
+    // It takes the number for one without a sign.
+    targetNetNsId: (id: number) => ({ IFLA_IF_NETNSID: id >>> 0 }),
     info: ({ kind, data }: { kind: string; data?: object }) => ({
       IFLA_LINKINFO: {
         IFLA_INFO_KIND: kind,

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { CLI } from '../net/mesh.ts';
 import { missing, skip } from '../net/require.ts';
+import { PATIENCE } from '../net/vms.ts';
 import { COMMANDS, prove, proveBoth, ROOTFS_TAR, type Root, type Running, Runtimes } from './runtime.ts';
 
 const SOCKET = '/run/docker/plugins/inlay.sock';
@@ -58,19 +59,8 @@ class Docker {
 
   /** Starts a container that sleeps. */
   async container(name: string, ...words: string[]): Promise<Running> {
-    await this.must(
-      'run',
-      '--detach',
-      '--name',
-      name,
-      '--network',
-      'mesh',
-      ...words,
-      'busybox',
-      'busybox',
-      'sleep',
-      '1000',
-    );
+    const flags = ['--detach', '--name', name, '--network', 'mesh', '--stop-timeout', '0', ...words];
+    await this.must('run', ...flags, 'busybox', 'busybox', 'sleep', '1000');
     return this.running(name);
   }
 
@@ -132,7 +122,7 @@ describe.skipIf(skip('docker', needed))('docker', () => {
     await a.must('network', 'create', '-d', 'inlay', '--ipam-driver', 'inlay', '--subnet', '10.16.32.0/24', 'mesh');
     await b.must('network', 'create', '-d', 'inlay', '--ipam-driver', 'inlay', 'mesh');
     const other = await b.container('other');
-    const pinned = await a.container('pinned', '--ip', '10.16.32.91', '--mac-address', '02:42:00:00:00:07');
+    const pinned = await a.container('pinned', '--ip', '10.16.32.91', '--restart', 'always');
     expect(pinned.address).toBe('10.16.32.91');
     const again = await a.run('run', '--rm', '--network', 'mesh', '--ip', '10.16.32.91', 'busybox', 'true');
     expect(again.stderr).toContain('container 90 (10.16.32.91) is in use');
@@ -146,12 +136,12 @@ describe.skipIf(skip('docker', needed))('docker', () => {
     expect(restarted.address).toBe('10.16.32.91');
     await proveBoth(restarted, other);
 
-    // dockerd does not wait for a plugin that is down.
+    // dockerd asks the plugin when it starts. If nobody listens, it waits for 30 s, and its containers stay down.
     await a.root.end('dockerd');
     await a.root.end('plugin');
     await a.listenForPlugin();
     await a.start();
-    await a.must('start', 'pinned');
+    await vi.waitFor(async () => expect(await a.must('ps')).toContain('pinned'), PATIENCE);
     const started = await a.running('pinned');
     expect(started.address).toBe('10.16.32.91');
     await proveBoth(started, other);

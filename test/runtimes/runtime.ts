@@ -82,12 +82,15 @@ export class Root {
     });
     const line = await firstLine(child);
     if (line === undefined) throw new Error(`no root for ${name}: ${errors}`);
-    return new Root(vms, name, Number(line));
+    const root = new Root(vms, name, Number(line));
+    await root.write('/run/bin/inlay', `#!/bin/sh\nexec ${shellLine([process.execPath, CLI])} "$@"\n`, '755');
+    return root;
   }
 
-  /** The words that run a command in this root, as its lab runs them. */
+  /** The words that run a command in this root, as its lab runs them. `inlay` is among its programs. */
   command(words: readonly string[]): string[] {
-    return ['nsenter', '-t', String(this.#pid), '-m', '-p', '-n', '--', ...words];
+    const path = `PATH=/run/bin:${process.env['PATH']}:/usr/sbin:/sbin`;
+    return ['nsenter', '-t', String(this.#pid), '-m', '-p', '-n', '--', 'env', path, ...words];
   }
 
   run(words: readonly string[], input = ''): Promise<Output> {
@@ -128,7 +131,7 @@ export class Root {
 
   /** The command line, as an operator types it on this VM. */
   inlay(...words: string[]): Promise<Output> {
-    return this.run([process.execPath, CLI, ...words]);
+    return this.run(['inlay', ...words]);
   }
 
   /** A file of this root, with what is to be in it. */
@@ -174,12 +177,8 @@ export class Runtimes {
       await Promise.all([vms.up('a'), vms.up('b')]);
       const [a, b] = await Promise.all([Root.open(vms, 'a'), Root.open(vms, 'b')]);
       // The first container brings the VM's own address to lo, where it stays.
-      for (const root of [a, b]) {
-        await root.sh('ip netns add first');
-        await root.must([process.execPath, CLI, 'attach', 'first']);
-        await root.must([process.execPath, CLI, 'detach', 'first']);
-        await root.sh('ip netns delete first');
-      }
+      const first = 'ip netns add first; inlay attach first; inlay detach first; ip netns delete first';
+      await Promise.all([a.sh(first), b.sh(first)]);
       return new Runtimes(vms, a, b);
     } catch (error) {
       await vms.close();
