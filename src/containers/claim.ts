@@ -268,6 +268,6 @@ export class Claims {
   }
 
   #request(type: number, flags: number, body: RouteRequest): Request {
-    return request(type, flags, `route ${body.dst?.join('.')}`, route, body);
+    return request(type, flags, () => `route ${body.dst?.join('.')}`, route, body);
   }
 }

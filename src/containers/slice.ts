@@ -19,8 +19,12 @@ const VM = 1n;
 export class Slice {
   readonly #mapping: Mapping;
   readonly #local: Address;
+  /** Bits of the address with index 0. */
+  readonly #base: bigint;
   /** Numbers of containers are 1 to this. */
   readonly capacity: number;
+  /** The VM's own overlay address. */
+  readonly gateway: Address;
 
   /** Of several mappings, containers get the addresses of the first that has this VM. */
   constructor({ mappings, local }: Mesh) {
@@ -28,7 +32,9 @@ export class Slice {
     if (!mapping) throw new ContainerError('no-mesh', `VM ${formatAddress(local)} is in no mapping`);
     this.#mapping = mapping;
     this.#local = local;
+    this.#base = mapping.addressOf(local, 0n).bits;
     this.capacity = Number(mapping.containersPerVm);
+    this.gateway = mapping.addressOf(local, VM);
   }
 
   /** Such as 10.16.32.0/24. */
@@ -36,17 +42,12 @@ export class Slice {
     return formatPrefix(this.#mapping.sliceOf(this.#local));
   }
 
-  /** The VM's own overlay address. */
-  get gateway(): Address {
-    return this.#mapping.addressOf(this.#local, VM);
-  }
-
   get overlay(): Prefix {
     return this.#mapping.overlay;
   }
 
   addressOf(container: number): Address {
-    return this.#mapping.addressOf(this.#local, BigInt(container) + VM);
+    return { width: this.gateway.width, bits: this.#base | (BigInt(container) + VM) };
   }
 
   /** The number of the container with this address; undefined if none of this VM has it. */
