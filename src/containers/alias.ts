@@ -2,7 +2,7 @@
  * What a container's device says about it: the alias of the host's end of its veth, the name, and the
  * link-layer addresses, which all follow from the container's id and the name of its interface.
  */
-import { createHash } from 'node:crypto';
+import { sha256 } from './sha256.ts';
 
 /** The group of all hosts' ends: also of those that were never finished. */
 export const CONTAINER_GROUP = 74;
@@ -55,9 +55,8 @@ export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): bool
 
 function shortId(id: string): string {
   if (Buffer.byteLength(id) <= MAX_ID) return id;
-  const hash = createHash('sha256')
-    .update(id)
-    .digest('hex')
+  const hash = sha256(id)
+    .toString('hex')
     .slice(0, HASHED - 1);
   // Of a character of several bytes that is cut, nothing stays.
   const start = Buffer.from(id)
@@ -75,7 +74,7 @@ export interface Names {
 }
 
 export function namesOf({ id, ifname }: Identity): Names {
-  const hash = createHash('sha256').update(`${id}\0${ifname}`).digest();
+  const hash = sha256(`${id}\0${ifname}`);
   const letters = Array.from(hash.subarray(0, NAME.characters), (byte) => BASE32[byte & 31]);
   return {
     hostInterface: `${NAME.prefix}${letters.join('')}`,

@@ -5,7 +5,7 @@ import type { Output } from '../../src/demo/lab.ts';
 import { missing, skip } from './require.ts';
 import { Vms } from './vms.ts';
 
-const PLUGIN = fileURLToPath(new URL('../../dist/cni.js', import.meta.url));
+const PLUGIN = fileURLToPath(new URL('../../dist/cni.cjs', import.meta.url));
 const PREFIXES = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 /** The slice has 253 addresses, and each test takes some: they are not waited for. */
 const COOL_DOWN = 0;
