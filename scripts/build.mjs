@@ -48,7 +48,7 @@ const directKoffi = {
 };
 
 await bundle();
-for (const entry of ['cli.js', 'cni.cjs']) chmodSync(`${root}dist/${entry}`, 0o755);
+for (const entry of ['cli.js', 'cni.cjs', 'netavark.js']) chmodSync(`${root}dist/${entry}`, 0o755);
 // Newer than every source: scripts/setup.mjs compares.
 writeFileSync(`${root}build/.built`, '');
 

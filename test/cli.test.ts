@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { runProgram } from '../src/commands/program.ts';
 import { defaultWait } from '../src/commands/up.ts';
-import { ControlServer } from '../src/daemon/control.ts';
+import { ControlServer } from '../src/daemon/control-server.ts';
 import { lockRunDir } from '../src/daemon/lock.ts';
 import type { Status, TunnelStatus } from '../src/observe/status.ts';
 

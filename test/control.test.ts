@@ -1,11 +1,12 @@
 /** The control socket by itself: who gets an answer, and which connections have to go. */
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, expect, test } from 'vitest';
-import { ask, ControlServer } from '../src/daemon/control.ts';
+import { ask } from '../src/daemon/control.ts';
+import { Answer, ATTACH, ControlServer } from '../src/daemon/control-server.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-control-'));
 const socketPath = path.join(folder, 'control.sock');
@@ -20,7 +21,23 @@ const server = await ControlServer.listen(folder, {
     throw new Error('no');
   },
 });
-const mode = statSync(socketPath).mode & 0o777;
+/** What becomes of a client that goes before it is answered. */
+const slow = new EventEmitter();
+const attach = await ControlServer.listen(
+  folder,
+  {
+    echo: async (body) => body,
+    refused: async () => new Answer(400, 'no'),
+    slow: (_, signal) => {
+      signal.addEventListener('abort', () => slow.emit('gone'));
+      slow.emit('asked');
+      return new Promise(() => {});
+    },
+  },
+  ATTACH,
+);
+const attachPath = path.join(folder, ATTACH.name);
+const modes = [socketPath, attachPath].map((each) => (statSync(each).mode & 0o777).toString(8));
 process.umask(umask);
 
 let open: Socket[] = [];
@@ -29,13 +46,13 @@ afterEach(() => {
   open = [];
 });
 afterAll(async () => {
-  await server.close();
+  await Promise.all([server, attach].map((each) => each.close()));
   rmSync(folder, { recursive: true });
 });
 
 /** A connected client that has sent `text`, and does not read. */
-async function client(text = ''): Promise<Socket> {
-  const socket = connect(socketPath).pause();
+async function client(text = '', at = socketPath): Promise<Socket> {
+  const socket = connect(at).pause();
   socket.on('error', () => {});
   open.push(socket);
   await once(socket, 'connect');
@@ -56,8 +73,11 @@ async function read(socket: Socket): Promise<string> {
 
 const GET = (name: string) => `GET /${name} HTTP/1.1\r\nHost: inlay\r\n\r\n`;
 
-test('the socket is for its user and group, whatever the umask', () => {
-  expect(mode.toString(8)).toBe('660');
+const POST = (name: string, body: string, length = body.length) =>
+  `POST /${name} HTTP/1.1\r\nHost: inlay\r\nContent-Length: ${length}\r\n\r\n${body}`;
+
+test('one socket is for its user and group, the other for its user, whatever the umask', () => {
+  expect(modes).toEqual(['660', '600']);
 });
 
 test.each([
@@ -72,6 +92,28 @@ test.each([
   const [head, rest] = (await read(await client(text))).split('\r\n\r\n');
   expect(head).toMatch(new RegExp(`^HTTP/1.1 ${code} [^]*connection: close`, 'i'));
   expect(rest).toMatch(body);
+});
+
+test.each([
+  ['what came with it', POST('echo', 'a=b'), 200, '"a=b"\n'],
+  ['an answer of its own', POST('refused', ''), 400, 'no'],
+  ['GET', GET('echo'), 404, '{"error":"expected POST /echo or /refused or /slow"}\n'],
+  ['too much', POST('echo', 'x'.repeat(9 << 20)), 413, '{"error":"expected at most 8388608 bytes"}\n'],
+])('of whoever attaches: %s', async (_, text, code, body) => {
+  const [head, rest] = (await read(await client(text, attachPath))).split('\r\n\r\n');
+  expect(head).toMatch(new RegExp(`^HTTP/1.1 ${code} `));
+  expect(rest).toBe(body);
+});
+
+test('a request that does not come whole is none, and a route hears of a client that goes', async () => {
+  const partial = await client(POST('echo', 'a', 2), attachPath);
+  partial.end();
+  expect(await read(partial)).not.toContain('"a"');
+  const [asked, gone] = [once(slow, 'asked'), once(slow, 'gone')];
+  const impatient = await client(POST('slow', ''), attachPath);
+  await asked;
+  impatient.destroy();
+  await gone;
 });
 
 test('one request for each connection: those behind it are not looked at', async () => {

@@ -14,7 +14,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Mesh, readMesh, removeMesh, writeMesh } from '../src/containers/mesh.ts';
-import { ask, ControlServer } from '../src/daemon/control.ts';
+import { ask } from '../src/daemon/control.ts';
+import { ControlServer } from '../src/daemon/control-server.ts';
 import { harmless } from '../src/daemon/harmless.ts';
 import { lockRunDir } from '../src/daemon/lock.ts';
 import { RunDir, removeIfDone } from '../src/daemon/run-dir.ts';
@@ -97,23 +98,25 @@ describe('a directory of a process that was killed as it made or removed it', ()
   });
 });
 
-test('what is swept away comes back: the lock, the mesh, or all', async () => {
-  const runDir = await RunDir.open(dir, routes);
+test('what is swept away comes back: the lock, the mesh, a socket, or all', async () => {
+  const runDir = await RunDir.open(dir, routes, { echo: async (body) => body });
   expect(await runDir.keep()).toBeUndefined();
   runDir.leaveMesh(mesh);
   expect(await runDir.keep()).toBeUndefined();
   const other = { ...mesh, mappings: [new Mapping(mapping.overlay, parsePrefix('192.168.0.0/17') as Prefix)] };
-  for (const spoil of [() => removeMesh(dir), () => writeMesh(dir, other)]) {
+  const spoils = [() => removeMesh(dir), () => writeMesh(dir, other), () => rmSync(path.join(dir, 'attach.sock'))];
+  for (const spoil of spoils) {
     spoil();
     expect(await runDir.keep()).toContain('was swept away');
     expect(readMesh(dir)).toEqual(mesh);
+    expect(statSync(path.join(dir, 'attach.sock')).mode & 0o777).toBe(0o600);
   }
   rmSync(path.join(dir, 'lock'));
   expect(await runDir.keep()).toContain('was swept away');
   await expect(RunDir.open(dir, routes)).rejects.toThrow('a daemon runs already');
   rmSync(dir, { recursive: true });
   expect(await runDir.keep()).toContain('was swept away');
-  expect(readdirSync(dir).sort()).toEqual(['control.sock', 'journal.jsonl', 'lock', 'mesh.json']);
+  expect(readdirSync(dir).sort()).toEqual(['attach.sock', 'control.sock', 'journal.jsonl', 'lock', 'mesh.json']);
   expect(await ask(dir, 'status')).toEqual({ pid: process.pid });
   await runDir.close();
 });

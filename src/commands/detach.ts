@@ -1,6 +1,7 @@
 /** detach: takes the addresses of containers away. */
 import type { Command } from 'commander';
-import type { Target } from '../containers/containers.ts';
+import type { Containers, Identified, Target } from '../containers/containers.ts';
+import type { ContainerStatus } from '../containers/list.ts';
 import { InlayError } from '../errors.ts';
 import { MESH_FLAGS } from './attach.ts';
 import { addJson, addSettings, example, flagsOf, print } from './options.ts';
@@ -20,7 +21,7 @@ export function addDetachCommand(program: Command): void {
     .description('take the mesh away from network namespaces')
     .argument('[NETNS...]', 'network namespaces: names of ip netns, paths, or process ids')
     .option('--id <ID>', 'the container that was attached with this id')
-    .option('--ifname <NAME>', 'interface in the container', 'eth0')
+    .option('--ifname <NAME>', 'interface in the container (default: eth0 of an id, any of a namespace)')
     .option('--all', 'all containers of this VM');
   addJson(addSettings(detach, MESH_FLAGS));
   example(detach, 'detach c90', 'detach --id web', 'detach --all');
@@ -31,16 +32,17 @@ export function addDetachCommand(program: Command): void {
         hint: 'inlay containers shows what is attached',
       });
     }
-    const [{ Containers, idOf }, { meshOf }] = await Promise.all([
+    const [{ Containers, identify }, { meshOf }] = await Promise.all([
       import('../containers/containers.ts'),
       import('./mesh.ts'),
     ]);
     const containers = Containers.open(await meshOf(options, flagsOf({ ...options })));
     try {
-      const { ifname = 'eth0' } = options;
-      const targets: Target[] = all
+      const targets = all
         ? containers.list()
-        : [...namespaces.map(idOf), ...(id === undefined ? [] : [id])].map((each) => ({ id: each, ifname }));
+        : id === undefined
+          ? targetsIn(namespaces.map(identify), options.ifname, containers)
+          : [targetOf(id, options.ifname)];
       const found = containers.detachAll(targets);
       print(options, found, () =>
         found.length === 0
@@ -53,4 +55,18 @@ export function addDetachCommand(program: Command): void {
       containers.close();
     }
   });
+}
+
+function targetOf(id: string, ifname: string | undefined): Target {
+  return { id, ...(ifname !== undefined && { ifname }) };
+}
+
+/** What is attached in these namespaces: under the id that attach gives, or under one that it was told. */
+function targetsIn(namespaces: readonly Identified[], ifname: string | undefined, containers: Containers): Target[] {
+  const usual = namespaces.map(({ id }) => targetOf(id, ifname));
+  if (usual.every((each) => containers.find(each))) return usual;
+  const inodes = new Set(namespaces.map(({ netns }) => netns));
+  const isMeant = (each: ContainerStatus) => inodes.has(each.netns) && each.ifname === (ifname ?? each.ifname);
+  // What was left half made is not listed.
+  return [...usual, ...containers.list().filter(isMeant)];
 }

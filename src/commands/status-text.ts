@@ -140,7 +140,16 @@ function packetRows(status: Status): Row[] {
       : []),
     ...obstacleRow('source check', status.sourceCheck, status.sourceCheckObstacle),
     ...barrierRows(status),
+    ...containerRows(status),
   ];
+}
+
+function containerRows({ containers }: Status): Row[] {
+  if (!containers) return [];
+  const { attached, attach } = containers;
+  if (attached === 0 && attach === 'off') return [];
+  const list = attached > 0 ? `${count(attached)} attached (inlay containers lists them)` : 'none attached';
+  return [['containers', `${list}${attach === 'on' ? '; the daemon attaches for CNI' : ''}`]];
 }
 
 function barrierRows({ barrier }: Status): Row[] {

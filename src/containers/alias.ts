@@ -2,14 +2,17 @@
  * What a container's device says about it: the alias of the host's end of its veth, the name, and the
  * link-layer addresses, which all follow from the container's id and the name of its interface.
  */
+import { CONTAINER_PREFIX } from '../machine/alias.ts';
 import { sha256 } from './sha256.ts';
 
 /** The group of all hosts' ends: also of those that were never finished. */
 export const CONTAINER_GROUP = 74;
-/** Links that are about to be deleted, all in one message. */
-export const DETACHED_GROUP = 75;
+/**
+ * Links that are about to be deleted, all in one message. It takes all that are in the group, so this is a
+ * number that nobody else chooses: "inly" in ASCII.
+ */
+export const DETACHED_GROUP = 0x696e6c79;
 
-const PREFIX = 'inlay container ';
 /** Bytes of an alias, at most (IFALIASZ in <linux/if.h>, without the final zero). */
 const MAX_LENGTH = 255;
 /** Bytes of the id that the alias holds; of a longer one it holds the beginning, and a hash. */
@@ -36,13 +39,13 @@ export interface ContainerAlias extends Identity {
 }
 
 export function aliasOf({ container, ifname, netns, since, id }: ContainerAlias): string {
-  return `${PREFIX}${container} ${ifname} ${netns} ${since} ${shortId(id)}`;
+  return `${CONTAINER_PREFIX}${container} ${ifname} ${netns} ${since} ${shortId(id)}`;
 }
 
 /** What an alias tells; undefined if it is not one of a container. */
 export function containerOf(alias: string | undefined): ContainerAlias | undefined {
-  if (alias === undefined || !alias.startsWith(PREFIX) || alias.length > MAX_LENGTH) return undefined;
-  const parts = /^(\d{1,10}) (\S{1,15}) (\d{1,12}) (\d{1,12}) (.+)$/s.exec(alias.slice(PREFIX.length));
+  if (alias === undefined || !alias.startsWith(CONTAINER_PREFIX) || alias.length > MAX_LENGTH) return undefined;
+  const parts = /^(\d{1,10}) (\S{1,15}) (\d{1,12}) (\d{1,12}) (.+)$/s.exec(alias.slice(CONTAINER_PREFIX.length));
   if (!parts) return undefined;
   const [, container, ifname = '', netns, since, id = ''] = parts;
   return { container: Number(container), ifname, netns: Number(netns), since: Number(since), id };
@@ -51,6 +54,11 @@ export function containerOf(alias: string | undefined): ContainerAlias | undefin
 /** Whether the alias is that of this container's interface. */
 export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): boolean {
   return alias.ifname === ifname && alias.id === shortId(id);
+}
+
+/** A number for a container's interface, never 0: what a tombstone tells of who had the address. */
+export function holderOf({ id, ifname }: Identity): number {
+  return sha256(`${shortId(id)}\0${ifname}`).readUInt32LE() || 1;
 }
 
 function shortId(id: string): string {
@@ -88,6 +96,11 @@ function localMac(bytes: Uint8Array): Uint8Array {
   const mac = Uint8Array.from(bytes);
   mac[0] = ((mac[0] as number) & 0xfc) | 0x02;
   return mac;
+}
+
+/** Whether a device may be a container's, by its name. */
+export function isContainerName(name: string): boolean {
+  return name.startsWith(NAME.prefix) && name.length === NAME.prefix.length + NAME.characters;
 }
 
 export function macText(mac: Uint8Array): string {

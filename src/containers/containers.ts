@@ -18,6 +18,7 @@ import {
   type ContainerAlias,
   containerOf,
   DETACHED_GROUP,
+  holderOf,
   type Identity,
   isAliasOf,
   macText,
@@ -45,8 +46,12 @@ import {
 } from './veth.ts';
 
 export const DEFAULT_IFNAME = 'eth0';
-/** How long a link that is half made is left to whoever may be making it: tries, and ms between them. */
-const PATIENCE = { tries: 10, interval: 20 };
+/**
+ * How often a link that is in the way is looked at, with so many ms between: one that is half made, which
+ * somebody may be making, while others delete a thousand links; and one that leads to another namespace,
+ * which may have been deleted, and takes a while to go.
+ */
+const PATIENCE = { halfMade: 100, elsewhere: 10, interval: 20 };
 
 /** What to attach. */
 export interface AttachRequest {
@@ -147,11 +152,15 @@ export class Containers {
 
   /** Detaches those that are attached, and deletes their links in one message. Throws ContainerError. */
   detachAll(targets: readonly Target[]): Attachment[] {
-    const found = targets.flatMap((target) => this.#find(target) ?? []);
+    // Whoever is named twice is one.
+    const byIndex = new Map(
+      targets.flatMap((target) => this.#find(target) ?? []).map((each) => [each.link.index, each]),
+    );
+    const found = [...byIndex.values()];
     const detached = found.flatMap(({ link, alias }) => {
       if (!alias) return [];
       const before = this.#attachmentOf(link, alias);
-      this.claims.release(alias.container, link.index);
+      this.claims.release(alias.container, link.index, holderOf(alias));
       return [before];
     });
     const requests =
@@ -240,7 +249,7 @@ export class Containers {
     if (error) throw error;
     if (!claim) return first;
     if (wanted !== undefined) {
-      this.claims.demand(wanted, link);
+      this.claims.demand(wanted, link, holderOf(alias));
       return wanted;
     }
     const container = this.claims.next(first, link);
@@ -258,21 +267,23 @@ export class Containers {
    * link is another's. What was half made by a process that was killed goes; false if there is no such link.
    */
   #clear(identity: Identity, namespace: Namespace): boolean {
-    for (let i = 0; i < PATIENCE.tries; i++) {
+    for (let i = 0; ; i++) {
       const { link, alias } = this.#find(identity) ?? {};
       if (!link) return i > 0;
       const isElsewhere = alias !== undefined && alias.netns !== namespace.inode;
-      const wrong = alias ? this.#wrong(link, alias, isElsewhere ? undefined : namespace) : 'it has no alias';
-      if (alias && wrong === undefined) {
+      const isWhole = alias !== undefined && !this.#wrong(link, alias, isElsewhere ? undefined : namespace);
+      if (isWhole && (!isElsewhere || i === PATIENCE.elsewhere)) {
         const where = isElsewhere ? ', in another namespace' : '';
         throw new ContainerError('attached', `container ${identity.id} is attached as ${identity.ifname}${where}`, {
           hint: `inlay detach --id ${identity.id} --ifname ${identity.ifname}`,
         });
       }
-      if (i === PATIENCE.tries - 1) this.#do([deleteLink(link.index)], ['ENODEV']);
-      else pause(PATIENCE.interval);
+      if (!isWhole && i === PATIENCE.halfMade) {
+        this.#do([deleteLink(link.index)], ['ENODEV']);
+        return true;
+      }
+      pause(PATIENCE.interval);
     }
-    return true;
   }
 
   /** What of a container is not as it was made; of its inside if the namespace is given. */
@@ -355,11 +366,17 @@ function identityOf({ id, ifname = DEFAULT_IFNAME }: Target): Identity {
   return { id, ifname };
 }
 
-/** The id of a container that nobody gave one: its namespace's own. Throws ContainerError. */
-export function idOf(netns: string): string {
+/** A network namespace, and the id of a container in it that nobody gave one. */
+export interface Identified {
+  netns: number;
+  id: string;
+}
+
+/** Throws ContainerError. */
+export function identify(netns: string): Identified {
   const namespace = openNamespace(netns);
   closeSync(namespace.fd);
-  return defaultId(namespace);
+  return { netns: namespace.inode, id: defaultId(namespace) };
 }
 
 function defaultId({ inode }: Namespace): string {

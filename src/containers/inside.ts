@@ -46,11 +46,9 @@ export function setUpInside(netlink: Netlink, inside: Inside): void {
     changeDevice(link, { isUp: true }),
     newAddress(link, own),
     newRoute({ oif: link, scope: RT_SCOPE_LINK, dst: addressBytes(gateway), dstLength: 32 }),
-    newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway) }),
+    wayOut(inside, hasDefaultRoute(netlink)),
     permanentNeighbour(link, gateway, gatewayMac),
   ]);
-  const isSecond = errors[DEFAULT]?.code === 'EEXIST';
-  if (isSecond) errors[DEFAULT] = netlink.tryAll([overlayRoute(inside)])[0];
   const error = errors.find((each) => each !== undefined);
   if (!error) return;
   if (error.code !== 'EEXIST') throw error;
@@ -59,8 +57,13 @@ export function setUpInside(netlink: Netlink, inside: Inside): void {
     cause: error,
   });
 }
-/** The place of the default route among the requests. */
-const DEFAULT = 5;
+
+/** Whether another network is the way out, whatever the metric of its route: ours would come before it. */
+function hasDefaultRoute(netlink: Netlink): boolean {
+  return routes(netlink, { table: RT_TABLE_MAIN }).some(
+    ({ dstLength, type, priority }) => dstLength === 0 && (type === RTN_UNICAST || !priority),
+  );
+}
 
 /** What of it is not as it was made; undefined if all is. */
 export function wrongInside(netlink: Netlink, { link, ifname, own, gateway, overlay }: Inside): string | undefined {
@@ -82,9 +85,9 @@ function newAddress(index: number, own: Address): Request {
   return request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, `address ${local.join('.')}`, address, body);
 }
 
-/** Beside an interface of another network, which has the default route. */
-function overlayRoute({ link, gateway, overlay }: Inside): Request {
-  const to = { dst: addressBytes(overlay), dstLength: overlay.length };
+/** The default route; beside an interface of another network, the route to the overlay. */
+function wayOut({ link, gateway, overlay }: Inside, isSecond: boolean): Request {
+  const to = isSecond ? { dst: addressBytes(overlay), dstLength: overlay.length } : {};
   return newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway), ...to });
 }
 

@@ -6,9 +6,10 @@ const MAC_SIZE = 6;
 
 /**
  * Linux: IFNAMSIZ is 16 bytes with the final zero; no slash, no colon, no white space (dev_valid_name in
- * net/core/dev.c); % asks the kernel for a number.
+ * net/core/dev.c); % asks the kernel for a number. Beside the devices' settings are those of all and of
+ * default (sysctl_dev_name_is_allowed in net/ipv4/devinet.c).
  */
-const IFNAME = /^(?!\.{1,2}$)[!-$&-.0-9;-~]{1,15}$/;
+const IFNAME = /^(?!(?:\.{1,2}|all|default)$)[!-$&-.0-9;-~]{1,15}$/;
 
 /** Throws ContainerError. */
 export function checkRequest({ id, ifname, mac }: { id?: string; ifname?: string; mac?: Uint8Array }): void {
@@ -17,7 +18,7 @@ export function checkRequest({ id, ifname, mac }: { id?: string; ifname?: string
   if (ifname !== undefined && !IFNAME.test(ifname))
     throw new ContainerError(
       'invalid',
-      `interface ${shown(ifname)}: expected 1 to 15 ASCII characters without / : % and white space`,
+      `interface ${shown(ifname)}: expected 1 to 15 ASCII characters without / : % and white space, not all or default`,
     );
   if (
     mac !== undefined &&

@@ -1,6 +1,14 @@
 /** The addresses of one VM's containers: numbers, IPv4 numbers and text. */
 import { ipv4Number } from '../linux/netlink/ipv4.ts';
-import { type Address, contains, formatAddress, ipv4, type Prefix, parseAddress } from '../mesh/address.ts';
+import {
+  type Address,
+  contains,
+  formatAddress,
+  formatPrefix,
+  ipv4,
+  type Prefix,
+  parseAddress,
+} from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import type { Mesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
@@ -21,6 +29,11 @@ export class Slice {
     this.#mapping = mapping;
     this.#local = local;
     this.capacity = Number(mapping.containersPerVm);
+  }
+
+  /** Such as 10.16.32.0/24. */
+  get prefix(): string {
+    return formatPrefix(this.#mapping.sliceOf(this.#local));
   }
 
   /** The VM's own overlay address. */

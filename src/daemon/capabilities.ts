@@ -9,7 +9,7 @@ import { errorCode, InlayError } from '../errors.ts';
 import { quote } from '../shell.ts';
 
 // <linux/capability.h>
-const BITS = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13 } as const;
+const BITS = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13, CAP_SYS_ADMIN: 21 } as const;
 export type Capability = keyof typeof BITS;
 
 const TUN = '/dev/net/tun';
@@ -36,9 +36,13 @@ export async function explainPermission<T>(needs: Needs, work: () => Promise<T>)
 /** Throws ERR_PERMISSION that names what is missing. */
 export function requireCapabilities(needed: readonly Capability[]): void {
   const effective = lacking(needed, 'CapEff');
-  if (effective.length > 0) {
-    throw new InlayError('ERR_PERMISSION', `missing ${names(effective)}: devices, routes and raw sockets need them`);
-  }
+  if (effective.length === 0) return;
+  const network = effective.filter((name) => name !== 'CAP_SYS_ADMIN');
+  const why = [
+    ...(network.length > 0 ? [`${names(network)}: devices, routes and raw sockets need them`] : []),
+    ...(effective.length > network.length ? ['CAP_SYS_ADMIN: attaching containers needs it (attach on)'] : []),
+  ];
+  throw new InlayError('ERR_PERMISSION', `missing ${why.join('; and ')}`);
 }
 
 /**

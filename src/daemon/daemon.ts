@@ -5,10 +5,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
+import { attachedCount } from '../containers/leftovers.ts';
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { createLog, type Log, logFailure } from '../log.ts';
+import { limitedLog } from '../log-limit.ts';
 import { Barrier } from '../machine/barrier/barrier.ts';
 import { Machine, type Trouble, troubleOf } from '../machine/machine.ts';
 import { obstacleTowards } from '../machine/obstacle.ts';
@@ -18,8 +20,9 @@ import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
 import { prefixesOf } from '../mesh/mapping.ts';
 import { Observer } from '../observe/observer.ts';
-import type { State, Status, TunnelStatus } from '../observe/status.ts';
-import { explainPermission, requireCapabilities } from './capabilities.ts';
+import type { ContainersStatus, State, Status, TunnelStatus } from '../observe/status.ts';
+import { Attacher } from './attacher.ts';
+import { type Capability, explainPermission, requireCapabilities } from './capabilities.ts';
 import { dataPlaneOf } from './data-planes.ts';
 import { type DeviceLock, lockDevice } from './device-lock.ts';
 import { Ending } from './ending.ts';
@@ -56,10 +59,11 @@ export async function runDaemon(config: Config, wait: number): Promise<void> {
 
   const kind = await dataPlaneOf(config);
   const daemon = new Daemon(config, kind, log, ending);
-  const needs = { capabilities: kind.capabilities, runDir: config.runDir, tun: kind.usesTun };
+  const capabilities: Capability[] = [...kind.capabilities, ...(config.attach ? (['CAP_SYS_ADMIN'] as const) : [])];
+  const needs = { capabilities, runDir: config.runDir, tun: kind.usesTun };
   try {
     await explainPermission(needs, async () => {
-      requireCapabilities(kind.capabilities);
+      requireCapabilities(capabilities);
       await ending.within(daemon.start(wait));
     });
     await ending.begun;
@@ -90,11 +94,14 @@ class Daemon {
   #waitsFor: Trouble | undefined;
   #plan: NetworkPlan | undefined;
   #runDir: RunDir | undefined;
+  #attacher: Attacher | undefined;
   #lock: DeviceLock | undefined;
   #machine: Machine | undefined;
   #dataPlane: DataPlane | undefined;
   #barrier: Barrier | undefined;
   #keeper: Keeper | undefined;
+  /** Whether containers are attached, so that the mesh stays in the run directory. */
+  #isInUse = false;
   readonly #observer: Observer;
   #lookOut: LookOut | undefined;
   readonly #report: StatusReport;
@@ -122,11 +129,13 @@ class Daemon {
   async start(wait: number): Promise<void> {
     const config = this.#config;
     this.#observer.start();
-    const runDir = await RunDir.open(config.runDir, {
+    const routes = {
       status: () => this.#status(),
       tunnels: () => this.#tunnels(),
       mappings: async () => config.mappings.map(prefixesOf),
-    });
+    };
+    if (config.attach) this.#attacher = Attacher.open(config.runDir, limitedLog(this.#log));
+    const runDir = await RunDir.open(config.runDir, routes, this.#attacher?.routes);
     this.#runDir = runDir;
     // Until here there is nothing to clean up.
     onStop((count) => (count === 1 ? this.#ending.begin() : this.#ending.hurry()));
@@ -215,13 +224,14 @@ class Daemon {
     this.#state = 'stopping';
     const steps = [
       () => this.#observer.close(),
+      () => this.#attacher?.close(),
       () => this.#lookOut?.close(),
       () => this.#tunnelLog.close(),
       () => this.#keeper?.close(),
       () => this.#dataPlane?.close(),
       () => this.#machine && this.#undo(this.#machine, isReady),
-      () => this.#machine?.close(),
-      () => this.#runDir?.close(),
+      () => this.#closeMachine(),
+      () => this.#runDir?.close(this.#isInUse),
       () => this.#lock?.release(),
     ];
     let isClean = true;
@@ -246,18 +256,29 @@ class Daemon {
     else machine.undo(({ thing }) => !this.#kind.lasts && !staysAfterStop(thing));
   }
 
+  #closeMachine(): void {
+    if (!this.#machine) return;
+    this.#isInUse = attachedCount(this.#machine.netlink, this.#runDir?.mesh) > 0;
+    this.#machine.close();
+  }
+
   #obstacle(vm: number): string | undefined {
     const plan = this.#keeper?.plan;
     return plan && this.#machine && obstacleTowards(this.#machine.netlink, ipv4(vm), plan.local);
   }
 
   get #presentState(): State {
-    const isDegraded = this.#state === 'running' && (this.#keeper?.troubles ?? []).length > 0;
+    const isDegraded = this.#state === 'running' && this.#troubles.length > 0;
     return isDegraded ? 'degraded' : this.#state;
   }
 
+  get #troubles(): Trouble[] {
+    const obstacle = this.#attacher?.obstacle;
+    return [...(this.#keeper?.troubles ?? []), ...(obstacle ? [obstacle] : [])];
+  }
+
   #status(): Promise<Status> {
-    const troubles = this.#keeper?.troubles ?? [];
+    const troubles = this.#troubles;
     return this.#report.status({
       state: this.#presentState,
       troubles: this.#state === 'waiting' && this.#waitsFor ? [this.#waitsFor] : troubles,
@@ -266,7 +287,12 @@ class Daemon {
       plan: this.#keeper?.plan ?? this.#plan,
       dataPlane: this.#dataPlane,
       barrier: this.#barrier,
+      containers: this.#containers,
     });
+  }
+
+  get #containers(): ContainersStatus {
+    return { attached: this.#keeper?.attached ?? 0, attach: this.#attacher ? 'on' : 'off' };
   }
 
   #tunnels(): Promise<TunnelStatus[]> {

@@ -1,5 +1,6 @@
 /** `down`: removes what daemons left on this machine. */
 import { statSync } from 'node:fs';
+import { attachedCount, ownAddresses, removeOwnAddress } from '../containers/leftovers.ts';
 import { InlayError } from '../errors.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { isOurUser } from '../linux/own-file.ts';
@@ -12,10 +13,10 @@ import { remains } from '../machine/remains.ts';
 import { kindOf } from '../machine/things/kinds.ts';
 import { becomeUser } from './become.ts';
 import { commandAs, explainPermission, requireCapabilities } from './capabilities.ts';
-import { removeDeadSocket } from './control.ts';
+import { removeDeadSockets } from './control-server.ts';
 import { type Lock, lockRunDir, refuseRunning } from './lock.ts';
 import { ownDirectory } from './own-directory.ts';
-import { removeIfDone } from './run-dir.ts';
+import { meshIn, removeIfDone } from './run-dir.ts';
 import { takeSignals } from './signals.ts';
 
 /** For routes and sysctls. */
@@ -24,18 +25,24 @@ const STOP_IT = 'stop it first: kill';
 /** Containers' devices that are named, at most. */
 const MAX_NAMED = 8;
 
-/**
- * Resolves to what was removed, and to the daemons that run with other run directories, in words. Throws
- * ERR_FAILED while the daemon of `runDir` runs.
- */
-export function removeLeftovers(runDir: string): Promise<{ removed: string[]; running: string[] }> {
+export interface Leftovers {
+  /** What was removed, in words. */
+  removed: string[];
+  /** How many containers are attached: they are left alone. */
+  attached: number;
+  /** The daemons that run with other run directories, in words. */
+  running: string[];
+}
+
+/** Throws ERR_FAILED while the daemon of `runDir` runs. */
+export function removeLeftovers(runDir: string): Promise<Leftovers> {
   return explainPermission({ capabilities: CAPABILITIES, runDir, tun: false }, async () => ({
-    removed: await remove(runDir),
+    ...(await remove(runDir)),
     running: findDaemons().map(daemonText),
   }));
 }
 
-async function remove(name: string): Promise<string[]> {
+async function remove(name: string): Promise<Omit<Leftovers, 'running'>> {
   const isTheirs = enter(name);
   const directory = ownDirectory(name);
   const runDir = directory?.path;
@@ -45,8 +52,14 @@ async function remove(name: string): Promise<string[]> {
     if (runDir !== undefined) await refuseRunning(runDir, STOP_IT);
     const journal = new Journal(runDir);
     machine = new Machine(journal);
+    const { netlink } = machine;
+    // What another user says of the mesh is not believed.
+    const mesh = runDir === undefined || isTheirs ? undefined : meshIn(runDir);
+    const attached = attachedCount(netlink, mesh);
+    const addresses = attached === 0 ? ownAddresses(netlink, mesh) : [];
+    if (addresses.length > 0) requireCapabilities(CAPABILITIES);
     if ([DAEMON, GUARD].some((owner) => journal.entries(owner).length > 0)) requireCapabilities(CAPABILITIES);
-    if (runDir !== undefined) removeDeadSocket(runDir);
+    if (runDir !== undefined) removeDeadSockets(runDir);
     // Without the overlay's device there are fewer neighbours to look through.
     const removed = [
       ...machine.undo(isTheirs ? saysItself(machine) : undefined),
@@ -55,9 +68,12 @@ async function remove(name: string): Promise<string[]> {
     if (isTheirs) forgetRest(journal);
     // Without complete notes the machine tells what is ours.
     if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
-    if (directory && removeIfDone(directory, journal, lock as Lock)) removed.push(`directory ${directory.path}`);
+    removed.push(...addresses.flatMap((each) => removeOwnAddress(netlink, each)));
+    const isInUse = attached > 0;
+    if (directory && removeIfDone(directory, journal, lock as Lock, isInUse))
+      removed.push(`directory ${directory.path}`);
     if (journal.foreign > 0) throw notUnderstood(name, journal.foreign);
-    return removed;
+    return { removed, attached };
   } finally {
     machine?.close();
     lock?.discard();

@@ -3,6 +3,7 @@
  * right.
  */
 import type { Config } from '../config/config.ts';
+import { AttachmentKeeper } from '../containers/attachment-keeper.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
 import { InlayError } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -15,7 +16,7 @@ import { addressList, hasAddress, underlayMtu, wayToOthers } from '../machine/un
 import { Watch } from '../machine/watch.ts';
 import { formatAddress } from '../mesh/address.ts';
 import { mappingsWith } from '../mesh/mapping.ts';
-import { checkUnderlayMtu, overlayMtu } from './network.ts';
+import { checkUnderlayMtu, meshOf, overlayMtu } from './network.ts';
 
 /** ms between two log lines about the same repair, which somebody may undo again and again. */
 const LOG_INTERVAL = 10_000;
@@ -45,6 +46,7 @@ export class Keeper {
   #plan: NetworkPlan;
   #watch: Watch | undefined;
   #guard: Guard | undefined;
+  #attachments: AttachmentKeeper | undefined;
   #troubles: readonly Trouble[] = [];
   /** The troubles that the log has told. */
   #told: readonly Trouble[] = [];
@@ -79,7 +81,7 @@ export class Keeper {
 
   /** Brings the machine to what it should be, and keeps it so from then on. Throws what is in the way. */
   async start(): Promise<void> {
-    const { machine, dataPlane, barrier, log } = this.#options;
+    const { config, machine, dataPlane, barrier, log } = this.#options;
     this.#loadTable();
     barrier.follow(this.#plan);
     const removed = machine.keepOnly(this.#things());
@@ -103,13 +105,23 @@ export class Keeper {
       },
       onDue: (isComplete) => this.#due(isComplete),
     });
-    this.#guard = new Guard({ machine, plan: () => this.#plan, onRepaired: (what) => this.#report([what]) });
+    this.#attachments = AttachmentKeeper.open(meshOf(config, this.#plan));
+    this.#guard = new Guard({
+      ...{ machine, attachments: this.#attachments },
+      plan: () => this.#plan,
+      onRepaired: (what) => this.#report([what]),
+    });
     this.#tell([...barrier.troubles, ...dataPlane.troubles, ...this.#hidingRoutes()]);
   }
 
   /** Containers' devices. */
   get guarded(): Iterable<GuardedDevice> {
     return this.#guard?.devices ?? [];
+  }
+
+  /** How many containers are attached. */
+  get attached(): number {
+    return this.#guard?.attached ?? 0;
   }
 
   /** Looks at the machine soon. */
@@ -120,6 +132,7 @@ export class Keeper {
   async close(): Promise<void> {
     this.#closed = true;
     this.#guard?.close();
+    this.#attachments?.close();
     this.#watch?.close();
     await this.#work;
   }

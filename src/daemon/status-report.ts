@@ -6,7 +6,14 @@ import type { NetworkPlan } from '../machine/state.ts';
 import { formatAddress, formatPrefix } from '../mesh/address.ts';
 import { mappingsWith } from '../mesh/mapping.ts';
 import type { Observer } from '../observe/observer.ts';
-import { directionStatus, type Status, type TunnelStatus, tunnelMtu, tunnelStatus } from '../observe/status.ts';
+import {
+  type ContainersStatus,
+  directionStatus,
+  type Status,
+  type TunnelStatus,
+  tunnelMtu,
+  tunnelStatus,
+} from '../observe/status.ts';
 
 const NO_PACKETS = addCounters([]);
 
@@ -15,6 +22,7 @@ type Facts = Required<Pick<Status, 'state' | 'troubles' | 'remarks' | 'repaired'
   plan: NetworkPlan | undefined;
   dataPlane: DataPlane | undefined;
   barrier: Barrier | undefined;
+  containers: ContainersStatus;
 };
 
 export class StatusReport {
@@ -31,7 +39,7 @@ export class StatusReport {
     this.#observer = observer;
   }
 
-  async status({ state, troubles, remarks, repaired, plan, dataPlane, barrier }: Facts): Promise<Status> {
+  async status({ state, troubles, remarks, repaired, plan, dataPlane, barrier, containers }: Facts): Promise<Status> {
     const { mappings, device, dataplane, encapsulation } = this.#config;
     this.#counters = (await dataPlane?.counters().catch(() => undefined)) ?? this.#counters;
     const counters = this.#counters;
@@ -52,6 +60,7 @@ export class StatusReport {
       ...{ device, dataPlane: dataplane, encapsulation, mtu: plan?.mtu ?? 0 },
       ...(plan && { underlayMtu: plan.mtu + this.#overhead }),
       ...dataPlane?.status,
+      containers,
       ...(barrier && { barrier: barrier.status }),
       tunnels: counters.tunnels,
       tunnelStates: tunnels.summary(now),

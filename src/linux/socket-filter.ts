@@ -33,6 +33,7 @@ export const MODULO = 0x94;
 export const JUMP = 0x05;
 export const JUMP_IF_EQUAL = 0x15;
 export const JUMP_IF_AT_LEAST = 0x35;
+export const JUMP_IF_ANY_BIT = 0x45;
 export const RETURN = 0x06;
 /** What RETURN gives a packet that is taken: more bytes than any has. */
 export const ALL = 0x7fffffff;
@@ -42,6 +43,9 @@ const MAX_DISTANCE = 0xff;
 export const jump = (to: Label): Line => ({ code: JUMP, k: 0, ifTrue: to, ifFalse: undefined });
 export const jumpIfEqual = (k: number, ifTrue?: Label, ifFalse?: Label): Line => {
   return { code: JUMP_IF_EQUAL, k, ifTrue, ifFalse };
+};
+export const jumpIfAnyBit = (bits: number, ifTrue?: Label, ifFalse?: Label): Line => {
+  return { code: JUMP_IF_ANY_BIT, k: bits, ifTrue, ifFalse };
 };
 export const jumpIfAtLeast = (k: number, ifTrue?: Label, ifFalse?: Label): Line => {
   return { code: JUMP_IF_AT_LEAST, k, ifTrue, ifFalse };

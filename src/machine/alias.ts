@@ -2,8 +2,9 @@
 import path from 'node:path';
 import { type Address, formatAddress } from '../mesh/address.ts';
 
-/** How the alias begins. */
+/** How the alias begins, and that of a container's device (containers/alias.ts), which is no daemon's. */
 const PREFIX = 'inlay ';
+export const CONTAINER_PREFIX: string = `${PREFIX}container `;
 /** Bytes of an alias, at most (IFALIASZ in <linux/if.h>, without the final zero). */
 const MAX_LENGTH = 255;
 
@@ -22,13 +23,19 @@ export function aliasOf(local: Address, device: string, runDir: string): string 
   return Buffer.byteLength(whole) > MAX_LENGTH ? short : whole;
 }
 
-/** Whether a device with this alias is ours. */
+/** Whether a device with this alias is a daemon's. */
 export function isOurAlias(alias: string | undefined): boolean {
-  return alias?.startsWith(PREFIX) === true;
+  return alias?.startsWith(PREFIX) === true && !isContainerAlias(alias);
+}
+
+/** Whether a device with this alias is the host's end of an attached container. */
+export function isContainerAlias(alias: string | undefined): boolean {
+  return alias?.startsWith(CONTAINER_PREFIX) === true;
 }
 
 /** What an alias of ours says; undefined if it is another's. */
 export function makerOf(alias: string | undefined): Maker | undefined {
+  if (isContainerAlias(alias)) return undefined;
   const [, vm, device, runDir] = /^inlay (\S+) (\S+)(?: (.+))?$/s.exec(alias ?? '') ?? [];
   if (vm === undefined || device === undefined) return undefined;
   return { vm, device, ...(runDir !== undefined && { runDir }) };

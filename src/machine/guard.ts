@@ -1,14 +1,16 @@
 /**
  * Guards containers' devices, whoever made them: each that a route inside our own slice leads to gets the
- * settings of things/guard.ts, and the neighbour entries of its containers stay. There may be thousands. So
- * new devices, and those that the kernel tells of, are looked at soon, and the others in turn, a few at a
- * time.
+ * settings of things/guard.ts, and the neighbour entries of its containers stay. Those of attached containers
+ * keep their routes, too. There may be thousands. So new devices, and those that the kernel tells of, are
+ * looked at soon, and the others in turn, a few at a time.
  */
 
 import { type DeviceSettings, settingsOfDevice } from '../linux/netlink/device-settings.ts';
 import { LOOPBACK } from '../linux/netlink/link.ts';
 import type { Monitor } from '../linux/netlink/monitor.ts';
 import { NTF_EXT_LEARNED, NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
+import { isContainerAlias } from './alias.ts';
+import { type Attachments, LATER } from './attachments.ts';
 import { guardMonitor } from './guard-monitor.ts';
 import { type Container, GuardedRoutes } from './guarded-routes.ts';
 import { GUARD } from './journal.ts';
@@ -32,7 +34,7 @@ const MAX_TABLES = 4;
 /** Kinds of devices that lead to other machines; a network card has none. */
 const CARDS: readonly (string | undefined)[] = [undefined, 'vlan', 'bond', 'team'];
 
-/** A device that a route inside our own slice leads to. */
+/** A device that a route inside our own slice leads to, or that is an attached container's. */
 export interface GuardedDevice {
   /** As it was found last. */
   found: DeviceSettings;
@@ -46,6 +48,7 @@ export interface GuardedDevice {
 export interface GuardOptions {
   machine: Machine;
   plan: () => NetworkPlan;
+  attachments: Attachments;
   /** Told what others had changed and is right again, in words. */
   onRepaired: (what: string) => void;
 }
@@ -59,6 +62,11 @@ export class Guard {
   readonly #due = new Set<number>();
   /** Devices to which no route is known any more. */
   readonly #left = new Set<number>();
+  /** Of attached containers; and those of them at which another look is needed. */
+  readonly #attached = new Set<number>();
+  readonly #later = new Set<number>();
+  /** Whether addresses of the loopback device may have changed. */
+  #isSourceDue = true;
   #monitor: Monitor | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #tick: NodeJS.Timeout;
@@ -74,8 +82,14 @@ export class Guard {
       if (settingsOfDevice(machine.netlink, thing.index)?.name === thing.device) this.#left.add(thing.index);
       else this.#context.forget(thing);
     }
+    for (const index of options.attachments.find()) this.#due.add(index);
     this.#tick = setInterval(() => this.#look(true), INTERVAL).unref();
     this.#look(true);
+  }
+
+  /** How many containers are attached. */
+  get attached(): number {
+    return this.#attached.size;
   }
 
   get devices(): Iterable<GuardedDevice> {
@@ -100,6 +114,7 @@ export class Guard {
     this.#timer = undefined;
     this.#listen();
     this.#takeRoutes();
+    if (isTurn || this.#isSourceDue) this.#keepSource();
     const { machine, plan, onRepaired } = this.#options;
     const { mappings, local, device } = plan();
     const uplink = wayToOthers(machine.netlink, mappings, local)?.oif;
@@ -111,6 +126,7 @@ export class Guard {
     };
     for (const index of taken(this.#due, MAX_DUE)) check(index, true);
     if (isTurn) {
+      for (const index of taken(this.#later, MAX_DUE)) check(index, true);
       for (const index of first(this.#devices.keys(), MAX_IN_TURN)) check(index, false);
       for (const container of this.#routes.waiting(MAX_NEIGHBOURS)) this.#keepNeighbour(container);
       this.#leaveAll();
@@ -137,7 +153,21 @@ export class Guard {
   #hear(index: number | 'all'): void {
     const told = index === 'all' ? this.#devices.keys() : this.#devices.has(index) ? [index] : [];
     for (const each of told) this.#due.add(each);
-    if (this.#due.size > 0) this.look();
+    if (index === LOOPBACK || index === 'all') this.#isSourceDue = true;
+    if (this.#due.size > 0 || this.#isSourceDue) this.look();
+  }
+
+  /** Without it all routes of containers go at once, of which the kernel does not tell. */
+  #keepSource(): void {
+    this.#isSourceDue = false;
+    if (this.#attached.size === 0) return;
+    const { attachments, onRepaired } = this.#options;
+    try {
+      const wrong = attachments.keepSource();
+      if (wrong === undefined) return;
+      onRepaired(wrong);
+      for (const index of this.#attached) this.#due.add(index);
+    } catch {} // What follows from it is said of each device.
   }
 
   #takeRoutes(): void {
@@ -145,7 +175,7 @@ export class Guard {
     for (const [name, route] of containerRoutes) {
       const left = this.#routes.take(name, route);
       if (left !== undefined) this.#left.add(left);
-      if (!route.hasGone && !this.#devices.has(route.link)) this.#due.add(route.link);
+      if (route.hasGone ? this.#attached.has(route.link) : !this.#devices.has(route.link)) this.#due.add(route.link);
     }
     containerRoutes.clear();
   }
@@ -163,11 +193,22 @@ export class Guard {
       this.#forget(index);
       return undefined;
     }
-    const isUplink = index === uplink || CARDS.includes(found.kind) || table.routerLinks.has(index);
+    const isAttached = isContainerAlias(found.alias);
+    if (isAttached) this.#attached.add(index);
+    const isUplink = !isAttached && (index === uplink || CARDS.includes(found.kind) || table.routerLinks.has(index));
     const device: GuardedDevice = { found, uses: { isNumbered: false, hasIpv6: false }, isUplink };
     this.#devices.set(index, device);
     const thing: GuardThing = { kind: 'guard', device: found.name, index };
-    try {
+    const attempt = (work: () => string | undefined) => {
+      try {
+        return work();
+      } catch (error) {
+        if (settingsOfDevice(netlink, index)) device.trouble = troubleOf(error);
+        else this.#forget(index);
+        return undefined;
+      }
+    };
+    const wrong = attempt(() => {
       device.uses = before && !isWhole ? before.uses : usesOf(netlink, found);
       if (isUplink) {
         this.#release(thing);
@@ -175,20 +216,29 @@ export class Guard {
       }
       for (const container of this.#routes.settled(index)) this.#keepNeighbour(container);
       if (unsafeIn(found, device.uses).length === 0) return undefined;
-      const wrong = guardKind.ensure(thing, this.#context);
+      const unsafe = guardKind.ensure(thing, this.#context);
       device.found = settingsOfDevice(netlink, index) ?? found;
-      return before && wrong;
-    } catch (error) {
-      if (settingsOfDevice(netlink, index)) device.trouble = troubleOf(error);
-      else this.#forget(index);
-      return undefined;
-    }
+      return before && unsafe;
+    });
+    const lost = isAttached ? attempt(() => this.#keepAttached(found)) : undefined;
+    return [wrong, lost].filter((each) => each !== undefined).join(', ') || undefined;
+  }
+
+  #keepAttached(found: DeviceSettings): string | undefined {
+    const wrong = this.#options.attachments.keep(found);
+    if (wrong !== LATER) return wrong;
+    this.#later.add(found.index);
+    return undefined;
   }
 
   #keepNeighbour(container: Container): void {
     const { netlink } = this.#options.machine;
     const { link, address } = container;
     const device = this.#devices.get(link);
+    if (this.#attached.has(link)) {
+      this.#routes.settle(container, true); // Its entry is one of those that attaching made.
+      return;
+    }
     // On a bridge a container can have as many entries as it likes.
     if (!device || device.isUplink || device.found.kind === 'bridge') return;
     const found = neighbourAt(netlink, link, address);
@@ -201,7 +251,7 @@ export class Guard {
     const { machine } = this.#options;
     let tables = 0;
     for (const index of taken(this.#left, MAX_IN_TURN)) {
-      if (this.#routes.has(index)) continue;
+      if (this.#routes.has(index) || this.#attached.has(index)) continue;
       const found = settingsOfDevice(machine.netlink, index);
       if (!found) this.#forget(index);
       else if (tables++ >= MAX_TABLES) this.#left.add(index);
@@ -224,6 +274,8 @@ export class Guard {
   /** The device has gone. */
   #forget(index: number): void {
     this.#devices.delete(index);
+    this.#attached.delete(index);
+    this.#options.attachments.forget(index);
     this.#routes.drop(index);
     this.#context.forget({ kind: 'guard', device: '', index });
   }

@@ -33,6 +33,13 @@ export interface DirectionStatus extends Traffic {
 /** What the daemon does: `waiting` for an underlay address, `degraded` while something cannot be put right. */
 export type State = 'starting' | 'waiting' | 'running' | 'degraded' | 'stopping';
 
+export interface ContainersStatus {
+  /** How many are attached. */
+  attached: number;
+  /** Whether the daemon attaches for CNI's shim. */
+  attach: 'on' | 'off';
+}
+
 export interface Status extends DataPlaneStatus {
   state: State;
   /** What is waited for, or cannot be put right, and what the operator can do about it. */
@@ -54,6 +61,8 @@ export interface Status extends DataPlaneStatus {
   mtu: number;
   /** Bytes of the longest packet that the underlay takes. */
   underlayMtu?: number;
+  /** Containers on the mesh. */
+  containers?: ContainersStatus;
   /** The rules that keep containers and others from speaking as VMs. */
   barrier?: BarrierStatus;
   tunnels: number;

@@ -6,6 +6,7 @@ import {
   ADD_X,
   ALL,
   JUMP,
+  JUMP_IF_ANY_BIT,
   JUMP_IF_AT_LEAST,
   JUMP_IF_EQUAL,
   LD_BYTE,
@@ -78,6 +79,9 @@ export function run(filter: SocketFilter, packet: Uint8Array): number {
         break;
       case JUMP_IF_EQUAL:
         pc += a === k ? ifTrue : ifFalse;
+        break;
+      case JUMP_IF_ANY_BIT:
+        pc += (a & k) !== 0 ? ifTrue : ifFalse;
         break;
       case JUMP_IF_AT_LEAST:
         pc += a >= k ? ifTrue : ifFalse;

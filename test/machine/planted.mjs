@@ -27,6 +27,7 @@ const SECRET = 'root:x:0:0\n';
 const NAMES = [
   'lock',
   'control.sock',
+  'attach.sock',
   'journal.jsonl',
   'journal.jsonl.new',
   'journal.damaged',

@@ -96,6 +96,7 @@ export const examples: readonly Example[] = [
     values: parts(ifinfomsg, {
       ...{ address: mac, name, mtu: u32, link: u32, master: u32, txQueueLength: u32, info, netNsPid: u32, alias: name },
       ...{ stats, afSpec: some({ inet6: some({ addrGenMode: u8 }) }), netNsFd: u32, gsoMaxSegs: u32, gsoMaxSize: u32 },
+      ...{ linkNetNsId: s32, targetNetNsId: s32 },
       ...{ group: u32, numTxQueues: u32, numRxQueues: u32 },
     }),
   },
@@ -115,7 +116,7 @@ export const examples: readonly Example[] = [
       },
       {
         ...{ dst: ip, src: ip, oif: u32, gateway: ip, priority: u32, prefsrc: ip, encapType: u16 },
-        metrics: some({ lock: u32, mtu: u32, ssthresh: u32 }),
+        metrics: some({ lock: u32, mtu: u32, window: u32, ssthresh: u32 }),
         multipath: fc.array(fc.record({ ifindex: s32 }), { maxLength: 3 }),
         encap: some({ id: ofLength(8), dst: ipv4, src: ipv4, ttl: u8, tos: u8 }),
       },

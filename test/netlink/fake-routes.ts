@@ -1,7 +1,13 @@
-/** Routes of the fake kernel (net/ipv4/fib_*.c). Unlike Linux, it has no two routes with the same destination, type of service and priority. */
+/** Routes of the fake kernel (net/ipv4/fib_*.c). */
 import os from 'node:os';
 import { IFF_UP } from '../../src/linux/netlink/link.ts';
-import { type Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../src/linux/netlink/message.ts';
+import {
+  type Message,
+  NLM_F_APPEND,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+} from '../../src/linux/netlink/message.ts';
 import {
   type Route,
   RT_TABLE_MAIN,
@@ -28,6 +34,10 @@ const NOWHERE = new Map([
 const NO_ADDRESS = new Uint8Array(4);
 
 const number = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? NO_ADDRESS).readUInt32BE();
+/** Of several routes with the same place only the first is taken; the others were appended. */
+const placeOf = ({ table, dst, dstLength, tos, priority = 0 }: Route) =>
+  [table, number(dst), dstLength, tos, priority].join();
+const keyOf = (each: Route) => [placeOf(each), each.type, each.oif, hex(each.gateway), each.metrics?.ssthresh].join();
 const isWithin = (dst: Uint8Array, { dst: prefix, dstLength }: Route) =>
   dstLength === 0 || (number(dst) ^ number(prefix)) >>> (32 - dstLength) === 0;
 
@@ -39,7 +49,7 @@ export function routeRules(
 ): Rules<Route> {
   return {
     ...{ type: RTM_NEWROUTE, group: RTNLGRP_IPV4_ROUTE, codec: route },
-    keyOf: (given) => [given.table, number(given.dst), given.dstLength, given.tos, given.priority ?? 0].join(),
+    keyOf,
     put: putRoute,
     find: (given, { type }) => (type === RTM_DELROUTE ? routeLike(given) : routeTo(given)),
     isWanted: ({ family, ...given }, each) =>
@@ -53,9 +63,12 @@ export function routeRules(
       refuse(EINVAL, 'Invalid prefix for given prefix length');
     if (given.oif !== undefined && !(linkOf(given.oif).flags & IFF_UP))
       refuse(ENETDOWN, given.gateway ? 'Nexthop device is not up' : 'Device for nexthop is not up');
-    const known = table().like(value);
-    if (known && (flags & NLM_F_EXCL || !(flags & NLM_F_REPLACE))) refuse(EEXIST);
+    const known = table().all.find((each) => placeOf(each) === placeOf(value));
+    const isAppended = (flags & NLM_F_APPEND) !== 0 && !table().like(value);
+    if (known && (flags & NLM_F_EXCL || !(flags & NLM_F_REPLACE || isAppended))) refuse(EEXIST);
     if (!known && !(flags & NLM_F_CREATE)) refuse(ENOENT);
+    // What is put in its place is told, but not that it went.
+    if (known && flags & NLM_F_REPLACE) table().entries.delete(keyOf(known));
     table().set(value, port);
   }
 
@@ -68,6 +81,7 @@ export function routeRules(
       each.tos === given.tos &&
       (given.scope === RT_SCOPE_NOWHERE || given.scope === each.scope) &&
       (!given.gateway || hex(given.gateway) === hex(each.gateway)) &&
+      (!given.metrics || given.metrics.ssthresh === each.metrics?.ssthresh) &&
       (['type', 'protocol', 'oif', 'priority'] as const).every((name) => !given[name] || given[name] === each[name]);
     return table().all.find(isSame) ?? refuse(ESRCH);
   }

@@ -85,7 +85,10 @@ const names: Record<string, Names> = {
     ...prefixed('IFLA_', {
       ...{ link: 'LINK', master: 'MASTER', txQueueLength: 'TXQLEN', alias: 'IFALIAS' },
       ...{ gsoMaxSegs: 'GSO_MAX_SEGS', gsoMaxSize: 'GSO_MAX_SIZE', group: 'GROUP' },
+      linkNetNsId: 'LINK_NETNSID',
     }),
+    // It takes the number for one without a sign.
+    targetNetNsId: (id: number) => ({ IFLA_IF_NETNSID: id >>> 0 }),
     info: ({ kind, data }: { kind: string; data?: object }) => ({
       IFLA_LINKINFO: {
         IFLA_INFO_KIND: kind,
@@ -109,7 +112,12 @@ const names: Record<string, Names> = {
     ...{ family: 'family', dstLength: 'dst_len', srcLength: 'src_len', tos: 'tos', table: 'table', protocol: 'proto' },
     ...{ scope: 'scope', type: 'type', flags: 'flags', oif: 'RTA_OIF', priority: 'RTA_PRIORITY' },
     ...{ dst: ipv4('RTA_DST'), src: ipv4('RTA_SRC'), gateway: ipv4('RTA_GATEWAY'), prefsrc: ipv4('RTA_PREFSRC') },
-    metrics: nested('RTA_METRICS', { lock: 'RTAX_LOCK', mtu: 'RTAX_MTU', ssthresh: 'RTAX_SSTHRESH' }),
+    metrics: nested('RTA_METRICS', {
+      lock: 'RTAX_LOCK',
+      mtu: 'RTAX_MTU',
+      window: 'RTAX_WINDOW',
+      ssthresh: 'RTAX_SSTHRESH',
+    }),
     multipath: (hops: { ifindex: number }[]) =>
       hops.length > 0 ? { RTA_MULTIPATH: hops.map(({ ifindex }) => ({ flags: 0, hops: 0, oif: ifindex })) } : {},
     encapType: 'RTA_ENCAP_TYPE',

@@ -72,6 +72,7 @@ export interface DeviceSettings {
   /** Such as veth or bridge; undefined of a network card. */
   kind: string | undefined;
   alias: string | undefined;
+  isUp: boolean;
   ipv4: Readonly<Record<Ipv4Setting, number>> | undefined;
   ipv6: Readonly<Record<Ipv6Setting, number>> | undefined;
 }
@@ -80,8 +81,9 @@ export interface DeviceSettings {
 export function settingsOfDevice(netlink: Netlink, index: number): DeviceSettings | undefined {
   const asked = request(RTM_GETLINK, 0, `link ${index}`, deviceSettings, { index, extMask: SKIP_STATS });
   try {
-    const { name = '', info, alias, afSpec } = netlink.get(asked, deviceSettings);
-    return { index, name, kind: info?.kind, alias, ipv4: afSpec?.inet?.conf, ipv6: afSpec?.inet6?.conf };
+    const { name = '', flags, info, alias, afSpec } = netlink.get(asked, deviceSettings);
+    const isUp = (flags & IFF_UP) !== 0;
+    return { index, name, kind: info?.kind, alias, isUp, ipv4: afSpec?.inet?.conf, ipv6: afSpec?.inet6?.conf };
   } catch (error) {
     if (error instanceof NetlinkError && ['ENODEV', 'EINVAL'].includes(error.code)) return undefined;
     throw error;

@@ -157,6 +157,10 @@ export const link: Codec<ReceivedLink, Link> = message(ifinfomsg, {
   /** A number that many links may share: one message deletes all of a group. */
   group: [27, u32],
   netNsFd: [28, u32],
+  /** Of `link`: the namespace that it is in, by a number that the asker's namespace has for it. */
+  linkNetNsId: [37, s32],
+  /** Of a request: in which namespace the link is. */
+  targetNetNsId: [46, s32],
   numTxQueues: [31, u32],
   numRxQueues: [32, u32],
   gsoMaxSegs: [40, u32],
@@ -177,6 +181,8 @@ export interface Link extends Partial<ValueOf<typeof ifinfomsg>> {
   afSpec?: { inet6?: { addrGenMode?: number | undefined } | undefined } | undefined;
   group?: number | undefined;
   netNsFd?: number | undefined;
+  linkNetNsId?: number | undefined;
+  targetNetNsId?: number | undefined;
   numTxQueues?: number | undefined;
   numRxQueues?: number | undefined;
   gsoMaxSegs?: number | undefined;

@@ -4,7 +4,7 @@
  */
 
 import type { Label } from '../labels.ts';
-import { jumpIfEqual, LD_BYTE, LD_HALF, LD_WORD, type Line } from '../socket-filter.ts';
+import { jumpIfAnyBit, jumpIfEqual, LD_BYTE, LD_HALF, LD_WORD, type Line } from '../socket-filter.ts';
 
 // Offsets in a message. struct nlmsghdr; behind it the family, and ifi_index and ndm_ifindex at the same
 // place; NETCONFA_IFINDEX is the first attribute of its message (inet_netconf_fill_devconf in
@@ -14,6 +14,9 @@ export const loadType: Line = [LD_HALF, 4];
 export const loadPort: Line = [LD_WORD, 12];
 export const loadFamily: Line = [LD_BYTE, 16];
 export const loadIfindex: Line = [LD_WORD, 20];
+/** ifi_flags and ifi_change. */
+export const loadFlags: Line = [LD_WORD, 24];
+export const loadChange: Line = [LD_WORD, 28];
 export const loadNetconfIfindex: Line = [LD_WORD, 24];
 
 /** Goes to a label if the type is one of these. */
@@ -23,5 +26,14 @@ export function jumpIfType(types: readonly number[], to: Label): Line[] {
 
 /** Compares a word: filters load in network order, the messages are in host order. */
 export function jumpIfWord(word: number, ifTrue?: Label, ifFalse?: Label): Line {
-  return jumpIfEqual(new DataView(Uint32Array.of(word).buffer).getUint32(0), ifTrue, ifFalse);
+  return jumpIfEqual(inNetworkOrder(word), ifTrue, ifFalse);
+}
+
+/** Whether a word has any of these bits. */
+export function jumpIfBits(bits: number, ifTrue?: Label, ifFalse?: Label): Line {
+  return jumpIfAnyBit(inNetworkOrder(bits), ifTrue, ifFalse);
+}
+
+function inNetworkOrder(word: number): number {
+  return new DataView(Uint32Array.of(word).buffer).getUint32(0);
 }

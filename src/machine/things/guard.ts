@@ -18,6 +18,7 @@ import { RT_SCOPE_LINK } from '../../linux/netlink/route.ts';
 import { addresses } from '../../linux/netlink/rtnetlink.ts';
 import { formatPrefix } from '../../mesh/address.ts';
 import { mappingsWith } from '../../mesh/mapping.ts';
+import { isContainerAlias } from '../alias.ts';
 import type { GuardThing, NetworkPlan } from '../state.ts';
 import { releaseNeighbours } from './container-neighbour.ts';
 import type { Kind } from './kind.ts';
@@ -44,10 +45,15 @@ type Name = `ipv4/${Ipv4Setting}` | `ipv6/${Ipv6Setting}`;
  */
 const ALWAYS: readonly Name[] = ['ipv4/accept_redirects', 'ipv4/send_redirects'];
 const IF_UNNUMBERED: readonly Name[] = ['ipv4/rp_filter'];
+/** Of a container's device that attaching has made, which is nobody else's. */
+const IF_ATTACHED: readonly Name[] = ['ipv4/rp_filter', 'ipv4/forwarding'];
 const WITHOUT_IPV6: readonly Name[] = ['ipv6/disable_ipv6'];
 const WITH_IPV6: readonly Name[] = ['ipv6/accept_ra', 'ipv6/accept_redirects'];
+/** Those that a note can have. */
+const NOTED: readonly string[] = [...ALWAYS, ...IF_UNNUMBERED, ...WITHOUT_IPV6, ...WITH_IPV6];
 const VALUES: Readonly<Record<string, number>> = {
   'ipv4/rp_filter': 1,
+  'ipv4/forwarding': 1,
   'ipv4/accept_redirects': 0,
   'ipv4/send_redirects': 0,
   'ipv6/disable_ipv6': 1,
@@ -66,7 +72,8 @@ export function usesOf(netlink: Netlink, { index, ipv6 }: DeviceSettings): Uses 
 
 /** Those settings that are not as they should be. */
 export function unsafeIn(found: DeviceSettings, { isNumbered, hasIpv6 }: Uses): Name[] {
-  const wanted = [...ALWAYS, ...(isNumbered ? [] : IF_UNNUMBERED), ...(hasIpv6 ? WITH_IPV6 : WITHOUT_IPV6)];
+  const own = isContainerAlias(found.alias) ? IF_ATTACHED : isNumbered ? [] : IF_UNNUMBERED;
+  const wanted = [...ALWAYS, ...own, ...(hasIpv6 ? WITH_IPV6 : WITHOUT_IPV6)];
   return wanted.filter((name) => {
     const value = valueIn(found, name);
     return value !== undefined && value !== VALUES[name];
@@ -80,7 +87,8 @@ export const guardKind: Kind<GuardThing> = {
     if (!found) return undefined;
     const unsafe = unsafeIn(found, usesOf(netlink, found));
     if (unsafe.length === 0) return undefined;
-    noteBefore(thing, found, unsafe, context);
+    // Attaching has set these, too: nobody is to get back what others make of them.
+    if (!isContainerAlias(found.alias)) noteBefore(thing, found, unsafe, context);
     if (!set(netlink, found, new Map(unsafe.map((name) => [name, VALUES[name] as number])))) return undefined;
     return unsafe.map((name) => `${dotted(found, name)} ${valueIn(found, name)}, not ${VALUES[name]}`).join(', ');
   },
@@ -88,7 +96,7 @@ export const guardKind: Kind<GuardThing> = {
   undo({ device, index }, { netlink }, before) {
     const found = settingsOfDevice(netlink, index);
     // After a restart of the machine, another device may have the index.
-    if (found?.name !== device) return false;
+    if (found?.name !== device || isContainerAlias(found.alias)) return false;
     releaseNeighbours(netlink, index);
     // Another value than ours is somebody else's.
     const ours = [...parse(before)].filter(
@@ -123,7 +131,9 @@ function noteBefore(
 
 function parse(before: string | undefined): Map<Name, number> {
   const parts = (before ?? '').split(' ').map((part) => /^([a-z0-9/_]+)=(\d{1,10})$/.exec(part));
-  return new Map(parts.flatMap((part) => (part?.[1] && part[1] in VALUES ? [[part[1] as Name, Number(part[2])]] : [])));
+  return new Map(
+    parts.flatMap((part) => (part?.[1] && NOTED.includes(part[1]) ? [[part[1] as Name, Number(part[2])]] : [])),
+  );
 }
 
 /** Undefined if the device does not have this protocol. */

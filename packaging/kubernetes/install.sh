@@ -1,0 +1,25 @@
+#!/bin/sh
+# Copies Inlay and Node to the node's disk, where runtimes find the plugin with all that it needs, and makes it known
+# to them. What comes behind it is for `inlay cni install`.
+set -eu
+from=${INLAY_FROM:-/usr/share/inlay}
+to=${INLAY_TO:-/opt/inlay}
+
+# Each version has a folder of its own, so that a plugin that runs keeps what it began with.
+files=$(cd "$from" && find dist package.json node_modules/.package-lock.json -type f | sort)
+version=$(cd "$from" && echo "$files" | xargs sha256sum | sha256sum | cut -c1-12)
+folder=$to/$version
+if [ ! -d "$folder" ]; then
+  rm -rf "$to"/.new-*
+  fresh=$(mktemp -d "$to/.new-XXXXXX")
+  cp -a "$from/." "$fresh/"
+  mkdir "$fresh/bin"
+  cp "$(command -v node)" "$fresh/bin/node"
+  chmod 755 "$fresh"
+  mv "$fresh" "$folder"
+fi
+"$folder/bin/node" "$folder/dist/cli.js" cni install "$@"
+
+# This version and the one before it stay.
+touch "$folder"
+ls -dt "$to"/*/ | tail -n +3 | while read -r old; do rm -rf "$old"; done

@@ -1,0 +1,20 @@
+/** The seam between the guard and what knows of attached containers. */
+import type { DeviceSettings } from '../linux/netlink/device-settings.ts';
+
+/** What attaching made, and is to be there as long as a container is attached. */
+export interface Attachments {
+  /** Interface indexes of the devices of containers, be it that no route leads to them any more. */
+  find(): number[];
+  /**
+   * Puts right what others took away from a device of an attached container; returns that, in words, or LATER
+   * if it may be about to come or to go. Throws what cannot be put right.
+   */
+  keep(found: DeviceSettings): string | typeof LATER | undefined;
+  /** The same for what the routes of all containers need. */
+  keepSource(): string | undefined;
+  /** A device has gone. */
+  forget(index: number): void;
+}
+
+/** That another look is needed. */
+export const LATER: unique symbol = Symbol('later');
