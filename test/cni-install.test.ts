@@ -161,147 +161,159 @@ function snapshot(): unknown {
     .sort();
 }
 
-describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('the shim', () => {
-  const ENV = {
-    CNI_COMMAND: 'ADD',
-    CNI_CONTAINERID: 'web',
-    CNI_NETNS: '/run/netns/c90',
-    CNI_IFNAME: 'eth0',
-    CNI_ARGS: '',
-  };
-  let server: http.Server | undefined;
-  let forms: ReturnType<typeof readForm>[];
+describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl', 'perl'))).each(['perl', 'curl'])(
+  'the shim with %s',
+  (client) => {
+    const ENV = {
+      CNI_COMMAND: 'ADD',
+      CNI_CONTAINERID: 'web',
+      CNI_NETNS: '/run/netns/c90',
+      CNI_IFNAME: 'eth0',
+      CNI_ARGS: '',
+    };
+    let server: http.Server | undefined;
+    let forms: ReturnType<typeof readForm>[];
 
-  beforeEach(() => {
-    forms = [];
-    // Node, as far as the shim is concerned: prints what it gets.
-    writeFileSync(path.join(folder, 'node'), `#!/bin/sh\necho "node $1 $CNI_COMMAND <$(cat)>"\nexit 3\n`, {
-      mode: 0o755,
-    });
-    writeFileSync(path.join(folder, 'cni.js'), '');
-    const places = { runDir: folder, node: path.join(folder, 'node'), plugin: path.join(folder, 'cni.js') };
-    writeFileSync(path.join(folder, 'shim'), shimOf(places, ''), { mode: 0o755 });
-  });
-  afterEach(() => server?.closeAllConnections());
-  afterEach(() => server?.close());
-
-  async function serve(status: number, answer: string): Promise<void> {
-    server = http.createServer(async (request, response) => {
-      const chunks = [];
-      for await (const chunk of request) chunks.push(chunk);
-      expect([request.method, request.url]).toEqual(['POST', '/cni']);
-      forms.push(readForm(Buffer.concat(chunks).toString()));
-      if (status === 0) request.socket.destroy();
-      else response.writeHead(status).end(answer);
-    });
-    await new Promise<void>((resolve) => server?.listen(path.join(folder, 'attach.sock'), resolve));
-  }
-
-  function run(
-    config: string,
-    env: Record<string, string> = {},
-  ): Promise<{ code: number; stdout: string; stderr: string }> {
-    return new Promise((resolve) => {
-      const variables = { PATH: process.env['PATH'], ...ENV, ...env };
-      const child = execFile(path.join(folder, 'shim'), { env: variables }, (error, stdout, stderr) => {
-        resolve({ code: error ? Number(error.code) : 0, stdout, stderr });
+    beforeEach(() => {
+      forms = [];
+      // Node, as far as the shim is concerned: prints what it gets.
+      writeFileSync(path.join(folder, 'node'), `#!/bin/sh\necho "node $1 $CNI_COMMAND <$(cat)>"\nexit 3\n`, {
+        mode: 0o755,
       });
-      child.stdin?.on('error', () => {}); // The shim may end without reading it.
-      child.stdin?.end(config);
+      writeFileSync(path.join(folder, 'cni.js'), '');
+      const places = { runDir: folder, node: path.join(folder, 'node'), plugin: path.join(folder, 'cni.js') };
+      writeFileSync(path.join(folder, 'shim'), shimOf(places, ''), { mode: 0o755 });
+      commands('sh', 'cat', client);
     });
-  }
 
-  const NODE = { code: 3, stdout: `node ${'FOLDER'}/cni.js ADD <{"a":1}>\n` };
-  const ofNode = () => ({ ...NODE, stdout: NODE.stdout.replace('FOLDER', folder) });
+    /** Makes these the only commands there are. */
+    function commands(...names: string[]): void {
+      rmSync(path.join(folder, 'commands'), { recursive: true, force: true });
+      mkdirSync(path.join(folder, 'commands'));
+      for (const name of names) {
+        const { stdout } = spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' });
+        symlinkSync(stdout.trim(), path.join(folder, 'commands', name));
+      }
+    }
 
-  test('hands on variables and configuration as they are', async () => {
-    await serve(200, '{"cniVersion":"1.0.0"}\n');
-    const odd = `@"'\`$(id)&=;\\%\n\t <>äöü${'\u202e'}`;
-    const env = { CNI_CONTAINERID: odd, CNI_NETNS: `@${odd}`, CNI_IFNAME: '', CNI_ARGS: 'A=B;C=D&config=x' };
-    const config = `{"name":"${odd}","percent":"%41+%0a","long":"${'x'.repeat(300_000)}"}`;
-    expect(await run(config, env)).toEqual({ code: 0, stdout: '{"cniVersion":"1.0.0"}\n', stderr: '' });
-    expect(forms).toEqual([{ env: { ...ENV, ...env }, config }]);
-  });
+    afterEach(() => server?.closeAllConnections());
+    afterEach(() => server?.close());
 
-  test('prints nothing where the daemon has nothing to say', async () => {
-    await serve(200, '');
-    expect(await run('{}', { CNI_COMMAND: 'DEL' })).toEqual({ code: 0, stdout: '', stderr: '' });
-  });
+    async function serve(status: number, answer: string): Promise<void> {
+      server = http.createServer(async (request, response) => {
+        const chunks = [];
+        for await (const chunk of request) chunks.push(chunk);
+        expect([request.method, request.url]).toEqual(['POST', '/cni']);
+        forms.push(readForm(Buffer.concat(chunks).toString()));
+        if (status === 0) request.socket.destroy();
+        else response.writeHead(status).end(answer);
+      });
+      await new Promise<void>((resolve) => server?.listen(path.join(folder, 'attach.sock'), resolve));
+    }
 
-  test.each([400, 503])('an error of the daemon is the answer: status %i', async (status) => {
-    const error = '{"cniVersion":"1.0.0","code":104,"msg":"100 % \\\\n"}\n';
-    await serve(status, error);
-    expect(await run('{}')).toMatchObject({ code: 1, stdout: error });
-  });
+    function run(
+      config: string,
+      env: Record<string, string> = {},
+    ): Promise<{ code: number; stdout: string; stderr: string }> {
+      return new Promise((resolve) => {
+        const variables = { PATH: path.join(folder, 'commands'), ...ENV, ...env };
+        const child = execFile(path.join(folder, 'shim'), { env: variables }, (error, stdout, stderr) => {
+          resolve({ code: error ? Number(error.code) : 0, stdout, stderr });
+        });
+        child.stdin?.on('error', () => {}); // The shim may end without reading it.
+        child.stdin?.end(config);
+      });
+    }
 
-  test.each([404, 413])('Node does what the daemon does not: status %i', async (status) => {
-    await serve(status, '{"error":"x"}\n');
-    expect(await run('{"a":1}')).toMatchObject(ofNode());
-  });
+    const NODE = { code: 3, stdout: `node ${'FOLDER'}/cni.js ADD <{"a":1}>\n` };
+    const ofNode = () => ({ ...NODE, stdout: NODE.stdout.replace('FOLDER', folder) });
 
-  test('Node does it where no daemon is', async () => {
-    expect(await run('{"a":1}')).toMatchObject(ofNode());
-  });
-
-  test('Node does it where a daemon was killed', async () => {
-    await serve(200, '');
-    // What a killed process leaves: the name of a socket that nobody listens at.
-    const gone = spawnSync(process.execPath, [
-      '-e',
-      `const s = require('net').createServer(); s.listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`,
-      path.join(folder, 'dead'),
-    ]);
-    expect(gone.signal).toBe('SIGKILL');
-    server?.close();
-    spawnSync('mv', [path.join(folder, 'dead'), path.join(folder, 'attach.sock')]);
-    expect(await run('{"a":1}')).toMatchObject(ofNode());
-  });
-
-  test('Node does it where curl is missing', async () => {
-    await serve(200, '');
-    const bin = path.join(folder, 'bin');
-    mkdirSync(bin);
-    for (const name of ['sh', 'cat'])
-      symlinkSync(
-        spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).stdout.trim(),
-        path.join(bin, name),
-      );
-    expect(await run('{"a":1}', { PATH: bin })).toMatchObject(ofNode());
-    expect(forms).toEqual([]);
-  });
-
-  test.each([
-    ['an answer that is none', 0],
-    ['another status', 500],
-  ])('is an error to try again after %s', async (_, status) => {
-    await serve(status, '<html>');
-    const { code, stdout } = await run('{}');
-    expect(code).toBe(1);
-    expect(JSON.parse(stdout)).toMatchObject({
-      cniVersion: '1.0.0',
-      code: 11,
-      msg: expect.stringContaining('did not answer'),
+    test('hands on variables and configuration as they are', async () => {
+      await serve(200, '{"cniVersion":"1.0.0"}\n');
+      const odd = `@"'\`$(id)&=;\\%\n\t <>äöü${'\u202e'}`;
+      const env = { CNI_CONTAINERID: odd, CNI_NETNS: `@${odd}`, CNI_IFNAME: '', CNI_ARGS: 'A=B;C=D&config=x' };
+      const config = `{"name":"${odd}","percent":"%41+%0a","long":"${'x'.repeat(300_000)}"}`;
+      expect(await run(config, env)).toEqual({ code: 0, stdout: '{"cniVersion":"1.0.0"}\n', stderr: '' });
+      expect(forms).toEqual([{ env: { ...ENV, ...env }, config }]);
     });
-  });
 
-  test.each([
-    ['ADD', 11],
-    ['DEL', 11],
-    ['STATUS', 50],
-  ])('without daemon and Node, %s is error %i', async (CNI_COMMAND, expected) => {
-    rmSync(path.join(folder, 'node'));
-    const { code, stdout } = await run('{}', { CNI_COMMAND });
-    expect(code).toBe(1);
-    expect(JSON.parse(stdout)).toMatchObject({
-      code: expected,
-      msg: expect.stringContaining('no daemon attaches containers'),
+    test('prints nothing where the daemon has nothing to say', async () => {
+      await serve(200, '');
+      expect(await run('{}', { CNI_COMMAND: 'DEL' })).toEqual({ code: 0, stdout: '', stderr: '' });
     });
-  });
 
-  test('is not misled by proxies and settings of curl', async () => {
-    await serve(200, '{"ok":1}');
-    writeFileSync(path.join(folder, '.curlrc'), 'url = http://127.0.0.1:1/\nfail\n');
-    const env = { HOME: folder, http_proxy: 'http://127.0.0.1:1', ALL_PROXY: 'socks5://127.0.0.1:1' };
-    expect(await run('{}', env)).toMatchObject({ code: 0, stdout: '{"ok":1}' });
-  });
-});
+    test.each([400, 503])('an error of the daemon is the answer: status %i', async (status) => {
+      const error = '{"cniVersion":"1.0.0","code":104,"msg":"100 % \\\\n"}\n';
+      await serve(status, error);
+      expect(await run('{}')).toMatchObject({ code: 1, stdout: error });
+    });
+
+    test.each([404, 413])('Node does what the daemon does not: status %i', async (status) => {
+      await serve(status, '{"error":"x"}\n');
+      expect(await run('{"a":1}')).toMatchObject(ofNode());
+    });
+
+    test('Node does it where no daemon is', async () => {
+      expect(await run('{"a":1}')).toMatchObject(ofNode());
+    });
+
+    test('Node does it where a daemon was killed', async () => {
+      await serve(200, '');
+      // What a killed process leaves: the name of a socket that nobody listens at.
+      const gone = spawnSync(process.execPath, [
+        '-e',
+        `const s = require('net').createServer(); s.listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`,
+        path.join(folder, 'dead'),
+      ]);
+      expect(gone.signal).toBe('SIGKILL');
+      server?.close();
+      spawnSync('mv', [path.join(folder, 'dead'), path.join(folder, 'attach.sock')]);
+      expect(await run('{"a":1}')).toMatchObject(ofNode());
+    });
+
+    test(`Node does it where ${client} is missing`, async () => {
+      await serve(200, '');
+      commands('sh', 'cat');
+      expect(await run('{"a":1}')).toMatchObject(ofNode());
+      expect(forms).toEqual([]);
+    });
+
+    test.each([
+      ['an answer that is none', 0],
+      ['another status', 500],
+    ])('is an error to try again after %s', async (_, status) => {
+      await serve(status, '<html>');
+      const { code, stdout } = await run('{}');
+      expect(code).toBe(1);
+      expect(JSON.parse(stdout)).toMatchObject({
+        cniVersion: '1.0.0',
+        code: 11,
+        msg: expect.stringContaining('did not answer'),
+      });
+    });
+
+    test.each([
+      ['ADD', 11],
+      ['DEL', 11],
+      ['STATUS', 50],
+    ])('without daemon and Node, %s is error %i', async (CNI_COMMAND, expected) => {
+      rmSync(path.join(folder, 'node'));
+      const { code, stdout } = await run('{}', { CNI_COMMAND });
+      expect(code).toBe(1);
+      expect(JSON.parse(stdout)).toMatchObject({
+        code: expected,
+        msg: expect.stringContaining('no daemon attaches containers'),
+      });
+    });
+
+    test('is not misled by proxies and settings', async () => {
+      await serve(200, '{"ok":1}');
+      writeFileSync(path.join(folder, '.curlrc'), 'url = http://127.0.0.1:1/\nfail\n');
+      const env = {
+        ...{ HOME: folder, http_proxy: 'http://127.0.0.1:1', ALL_PROXY: 'socks5://127.0.0.1:1' },
+        ...{ LC_ALL: 'nowhere', PERL5OPT: '-Mnothing', PERL5LIB: folder },
+      };
+      expect(await run('{}', env)).toEqual({ code: 0, stdout: '{"ok":1}\n', stderr: '' });
+    });
+  },
+);
