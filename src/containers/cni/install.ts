@@ -25,7 +25,7 @@ import { RUN_DIR } from './network.ts';
 import { shimOf } from './shim.ts';
 
 /** The plugin's name: its executable's, and the type in a configuration. */
-export const PLUGIN = 'inlay-cni';
+const PLUGIN = 'inlay-cni';
 const CONFLIST = '10-inlay.conflist';
 const ENTRY = fileURLToPath(new URL('../../cni.cjs', import.meta.url));
 
