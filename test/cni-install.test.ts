@@ -20,6 +20,7 @@ import { readForm } from '../src/containers/cni/form.ts';
 import { type InstallOptions, install, remarks, uninstall } from '../src/containers/cni/install.ts';
 import { shimOf } from '../src/containers/cni/shim.ts';
 import { InlayError } from '../src/errors.ts';
+import { CLI } from './net/mesh.ts';
 import { missingCommands, skip } from './net/require.ts';
 
 let folder: string;
@@ -317,3 +318,37 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl', 'perl
     });
   },
 );
+
+describe('the command line', () => {
+  const inlay = (...words: string[]) => spawnSync(process.execPath, [CLI, 'cni', ...words], { encoding: 'utf8' });
+  const folders = () => ['--bin-dir', options.binDir, '--conf-dir', options.confDir];
+
+  test('a dry run prints what install would write', () => {
+    const { status, stdout, stderr } = inlay('install', ...folders(), '--name', 'net', '--dry-run');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/inlay-cni +to be written\n/);
+    expect(stdout).toContain('"name": "net"');
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test('install, and uninstall twice', () => {
+    expect(inlay('install', ...folders(), '--chain', 'no-such-plugin').stderr).toMatch(
+      /^warning: the plugin no-such-plugin is in none of/,
+    );
+    expect(inlay('install', ...folders()).stdout).toMatch(/10-inlay\.conflist +replaced\n/);
+    expect(inlay('uninstall', ...folders(), '--dry-run').stdout).toMatch(/10-inlay\.conflist +to be removed\n/);
+    expect(inlay('uninstall', ...folders()).stdout).toMatch(/10-inlay\.conflist +removed\n.*inlay-cni +removed\n/);
+    expect(inlay('uninstall', ...folders()).stdout).toBe('nothing to remove\n');
+  });
+
+  test.each([
+    [['--name', 'a/b'], 'expected a letter or digit'],
+    [['--chain', 'portmap,,x'], 'expected names of plugins'],
+    [['--chain', '../x'], 'expected names of plugins'],
+  ])('%j is wrong usage', (words, message) => {
+    expect(inlay('install', ...folders(), ...words)).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining(message),
+    });
+  });
+});
