@@ -165,7 +165,6 @@ describe('manifests', () => {
     const node = InitConfiguration.localAPIEndpoint.advertiseAddress;
     expect(contains(underlay, parseAddress(node) as never)).toBe(true);
     expect(InitConfiguration.nodeRegistration.kubeletExtraArgs).toContainEqual({ name: 'node-ip', value: node });
-    expect(config().containerAccess).toContainEqual({ to: expect.anything(), port: 6443 });
   });
 });
 

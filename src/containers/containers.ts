@@ -323,8 +323,8 @@ export class Containers {
 
   /** The link of that name, if it is ours. Throws ContainerError if it is another's. */
   #find(target: Target): Found | undefined {
-    checkRequest(target);
     const identity = identityOf(target);
+    checkRequest(identity);
     const { hostInterface = namesOf(identity).hostInterface } = target;
     const link = findLink(this.netlink, hostInterface);
     if (!link) return undefined;

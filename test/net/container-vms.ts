@@ -6,10 +6,12 @@ import type { Attachment, AttachRequest, Target } from '../../src/containers/con
 import type { ContainerStatus } from '../../src/containers/list.ts';
 import type { ReasonName } from '../../src/containers/reasons.ts';
 import { Lab, type Output } from '../../src/demo/lab.ts';
+import { GuardedVms } from '../heavy/guarded-vms.ts';
 import { CLI } from './mesh.ts';
-import { type Plane, Vms } from './vms.ts';
+import type { Plane } from './vms.ts';
 
 const LIBRARY = fileURLToPath(new URL('container-library.mjs', import.meta.url));
+const INJECT = fileURLToPath(new URL('inject.mjs', import.meta.url));
 const STEPS = fileURLToPath(new URL('steps.mjs', import.meta.url));
 /** Where no daemon has left its mesh. */
 export const MESH = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
@@ -111,7 +113,7 @@ export class Library {
   }
 }
 
-export class ContainerVms extends Vms {
+export class ContainerVms extends GuardedVms {
   static override async of(plane: Plane, ...names: string[]): Promise<ContainerVms> {
     return await new ContainerVms(await Lab.open(), plane, names).joined();
   }
@@ -129,11 +131,6 @@ export class ContainerVms extends Vms {
       undefined,
       names.map((name) => `netns del ${name}`),
     );
-  }
-
-  /** `10.16.32.91`, by the number of the container. */
-  container(vm: string, number: number): string {
-    return this.overlay(vm).replace(/\.1$/, `.${number + 1}`);
   }
 
   #meshWords(vm: string, mesh: MeshWords): string {
@@ -155,9 +152,11 @@ export class ContainerVms extends Vms {
     calls: readonly (readonly [method: string, argument: unknown])[],
     mesh: MeshWords = {},
   ): Promise<{ value?: unknown; error?: Refusal }[] | undefined> {
-    const words = ['env', `INLAY_STEP=${step}`, process.execPath, '--import', STEPS, LIBRARY];
+    // With the lab's mounts, unlike ip netns exec, so that the names of network namespaces can be changed.
+    const enter = ['nsenter', `--net=/run/netns/${vm}`, 'env', `INLAY_STEP=${step}`];
+    const words = [...enter, process.execPath, '--import', STEPS, LIBRARY];
     const input = calls.map((call) => `${JSON.stringify(call)}\n`).join('');
-    const { code, stdout, stderr } = await this.lab.run(vm, [...words, this.#meshWords(vm, mesh)], input);
+    const { code, stdout, stderr } = await this.lab.run(undefined, [...words, this.#meshWords(vm, mesh)], input);
     if (stderr !== '') throw new Error(`step ${step}: ${stderr}`);
     if (code !== 0) return undefined;
     return stdout
@@ -176,6 +175,14 @@ export class ContainerVms extends Vms {
   command(vm: string, words: readonly string[], wrapper: readonly string[] = []): Promise<Output> {
     const runDir = words.includes('--run-dir') ? [] : ['--run-dir', this.runDir(vm)];
     return this.lab.run(vm, [...wrapper, process.execPath, CLI, ...words, ...runDir]);
+  }
+
+  /** Sends IPv4 packets, each to its own destination, or frames by a device. Answers how many were sent. */
+  async inject(where: string, packets: readonly Uint8Array[], device?: string): Promise<number> {
+    const [first = new Uint8Array(20)] = packets;
+    const to = device ?? [...first.subarray(16, 20)].join('.');
+    const input = packets.map((packet) => `${Buffer.from(packet).toString('hex')}\n`).join('');
+    return Number(await this.lab.must(where, [process.execPath, INJECT, to], input));
   }
 
   async traces(vm: string): Promise<Traces> {
