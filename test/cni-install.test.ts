@@ -306,7 +306,7 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
   });
 
   test('is not misled by proxies and settings', async () => {
-    await serve(200, '{"ok":1}');
+    await serve(200, '{"ok":1}\n');
     writeFileSync(path.join(folder, '.curlrc'), 'url = http://127.0.0.1:1/\nfail\n');
     const env = {
       ...{ HOME: folder, http_proxy: 'http://127.0.0.1:1', ALL_PROXY: 'socks5://127.0.0.1:1' },
