@@ -19,7 +19,7 @@ if (missing.length > 0) {
   // `npm ci --omit=dev` on a machine that got the built files: there is nothing to do.
   if (existsSync(`${root}dist/cli.js`) && existsSync(`${root}build/core.wasm`)) process.exit(0);
   process.stderr.write(
-    `build: Inlay is not built, and ${missing.join(' and ')}, which would build it, is left out by npm ci --omit=dev\n` +
+    `build: Inlay is not built, and what would build it (${missing.join(', ')}) is left out by npm ci --omit=dev\n` +
       'hint: npm ci && npm prune --omit=dev; or npm pack where it is built, and here npm install -g inlay-VERSION.tgz\n',
   );
   process.exit(1);
@@ -32,7 +32,7 @@ run('asc', '--target', 'simd');
 run('asc', '--target', 'scalar');
 run('tsc', '-p', '.');
 await bundle();
-for (const entry of ['cli', 'cni']) chmodSync(`${root}dist/${entry}.js`, 0o755);
+for (const entry of ['cli', 'cni', 'netavark']) chmodSync(`${root}dist/${entry}.js`, 0o755);
 // Newer than every source: scripts/setup.mjs compares.
 writeFileSync(`${root}build/.built`, '');
 

@@ -22,6 +22,8 @@ vi.mock('../src/linux/native.ts', async (original) => ({
 }));
 
 const COOL_DOWN = 60;
+/** Who had an address, and who wants it then. */
+const [BEFORE, AFTER] = [1, 2];
 /** Overlays for two VMs, by how many containers each may have. */
 const OVERLAYS = { 1: '10.0.0.0/29', 5: '10.0.0.0/28', 29: '10.0.0.0/26' };
 type Capacity = keyof typeof OVERLAYS;
@@ -144,7 +146,7 @@ describe('the next number', () => {
       const claims = claimsOf(capacity);
       const links = Array.from({ length: capacity }, newLink);
       for (const [i, link] of links.entries()) claim(claims, i + 1, link);
-      for (let i = 0; i < cold; i++) claims.release(i + 1, links[i] as number);
+      for (let i = 0; i < cold; i++) claims.release(i + 1, links[i] as number, BEFORE);
       const before = table(capacity);
       expect(refusal(() => claims.next(1, newLink()))).toEqual({
         reason: 'full',
@@ -171,21 +173,23 @@ describe('a number that was asked for', () => {
     const claims = claimsOf();
     const link = newLink();
     claim(claims, 3, link);
-    expect(refusal(() => claims.demand(3, newLink()))).toMatchObject({
+    expect(refusal(() => claims.demand(3, newLink(), AFTER))).toMatchObject({
       reason: 'taken',
       message: 'container 3 (10.0.0.4) is in use',
     });
-    claims.release(3, link);
-    expect(refusal(() => claims.demand(3, newLink()))).toMatchObject({
+    claims.release(3, link, BEFORE);
+    expect(refusal(() => claims.demand(3, newLink(), AFTER))).toMatchObject({
       reason: 'cooling',
       message: 'container 3 (10.0.0.4) was in use a moment ago',
       hint: expect.stringMatching(/^it is free in 61 s; /),
     });
     clock.now += COOL_DOWN;
-    expect(refusal(() => claims.demand(3, newLink()))).toMatchObject({ hint: expect.stringMatching(/ in 1 s; /) });
+    expect(refusal(() => claims.demand(3, newLink(), AFTER))).toMatchObject({
+      hint: expect.stringMatching(/ in 1 s; /),
+    });
     clock.now++;
     const next = newLink();
-    claims.demand(3, next);
+    claims.demand(3, next, AFTER);
     expect(table()).toEqual([`3 link ${next}`]);
   });
 
@@ -195,15 +199,15 @@ describe('a number that was asked for', () => {
     claim(killed, 3, link);
     // Whoever detaches is killed when the tombstone is there, and it is detached again later.
     kernel.failNext(RTM_DELROUTE, 5);
-    expect(() => killed.release(3, link)).toThrow('EIO');
+    expect(() => killed.release(3, link, BEFORE)).toThrow('EIO');
     clock.now += 5;
-    expect(again.release(3, link)).toBe(true);
+    expect(again.release(3, link, BEFORE)).toBe(true);
     expect(table()).toEqual(['3 until 1061', '3 until 1066']);
     clock.now = 1061;
-    expect(refusal(() => again.demand(3, newLink()))).toMatchObject({ reason: 'cooling' });
+    expect(refusal(() => again.demand(3, newLink(), AFTER))).toMatchObject({ reason: 'cooling' });
     expect(table()).toEqual(['3 until 1066']);
     clock.now = 1066;
-    again.demand(3, newLink());
+    again.demand(3, newLink(), AFTER);
     expect(again.usage()).toEqual({ capacity: 5, inUse: 1, coolingDown: 0 });
   });
 
@@ -212,12 +216,12 @@ describe('a number that was asked for', () => {
     const link = newLink();
     claim(claims, 3, link);
     kernel.failNext(RTM_DELROUTE, 5);
-    expect(() => claims.release(3, link)).toThrow('EIO');
+    expect(() => claims.release(3, link, BEFORE)).toThrow('EIO');
     clock.now -= 30; // The machine's clock does not go back: this only makes the second one end first.
-    claims.release(3, link);
+    claims.release(3, link, BEFORE);
     expect(table()).toEqual(['3 until 1061', '3 until 1031']);
     clock.now = 1040;
-    expect(refusal(() => claims.demand(3, newLink()))).toMatchObject({ reason: 'cooling' });
+    expect(refusal(() => claims.demand(3, newLink(), AFTER))).toMatchObject({ reason: 'cooling' });
   });
 });
 
@@ -227,7 +231,7 @@ describe('a number that is given back', () => {
     const link = newLink();
     claim(claims, 3, link);
     const watcher = kernel.connect([RTNLGRP_IPV4_ROUTE]);
-    claims.release(3, link);
+    claims.release(3, link, BEFORE);
     const told: number[][] = [];
     for (let datagram = watcher.receive(); datagram; datagram = watcher.receive())
       for (const { type, view, start, end } of messagesIn(datagram))
@@ -243,7 +247,7 @@ describe('a number that is given back', () => {
     const claims = claimsOf(5, 0);
     const link = newLink();
     claim(claims, 3, link);
-    expect(claims.release(3, link)).toBe(true);
+    expect(claims.release(3, link, BEFORE)).toBe(true);
     expect([table(), claim(claims, 3)]).toEqual([[], true]);
   });
 
@@ -251,9 +255,9 @@ describe('a number that is given back', () => {
     const claims = claimsOf();
     const [mine, other] = [newLink(), newLink()];
     if (how !== 'nobody has it') claim(claims, 3, other);
-    if (how === 'it cools down') claims.release(3, other);
+    if (how === 'it cools down') claims.release(3, other, BEFORE);
     const before = table();
-    expect(claims.release(3, mine)).toBe(false);
+    expect(claims.release(3, mine, BEFORE)).toBe(false);
     expect(table()).toEqual(before);
   });
 
@@ -264,8 +268,8 @@ describe('a number that is given back', () => {
         if (requests.length === 1 && requests[0]?.type === RTM_DELROUTE && isOver) {
           isOver = false;
           const theirs = newLink();
-          others.demand(3, theirs);
-          others.release(3, theirs);
+          others.demand(3, theirs, AFTER);
+          others.release(3, theirs, BEFORE);
         }
         return super.tryAll(requests);
       }
@@ -275,10 +279,10 @@ describe('a number that is given back', () => {
     const mine = new Claims(new Overtaken(kernel.connect()), sliceOf(5), COOL_DOWN);
     const link = newLink();
     claim(mine, 3, link);
-    mine.release(3, link);
+    mine.release(3, link, BEFORE);
     clock.now += COOL_DOWN + 1;
     isOver = true;
-    expect(refusal(() => mine.demand(3, newLink())).reason).not.toBe('none');
+    expect(refusal(() => mine.demand(3, newLink(), AFTER)).reason).not.toBe('none');
     expect(table()).toEqual([`3 until ${1061 + COOL_DOWN + 1}`]);
   });
 });
@@ -296,7 +300,7 @@ describe('a number that is kept for somebody', () => {
 
     claims.reserve(4, 30);
     clock.now += 31;
-    claims.demand(4, newLink());
+    claims.demand(4, newLink(), AFTER);
     expect(refusal(() => claims.takeOver(4, newLink()))).toMatchObject({ reason: 'taken' });
     expect(claims.usage()).toEqual({ capacity: 5, inUse: 2, coolingDown: 0 });
   });
@@ -358,19 +362,19 @@ describe('many processes', () => {
             const link = newLink();
             const wasFree = isFree(container);
             const reason = refusal(() => {
-              if (!claim(claims, container, link)) claims.demand(container, link);
+              if (!claim(claims, container, link)) claims.demand(container, link, AFTER);
               take(container, link);
             }).reason;
             expect([what, reason]).toEqual([what, wasFree ? 'none' : held === undefined ? 'cooling' : 'taken']);
           } else if (what === 'reserve') {
             if (refusal(() => claims.reserve(container, 20)).reason === 'none')
               coldUntil.set(container, clock.now + 20);
-          } else if (held === undefined) expect(claims.release(container, 1)).toBe(false);
+          } else if (held === undefined) expect(claims.release(container, 1, BEFORE)).toBe(false);
           else {
             holders.delete(container);
             if (what === 'gone') new Netlink(kernel.connect()).do(deleteLink(held));
             else {
-              expect(claims.release(container, held)).toBe(true);
+              expect(claims.release(container, held, BEFORE)).toBe(true);
               coldUntil.set(container, clock.now + COOL_DOWN + 1);
             }
           }

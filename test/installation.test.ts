@@ -79,7 +79,7 @@ describe('the build', () => {
     expect([status, stderr]).toEqual([
       1,
       expect.stringMatching(
-        /^build: Inlay is not built, and asc and tsc, .* npm ci --omit=dev\nhint: npm ci && npm prune --omit=dev; .*\n$/,
+        /^build: Inlay is not built, and what would build it \(asc, tsc, rolldown\) .* npm ci --omit=dev\nhint: npm ci && npm prune --omit=dev; .*\n$/,
       ),
     ]);
   });

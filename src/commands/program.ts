@@ -9,8 +9,10 @@ import { addCniCommand } from './cni.ts';
 import { addContainersCommand } from './containers.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDetachCommand } from './detach.ts';
+import { addDockerCommand } from './docker.ts';
 import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
+import { addOciHookCommand } from './oci-hook.ts';
 import { addPlanCommand } from './plan.ts';
 import { addStatusCommand } from './status.ts';
 import { addTunnelsCommand } from './tunnels.ts';
@@ -54,6 +56,8 @@ function program(name: string | undefined): Command {
   addDetachCommand(inlay);
   addContainersCommand(inlay);
   addCniCommand(inlay);
+  addDockerCommand(inlay);
+  addOciHookCommand(inlay);
   addDemoCommand(inlay);
   return inlay;
 }

@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import { type Access, parseAccess } from '../mesh/access.ts';
 import { formatPrefix, network, type Prefix, parseAddress, parsePrefix } from '../mesh/address.ts';
+import { DEFAULT_RUN_DIR } from './run-dir.ts';
 
 /** A prefix without host bits, such as 10.0.0.0/8. */
 const prefix = v.pipe(
@@ -261,7 +262,7 @@ export const settings = {
   'run-dir': {
     placeholder: 'DIR',
     description: "directory of the daemon's lock, control socket and journal; each daemon has one of its own",
-    default: '/run/inlay',
+    default: DEFAULT_RUN_DIR,
     schema: runDir,
   },
   'idle-timeout': {

@@ -1,7 +1,7 @@
 /**
  * Addresses without a database. The claim on an address is the container's own /32 route in the kernel's
  * table: NLM_F_EXCL lets one of many win, and the route goes when its device goes. Whoever gives an address
- * back leaves a tombstone, an unreachable route whose metric says until when (seconds since boot) nobody is
+ * back leaves a tombstone, an unreachable route whose metrics say until when (seconds since boot) nobody else is
  * to have the address: until then senders, who may still mean the last container, are told that it has gone.
  */
 
@@ -42,10 +42,17 @@ const GONE = 'ESRCH';
 /** What the routes of this VM's containers are, by container number. */
 interface Table {
   live: Set<number>;
-  /** The ends of cool-downs, in seconds since boot. */
-  tombstones: Map<number, number>;
+  /** Of each number that which lasts longest. */
+  tombstones: Map<number, Tombstone>;
   /** All of them: a number has two where somebody who gave it back was killed, and then it was given back again. */
-  ends: [container: number, end: number][];
+  all: [container: number, tombstone: Tombstone][];
+}
+
+interface Tombstone {
+  /** Of the cool-down, in seconds since boot. */
+  end: number;
+  /** Who had the address: a hash (alias.ts). 0 of a reservation. */
+  holder: number;
 }
 
 export class Claims {
@@ -89,19 +96,24 @@ export class Claims {
     throw this.#full();
   }
 
-  /** Claims this number, which was not free, if only an old tombstone stood in the way. Throws ContainerError. */
-  demand(container: number, link: number): void {
+  /**
+   * Claims this number, which was not free, if only an old tombstone stood in the way, or its own: a container
+   * that is started again may have the address that it had. Throws ContainerError.
+   */
+  demand(container: number, link: number, holder: number): void {
     const table = this.#swept();
-    if (!this.#try(container, link)) throw this.#refusal(container, table);
+    if (this.#try(container, link)) return;
+    if (table.tombstones.get(container)?.holder !== holder) throw this.#refusal(container, table);
+    this.takeOver(container, link);
   }
 
   /**
    * Gives a number back. The tombstone comes first: in between, nobody else can claim the number. False if
    * the link has no claim on it.
    */
-  release(container: number, link: number): boolean {
+  release(container: number, link: number, holder: number): boolean {
     if (!this.isClaimed(container, link)) return false;
-    if (this.#coolDown > 0) this.#bury(container, this.#coolDown, NLM_F_APPEND);
+    if (this.#coolDown > 0) this.#bury(container, { seconds: this.#coolDown, holder }, NLM_F_APPEND);
     return this.#delete({ ...this.#to(container), type: RTN_UNICAST, oif: link });
   }
 
@@ -116,7 +128,7 @@ export class Claims {
 
   /** Keeps a number free for whoever takes it over within so many seconds. Throws ContainerError. */
   reserve(container: number | undefined, seconds: number): number {
-    const isMine = (number: number) => !this.#bury(number, seconds, NLM_F_EXCL);
+    const isMine = (number: number) => !this.#bury(number, { seconds, holder: 0 }, NLM_F_EXCL);
     if (container !== undefined) {
       if (isMine(container)) return container;
       const table = this.#swept();
@@ -136,7 +148,9 @@ export class Claims {
   /** Claims a reserved number for a link. Throws ContainerError if somebody has it meanwhile. */
   takeOver(container: number, link: number): void {
     this.#netlink.do(this.#request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, this.#live(container, link)));
-    if (this.#delete(this.#tombstone(container))) return;
+    let isMine = false;
+    while (this.#delete(this.#tombstone(container))) isMine = true;
+    if (isMine) return;
     this.#delete({ ...this.#to(container), type: RTN_UNICAST, oif: link });
     throw new ContainerError('taken', `the reservation of container ${container} is over`);
   }
@@ -149,7 +163,7 @@ export class Claims {
   usage(): { capacity: number; inUse: number; coolingDown: number } {
     const { live, tombstones } = this.#table();
     const now = secondsSinceBoot();
-    const coolingDown = [...tombstones.values()].filter((end) => end > now).length;
+    const coolingDown = [...tombstones.values()].filter(({ end }) => end > now).length;
     return { capacity: this.#slice.capacity, inUse: live.size, coolingDown };
   }
 
@@ -162,7 +176,7 @@ export class Claims {
   /** Why a number is not free. */
   #refusal(container: number, { tombstones }: Table): ContainerError {
     const what = `container ${container} (${formatAddress(this.#slice.addressOf(container))})`;
-    const left = (tombstones.get(container) ?? 0) - secondsSinceBoot();
+    const left = (tombstones.get(container)?.end ?? 0) - secondsSinceBoot();
     if (left > 0) {
       return new ContainerError('cooling', `${what} was in use a moment ago`, {
         hint: `it is free in ${left} s; leave out the number for the next free one`,
@@ -185,35 +199,41 @@ export class Claims {
   #swept(): Table {
     const table = this.#table();
     const now = secondsSinceBoot();
-    const over = table.ends.filter(([, end]) => end <= now);
+    const over = table.all.filter(([, { end }]) => end <= now);
     // Only one with the same end is deleted: another may have come in its place.
-    const requests = over.map(([container, end]) => this.#deletion(this.#tombstone(container, end)));
+    const requests = over.map(([container, found]) => this.#deletion(this.#tombstone(container, found)));
     for (const error of this.#netlink.tryAll(requests)) if (error && error.code !== GONE) throw error;
-    for (const [container, end] of table.tombstones) if (end <= now) table.tombstones.delete(container);
+    for (const [container, { end }] of table.tombstones) if (end <= now) table.tombstones.delete(container);
     return table;
   }
 
   #table(): Table {
     const live = new Set<number>();
-    const tombstones = new Map<number, number>();
-    const ends: Table['ends'] = [];
+    const tombstones = new Map<number, Tombstone>();
+    const all: Table['all'] = [];
     for (const { dst, type, metrics } of routes(this.#netlink, {
       table: RT_TABLE_MAIN,
       protocol: CONTAINER_PROTOCOL,
     })) {
       const container = this.#slice.containerIn(dst);
       if (container === undefined) continue;
-      const end = metrics?.ssthresh ?? 0;
-      if (type === RTN_UNREACHABLE) {
-        ends.push([container, end]);
-        tombstones.set(container, Math.max(end, tombstones.get(container) ?? 0));
-      } else live.add(container);
+      if (type !== RTN_UNREACHABLE) {
+        live.add(container);
+        continue;
+      }
+      const tombstone = { end: metrics?.ssthresh ?? 0, holder: metrics?.window ?? 0 };
+      all.push([container, tombstone]);
+      if (tombstone.end >= (tombstones.get(container)?.end ?? 0)) tombstones.set(container, tombstone);
     }
-    return { live, tombstones, ends };
+    return { live, tombstones, all };
   }
 
-  #bury(container: number, seconds: number, flag: number): NetlinkError | undefined {
-    const tombstone = this.#tombstone(container, secondsSinceBoot() + seconds + 1);
+  #bury(
+    container: number,
+    { seconds, holder }: { seconds: number; holder: number },
+    flag: number,
+  ): NetlinkError | undefined {
+    const tombstone = this.#tombstone(container, { end: secondsSinceBoot() + seconds + 1, holder });
     const [error] = this.#netlink.tryAll([this.#request(RTM_NEWROUTE, NLM_F_CREATE | flag, tombstone)]);
     if (error && error.code !== 'EEXIST') throw error;
     return error;
@@ -230,11 +250,11 @@ export class Claims {
     return { ...this.#to(container), scope: RT_SCOPE_LINK, type: RTN_UNICAST, oif: link, ...source };
   }
 
-  #tombstone(container: number, end?: number): RouteRequest {
+  #tombstone(container: number, of?: Tombstone): RouteRequest {
     return {
       ...this.#to(container),
       type: RTN_UNREACHABLE,
-      ...(end !== undefined && { metrics: { ssthresh: end } as Route['metrics'] }),
+      ...(of && { metrics: { ssthresh: of.end, window: of.holder } as Route['metrics'] }),
     };
   }
 
@@ -248,6 +268,6 @@ export class Claims {
   }
 
   #request(type: number, flags: number, body: RouteRequest): Request {
-    return request(type, flags, `route ${body.dst?.join('.')}`, route, body);
+    return request(type, flags, () => `route ${body.dst?.join('.')}`, route, body);
   }
 }

@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs';
 import * as native from '../linux/native.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import type { ReceivedLink } from '../linux/netlink/link.ts';
-import { NetlinkError } from '../linux/netlink/message.ts';
+import type { Request } from '../linux/netlink/message.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { pause } from '../linux/pause.ts';
@@ -18,13 +18,14 @@ import {
   type ContainerAlias,
   containerOf,
   DETACHED_GROUP,
+  holderOf,
   type Identity,
   isAliasOf,
   macText,
   namesOf,
 } from './alias.ts';
 import { Claims } from './claim.ts';
-import { explain } from './explain.ts';
+import { explain, type Step } from './explain.ts';
 import { type Inside, setUpInside, wrongInside } from './inside.ts';
 import { type ContainerStatus, listContainers } from './list.ts';
 import type { Mesh } from './mesh.ts';
@@ -156,19 +157,19 @@ export class Containers {
       targets.flatMap((target) => this.#find(target) ?? []).map((each) => [each.link.index, each]),
     );
     const found = [...byIndex.values()];
-    const detached = found.flatMap(({ link, alias }) => {
-      if (!alias) return [];
-      const before = this.#attachmentOf(link, alias);
-      this.claims.release(alias.container, link.index);
-      return [before];
-    });
+    const detached = found.flatMap(({ link, alias }) => (alias ? this.#attachmentOf(link, alias) : []));
+    try {
+      for (const { link, alias } of found) if (alias) this.claims.release(alias.container, link.index, holderOf(alias));
+    } catch (error) {
+      throw explain(error, 'detach');
+    }
     const requests =
       found.length === 1
         ? found.map(({ link }) => deleteLink(link.index))
         : found.length > 1
           ? [...found.map(({ link }) => markForDeletion(link.index)), deleteMarked()]
           : [];
-    this.#do(requests, ['ENODEV']);
+    this.#do('detach', requests, ['ENODEV']);
     return detached;
   }
 
@@ -248,11 +249,11 @@ export class Containers {
     if (error) throw error;
     if (!claim) return first;
     if (wanted !== undefined) {
-      this.claims.demand(wanted, link);
+      this.claims.demand(wanted, link, holderOf(alias));
       return wanted;
     }
     const container = this.claims.next(first, link);
-    this.#do([noNeighbour(link, this.slice.addressOf(first)), endOf(container), neighbourOf(container)]);
+    this.#do('settings', [noNeighbour(link, this.slice.addressOf(first)), endOf(container), neighbourOf(container)]);
     return container;
   }
 
@@ -278,7 +279,7 @@ export class Containers {
         });
       }
       if (!isWhole && i === PATIENCE.halfMade) {
-        this.#do([deleteLink(link.index)], ['ENODEV']);
+        this.#do('settings', [deleteLink(link.index)], ['ENODEV']);
         return true;
       }
       pause(PATIENCE.interval);
@@ -322,8 +323,8 @@ export class Containers {
 
   /** The link of that name, if it is ours. Throws ContainerError if it is another's. */
   #find(target: Target): Found | undefined {
-    checkRequest(target);
     const identity = identityOf(target);
+    checkRequest(identity);
     const { hostInterface = namesOf(identity).hostInterface } = target;
     const link = findLink(this.netlink, hostInterface);
     if (!link) return undefined;
@@ -355,9 +356,9 @@ export class Containers {
   }
 
   /** Throws the first error whose code is not among these. */
-  #do(requests: Parameters<Netlink['tryAll']>[0], harmless: readonly string[] = []): void {
+  #do(step: Step, requests: readonly Request[], harmless: readonly string[] = []): void {
     const error = this.netlink.tryAll(requests).find((each) => each && !harmless.includes(each.code));
-    if (error instanceof NetlinkError) throw explain(error, 'settings');
+    if (error) throw explain(error, step);
   }
 }
 

@@ -4,25 +4,21 @@ import type { Identity } from './alias.ts';
 import type { Namespace } from './namespace.ts';
 import { ContainerError } from './reasons.ts';
 
-/** `step`: making the veth, or what comes after. */
-export function explain(
-  error: unknown,
-  step: 'link' | 'settings',
-  identity?: Identity,
-  namespace?: Namespace,
-): unknown {
+/** What the kernel was asked for, and what that needs. */
+const STEPS = {
+  link: { what: 'make a veth', needs: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN' },
+  settings: { what: 'set up the container', needs: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN' },
+  detach: { what: 'detach the container', needs: 'detaching needs CAP_NET_ADMIN' },
+} as const;
+export type Step = keyof typeof STEPS;
+
+export function explain(error: unknown, step: Step, identity?: Identity, namespace?: Namespace): unknown {
   if (!(error instanceof NetlinkError)) return error;
   const { code, message } = error;
   const options = { cause: error };
   if (code === 'EPERM' || code === 'EACCES') {
-    return new ContainerError(
-      'permission',
-      `no permission to ${step === 'link' ? 'make a veth' : 'set up the container'}`,
-      {
-        hint: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN',
-        ...options,
-      },
-    );
+    const { what, needs } = STEPS[step];
+    return new ContainerError('permission', `no permission to ${what}`, { hint: needs, ...options });
   }
   if (step === 'link' && code === 'EOPNOTSUPP')
     return new ContainerError('no-veth', 'this kernel has no veth devices', { hint: 'modprobe veth', ...options });

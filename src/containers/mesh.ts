@@ -2,7 +2,9 @@
  * What attaching has to know of the mesh. The daemon leaves it in its run directory, where it stays when the
  * daemon stops: containers come and go without it.
  */
+import { lstatSync } from 'node:fs';
 import path from 'node:path';
+import { errorCode } from '../errors.ts';
 import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
 import { type Address, formatAddress, parseAddress, parsePrefix } from '../mesh/address.ts';
 import { Mapping, mappingsWith, prefixesOf } from '../mesh/mapping.ts';
@@ -50,7 +52,7 @@ function textOf({ mappings, local, mtu, coolDown }: Mesh): string {
 /** The mesh that a daemon left in its run directory; undefined if none did. Throws ContainerError. */
 export function readMesh(runDir: string): Mesh | undefined {
   const file = path.join(runDir, FILE);
-  const content = readOwn(file);
+  const content = contentOf(file);
   if (!content) return undefined;
   try {
     const { vm, mtu, coolDown, mappings } = JSON.parse(content.toString());
@@ -63,6 +65,19 @@ export function readMesh(runDir: string): Mesh | undefined {
   } catch (cause) {
     throw new ContainerError('no-mesh', `${file} is damaged: ${(cause as Error).message}`, {
       hint: 'restart the daemon, which writes it anew',
+      cause,
+    });
+  }
+}
+
+/** The daemon may be another user than whoever attaches: the run directory is then that user's. */
+function contentOf(file: string): Buffer | undefined {
+  try {
+    return readOwn(file, lstatSync(path.dirname(file), { throwIfNoEntry: false })?.uid);
+  } catch (cause) {
+    if (errorCode(cause) !== 'EACCES') throw cause;
+    throw new ContainerError('permission', `no permission to read ${file}`, {
+      hint: "run it as root, or as the daemon's user",
       cause,
     });
   }

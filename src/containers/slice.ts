@@ -1,6 +1,14 @@
 /** The addresses of one VM's containers: numbers, IPv4 numbers and text. */
 import { ipv4Number } from '../linux/netlink/ipv4.ts';
-import { type Address, contains, formatAddress, ipv4, type Prefix, parseAddress } from '../mesh/address.ts';
+import {
+  type Address,
+  contains,
+  formatAddress,
+  formatPrefix,
+  ipv4,
+  type Prefix,
+  parseAddress,
+} from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import type { Mesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
@@ -11,8 +19,12 @@ const VM = 1n;
 export class Slice {
   readonly #mapping: Mapping;
   readonly #local: Address;
+  /** Bits of the address with index 0. */
+  readonly #base: bigint;
   /** Numbers of containers are 1 to this. */
   readonly capacity: number;
+  /** The VM's own overlay address. */
+  readonly gateway: Address;
 
   /** Of several mappings, containers get the addresses of the first that has this VM. */
   constructor({ mappings, local }: Mesh) {
@@ -20,12 +32,14 @@ export class Slice {
     if (!mapping) throw new ContainerError('no-mesh', `VM ${formatAddress(local)} is in no mapping`);
     this.#mapping = mapping;
     this.#local = local;
+    this.#base = mapping.addressOf(local, 0n).bits;
     this.capacity = Number(mapping.containersPerVm);
+    this.gateway = mapping.addressOf(local, VM);
   }
 
-  /** The VM's own overlay address. */
-  get gateway(): Address {
-    return this.#mapping.addressOf(this.#local, VM);
+  /** Such as 10.16.32.0/24. */
+  get prefix(): string {
+    return formatPrefix(this.#mapping.sliceOf(this.#local));
   }
 
   get overlay(): Prefix {
@@ -33,7 +47,7 @@ export class Slice {
   }
 
   addressOf(container: number): Address {
-    return this.#mapping.addressOf(this.#local, BigInt(container) + VM);
+    return { width: this.gateway.width, bits: this.#base | (BigInt(container) + VM) };
   }
 
   /** The number of the container with this address; undefined if none of this VM has it. */

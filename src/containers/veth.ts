@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { address, RTM_NEWADDR } from '../linux/netlink/address.ts';
 import { changeDevice } from '../linux/netlink/device-settings.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
-import { IN6_ADDR_GEN_MODE_NONE, LOOPBACK, link, RTM_DELLINK, RTM_NEWLINK } from '../linux/netlink/link.ts';
+import { IFF_NOARP, IN6_ADDR_GEN_MODE_NONE, LOOPBACK, link, RTM_DELLINK, RTM_NEWLINK } from '../linux/netlink/link.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Request, request } from '../linux/netlink/message.ts';
 import { NUD_PERMANENT, neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../linux/netlink/neighbour.ts';
 import { RT_SCOPE_LINK } from '../linux/netlink/route.ts';
@@ -20,11 +20,18 @@ export interface Peer {
   ifname: string;
   /** An open network namespace; this process's own unless given. */
   netNsFd?: number;
+  /** Without address resolution: every packet goes to the link-layer address that the end itself has. */
+  noArp?: boolean;
 }
 
 /** Both ends in one message (<linux/veth.h>). */
-export function newVeth({ hostInterface, hostMac, mac }: Names, { ifname, netNsFd }: Peer, mtu: number): Request {
-  const peer = { name: ifname, address: mac, mtu, netNsFd, ...ONE_QUEUE };
+export function newVeth(
+  { hostInterface, hostMac, mac }: Names,
+  { ifname, netNsFd, noArp }: Peer,
+  mtu: number,
+): Request {
+  const flags = noArp ? { flags: IFF_NOARP, change: IFF_NOARP } : {};
+  const peer = { name: ifname, address: mac, mtu, netNsFd, ...flags, ...ONE_QUEUE };
   return request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, `veth ${hostInterface}`, link, {
     ...{ name: hostInterface, address: hostMac, mtu, group: CONTAINER_GROUP, ...ONE_QUEUE },
     info: { kind: 'veth', data: { peer } },
@@ -71,7 +78,7 @@ export function ownAddress(vm: Address): Request {
 /** Where an address is: an entry that nobody has to ask for, and that stays when the kernel's table is full. */
 export function permanentNeighbour(ifindex: number, at: Address, lladdr: Uint8Array): Request {
   const dst = addressBytes(at);
-  return request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, `neighbour ${dst.join('.')}`, neighbour, {
+  return request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, () => `neighbour ${dst.join('.')}`, neighbour, {
     ...{ family: AF_INET, ifindex, state: NUD_PERMANENT, dst, lladdr },
   });
 }

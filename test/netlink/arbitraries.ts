@@ -116,7 +116,7 @@ export const examples: readonly Example[] = [
       },
       {
         ...{ dst: ip, src: ip, oif: u32, gateway: ip, priority: u32, prefsrc: ip, encapType: u16 },
-        metrics: some({ lock: u32, mtu: u32, ssthresh: u32 }),
+        metrics: some({ lock: u32, mtu: u32, window: u32, ssthresh: u32 }),
         multipath: fc.array(fc.record({ ifindex: s32 }), { maxLength: 3 }),
         encap: some({ id: ofLength(8), dst: ipv4, src: ipv4, ttl: u8, tos: u8 }),
       },

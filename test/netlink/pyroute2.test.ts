@@ -112,7 +112,12 @@ const names: Record<string, Names> = {
     ...{ family: 'family', dstLength: 'dst_len', srcLength: 'src_len', tos: 'tos', table: 'table', protocol: 'proto' },
     ...{ scope: 'scope', type: 'type', flags: 'flags', oif: 'RTA_OIF', priority: 'RTA_PRIORITY' },
     ...{ dst: ipv4('RTA_DST'), src: ipv4('RTA_SRC'), gateway: ipv4('RTA_GATEWAY'), prefsrc: ipv4('RTA_PREFSRC') },
-    metrics: nested('RTA_METRICS', { lock: 'RTAX_LOCK', mtu: 'RTAX_MTU', ssthresh: 'RTAX_SSTHRESH' }),
+    metrics: nested('RTA_METRICS', {
+      lock: 'RTAX_LOCK',
+      mtu: 'RTAX_MTU',
+      window: 'RTAX_WINDOW',
+      ssthresh: 'RTAX_SSTHRESH',
+    }),
     multipath: (hops: { ifindex: number }[]) =>
       hops.length > 0 ? { RTA_MULTIPATH: hops.map(({ ifindex }) => ({ flags: 0, hops: 0, oif: ifindex })) } : {},
     encapType: 'RTA_ENCAP_TYPE',

@@ -43,7 +43,6 @@ function judge(): void {
     expect(await root.inlay('cni', 'install')).toMatchObject({ code: 0, stderr: '' });
   }, PATIENCE);
   afterAll(async () => {
-    await root?.close();
     await vms?.close();
     rmSync(folder, { recursive: true });
   });

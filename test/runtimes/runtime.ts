@@ -3,10 +3,12 @@
  * and processes of its own. What it writes is gone when the lab is; nothing of the machine changes.
  */
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { vi } from 'vitest';
 import type { Output } from '../../src/demo/lab.ts';
 import { CLI, shellLine } from '../net/mesh.ts';
-import { type Plane, Vms } from '../net/vms.ts';
+import { PATIENCE, type Plane, Vms } from '../net/vms.ts';
 
 const TCP = fileURLToPath(new URL('tcp.mjs', import.meta.url));
 /** Bytes that a TCP connection carries there and back. */
@@ -20,7 +22,7 @@ export const ROOTFS_TAR = '/run/rootfs.tar';
 
 /**
  * The VM's run directories are those of the daemon, under the names that they have by default: /run/inlay.
- * /etc, /opt and /var are the machine's, but what is written there goes to memory. $pid is the first process
+ * /etc, /opt, /usr and /var are the machine's, but what is written there goes to memory. $pid is the first process
  * as the lab numbers it.
  */
 const OPEN = `set -e
@@ -29,7 +31,7 @@ mount --make-rprivate /
 mount --bind /run/$1.d /run
 mkdir -p /run/netns /run/lock /run/writes
 mount -t tmpfs tmpfs /run/writes
-for d in etc opt var; do
+for d in etc opt usr var; do
   mkdir /run/writes/$d /run/writes/$d.work
   mount -t overlay overlay -o lowerdir=/$d,upperdir=/run/writes/$d,workdir=/run/writes/$d.work /$d
 done
@@ -40,7 +42,7 @@ mkdir -p ${ROOTFS}
 cd ${ROOTFS}
 mkdir bin dev etc proc run sbin sys tmp usr
 cp "$(command -v busybox)" bin/busybox
-ln -s busybox bin/sh
+for applet in sh sleep true; do ln -s busybox bin/$applet; done
 ln -s ../bin/busybox sbin/init
 echo ID=busybox >etc/os-release
 tar -cf ${ROOTFS_TAR} .
@@ -56,6 +58,7 @@ export class Root {
   /** The VM's. */
   readonly name: string;
   readonly #pid: number;
+  readonly #daemons = new Map<string, ChildProcess>();
 
   private constructor(vms: Vms, name: string, pid: number) {
     this.vms = vms;
@@ -79,12 +82,15 @@ export class Root {
     });
     const line = await firstLine(child);
     if (line === undefined) throw new Error(`no root for ${name}: ${errors}`);
-    return new Root(vms, name, Number(line));
+    const root = new Root(vms, name, Number(line));
+    await root.write('/run/bin/inlay', `#!/bin/sh\nexec ${shellLine([process.execPath, CLI])} "$@"\n`, '755');
+    return root;
   }
 
-  /** The words that run a command in this root, as its lab runs them. */
+  /** The words that run a command in this root, as its lab runs them. `inlay` is among its programs. */
   command(words: readonly string[]): string[] {
-    return ['nsenter', '-t', String(this.#pid), '-m', '-p', '-n', '--', ...words];
+    const path = `PATH=/run/bin:${process.env['PATH']}:/usr/sbin:/sbin`;
+    return ['nsenter', '-t', String(this.#pid), '-m', '-p', '-n', '--', 'env', path, ...words];
   }
 
   run(words: readonly string[], input = ''): Promise<Output> {
@@ -104,10 +110,19 @@ export class Root {
   }
 
   /** Starts a command that goes on; what it prints goes to /run/NAME.log of this root. */
-  daemon(name: string, words: readonly string[]): ChildProcess {
-    const child = this.start(['sh', '-c', `exec ${shellLine(words)} >>/run/${name}.log 2>&1`], { stdio: 'ignore' });
+  daemon(name: string, words: readonly string[]): void {
+    const script = `echo $$ >/run/${name}.pid; exec ${shellLine(words)} >>/run/${name}.log 2>&1`;
+    const child = this.start(['sh', '-c', script], { stdio: 'ignore' });
+    this.#daemons.set(name, child);
     child.unref();
-    return child;
+  }
+
+  /** Ends what `daemon` started. */
+  async end(name: string, signal = 'TERM'): Promise<void> {
+    const child = this.#daemons.get(name) as ChildProcess;
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    await this.sh(`kill -${signal} $(cat /run/${name}.pid)`);
+    await ended;
   }
 
   async log(name: string): Promise<string> {
@@ -116,17 +131,12 @@ export class Root {
 
   /** The command line, as an operator types it on this VM. */
   inlay(...words: string[]): Promise<Output> {
-    return this.run([process.execPath, CLI, ...words]);
+    return this.run(['inlay', ...words]);
   }
 
   /** A file of this root, with what is to be in it. */
   async write(file: string, content: string, mode = '644'): Promise<void> {
     await this.must(['sh', '-ec', 'mkdir -p "$(dirname "$1")"; cat >"$1"; chmod "$2" "$1"', 'sh', file, mode], content);
-  }
-
-  /** Removes the cgroups, which outlive the lab. */
-  async close(): Promise<void> {
-    await this.run(['find', `/sys/fs/cgroup${this.cgroup}`, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';']);
   }
 
   /**
@@ -165,7 +175,11 @@ export class Runtimes {
     const vms = await Vms.of(plane, 'a', 'b');
     try {
       await Promise.all([vms.up('a'), vms.up('b')]);
-      return new Runtimes(vms, await Root.open(vms, 'a'), await Root.open(vms, 'b'));
+      const [a, b] = await Promise.all([Root.open(vms, 'a'), Root.open(vms, 'b')]);
+      // The first container brings the VM's own address to lo, where it stays.
+      const first = 'ip netns add first; inlay attach first; inlay detach first; ip netns delete first';
+      await Promise.all([a.sh(first), b.sh(first)]);
+      return new Runtimes(vms, a, b);
     } catch (error) {
       await vms.close();
       throw error;
@@ -173,9 +187,10 @@ export class Runtimes {
   }
 
   async close(): Promise<void> {
-    await this.a.close();
-    await this.b.close();
+    const cgroups = [this.a.cgroup, this.b.cgroup];
     await this.vms.close();
+    // They outlive the lab, and are busy for a moment after it.
+    for (const cgroup of cgroups) await vi.waitFor(() => removeCgroup(`${cgroupMount()}${cgroup}`), PATIENCE);
   }
 }
 
@@ -214,6 +229,22 @@ export async function prove(from: Running, to: Running): Promise<void> {
 export async function proveBoth(one: Running, other: Running): Promise<void> {
   await prove(one, other);
   await prove(other, one);
+}
+
+/** Where this machine has its one tree of cgroups (cgroups(7)). */
+function cgroupMount(): string {
+  const line = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .find((each) => each.split(' ')[2] === 'cgroup2');
+  return line?.split(' ')[1] ?? '/sys/fs/cgroup';
+}
+
+/** From the leaves on. */
+function removeCgroup(folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true }))
+    if (entry.isDirectory()) removeCgroup(`${folder}/${entry.name}`);
+  rmdirSync(folder);
 }
 
 /** The first line that a command prints; undefined if it ends without one. */

@@ -76,7 +76,7 @@ export const route = message(
     gateway: [5, bytes],
     priority: [6, u32],
     prefsrc: [7, bytes],
-    metrics: [8, attributes({ lock: [1, u32], mtu: [2, u32], ssthresh: [6, u32] })],
+    metrics: [8, attributes({ lock: [1, u32], mtu: [2, u32], window: [3, u32], ssthresh: [6, u32] })],
     multipath: [9, multipath],
     encapType: [21, u16],
     /** Of LWTUNNEL_ENCAP_IP. */

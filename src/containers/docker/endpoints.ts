@@ -1,0 +1,137 @@
+/**
+ * docker's endpoints in the kernel: containers whose interface docker itself moves into their namespace. The
+ * id is the endpoint's.
+ *
+ * An address is reserved when docker asks for it. CreateEndpoint makes the veth and claims the address, in
+ * this order, so that whatever has a claim is whole. Nothing else is remembered.
+ */
+import * as native from '../../linux/native.ts';
+import { findLink } from '../../linux/netlink/rtnetlink.ts';
+import { formatAddress, formatPrefix } from '../../mesh/address.ts';
+import { aliasOf, type Identity, namesOf } from '../alias.ts';
+import type { Attachment, Containers } from '../containers.ts';
+import { explain } from '../explain.ts';
+import type { Mesh } from '../mesh.ts';
+import { ContainerError } from '../reasons.ts';
+import { parseMac } from '../request.ts';
+import { deleteLink, disableIpv6, hostEnd, newVeth, ownAddress, permanentNeighbour } from '../veth.ts';
+import type { Vm } from './vm.ts';
+
+/** docker names the interface when it moves it: eth0, or eth1 beside another. */
+const IFNAME = 'eth';
+/** Seconds from RequestAddress to CreateEndpoint. docker waits 30 s for a plugin. */
+const RESERVATION = 60;
+/** What is not known before docker moves the interface. */
+const NO_NAMESPACE = 0;
+
+export class Endpoints implements Vm {
+  readonly #containers: Containers;
+  readonly #mtu: number;
+
+  constructor(containers: Containers, { mtu }: Mesh) {
+    this.#containers = containers;
+    this.#mtu = mtu;
+  }
+
+  get pool(): string {
+    return this.#containers.slice.prefix;
+  }
+
+  get overlay(): string {
+    return formatPrefix(this.#containers.slice.overlay);
+  }
+
+  get gateway(): string {
+    return formatAddress(this.#containers.slice.gateway);
+  }
+
+  reserve(address: string | undefined): string {
+    const { claims, slice } = this.#containers;
+    const wanted = address === undefined ? undefined : slice.requireContainerAt(address);
+    try {
+      return this.#address(claims.reserve(wanted, RESERVATION));
+    } catch (error) {
+      if (wanted === undefined || !(error instanceof ContainerError && error.reason === 'cooling')) throw error;
+      // `docker restart` asks for the address that the same container had a moment ago. docker gives an
+      // address by its number only to the container that has it by --ip.
+      claims.cancel(wanted);
+      return this.#address(claims.reserve(wanted, RESERVATION));
+    }
+  }
+
+  create(endpoint: string, address: string, mac: string | undefined): string {
+    const container = this.#containers.slice.requireContainerAt(address);
+    const found = this.#find(endpoint);
+    if (found?.container === container) return found.mac;
+    if (found) throw new ContainerError('attached', `endpoint ${endpoint} has ${found.address}`);
+    // What a process that was killed left of it.
+    this.remove(endpoint);
+    return this.#make(identityOf(endpoint), container, mac);
+  }
+
+  deviceOf(endpoint: string): string {
+    const device = deviceOf(identityOf(endpoint));
+    if (!this.#find(endpoint)) throw new ContainerError('not-attached', `there is no endpoint ${endpoint}`);
+    if (findLink(this.#containers.netlink, device)) return device;
+    throw new ContainerError('attached', `the device of endpoint ${endpoint} is in a container`);
+  }
+
+  remove(endpoint: string): void {
+    this.#containers.detach(identityOf(endpoint));
+  }
+
+  #address(container: number): string {
+    return formatAddress(this.#containers.slice.addressOf(container));
+  }
+
+  /** The endpoint, if it is whole. */
+  #find(endpoint: string): Attachment | undefined {
+    const found = this.#containers.find(identityOf(endpoint));
+    if (!found) return undefined;
+    const { netlink, claims } = this.#containers;
+    const link = findLink(netlink, found.hostInterface);
+    return link && claims.isClaimed(found.container, link.index) ? found : undefined;
+  }
+
+  /**
+   * docker makes no lasting neighbour entry in the container. Without ARP the container needs none: it sends
+   * everything to its own link-layer address, and the host's end has the same. So no other setting, such as
+   * arp_ignore, silences the gateway, and the entry takes no place in the machine's table of neighbours that
+   * the kernel would not give to another (neigh_forced_gc in net/core/neighbour.c).
+   */
+  #make(identity: Identity, container: number, wanted: string | undefined): string {
+    const { claims, netlink, slice } = this.#containers;
+    const names = namesOf(identity);
+    const mac = wanted === undefined ? names.mac : parseMac(wanted);
+    const peer = { ifname: deviceOf(identity), noArp: true };
+    const [failure] = netlink.tryAll([newVeth({ ...names, mac, hostMac: mac }, peer, this.#mtu)]);
+    if (failure) throw explain(failure, 'link');
+    const link = native.ifNameToIndex(names.hostInterface);
+    try {
+      disableIpv6(names.hostInterface);
+      const since = Math.floor(Date.now() / 1000);
+      const alias = aliasOf({ ...identity, container, netns: NO_NAMESPACE, since });
+      const [own, end, entry] = netlink.tryAll([
+        ownAddress(slice.gateway),
+        hostEnd(link, alias),
+        permanentNeighbour(link, slice.addressOf(container), mac),
+      ]);
+      const error = (own?.code === 'EEXIST' ? undefined : own) ?? end ?? entry;
+      if (error) throw error;
+      claims.takeOver(container, link);
+    } catch (error) {
+      netlink.tryAll([deleteLink(link)]);
+      throw explain(error, 'settings', identity);
+    }
+    return this.#containers.find(identity)?.mac ?? '';
+  }
+}
+
+function identityOf(endpoint: string): Identity {
+  return { id: endpoint, ifname: IFNAME };
+}
+
+/** The container's end, until docker moves it: the host's end, but for one letter. */
+function deviceOf(identity: Identity): string {
+  return namesOf(identity).hostInterface.replace('inl', 'inc');
+}
