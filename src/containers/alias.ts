@@ -102,8 +102,10 @@ export function isContainerName(name: string): boolean {
   return name.startsWith(NAME.prefix) && name.length === NAME.prefix.length + NAME.characters;
 }
 
+const HEX = '0123456789abcdef';
+
 export function macText(mac: Uint8Array): string {
-  return Buffer.from(mac)
-    .toString('hex')
-    .replace(/..(?!$)/g, '$&:');
+  let text = '';
+  for (const byte of mac) text += `:${HEX[byte >> 4]}${HEX[byte & 15]}`;
+  return text.slice(1);
 }
