@@ -3,7 +3,7 @@
  * acknowledgements included.
  */
 import { SystemError } from '../../errors.ts';
-import { align, attributes, type Codec, s32, struct, text, u16, u32, Writer } from './codec.ts';
+import { align, attributes, type Codec, s32, struct, text, u16, u32, type Writer } from './codec.ts';
 
 // <linux/netlink.h>
 export const NLM_F_REQUEST = 0x1;
@@ -65,14 +65,6 @@ export function request<T, P>(
   body: P,
 ): Request {
   return { type, flags, what, put: (writer) => codec.put(writer, body) };
-}
-
-/** The same request with its body written already, for one that is made again and again. */
-export function written(request: Request): Request {
-  const writer = new Writer();
-  request.put(writer);
-  const { bytes } = writer;
-  return { ...request, put: (writer) => writer.append(bytes) };
 }
 
 /** Appends a message. */
