@@ -13,7 +13,11 @@ beforeAll(async () => {
   if (skipped) return;
   vms = await ContainerVms.of('wasm', 'a');
   await vms.namespaces('c1', 'c2', 'c3', 'other');
-  await vms.lab.ip('other', ['link add eth1 type bridge', 'link set eth1 up', 'address add 172.17.0.2/16 dev eth1']);
+  await vms.lab.ip('other', [
+    'link add eth1 type bridge',
+    'link set eth1 addrgenmode none up',
+    'address add 172.17.0.2/16 dev eth1',
+  ]);
   await vms.lab.must(undefined, [
     'sh',
     '-c',
@@ -234,9 +238,14 @@ describe.skipIf(skipped)('beside other networks', () => {
   test('a link of somebody else that has our name is left alone', async () => {
     const { hostInterface } = await library.attach({ netns: 'c1', id: 'x' });
     await library.detach({ id: 'x' });
-    for (const alias of [undefined, 'mine', 'inlay container 5 eth0 1 1 other']) {
-      await vms.ip('a', `link add ${hostInterface} type veth peer name theirs`);
-      if (alias !== undefined) await vms.ip('a', `link set ${hostInterface} alias "${alias}"`);
+    const others = [
+      'group 0',
+      'alias mine',
+      'alias mine group 74',
+      'alias "inlay container 5 eth0 1 1 other" group 74',
+    ];
+    for (const what of others) {
+      await vms.ip('a', `link add ${hostInterface} type veth peer name theirs`, `link set ${hostInterface} ${what}`);
       const before = await snapshot('a');
       for (const call of ['attach', 'detach', 'check'] as const)
         expect(await library.refusal(call, { id: 'x', ...(call === 'attach' && { netns: 'c1' }) })).toMatchObject({
