@@ -12,6 +12,7 @@ import { ContainerError } from '../src/containers/reasons.ts';
 /** A VM in memory, whose addresses end in .2 to .4. */
 class FakeVm implements Vm {
   pool = '10.16.32.0/24';
+  overlay = '10.0.0.0/8';
   gateway = '10.16.32.1';
   readonly reserved = new Set<string>();
   readonly endpoints = new Map<string, string>();
@@ -108,7 +109,10 @@ test('what docker asks for on the way to a container, and its way back', async (
     {
       InterfaceName: { SrcName: 'inc-e', DstPrefix: 'eth' },
       Gateway: '10.16.32.1',
-      StaticRoutes: [{ Destination: '10.16.32.1/32', RouteType: 1 }],
+      StaticRoutes: [
+        { Destination: '10.16.32.1/32', RouteType: 1 },
+        { Destination: '10.0.0.0/8', RouteType: 0, NextHop: '10.16.32.1' },
+      ],
     },
   ]);
   expect(await ask('NetworkDriver.ProgramExternalConnectivity', { ...endpoint, Options: {} })).toEqual([200, {}]);

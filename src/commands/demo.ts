@@ -21,14 +21,15 @@ const DEFAULTS = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 export function addDemoCommand(program: Command): void {
   const demo = program.command('demo').description('run a whole mesh on this machine, in namespaces of its own');
   demo
-    .option('--vms <NUMBER>', 'how many VMs, 1 to 64', count, 3)
-    .option('--containers <NUMBER>', 'how many containers each VM has, 1 to 64', count, 2);
+    .option('--vms <NUMBER>', 'how many VMs, 1 to 64', upTo(64), 3)
+    .option('--containers <NUMBER>', 'how many containers each VM has, 1 to 1000', upTo(1000), 2);
   for (const name of ['overlay', 'underlay', ...PASSED_ON] as SettingName[]) addSetting(demo, name);
   addJson(demo).option('--keep', 'leave the mesh running and print how to look around');
   example(
     demo,
     'demo',
     'demo --vms 8 --containers 4 --overlay 240.0.0.0/4',
+    'demo --containers 200',
     'demo --core typescript --json',
     'demo --dataplane kernel',
   );
@@ -50,19 +51,21 @@ export function addDemoCommand(program: Command): void {
       progress: (text) => process.stderr.write(`${text}\n`),
     });
     print(options, result, () => resultText(result));
-    if (result.reachable < result.pairs || result.firstPacketsLost > 0) {
+    if (result.reachable < result.tested || result.firstPacketsLost > 0) {
       throw new InlayError(
         'ERR_FAILED',
-        `${result.pairs - result.reachable} pairs not reachable, ${result.firstPacketsLost} first packets lost`,
+        `${result.tested - result.reachable} pairs not reachable, ${result.firstPacketsLost} first packets lost`,
       );
     }
   });
 }
 
-function count(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < 1 || value > 64) throw new InvalidArgumentError('expected a number from 1 to 64.');
-  return value;
+function upTo(most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= 1 && value <= most) return value;
+    throw new InvalidArgumentError(`expected a number from 1 to ${most}.`);
+  };
 }
 
 function resultText(result: DemoResult): string {
@@ -87,7 +90,8 @@ function resultText(result: DemoResult): string {
     ]),
     '',
     table([
-      ['pairs reachable', `${result.reachable} of ${result.pairs}`],
+      ...(result.tested < result.pairs ? [['pairs tested', `${result.tested} of ${result.pairs}`]] : []),
+      ['pairs reachable', `${result.reachable} of ${result.tested}`],
       ['first packets lost', `${result.firstPacketsLost} of ${result.firstPackets}`],
       ['pings lost', `${result.pingsLost} of ${result.pings}`],
       ['RTT of first packets', `${dash(result.firstMs)} ms`],

@@ -28,8 +28,8 @@ export function addOciHookCommand(program: Command): void {
   example(
     addSetting(hook, 'run-dir'),
     'oci-hook config',
-    'oci-hook config --podman create >/etc/containers/oci/hooks.d/inlay-create.json',
-    'oci-hook config --podman remove >/etc/containers/oci/hooks.d/inlay-remove.json',
+    'oci-hook config --podman create >/usr/share/containers/oci/hooks.d/inlay-create.json',
+    'oci-hook config --podman remove >/usr/share/containers/oci/hooks.d/inlay-remove.json',
   );
   hook.action(async (action: string, options: Options) => {
     const runDir = runDirOf(options);

@@ -2,7 +2,7 @@
  * What a container's device says about it: the alias of the host's end of its veth, the name, and the
  * link-layer addresses, which all follow from the container's id and the name of its interface.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { CONTAINER_PREFIX } from '../machine/alias.ts';
 
 /** The group of all hosts' ends: also of those that were never finished. */
@@ -58,26 +58,18 @@ export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): bool
 
 /** A number for a container's interface, never 0: what a tombstone tells of who had the address. */
 export function holderOf({ id, ifname }: Identity): number {
-  return (
-    createHash('sha256')
-      .update(`${shortId(id)}\0${ifname}`)
-      .digest()
-      .readUInt32LE() || 1
-  );
+  return hash('sha256', `${shortId(id)}\0${ifname}`, 'buffer').readUInt32LE() || 1;
 }
 
 function shortId(id: string): string {
   if (Buffer.byteLength(id) <= MAX_ID) return id;
-  const hash = createHash('sha256')
-    .update(id)
-    .digest('hex')
-    .slice(0, HASHED - 1);
+  const end = hash('sha256', id).slice(0, HASHED - 1);
   // Of a character of several bytes that is cut, nothing stays.
   const start = Buffer.from(id)
     .subarray(0, MAX_ID - HASHED)
     .toString()
     .replace(/\uFFFD+$/, '');
-  return `${start}~${hash}`;
+  return `${start}~${end}`;
 }
 
 /** The names and addresses of both ends. */
@@ -88,12 +80,13 @@ export interface Names {
 }
 
 export function namesOf({ id, ifname }: Identity): Names {
-  const hash = createHash('sha256').update(`${id}\0${ifname}`).digest();
-  const letters = Array.from(hash.subarray(0, NAME.characters), (byte) => BASE32[byte & 31]);
+  const digest = hash('sha256', `${id}\0${ifname}`, 'buffer');
+  let hostInterface: string = NAME.prefix;
+  for (let i = 0; i < NAME.characters; i++) hostInterface += BASE32[(digest[i] as number) & 31];
   return {
-    hostInterface: `${NAME.prefix}${letters.join('')}`,
-    hostMac: localMac(hash.subarray(12, 18)),
-    mac: localMac(hash.subarray(18, 24)),
+    hostInterface,
+    hostMac: localMac(digest.subarray(12, 18)),
+    mac: localMac(digest.subarray(18, 24)),
   };
 }
 
@@ -110,5 +103,7 @@ export function isContainerName(name: string): boolean {
 }
 
 export function macText(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+  return Buffer.from(mac)
+    .toString('hex')
+    .replace(/..(?!$)/g, '$&:');
 }

@@ -68,6 +68,21 @@ export class AttachmentKeeper implements Attachments {
     return `lo has not ${formatAddress(gateway)}, which the routes to containers need`;
   }
 
+  keepRoutes(found: readonly DeviceSettings[]): Map<number, string> {
+    const repaired = new Map<number, string>();
+    // Without a cool-down these may be about to go.
+    if (this.#coolDown === 0) return repaired;
+    const wanted = found.flatMap(({ index, alias }) => {
+      const { container, id = '' } = containerOf(alias) ?? {};
+      return container !== undefined && this.#claimed.has(index) ? [{ index, container, id }] : [];
+    });
+    this.#claims.hasSource = true;
+    const errors = this.#netlink.tryAll(wanted.map(({ container, index }) => this.#claims.request(container, index)));
+    for (const [i, { index, container, id }] of wanted.entries())
+      if (!errors[i]) repaired.set(index, lostRoute(id, this.#slice.addressOf(container)));
+    return repaired;
+  }
+
   keep(found: DeviceSettings): string | typeof LATER | undefined {
     const alias = containerOf(found.alias);
     if (!alias || alias.container < 1 || alias.container > this.#slice.capacity) return undefined;
@@ -106,7 +121,7 @@ export class AttachmentKeeper implements Attachments {
     if (error) return this.#lost(index, alias, address);
     this.#claimed.add(index);
     this.#keepNeighbour(index, address);
-    return `no route to ${formatAddress(address)}, the address of container ${id}`;
+    return lostRoute(id, address);
   }
 
   /** There is another route to the address: what is left of detaching the container, or that of another one. */
@@ -140,4 +155,8 @@ export class AttachmentKeeper implements Attachments {
       throw error;
     }
   }
+}
+
+function lostRoute(id: string, address: Address): string {
+  return `no route to ${formatAddress(address)}, the address of container ${id}`;
 }

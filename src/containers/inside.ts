@@ -3,7 +3,7 @@ import { address, RTM_NEWADDR } from '../linux/netlink/address.ts';
 import { changeDevice } from '../linux/netlink/device-settings.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import { LOOPBACK } from '../linux/netlink/link.ts';
-import { NLM_F_CREATE, NLM_F_EXCL, type Request, request } from '../linux/netlink/message.ts';
+import { NLM_F_CREATE, NLM_F_EXCL, type Request, request, written } from '../linux/netlink/message.ts';
 import { NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
 import {
@@ -39,14 +39,11 @@ export interface Inside {
 /** Loopback and link up, the address, the routes, and where the gateway is. Throws ContainerError or NetlinkError. */
 export function setUpInside(netlink: Netlink, inside: Inside): void {
   const { link, ifname, own, gateway, gatewayMac } = inside;
+  const { up, defaultRoute } = commonTo(link, gateway);
   const errors = netlink.tryAll([
-    changeDevice(LOOPBACK, { isUp: true }),
-    // Before the link is up: from then on it would have an IPv6 address.
-    changeDevice(link, withoutIpv6),
-    changeDevice(link, { isUp: true }),
+    ...up,
     newAddress(link, own),
-    newRoute({ oif: link, scope: RT_SCOPE_LINK, dst: addressBytes(gateway), dstLength: 32 }),
-    wayOut(inside, hasDefaultRoute(netlink)),
+    hasDefaultRoute(netlink) ? overlayRoute(inside) : defaultRoute,
     permanentNeighbour(link, gateway, gatewayMac),
   ]);
   const error = errors.find((each) => each !== undefined);
@@ -57,6 +54,32 @@ export function setUpInside(netlink: Netlink, inside: Inside): void {
     cause: error,
   });
 }
+
+/**
+ * The requests that are the same for all containers of a VM whose links have the same index, as nearly all
+ * have.
+ */
+function commonTo(link: number, gateway: Address): Common {
+  if (common?.link === link && common.gateway === gateway) return common;
+  const to = addressBytes(gateway);
+  const up = [
+    changeDevice(LOOPBACK, { isUp: true }),
+    // Before the link is up: from then on it would have an IPv6 address.
+    changeDevice(link, withoutIpv6),
+    changeDevice(link, { isUp: true }),
+    newRoute({ oif: link, scope: RT_SCOPE_LINK, dst: to, dstLength: 32 }),
+  ];
+  const defaultRoute = newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: to });
+  common = { link, gateway, up: up.map(written), defaultRoute: written(defaultRoute) };
+  return common;
+}
+interface Common {
+  link: number;
+  gateway: Address;
+  up: Request[];
+  defaultRoute: Request;
+}
+let common: Common | undefined;
 
 /** Whether another network is the way out, whatever the metric of its route: ours would come before it. */
 function hasDefaultRoute(netlink: Netlink): boolean {
@@ -82,17 +105,17 @@ export function wrongInside(netlink: Netlink, { link, ifname, own, gateway, over
 function newAddress(index: number, own: Address): Request {
   const local = addressBytes(own);
   const body = { family: AF_INET, prefixLength: 32, index, local, address: local };
-  return request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, `address ${local.join('.')}`, address, body);
+  return request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, () => `address ${local.join('.')}`, address, body);
 }
 
-/** The default route; beside an interface of another network, the route to the overlay. */
-function wayOut({ link, gateway, overlay }: Inside, isSecond: boolean): Request {
-  const to = isSecond ? { dst: addressBytes(overlay), dstLength: overlay.length } : {};
+/** Beside an interface of another network, which has the default route. */
+function overlayRoute({ link, gateway, overlay }: Inside): Request {
+  const to = { dst: addressBytes(overlay), dstLength: overlay.length };
   return newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway), ...to });
 }
 
 function newRoute(body: RouteRequest): Request {
-  const what = `route ${body.dst?.join('.') ?? 'default'} in the container`;
+  const what = () => `route ${body.dst?.join('.') ?? 'default'} in the container`;
   const fixed = { family: AF_INET, table: RT_TABLE_MAIN, protocol: RTPROT_STATIC, type: RTN_UNICAST };
   return request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, what, route, { ...fixed, ...body });
 }

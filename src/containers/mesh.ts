@@ -2,6 +2,7 @@
  * What attaching has to know of the mesh. The daemon leaves it in its run directory, where it stays when the
  * daemon stops: containers come and go without it.
  */
+import { lstatSync } from 'node:fs';
 import path from 'node:path';
 import { errorCode } from '../errors.ts';
 import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
@@ -69,9 +70,10 @@ export function readMesh(runDir: string): Mesh | undefined {
   }
 }
 
+/** The daemon may be another user than whoever attaches: the run directory is then that user's. */
 function contentOf(file: string): Buffer | undefined {
   try {
-    return readOwn(file);
+    return readOwn(file, lstatSync(path.dirname(file), { throwIfNoEntry: false })?.uid);
   } catch (cause) {
     if (errorCode(cause) !== 'EACCES') throw cause;
     throw new ContainerError('permission', `no permission to read ${file}`, {

@@ -1,14 +1,6 @@
 /** The addresses of one VM's containers: numbers, IPv4 numbers and text. */
 import { ipv4Number } from '../linux/netlink/ipv4.ts';
-import {
-  type Address,
-  contains,
-  formatAddress,
-  formatPrefix,
-  ipv4,
-  type Prefix,
-  parseAddress,
-} from '../mesh/address.ts';
+import { type Address, contains, formatAddress, formatPrefix, type Prefix, parseAddress } from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import type { Mesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
@@ -19,8 +11,12 @@ const VM = 1n;
 export class Slice {
   readonly #mapping: Mapping;
   readonly #local: Address;
+  /** Bits of the address with index 0. */
+  readonly #base: bigint;
   /** Numbers of containers are 1 to this. */
   readonly capacity: number;
+  /** The VM's own overlay address. */
+  readonly gateway: Address;
 
   /** Of several mappings, containers get the addresses of the first that has this VM. */
   constructor({ mappings, local }: Mesh) {
@@ -28,7 +24,9 @@ export class Slice {
     if (!mapping) throw new ContainerError('no-mesh', `VM ${formatAddress(local)} is in no mapping`);
     this.#mapping = mapping;
     this.#local = local;
+    this.#base = mapping.addressOf(local, 0n).bits;
     this.capacity = Number(mapping.containersPerVm);
+    this.gateway = mapping.addressOf(local, VM);
   }
 
   /** Such as 10.16.32.0/24. */
@@ -36,17 +34,12 @@ export class Slice {
     return formatPrefix(this.#mapping.sliceOf(this.#local));
   }
 
-  /** The VM's own overlay address. */
-  get gateway(): Address {
-    return this.#mapping.addressOf(this.#local, VM);
-  }
-
   get overlay(): Prefix {
     return this.#mapping.overlay;
   }
 
   addressOf(container: number): Address {
-    return this.#mapping.addressOf(this.#local, BigInt(container) + VM);
+    return { width: this.gateway.width, bits: this.#base | (BigInt(container) + VM) };
   }
 
   /** The number of the container with this address; undefined if none of this VM has it. */
@@ -59,7 +52,10 @@ export class Slice {
   /** The same for the four bytes of an address. */
   containerIn(bytes: Uint8Array | undefined): number | undefined {
     const number = ipv4Number(bytes);
-    return number === undefined ? undefined : this.containerAt(ipv4(number));
+    if (number === undefined) return undefined;
+    // Of thousands at a time, so in small numbers.
+    const container = number - Number(this.#base | VM);
+    return container >= 1 && container <= this.capacity ? container : undefined;
   }
 
   /** The number of the container with this address in text. Throws ContainerError. */

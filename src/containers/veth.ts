@@ -78,7 +78,7 @@ export function ownAddress(vm: Address): Request {
 /** Where an address is: an entry that nobody has to ask for, and that stays when the kernel's table is full. */
 export function permanentNeighbour(ifindex: number, at: Address, lladdr: Uint8Array): Request {
   const dst = addressBytes(at);
-  return request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, `neighbour ${dst.join('.')}`, neighbour, {
+  return request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, () => `neighbour ${dst.join('.')}`, neighbour, {
     ...{ family: AF_INET, ifindex, state: NUD_PERMANENT, dst, lladdr },
   });
 }

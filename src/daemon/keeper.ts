@@ -186,6 +186,7 @@ export class Keeper {
     await attempt(async () => {
       if (!isComplete) {
         this.#loadTable();
+        this.#guard?.missed();
         dataPlane.reload();
       }
       this.#isTableWhole = true;

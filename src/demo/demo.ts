@@ -1,9 +1,10 @@
-/** `demo`: a whole mesh on this machine, real traffic between all of its containers, and what came of it. */
+/** `demo`: a whole mesh on this machine, real traffic between its containers, and what came of it. */
 import { formatPrefix } from '../mesh/address.ts';
 import type { Mapping } from '../mesh/mapping.ts';
 import type { TunnelStatus } from '../observe/status.ts';
 import { Lab, requireCommands } from './lab.ts';
 import { type Container, Mesh, type Vm } from './mesh.ts';
+import { pairsToTest } from './pairs.ts';
 import { Agents, median, type PingResult, pingAll } from './traffic.ts';
 
 export interface DemoOptions {
@@ -43,8 +44,9 @@ export interface DemoResult {
   core?: string | undefined;
   engine?: string | undefined;
   mtu: number;
-  /** Ordered pairs of containers, and how many of them ping and TCP got through. */
+  /** Ordered pairs of containers, how many of them were tested, and in how many ping and TCP got through. */
   pairs: number;
+  tested: number;
   reachable: number;
   /** First packets to a VM that no tunnel led to yet, and how many were lost. */
   firstPackets: number;
@@ -109,51 +111,34 @@ async function kernelFlags(lab: Lab, { flags, progress }: DemoOptions): Promise<
 
 async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions): Promise<DemoResult> {
   const { containers, vms } = mesh;
-  const byAddress = new Map(containers.map((c) => [c.address, c]));
-  const pings = new Map<string, PingResult>();
-  const ping = async (from: Container, to: Container[]) => {
-    for (const result of await pingAll(
-      lab,
-      from,
-      to.map((c) => c.address),
-    ))
-      pings.set(`${from.address} ${result.to}`, result);
-  };
+  const all = containers.length * (containers.length - 1);
+  const heads = vms.flatMap((vm) => vm.containers.slice(0, 1));
 
   progress('sending the first packets: no tunnel exists yet');
-  const heads = vms.flatMap((vm) => vm.containers.slice(0, 1));
-  await Promise.all(
-    heads.map((head) =>
-      ping(
-        head,
-        heads.filter((other) => other !== head),
-      ),
-    ),
-  );
-  const opening = [...pings.values()];
-
-  progress(`pinging between all ${containers.length * (containers.length - 1)} pairs of containers`);
-  await Promise.all(
-    containers.map((from) =>
-      ping(
-        from,
-        containers.filter((to) => to !== from && !pings.has(`${from.address} ${to.address}`)),
-      ),
-    ),
+  const opening = await pingAll(
+    lab,
+    heads.flatMap((from) => heads.filter((to) => to !== from).map((to) => [from, to] as const)),
   );
 
-  progress('sending TCP streams between all pairs');
-  const agents = await Agents.start(lab, containers);
+  const nameOf = (from: Container, to: Container) => `${from.name} ${to.name}`;
+  const done = new Set(opening.map(({ from, to }) => nameOf(from, to)));
+  const others = pairsToTest(vms).filter((pair) => !done.has(nameOf(...pair)));
+  const tested = done.size + others.length;
+  const many = tested < all ? `${tested} of ${all}` : `all ${all}`;
+  progress(`pinging between ${many} pairs of containers`);
+  const pings = [...opening, ...(await pingAll(lab, others))];
+
+  progress(`sending TCP streams between ${tested < all ? 'these' : 'all'} pairs`);
+  const agents = await Agents.start(lab, vms);
   const [a, b] = heads;
   const long = a && b ? await agents.stream(a, { to: b.address, bytes: 0, milliseconds: LONG_STREAM }) : undefined;
-  const affordable = ((long ?? 0) * 1000 * STREAMS) / 8 / (pings.size || 1);
+  const affordable = ((long ?? 0) * 1000 * STREAMS) / 8 / (pings.length || 1);
   const bytes = Math.max(MIN_STREAM, Math.min(MAX_STREAM, affordable));
   const results: PairResult[] = [];
-  for (const [pair, result] of [...pings].sort()) {
-    const [from, to] = pair.split(' ').map((address) => byAddress.get(address)) as [Container, Container];
-    const rate =
-      result.received > 0 ? await agents.stream(from, { to: to.address, bytes, milliseconds: 0 }) : undefined;
-    results.push(pairResult(from, to, result, rate));
+  for (const ping of pings.sort((a, b) => (addressesOf(a) < addressesOf(b) ? -1 : 1))) {
+    const { from, to, received } = ping;
+    const rate = received > 0 ? await agents.stream(from, { to: to.address, bytes, milliseconds: 0 }) : undefined;
+    results.push(pairResult(ping, rate));
   }
   agents.stop();
 
@@ -173,7 +158,8 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
     core: status.core,
     engine: status.engine,
     mtu: status.mtu,
-    pairs: results.length,
+    pairs: all,
+    tested: results.length,
     reachable: results.filter((r) => r.reachable).length,
     firstPackets: opening.length,
     firstPacketsLost: opening.length - firsts.length,
@@ -187,7 +173,13 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
   };
 }
 
-function pairResult(from: Container, to: Container, ping: PingResult, rate: number | undefined): PairResult {
+/** By which pairs are sorted. */
+function addressesOf({ from, to }: PingResult): string {
+  return `${from.address} ${to.address}`;
+}
+
+function pairResult(ping: PingResult, rate: number | undefined): PairResult {
+  const { from, to } = ping;
   return {
     from: from.address,
     to: to.address,

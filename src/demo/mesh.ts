@@ -2,15 +2,17 @@
  * A mesh in a lab: VMs that a bridge joins, each with a real daemon, and containers, each a network
  * namespace.
  */
-
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { namesOf } from '../containers/alias.ts';
+import { DEFAULT_IFNAME } from '../containers/containers.ts';
 import { ask } from '../daemon/control.ts';
 import { EXIT, InlayError } from '../errors.ts';
 import { plainErrors } from '../log.ts';
 import { type Address, formatAddress, formatPrefix, lowBits } from '../mesh/address.ts';
 import type { Mapping } from '../mesh/mapping.ts';
 import type { Status, TunnelStatus } from '../observe/status.ts';
+import type { AttachPlan } from './attach.ts';
 import type { Lab } from './lab.ts';
 
 export interface MeshPlan {
@@ -26,9 +28,12 @@ export interface MeshPlan {
 }
 
 export interface Container {
-  /** Its network namespace. */
+  /** Its network namespace, and its id. */
   name: string;
+  number: number;
   address: string;
+  /** The VM's end of its veth. */
+  hostInterface: string;
   vm: Vm;
 }
 
@@ -44,6 +49,7 @@ export interface Vm {
 
 const BRIDGE = 'underlay';
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const ATTACH = fileURLToPath(new URL('../../dist/demo/attach.js', import.meta.url));
 /** s */
 const READY_TIMEOUT = 30;
 /** The first VM is 192.168.16.32 where the underlay prefix has room for that, as in the documentation. */
@@ -71,7 +77,7 @@ export class Mesh {
     const mesh = new Mesh(lab, plan);
     await mesh.#buildUnderlay();
     await Promise.all(mesh.vms.map((vm) => mesh.startDaemon(vm)));
-    for (const vm of mesh.vms) await mesh.#attachContainers(vm);
+    await Promise.all(mesh.vms.map((vm) => mesh.#attachContainers(vm)));
     return mesh;
   }
 
@@ -128,36 +134,19 @@ export class Mesh {
 
   async #attachContainers(vm: Vm): Promise<void> {
     if (vm.containers.length === 0) return;
+    const { mapping } = this.#plan;
     const { mtu } = await this.status(vm);
-    const outside: string[] = [];
-    for (const { name, address } of vm.containers) {
-      outside.push(
-        `link add ${name} type veth peer name eth0 netns ${name}`,
-        `link set ${name} up`,
-        `route add ${address}/32 dev ${name}`,
-      );
-    }
-    await this.#lab.ip(vm.name, outside);
-    // The kernel forwards what comes in from a device only where that is switched on.
-    await this.#lab.must(vm.name, [
-      'sh',
-      '-c',
-      `for name do echo 1 >/proc/sys/net/ipv4/conf/$name/forwarding; done`,
-      'sh',
-      ...vm.containers.map((c) => c.name),
-    ]);
-    for (const { name, address } of vm.containers) {
-      await this.#lab.ip(name, [
-        'link set lo up',
-        `address add ${address}/32 dev eth0`,
-        `link set eth0 mtu ${mtu} up`,
-        `route add ${vm.overlay} dev eth0`,
-        `route add default via ${vm.overlay}`,
-      ]);
-    }
+    const plan: AttachPlan = {
+      overlay: formatPrefix(mapping.overlay),
+      underlay: formatPrefix(mapping.underlay),
+      local: vm.underlay,
+      mtu,
+      containers: vm.containers.map(({ name, number }) => ({ netns: name, id: name, container: number })),
+    };
+    await this.#lab.must(vm.name, [process.execPath, ATTACH], JSON.stringify(plan));
     await this.#lab.linksUp(
       vm.name,
-      vm.containers.map(({ name }) => name),
+      vm.containers.map(({ hostInterface }) => hostInterface),
     );
   }
 
@@ -202,11 +191,13 @@ function layOut({ mapping, vms, containersPerVm }: MeshPlan): Vm[] {
       runDir: `/run/vm${i + 1}`,
       containers: [],
     };
-    vm.containers = Array.from({ length: containersPerVm }, (_, n) => ({
-      name: `c${i + 1}-${n + 1}`,
-      address: formatAddress(mapping.addressOf(underlay, firstContainer + BigInt(n) + 1n)),
-      vm,
-    }));
+    vm.containers = Array.from({ length: containersPerVm }, (_, n) => {
+      const name = `c${i + 1}-${n + 1}`;
+      const number = firstContainer + BigInt(n);
+      const address = formatAddress(mapping.addressOf(underlay, number + 1n));
+      const { hostInterface } = namesOf({ id: name, ifname: DEFAULT_IFNAME });
+      return { name, number: Number(number), address, hostInterface, vm };
+    });
     return vm;
   });
 }

@@ -36,11 +36,14 @@ export function isOurUser(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
-/** Opens a file of ours. Throws ERR_FAILED if it is something else; the system's own errors stay as they are. */
-export function openOwn(file: string, flags: number): number {
+/**
+ * Opens a file of ours, or of another user who may have made it. Throws ERR_FAILED if it is something else; the
+ * system's own errors stay as they are.
+ */
+export function openOwn(file: string, flags: number, user?: number): number {
   const fd = openSync(file, flags | CAREFUL, MODE);
   try {
-    checkOwn(file, fstatSync(fd));
+    checkOwn(file, fstatSync(fd), user);
     return fd;
   } catch (error) {
     closeSync(fd);
@@ -48,10 +51,10 @@ export function openOwn(file: string, flags: number): number {
   }
 }
 
-function checkOwn(file: string, found: Stats): void {
+function checkOwn(file: string, found: Stats, user: number | undefined): void {
   const why = !found.isFile()
     ? 'is no plain file'
-    : !isOurUser(found.uid)
+    : !isOurUser(found.uid) && found.uid !== user
       ? `belongs to user ${found.uid}`
       : // A hard link gives a file of another directory a name here. Without any name it has just been replaced.
         found.nlink > 1
@@ -61,11 +64,11 @@ function checkOwn(file: string, found: Stats): void {
   throw new InlayError('ERR_FAILED', `${file} ${why}: it is not one that Inlay made`, { hint: 'remove it' });
 }
 
-/** What is in a file of ours; undefined if there is none. */
-export function readOwn(file: string): Buffer | undefined {
+/** What is in a file of ours, or of another user who may have made it; undefined if there is none. */
+export function readOwn(file: string, user?: number): Buffer | undefined {
   let fd: number;
   try {
-    fd = openOwn(file, O_RDONLY);
+    fd = openOwn(file, O_RDONLY, user);
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return undefined;
     throw error;

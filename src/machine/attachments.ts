@@ -10,6 +10,11 @@ export interface Attachments {
    * if it may be about to come or to go. Throws what cannot be put right.
    */
   keep(found: DeviceSettings): string | typeof LATER | undefined;
+  /**
+   * Puts back the routes of many containers at once; returns what was wrong, in words, by interface index. The
+   * others are to be looked at one by one.
+   */
+  keepRoutes(found: readonly DeviceSettings[]): Map<number, string>;
   /** The same for what the routes of all containers need. */
   keepSource(): string | undefined;
   /** A device has gone. */

@@ -62,8 +62,9 @@ export class Guard {
   readonly #due = new Set<number>();
   /** Devices to which no route is known any more. */
   readonly #left = new Set<number>();
-  /** Of attached containers; and those of them at which another look is needed. */
+  /** Of attached containers; those that may have lost their routes; and those at which another look is needed. */
   readonly #attached = new Set<number>();
+  readonly #lost = new Set<number>();
   readonly #later = new Set<number>();
   /** Whether addresses of the loopback device may have changed. */
   #isSourceDue = true;
@@ -124,6 +125,7 @@ export class Guard {
       const wrong = own.includes(index) ? undefined : this.#check(index, isWhole, uplink);
       if (wrong !== undefined) repaired.push(wrong);
     };
+    repaired.push(...this.#keepRoutes());
     for (const index of taken(this.#due, MAX_DUE)) check(index, true);
     if (isTurn) {
       for (const index of taken(this.#later, MAX_DUE)) check(index, true);
@@ -134,6 +136,28 @@ export class Guard {
     const count = repaired.length > 1 ? ` (${repaired.length} devices)` : '';
     if (repaired.length > 0) onRepaired(`a container's device has ${repaired[0]}${count}`);
     if (this.#due.size > 0) this.look();
+  }
+
+  /** All at once: somebody may have flushed the routes of thousands. */
+  #keepRoutes(): string[] {
+    if (this.#lost.size === 0) return [];
+    const lost = [...this.#lost].flatMap((index) => this.#devices.get(index)?.found ?? []);
+    this.#lost.clear();
+    const repaired = this.#options.attachments.keepRoutes(lost);
+    for (const index of repaired.keys()) this.#due.delete(index);
+    return [...repaired.values()];
+  }
+
+  /** Changes of routes were not heard. */
+  missed(): void {
+    for (const index of this.#attached) this.#lose(index);
+    this.look();
+  }
+
+  /** An attached container may have lost its route. */
+  #lose(index: number): void {
+    this.#lost.add(index);
+    this.#due.add(index);
   }
 
   #listen(): void {
@@ -166,7 +190,7 @@ export class Guard {
       const wrong = attachments.keepSource();
       if (wrong === undefined) return;
       onRepaired(wrong);
-      for (const index of this.#attached) this.#due.add(index);
+      for (const index of this.#attached) this.#lose(index);
     } catch {} // What follows from it is said of each device.
   }
 
@@ -175,7 +199,8 @@ export class Guard {
     for (const [name, route] of containerRoutes) {
       const left = this.#routes.take(name, route);
       if (left !== undefined) this.#left.add(left);
-      if (route.hasGone ? this.#attached.has(route.link) : !this.#devices.has(route.link)) this.#due.add(route.link);
+      if (route.hasGone && this.#attached.has(route.link)) this.#lose(route.link);
+      else if (!route.hasGone && !this.#devices.has(route.link)) this.#due.add(route.link);
     }
     containerRoutes.clear();
   }

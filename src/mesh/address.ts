@@ -36,7 +36,8 @@ export function ipv4(number: number): Address {
 }
 
 export function formatAddress(address: Address): string {
-  return [24n, 16n, 8n, 0n].map((shift) => (address.bits >> shift) & 255n).join('.');
+  const bits = Number(address.bits);
+  return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`;
 }
 
 export function formatPrefix(prefix: Prefix): string {

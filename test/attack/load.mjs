@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Agents } from '../../dist/demo/traffic.js';
 import { arp, superPacket, TCP, TUNNELS, tcp, UDP, udp } from './packets.mjs';
-import { HOSTS, World } from './world.mjs';
+import { HOSTS, linkOf, World } from './world.mjs';
 
 const FLOOD = fileURLToPath(new URL('flood.mjs', import.meta.url));
 const { tenant, neighbour, other, vm, v } = HOSTS;
@@ -64,7 +64,7 @@ async function figures(w) {
     cpu: (Number(stat[11]) + Number(stat[12])) / TICKS,
     drops: sum(outbound) + sum(inbound),
     out: await received(undefined, 'port-vm1'),
-    in: await received('vm1', 'c1-1'),
+    in: await received('vm1', linkOf('c1-1')),
     memory: Number(/VmRSS:\s+(\d+)/.exec(await read(undefined, `/proc/${pid}/status`))?.[1]) / 1024,
     descriptors: Number(await w.sh(undefined, `ls /proc/${pid}/fd | wc -l`)),
     lines: Number(await w.sh(undefined, 'wc -l </run/vm1.log')),

@@ -15,7 +15,7 @@ import {
   udp,
 } from './packets.mjs';
 import { KINDS } from './tunnels.mjs';
-import { HOSTS, PORT } from './world.mjs';
+import { HOSTS, linkOf, PORT } from './world.mjs';
 
 const { tenant, neighbour, other, vm, otherVm, v, u } = HOSTS;
 const FORGED = '02:bb:bb:bb:bb:bb';
@@ -26,7 +26,7 @@ const FORGED = '02:bb:bb:bb:bb:bb';
  */
 async function ways(w, at = 0) {
   const { name } = w.mesh.vms[at];
-  const [from, link] = at === 0 ? [neighbour, 'c1-2'] : [other, 'c2-1'];
+  const [from, link] = at === 0 ? [neighbour, linkOf('c1-2')] : [other, linkOf('c2-1')];
   const there = [neighbour, other, vm.overlay, otherVm.overlay, vm.underlay, otherVm.underlay, v.container, v.underlay];
   const script = `for to in ${there.join(' ')}; do ip route get $to; ip route get $to from ${from} iif ${link}; done 2>&1; ip route show proto 73`;
   const text = await w.sh(name, script);
@@ -235,7 +235,7 @@ const arpFlood = {
       w.raw('tenant', arp({ operation: i % 8 < 6 ? 1 : 2, from, sender: sender(i), target: vm.overlay })),
     );
     await w.shoot(frames);
-    const entries = await neighbours(w, 'neigh show nud all dev c1-1');
+    const entries = await neighbours(w, `neigh show nud all dev ${linkOf('c1-1')}`);
     return entries.length > FEW ? [`${entries.length} entries`] : [];
   },
 };

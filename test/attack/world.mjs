@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { namesOf } from '../../dist/containers/alias.js';
 import { Lab } from '../../dist/demo/lab.js';
 import { Mesh } from '../../dist/demo/mesh.js';
 import { parsePrefix } from '../../dist/mesh/address.js';
@@ -38,6 +39,8 @@ const VICTIMS = ['neighbour', 'other', 'vm', 'otherVm', 'u served'];
 /** Which kinds of tunnels a VM of the plane takes. */
 const TAKEN = { wasm: ['gre', 'gre-udp'], 'wasm-udp': ['gre', 'gre-udp'], kernel: ['vxlan'] };
 export const MARK = 'attacked';
+/** The VM's end of a container's veth. */
+export const linkOf = (container) => namesOf({ id: container, ifname: 'eth0' }).hostInterface;
 /** ms: what honest packets may take, and after how long they are sent again. */
 const [PATIENCE, AGAIN] = [5000, 250];
 
@@ -129,9 +132,9 @@ export class World {
       JSON.parse(await this.lab.must(where, ['ip', '-j', 'link', 'show', device]))[0].address;
     const vm = await macOf('vm1', 'eth0');
     this.#macs = {
-      tenant: { from: await macOf('c1-1', 'eth0'), to: await macOf('vm1', 'c1-1') },
-      neighbour: { from: await macOf('c1-2', 'eth0'), to: await macOf('vm1', 'c1-2') },
-      other: { from: await macOf('c2-1', 'eth0'), to: await macOf('vm2', 'c2-1') },
+      tenant: { from: await macOf('c1-1', 'eth0'), to: await macOf('vm1', linkOf('c1-1')) },
+      neighbour: { from: await macOf('c1-2', 'eth0'), to: await macOf('vm1', linkOf('c1-2')) },
+      other: { from: await macOf('c2-1', 'eth0'), to: await macOf('vm2', linkOf('c2-1')) },
       u: { from: await macOf('u', 'eth0'), to: vm, toOther: await macOf('vm2', 'eth0') },
     };
   }
@@ -239,7 +242,7 @@ export class World {
       await this.sh(undefined, `kill -TERM ${pid}; while kill -0 ${pid} 2>/dev/null; do sleep 0.02; done`);
       await this.sh(
         vm.name,
-        'ip route flush cache; for n in eth0 c1-1 c1-2 c2-1 c2-2; do ip neigh flush dev $n; done; ip -6 route flush proto ra',
+        `ip route flush cache; for n in eth0 ${vm.containers.map(({ hostInterface }) => hostInterface).join(' ')}; do ip neigh flush dev $n; done; ip -6 route flush proto ra`,
       );
       await this.mesh.startDaemon(vm);
     }

@@ -10,8 +10,9 @@ import { Vms } from './vms.ts';
 const SOCKET = '/run/docker/plugins/inlay.sock';
 const PID_FILE = '/run/plugin.pid';
 const POOL = '10.16.32.0/24';
-/** All that the plugin needs, as root. */
+/** All that the plugin needs, as root or as another user. */
 const LEAST = ['--inh-caps', '--ambient-caps', '--bounding-set'].map((set) => `${set}=-all,+net_admin`);
+const USER = 65534;
 
 type Answer = Record<string, unknown>;
 
@@ -35,11 +36,13 @@ describe.skipIf(skip('docker plugin', (await missing('ping', 'setpriv')) ?? notR
   });
   afterAll(() => vms?.close());
 
-  const words = (runDir = vms.runDir('a')) => [process.execPath, CLI, 'docker-plugin', '--run-dir', runDir];
+  const words = (runDir = vms.runDir('a'), socket = SOCKET) => {
+    return [process.execPath, CLI, 'docker-plugin', '--run-dir', runDir, '--socket', socket];
+  };
 
-  async function begin(wrapper: readonly string[] = [], runDir?: string): Promise<void> {
+  async function begin(wrapper: readonly string[] = [], runDir?: string, socket?: string): Promise<void> {
     const script = `echo $$ >${PID_FILE}; exec "$@"`;
-    plugin = vms.lab.start('a', ['sh', '-c', script, 'sh', ...wrapper, ...words(runDir)], {
+    plugin = vms.lab.start('a', ['sh', '-c', script, 'sh', ...wrapper, ...words(runDir, socket)], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     plugin.unref();
@@ -59,9 +62,9 @@ describe.skipIf(skip('docker plugin', (await missing('ping', 'setpriv')) ?? notR
     return await ended;
   }
 
-  function ask(method: string, body: object = {}): Promise<Answer> {
+  function ask(method: string, body: object = {}, socket = SOCKET): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      const socketPath = vms.lab.path(SOCKET);
+      const socketPath = vms.lab.path(socket);
       const request = http.request({ socketPath, path: `/${method}`, method: 'POST' }, (response) => {
         let text = '';
         response.on('data', (chunk) => {
@@ -120,6 +123,21 @@ describe.skipIf(skip('docker plugin', (await missing('ping', 'setpriv')) ?? notR
     expect(await each('IpamDriver.ReleaseAddress', { PoolID: POOL, Address: address })).toEqual({});
     // Nobody gets it for a while.
     expect(await unreachable()).toMatch(address);
+  });
+
+  test("as the daemon's user, who may not be root, and whose mesh root may use, too", async () => {
+    const [runDir, socket] = ['/run/user', '/run/user/inlay.sock'];
+    await vms.lab.must('a', ['sh', '-c', `mkdir ${runDir} && cp ${vms.runDir('a')}/mesh.json ${runDir}`]);
+    await vms.lab.must('a', ['chown', '-R', String(USER), runDir]);
+    await begin(['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups', ...LEAST], runDir, socket);
+    const { Address } = await ask('IpamDriver.RequestAddress', { PoolID: POOL }, socket);
+    const request = { EndpointID: 'e', Interface: { Address } };
+    expect(await ask('NetworkDriver.CreateEndpoint', request, socket)).toHaveProperty('Interface.MacAddress');
+    const { containers } = JSON.parse((await vms.inlay('a', 'containers', '--json')).stdout);
+    expect(containers).toMatchObject([{ id: 'e', address: String(Address).split('/')[0] }]);
+    expect(await ask('NetworkDriver.DeleteEndpoint', request, socket)).toEqual({});
+    for (const command of ['attach', 'detach'])
+      await vms.lab.must('a', [process.execPath, CLI, command, 'box', '--run-dir', runDir]);
   });
 
   test('addresses are reserved before they are used, each for one', async () => {

@@ -33,8 +33,12 @@ describe.skipIf(skip('filter', await missing('nft', 'ping')))('filter', () => {
     mesh = await startMesh(lab, []);
     for (const vm of mesh.vms) {
       // An attacker's packets come through: the filter is what stops them. To a device with an address the guard leaves its rp_filter.
-      for (const { name } of vm.containers) await lab.ip(vm.name, [`address add 198.51.100.1/32 dev ${name}`]);
-      const lax = 'for f in all default eth0 c1-1 c2-1; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done; true';
+      const links = vm.containers.map(({ hostInterface }) => hostInterface);
+      await lab.ip(
+        vm.name,
+        links.map((link) => `address add 198.51.100.1/32 dev ${link}`),
+      );
+      const lax = `for f in all default eth0 ${links.join(' ')}; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done; true`;
       await lab.must(vm.name, ['sh', '-c', lax]);
       await lab.ip(vm.name, [`route add ${OUTSIDER} dev eth0`]);
     }

@@ -58,7 +58,7 @@ describe.skipIf(skip('kernel spoof', await missing('ping', 'tc', 'bridge', 'nft'
     const quiet = `for d in /proc/sys/net/ipv4/conf/*; do echo 0 >$d/rp_filter; echo 1 >$d/accept_local; done
       echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6`;
     // To a device with an address the guard leaves its rp_filter.
-    await lab.ip(a.name, [`address add 198.51.100.1/32 dev ${victim.name}`]);
+    await lab.ip(a.name, [`address add 198.51.100.1/32 dev ${victim.hostInterface}`]);
     for (const { name } of [a, victim]) await lab.must(name, ['sh', '-c', quiet]);
     const listener = lab.start(victim.name, [process.execPath, '-e', LISTEN], { stdio: ['ignore', 'pipe', 'inherit'] });
     await new Promise<void>((resolve) => {

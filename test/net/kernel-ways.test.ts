@@ -64,7 +64,7 @@ describe.skipIf(skip('kernel ways, path MTU', reason))('kernel ways, path MTU', 
     // One that nothing was sent to: its first packets are refused, or cut. The answers have a way of their own.
     const another = '10.16.33.100';
     await lab.ip(at(1).container.name, [`address add ${another}/32 dev eth0`]);
-    await lab.ip(at(1).vm.name, [`route add ${another}/32 dev ${at(1).container.name}`]);
+    await lab.ip(at(1).vm.name, [`route add ${another}/32 dev ${at(1).container.hostInterface}`]);
     expect(await ping(another, '-M', 'do', '-s', '1400')).toContain(`mtu = ${NARROW - OVERHEAD}`);
     await expect.poll(() => ping(another, '-M', 'dont', '-s', '1400'), PATIENCE).toContain(' 0% packet loss');
     // Super-packets go as they are, in segments that fit.

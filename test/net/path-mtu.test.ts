@@ -150,7 +150,7 @@ describe.skipIf(skip('path MTU', await missing('ping', 'tc', 'nft')))('path MTU'
       for (const { name, containers } of mesh.vms) {
         await lab.ip(
           name,
-          containers.map((c) => `link set ${c.name} mtu 1500`),
+          containers.map((c) => `link set ${c.hostInterface} mtu 1500`),
         );
         const rules =
           'table ip lost { chain output { type filter hook output priority 0; icmp type destination-unreachable drop; }; }';

@@ -47,10 +47,12 @@ describe.skipIf(skip('remarks', reason)).each(Object.keys(PLANES) as (keyof type
     test('each is named with what helps, in the log once, and the state stays what it was', async () => {
       await shell(`iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER
       iptables -t nat -A POSTROUTING -o eth0 -j SNAT --to-source 192.168.16.99
-      sysctl -qw net.ipv4.conf.${container(0).name}.forwarding=0`);
+      sysctl -qw net.ipv4.conf.${container(0).hostInterface}.forwarding=0`);
       const before = await rules();
       const found = [
-        { what: `forwarding is off on ${container(0).name}: the kernel drops what comes from there for other VMs` },
+        {
+          what: `forwarding is off on ${container(0).hostInterface}: the kernel drops what comes from there for other VMs`,
+        },
         {
           what: 'the chain FORWARD of iptables drops packets between containers and other VMs: its policy is DROP, and no rule accepts them',
         },
@@ -70,7 +72,7 @@ describe.skipIf(skip('remarks', reason)).each(Object.keys(PLANES) as (keyof type
         hint.split('; ').filter((part) => /^(iptables|sysctl) /.test(part)),
       );
       expect(commands).toEqual([
-        `sysctl -w net.ipv4.conf.${container(0).name}.forwarding=1`,
+        `sysctl -w net.ipv4.conf.${container(0).hostInterface}.forwarding=1`,
         'iptables -I DOCKER-USER -i inlay0 -j ACCEPT',
         'iptables -I DOCKER-USER -o inlay0 -j ACCEPT',
         expect.stringMatching(/^iptables -t nat -I POSTROUTING -s 192\.168\.16\.32 -p (47|udp --dport \d+) -j ACCEPT$/),

@@ -91,7 +91,7 @@ describe.skipIf(skip('underlay MTU', await missing('ping')))('the underlay has a
       for (const { name, containers } of mesh.vms) {
         await lab.ip(
           name,
-          containers.map((each) => `link set ${each.name} mtu ${JUMBO}`),
+          containers.map((each) => `link set ${each.hostInterface} mtu ${JUMBO}`),
         );
       }
       await stream(lab, container(0).name, container(1), BYTES);

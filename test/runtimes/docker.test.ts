@@ -23,6 +23,8 @@ const DOCKERD = [
   ],
 ];
 
+const OURS = ['-d', 'inlay', '--ipam-driver', 'inlay'];
+
 class Docker {
   readonly root: Root;
 
@@ -95,8 +97,8 @@ describe.skipIf(skip('docker', needed))('docker', () => {
   afterAll(() => runtimes?.close());
 
   test('containers of two VMs, and of one, reach each other; then all is gone', async () => {
-    await a.must('network', 'create', '-d', 'inlay', '--ipam-driver', 'inlay', 'mesh');
-    await b.must('network', 'create', '-d', 'inlay', '--ipam-driver', 'inlay', '--subnet', '10.16.33.0/24', 'mesh');
+    await a.must('network', 'create', ...OURS, 'mesh');
+    await b.must('network', 'create', ...OURS, '--subnet', '10.16.33.0/24', 'mesh');
     // Where no address is answered for that is not the device's own: docker's containers ask for none.
     await a.root.sh('echo 2 >/proc/sys/net/ipv4/conf/all/arp_ignore');
     const [one, two, other] = [await a.container('one'), await a.container('two'), await b.container('other')];
@@ -119,8 +121,8 @@ describe.skipIf(skip('docker', needed))('docker', () => {
   });
 
   test('an address by --ip is kept, over restarts of the container, of the plugin and of dockerd', async () => {
-    await a.must('network', 'create', '-d', 'inlay', '--ipam-driver', 'inlay', '--subnet', '10.16.32.0/24', 'mesh');
-    await b.must('network', 'create', '-d', 'inlay', '--ipam-driver', 'inlay', 'mesh');
+    await a.must('network', 'create', ...OURS, '--subnet', '10.16.32.0/24', 'mesh');
+    await b.must('network', 'create', ...OURS, 'mesh');
     const other = await b.container('other');
     const pinned = await a.container('pinned', '--ip', '10.16.32.91', '--restart', 'always');
     expect(pinned.address).toBe('10.16.32.91');
@@ -152,17 +154,37 @@ describe.skipIf(skip('docker', needed))('docker', () => {
     expect(await states()).toEqual(before);
   });
 
+  test('a container of two networks, of which the other has the default route', async () => {
+    await Promise.all([a, b].map((docker) => docker.must('network', 'create', ...OURS, 'mesh')));
+    await a.must('network', 'create', '-d', 'bridge', '--subnet', '172.31.0.0/24', 'also');
+    const run = ['run', '--detach', '--name', 'both', '--network', 'also', '--stop-timeout', '0'];
+    await a.must(...run, 'busybox', 'sleep', '1000');
+    await a.must('network', 'connect', 'mesh', 'both');
+    const [both, other] = [await a.running('both'), await b.container('other')];
+    const inside = (words: string) => a.root.sh(`nsenter --net=${both.netns} ${words}`);
+    expect(await inside('ip route show default')).toContain('via 172.31.0.1 dev eth0');
+    await proveBoth(both, other);
+    await a.must('network', 'disconnect', 'mesh', 'both');
+    expect(await inside('ip -br link')).not.toContain('eth1');
+    await a.must('rm', '--force', 'both');
+    await b.must('rm', '--force', 'other');
+    await a.must('network', 'rm', 'also');
+    await Promise.all([a, b].map((docker) => docker.must('network', 'rm', 'mesh')));
+    expect(await states()).toEqual(before);
+  });
+
   test('what cannot be is said by docker', async () => {
     const failure = async (...words: string[]) => {
       const { code, stderr } = await a.run(...words);
       expect(code).not.toBe(0);
       return stderr;
     };
-    const create = ['network', 'create', '-d', 'inlay'];
-    const ours = [...create, '--ipam-driver', 'inlay'];
-    expect(await failure(...create, 'other')).toContain('add --ipam-driver inlay');
-    expect(await failure(...ours, '--subnet', '10.16.99.0/24', 'other')).toContain('this VM has 10.16.32.0/24');
-    await a.must(...ours, 'mesh');
+    const create = ['network', 'create'];
+    expect(await failure(...create, '-d', 'inlay', 'other')).toContain('add --ipam-driver inlay');
+    expect(await failure(...create, ...OURS, '--subnet', '10.16.99.0/24', 'other')).toContain(
+      'this VM has 10.16.32.0/24',
+    );
+    await a.must(...create, ...OURS, 'mesh');
     const run = ['run', '--rm', '--network', 'mesh'];
     expect(await failure(...run, '--publish', '80:80', 'busybox', 'true')).toContain('publishes no ports');
     await a.must('network', 'rm', 'mesh');

@@ -1,7 +1,7 @@
 /** runc and crun: containers whose config.json has Inlay's hooks, as `inlay oci-hook config` prints them. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { missing, skip } from '../net/require.ts';
-import { COMMANDS, proveBoth, ROOTFS, type Root, type Running, Runtimes } from './runtime.ts';
+import { COMMANDS, proveBoth, ROOTFS, ROOTFS_TAR, type Root, type Running, Runtimes } from './runtime.ts';
 
 const BUNDLE = '/run/bundle';
 
@@ -67,3 +67,63 @@ describe.skipIf(skip('oci', await missing(...COMMANDS, 'runc', 'crun')))('hooks'
     expect(await a.state()).toEqual(before);
   });
 });
+
+describe.skipIf(skip('podman with hooks', await missing(...COMMANDS, 'podman', 'crun')))(
+  "podman's folder of hooks",
+  () => {
+    let runtimes: Runtimes;
+    beforeAll(async () => {
+      runtimes = await Runtimes.open();
+    });
+    afterAll(() => runtimes?.close());
+
+    const PODMAN = 'podman --root /run/storage --runroot /run/storage-run --storage-driver vfs';
+    /** Without cgroups, which would be the machine's, and where no limit can be raised. */
+    const CONFIGURATION = `[containers]
+cgroups = "disabled"
+default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "crun"
+`;
+
+    async function prepare(root: Root): Promise<void> {
+      await root.write('/etc/containers/containers.conf', CONFIGURATION);
+      await root.sh(`mkdir -p /usr/share/containers/oci/hooks.d
+      inlay oci-hook config --podman create >/usr/share/containers/oci/hooks.d/inlay-create.json
+      inlay oci-hook config --podman remove >/usr/share/containers/oci/hooks.d/inlay-remove.json
+      ${PODMAN} import ${ROOTFS_TAR} busybox:latest`);
+    }
+
+    async function running(root: Root): Promise<Running> {
+      const pid = (await root.sh(`${PODMAN} inspect --format '{{.State.Pid}}' web`)).trim();
+      const { containers } = JSON.parse((await root.inlay('containers', '--json')).stdout);
+      return { root, netns: `/proc/${pid}/ns/net`, address: containers[0].address };
+    }
+
+    test('a container with the annotation is on the mesh, over a restart; others are not', async () => {
+      const { a, b } = runtimes;
+      const before = await Promise.all([a.state(), b.state()]);
+      for (const [root, number] of [
+        [a, '90'],
+        [b, 'auto'],
+      ] as const) {
+        await prepare(root);
+        await root.sh(
+          `${PODMAN} run -d --name web --network none --annotation inlay.container=${number} busybox busybox sleep 1000`,
+        );
+        await root.sh(`${PODMAN} run --rm --network none busybox busybox true`);
+      }
+      const [one, other] = [await running(a), await running(b)];
+      expect(one.address).toBe('10.16.32.91');
+      await proveBoth(one, other);
+      await a.sh(`${PODMAN} restart -t 0 web`);
+      const restarted = await running(a);
+      expect(restarted.address).toBe('10.16.32.91');
+      await proveBoth(restarted, other);
+      for (const root of [a, b]) await root.sh(`${PODMAN} rm -f -t 0 web`);
+      expect(await Promise.all([a.state(), b.state()])).toEqual(before);
+    });
+  },
+);

@@ -22,7 +22,7 @@ export const ROOTFS_TAR = '/run/rootfs.tar';
 
 /**
  * The VM's run directories are those of the daemon, under the names that they have by default: /run/inlay.
- * /etc, /opt and /var are the machine's, but what is written there goes to memory. $pid is the first process
+ * /etc, /opt, /usr and /var are the machine's, but what is written there goes to memory. $pid is the first process
  * as the lab numbers it.
  */
 const OPEN = `set -e
@@ -31,7 +31,7 @@ mount --make-rprivate /
 mount --bind /run/$1.d /run
 mkdir -p /run/netns /run/lock /run/writes
 mount -t tmpfs tmpfs /run/writes
-for d in etc opt var; do
+for d in etc opt usr var; do
   mkdir /run/writes/$d /run/writes/$d.work
   mount -t overlay overlay -o lowerdir=/$d,upperdir=/run/writes/$d,workdir=/run/writes/$d.work /$d
 done
@@ -42,7 +42,7 @@ mkdir -p ${ROOTFS}
 cd ${ROOTFS}
 mkdir bin dev etc proc run sbin sys tmp usr
 cp "$(command -v busybox)" bin/busybox
-ln -s busybox bin/sh
+for applet in sh sleep true; do ln -s busybox bin/$applet; done
 ln -s ../bin/busybox sbin/init
 echo ID=busybox >etc/os-release
 tar -cf ${ROOTFS_TAR} .

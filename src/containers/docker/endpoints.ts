@@ -7,7 +7,7 @@
  */
 import * as native from '../../linux/native.ts';
 import { findLink } from '../../linux/netlink/rtnetlink.ts';
-import { formatAddress } from '../../mesh/address.ts';
+import { formatAddress, formatPrefix } from '../../mesh/address.ts';
 import { aliasOf, type Identity, namesOf } from '../alias.ts';
 import type { Attachment, Containers } from '../containers.ts';
 import { explain } from '../explain.ts';
@@ -35,6 +35,10 @@ export class Endpoints implements Vm {
 
   get pool(): string {
     return this.#containers.slice.prefix;
+  }
+
+  get overlay(): string {
+    return formatPrefix(this.#containers.slice.overlay);
   }
 
   get gateway(): string {

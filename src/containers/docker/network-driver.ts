@@ -11,7 +11,8 @@ const GENERIC = 'com.docker.network.generic';
 const PORTS = 'com.docker.network.portmap';
 /** docker gives the interface this name, and a number. */
 const INTERFACE_PREFIX = 'eth';
-/** Of a static route: the destination is on the link. */
+/** Of a static route: the destination is behind another address, or on the link. */
+const NEXT_HOP = 0;
 const CONNECTED = 1;
 
 const pools = v.optional(v.nullable(v.array(v.object({ Pool: word })), []), []);
@@ -53,7 +54,11 @@ export const networkDriver: Record<string, Method> = {
   Join: method('Err', endpointRequest, ({ EndpointID }, vm) => ({
     InterfaceName: { SrcName: vm.deviceOf(EndpointID), DstPrefix: INTERFACE_PREFIX },
     Gateway: vm.gateway,
-    StaticRoutes: [{ Destination: `${vm.gateway}/32`, RouteType: CONNECTED }],
+    StaticRoutes: [
+      { Destination: `${vm.gateway}/32`, RouteType: CONNECTED },
+      // Where another of the container's networks has the default route.
+      { Destination: vm.overlay, RouteType: NEXT_HOP, NextHop: vm.gateway },
+    ],
   })),
   // The device comes back from the container, and may join again.
   Leave: constant('Err', {}),

@@ -2,6 +2,8 @@
 export interface Vm {
   /** Prefix of the addresses of its containers, such as 10.16.32.0/24. */
   readonly pool: string;
+  /** Prefix of the mesh, such as 10.0.0.0/8. */
+  readonly overlay: string;
   /** The VM's own overlay address. */
   readonly gateway: string;
   /** Keeps an address for the endpoint that comes next: this one, or the next free one. */

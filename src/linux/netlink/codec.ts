@@ -44,19 +44,26 @@ export function align(length: number): number {
 
 /** Bytes that grow; new ones are zero. */
 export class Writer {
-  view = new DataView(new ArrayBuffer(512));
+  #all = new Uint8Array(512);
+  view: DataView<ArrayBuffer> = new DataView(this.#all.buffer);
   length = 0;
 
   /** Appends room for so many bytes; returns its offset. */
   take(size: number): number {
     const at = this.length;
     this.length += size;
-    if (this.length > this.view.byteLength) {
-      const larger = new Uint8Array(Math.max(this.length, 2 * this.view.byteLength));
-      larger.set(new Uint8Array(this.view.buffer));
+    if (this.length > this.#all.length) {
+      const larger = new Uint8Array(Math.max(this.length, 2 * this.#all.length));
+      larger.set(this.#all);
+      this.#all = larger;
       this.view = new DataView(larger.buffer);
     }
     return at;
+  }
+
+  append(bytes: Uint8Array): void {
+    const at = this.take(bytes.length);
+    this.#all.set(bytes, at);
   }
 
   pad(): void {
@@ -65,7 +72,7 @@ export class Writer {
 
   /** What was written, until the next write. */
   get bytes(): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(this.view.buffer, 0, this.length);
+    return this.#all.subarray(0, this.length);
   }
 }
 
@@ -135,25 +142,24 @@ export const be64: Fixed<number> = number(
  * datagram is.
  */
 export const bytes: Codec<Uint8Array> = {
-  put: (writer, value) => {
-    const at = writer.take(value.length);
-    writer.bytes.set(value, at);
-  },
+  put: (writer, value) => writer.append(value),
   get: (view, start, end) => new Uint8Array(view.buffer, view.byteOffset + start, end - start),
 };
 
 /** Text with a final zero. */
 export const text: Codec<string> = {
   put: (writer, value) => {
-    bytes.put(writer, new TextEncoder().encode(value));
+    writer.append(ENCODER.encode(value));
     writer.take(1);
   },
   get: (view, start, end) => {
     const all = bytes.get(view, start, end);
     const zero = all.indexOf(0);
-    return new TextDecoder().decode(zero < 0 ? all : all.subarray(0, zero));
+    return DECODER.decode(zero < 0 ? all : all.subarray(0, zero));
   },
 };
+const ENCODER = new TextEncoder();
+const DECODER = new TextDecoder();
 
 /** An attribute whose presence is its value. The kernel sends some of them with a byte, which may be 0. */
 export const flag: Codec<true | undefined> = {
@@ -166,21 +172,24 @@ type FieldValues<F extends Fields> = { [N in keyof F]: number };
 
 /** A C structure of `size` bytes: its fields by their offsets. Fields that are not given are zero. */
 export function struct<F extends Fields>(size: number, fields: F): Fixed<FieldValues<F>> & Filler<FieldValues<F>> {
-  const list = Object.entries(fields);
+  // Objects, here and below: to take arrays apart costs more than what is done with them.
+  const list = Object.entries(fields).map(([name, [offset, codec]]) => ({ name, offset, codec }));
   return {
     size,
     put: (writer, value: Partial<FieldValues<F>>) => {
       const at = writer.take(size);
       const end = writer.length;
-      for (const [name, [offset, codec]] of list) {
+      for (const { name, offset, codec } of list) {
+        const number = value[name];
+        if (!number) continue;
         writer.length = at + offset;
-        codec.put(writer, value[name] ?? 0);
+        codec.put(writer, number);
       }
       writer.length = end;
     },
     fill(into, view, start, end) {
       if (end - start < size) throw new RangeError(`a structure of ${end - start} bytes: expected ${size}`);
-      for (const [name, [offset, codec]] of list) into[name] = codec.get(view, start + offset, end);
+      for (const { name, offset, codec } of list) into[name] = codec.get(view, start + offset, end);
     },
     get(view, start, end) {
       const found: Record<string, unknown> = {};
@@ -199,12 +208,13 @@ export type AttributeValues<S extends Schema> = { [N in keyof S]?: ValueOf<S[N][
  * over, and of several alike the last counts.
  */
 export function attributes<S extends Schema>(schema: S): Filler<AttributeValues<S>> {
-  const list = Object.entries(schema);
-  const byType = new Map(list.map(([name, [type, codec]]) => [type, { name, codec }]));
+  const list = Object.entries(schema).map(([name, [type, codec]]) => ({ name, type, codec }));
+  const byType = new Map(list.map((each) => [each.type, each]));
   return {
     put: (writer, values) => {
-      for (const [name, [type, codec]] of list) {
-        if (values[name] !== undefined) putAttribute(writer, type, codec, values[name]);
+      for (const { name, type, codec } of list) {
+        const value = values[name];
+        if (value !== undefined) putAttribute(writer, type, codec, value);
       }
     },
     fill(into, view, start, end) {

@@ -34,18 +34,15 @@ export type Ipv6Setting = keyof typeof IPV6;
 
 /** All are in the answer as an array (IFLA_INET_CONF, IFLA_INET6_CONF); to set some, each is an attribute. */
 function settings<N extends string>(numbers: Readonly<Record<N, number>>, first: number): Codec<Record<N, number>> {
-  const names = Object.entries(numbers) as [N, number][];
+  const names = Object.keys(numbers) as N[];
   return {
     put: (writer, values) => {
-      for (const [name, number] of names)
-        if (values[name] !== undefined) putAttribute(writer, number, s32, values[name]);
+      for (const name of names) if (values[name] !== undefined) putAttribute(writer, numbers[name], s32, values[name]);
     },
     get: (view, start, end) => {
-      const value = ([name, number]: [N, number]) => {
-        const at = start + (number - first) * s32.size;
-        return [name, s32.get(view, at, end)] as const;
-      };
-      return Object.fromEntries(names.map(value)) as Record<N, number>;
+      const found = {} as Record<N, number>;
+      for (const name of names) found[name] = s32.get(view, start + (numbers[name] - first) * s32.size, end);
+      return found;
     },
   };
 }

@@ -3,7 +3,7 @@
  * acknowledgements included.
  */
 import { SystemError } from '../../errors.ts';
-import { align, attributes, type Codec, s32, struct, text, u16, u32, type Writer } from './codec.ts';
+import { align, attributes, type Codec, s32, struct, text, u16, u32, Writer } from './codec.ts';
 
 // <linux/netlink.h>
 export const NLM_F_REQUEST = 0x1;
@@ -55,18 +55,45 @@ export interface Request {
   put(writer: Writer): void;
 }
 
-export function request<T, P>(type: number, flags: number, what: string, codec: Codec<T, P>, body: P): Request {
-  return { type, flags, what, put: (writer) => codec.put(writer, body) };
+/** `what` may be a function, which is called only if something fails. */
+export function request<T, P>(
+  type: number,
+  flags: number,
+  what: string | (() => string),
+  codec: Codec<T, P>,
+  body: P,
+): Request {
+  return {
+    ...{ type, flags },
+    get what() {
+      return typeof what === 'string' ? what : what();
+    },
+    put: (writer) => codec.put(writer, body),
+  };
+}
+
+/** The same request with its body written already, for one that is made again and again. */
+export function written(request: Request): Request {
+  const writer = new Writer();
+  request.put(writer);
+  const { bytes } = writer;
+  return {
+    ...{ type: request.type, flags: request.flags },
+    get what() {
+      return request.what;
+    },
+    put: (writer) => writer.append(bytes),
+  };
 }
 
 /** Appends a message. */
 export function putMessage(
   writer: Writer,
-  header: { type: number; flags: number; sequence: number; port?: number },
+  { type, flags, sequence, port = 0 }: { type: number; flags: number; sequence: number; port?: number },
   put: (writer: Writer) => void,
 ): void {
   const at = writer.length;
-  HEADER.put(writer, { length: 0, port: 0, ...header });
+  HEADER.put(writer, { length: 0, type, flags, sequence, port });
   put(writer);
   writer.view.setUint32(at, writer.length - at, true);
   writer.pad();

@@ -161,8 +161,10 @@ export class Netlink {
     const first = (this.#sequence + 1) >>> 0;
     this.#sequence = (this.#sequence + requests.length) >>> 0;
     const writer = new Writer();
-    for (const [i, { type, flags, put }] of requests.entries()) {
-      putMessage(writer, { type, flags: flags | NLM_F_REQUEST, sequence: (first + i) >>> 0 }, put);
+    let sequence = first;
+    for (const { type, flags, put } of requests) {
+      putMessage(writer, { type, flags: flags | NLM_F_REQUEST, sequence }, put);
+      sequence = (sequence + 1) >>> 0;
     }
     this.#transport.send(writer.bytes);
     return first;

@@ -14,11 +14,13 @@ const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const SOCKADDR_SIZE = 12;
 
-/** The kernel makes datagrams of up to 32 KiB. */
-const BUFFER_SIZE = 64 << 10;
+/** The kernel makes datagrams of up to 32 KiB. All sockets of a thread share the buffer: some live for one request. */
+const BUFFER = new Uint8Array(64 << 10);
+const POINTER = native.pointer(BUFFER);
 /** Receive buffer in bytes of a socket that listens: thousands of notifications may come at once. */
 const RECEIVE_BUFFER = 16 << 20;
 const { EAGAIN, ENOBUFS } = os.constants.errno;
+const ON = native.int(1);
 
 /** What carries datagrams to and from the kernel. */
 export interface Transport {
@@ -26,8 +28,8 @@ export interface Transport {
   readonly port: number;
   send(datagram: Uint8Array<ArrayBuffer>): void;
   /**
-   * The next datagram, good until the next call; undefined if none waits. Throws ENOBUFS, once, if some were
-   * lost.
+   * The next datagram, good until the next call, of any transport; undefined if none waits. Throws ENOBUFS,
+   * once, if some were lost.
    */
   receive(): Uint8Array | undefined;
   /** Calls back, once, when something waits, or the transport was closed. */
@@ -47,15 +49,15 @@ export function openTransport(
   const type = native.SOCK_RAW | native.SOCK_CLOEXEC | native.SOCK_NONBLOCK;
   const fd = native.must(native.socket(native.AF_NETLINK, type, protocol), 'socket', 'of netlink');
   try {
-    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
-      native.setsockopt(fd, SOL_NETLINK, option, native.int(1), 4); // Since Linux 4.20; without them errors say less and dumps more.
-    }
+    // Since Linux 4.20; without them errors say less and dumps more.
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])
+      native.setsockopt(fd, SOL_NETLINK, option, ON, 4);
     const transport = new SocketTransport(fd);
     if (groups.length === 0) return transport;
     // The filter comes before the socket joins, so that nothing else gets in.
     if (filter) attachSocketFilter(fd, filter(transport.port));
     native.setsockopt(fd, native.SOL_SOCKET, native.SO_RCVBUFFORCE, native.int(RECEIVE_BUFFER), 4);
-    transport.bind(groups);
+    transport.join(groups);
     return transport;
   } catch (error) {
     native.close(fd);
@@ -64,10 +66,9 @@ export function openTransport(
 }
 
 class SocketTransport implements Transport {
-  readonly port: number;
   readonly #fd: number;
-  readonly #buffer = new Uint8Array(BUFFER_SIZE);
-  readonly #pointer = native.pointer(this.#buffer);
+  /** 0 as long as nobody has asked. */
+  #port = 0;
   /** eventfd that ends a wait. */
   #wakeFd = -1;
   /** Two `struct pollfd` (poll(2)). */
@@ -77,18 +78,34 @@ class SocketTransport implements Transport {
 
   constructor(fd: number) {
     this.#fd = fd;
-    this.bind([]);
+  }
+
+  /** The kernel gives a socket its number with the first request, unless it is asked for before. */
+  get port(): number {
+    this.#port ||= this.#boundTo();
+    if (this.#port === 0) {
+      this.#bind(0, []);
+      this.#port = this.#boundTo();
+    }
+    return this.#port;
+  }
+
+  #boundTo(): number {
     const name = new Uint8Array(SOCKADDR_SIZE);
-    native.must(native.getsockname(fd, name, native.int(SOCKADDR_SIZE)), 'getsockname', 'of netlink');
-    this.port = new DataView(name.buffer).getUint32(4, true);
+    native.must(native.getsockname(this.#fd, name, native.int(SOCKADDR_SIZE)), 'getsockname', 'of netlink');
+    return new DataView(name.buffer).getUint32(4, true);
+  }
+
+  join(groups: readonly number[]): void {
+    this.#bind(this.port, groups);
   }
 
   /** struct sockaddr_nl: family, port and groups, one bit each. */
-  bind(groups: readonly number[]): void {
+  #bind(port: number, groups: readonly number[]): void {
     const name = new Uint8Array(SOCKADDR_SIZE);
     const view = new DataView(name.buffer);
     view.setUint16(0, native.AF_NETLINK, true);
-    view.setUint32(4, this.port ?? 0, true);
+    view.setUint32(4, port, true);
     view.setUint32(
       8,
       groups.reduce((bits, group) => bits | (1 << (group - 1)), 0),
@@ -103,9 +120,9 @@ class SocketTransport implements Transport {
   }
 
   receive(): Uint8Array | undefined {
-    const length = native.read(this.#fd, this.#pointer, BUFFER_SIZE);
+    const length = native.read(this.#fd, POINTER, BUFFER.length);
     if (length < 0 && native.errno() === EAGAIN) return undefined;
-    return this.#buffer.subarray(0, native.must(length, 'read', 'from netlink'));
+    return BUFFER.subarray(0, native.must(length, 'read', 'from netlink'));
   }
 
   wait(done: () => void): void {

@@ -1,0 +1,113 @@
+/** An OCI hook, without a runtime: the test is one, with a process in a namespace as container. */
+
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { missing, skip } from './require.ts';
+import { Vms } from './vms.ts';
+
+const HOOK = fileURLToPath(new URL('../../dist/oci-hook.js', import.meta.url));
+
+describe.skipIf(skip('OCI hook', await missing('ping')))('OCI hook', () => {
+  let vms: Vms;
+  let pid: number;
+  let before: string;
+
+  beforeAll(async () => {
+    vms = await Vms.of('wasm', 'a', 'b');
+    await Promise.all([vms.up('a'), vms.up('b')]);
+    await vms.lab.ip(undefined, ['netns add box', 'netns add other']);
+    await vms.inlay('a', 'attach', 'box');
+    await vms.inlay('a', 'detach', 'box');
+    before = await links();
+    const child = vms.lab.start('box', ['sh', '-c', 'echo $$; exec sleep infinity'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    child.unref();
+    pid = await new Promise((resolve) => child.stdout?.once('data', (data) => resolve(Number(data))));
+  });
+  afterEach(async () => {
+    expect(await links()).toBe(before);
+  });
+  afterAll(() => vms?.close());
+
+  const links = () => vms.lab.must('a', ['ip', '-o', '-br', 'link']);
+  const run = (action: string, state: unknown) => {
+    const input = typeof state === 'string' ? state : JSON.stringify(state);
+    return vms.lab.run('a', [process.execPath, HOOK, action, '--run-dir', vms.runDir('a')], input);
+  };
+  const done = { code: 0, stdout: '', stderr: '' };
+  const stateOf = (id: string, annotations?: object) => ({
+    ...{ ociVersion: '1.0.2', id, status: 'created', pid, bundle: '/run/bundle' },
+    ...(annotations && { annotations }),
+  });
+  const stopped = (id: string, annotations?: object) => ({ ...stateOf(id, annotations), status: 'stopped', pid: 0 });
+
+  test('create attaches, remove detaches, and once more does no harm', async () => {
+    const annotations = { 'inlay.container': '90', 'inlay.ifname': 'net7', 'com.example': 'x' };
+    expect(await run('create', stateOf('web', annotations))).toEqual(done);
+    expect(await vms.pings('b', '10.16.32.91', 3)).toBe('3');
+    await vms.lab.must('box', ['ip', 'link', 'show', 'net7']);
+    for (let i = 0; i < 2; i++) expect(await run('remove', stopped('web', annotations))).toEqual(done);
+  });
+
+  test('without annotations, or with auto, the next free number', async () => {
+    for (const annotations of [undefined, { 'inlay.container': 'auto' }]) {
+      expect(await run('create', stateOf('web', annotations))).toEqual(done);
+      await vms.lab.must('box', ['ip', 'link', 'show', 'eth0']);
+      expect(await run('remove', stopped('web', annotations))).toEqual(done);
+    }
+  });
+
+  test('what a container of the same id left, whose poststop never ran, goes', async () => {
+    await vms.inlay('a', 'attach', 'other', '--id', 'web', '--container', '80');
+    expect(await run('create', stateOf('web', { 'inlay.container': '80' }))).toEqual(done);
+    expect(await vms.lab.must('other', ['ip', '-br', 'link'])).not.toContain('eth0');
+    expect(await run('remove', stopped('web'))).toEqual(done);
+  });
+
+  test.each<[string, number, string, (good: ReturnType<typeof stateOf>) => unknown, string]>([
+    ['no action', 2, '', (good) => good, 'hook "": expected create or remove'],
+    ['another stage', 2, 'poststop', (good) => good, 'hook "poststop": expected create or remove'],
+    ['no JSON', 2, 'create', () => '{"id"', 'the state of the container is not a JSON object'],
+    ['nothing', 2, 'create', () => '', 'the state of the container is not a JSON object'],
+    ['no id', 2, 'create', () => ({ pid: 1 }), 'has no id'],
+    ['an odd id', 2, 'remove', () => ({ id: 'a\nb' }), 'expected 1 to 256 printable characters'],
+    ['no process', 2, 'create', (good) => ({ ...good, pid: 0 }), 'has no process'],
+    ['a process that has gone', 66, 'create', (good) => ({ ...good, pid: 4_000_000 }), 'there is no network namespace'],
+    ["the VM's own namespace", 2, 'create', (good) => ({ ...good, pid: 'self' }), 'has no process'],
+    [
+      'a number that is none',
+      2,
+      'create',
+      (good) => ({ ...good, annotations: { 'inlay.container': '9O' } }),
+      'inlay.container="9O": expected a number or auto',
+    ],
+    [
+      'a number that is too high',
+      2,
+      'create',
+      (good) => ({ ...good, annotations: { 'inlay.container': '254' } }),
+      'expected 1 to 253',
+    ],
+    [
+      'an interface that is none',
+      2,
+      'create',
+      (good) => ({ ...good, annotations: { 'inlay.ifname': '..' } }),
+      'interface ".."',
+    ],
+  ])('refused: %s', async (_, code, action, state, message) => {
+    const found = await run(action, state(stateOf('web')));
+    expect(found).toMatchObject({ code, stdout: '', stderr: expect.stringContaining(message) });
+  });
+
+  test('a container that shares the namespace of the VM', async () => {
+    const child = vms.lab.start('a', ['sh', '-c', 'echo $$; exec sleep infinity'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    child.unref();
+    const own = await new Promise((resolve) => child.stdout?.once('data', (data) => resolve(Number(data))));
+    const { code, stderr } = await run('create', { ...stateOf('web'), pid: own });
+    expect([code, stderr]).toEqual([2, expect.stringContaining("is this VM's own network namespace")]);
+  });
+});
