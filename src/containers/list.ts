@@ -3,7 +3,7 @@ import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import type { ReceivedLink } from '../linux/netlink/link.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
 import { RT_TABLE_MAIN, RTN_UNICAST } from '../linux/netlink/route.ts';
-import { linksOfKind, routes } from '../linux/netlink/rtnetlink.ts';
+import { findLink, linksOfKind, routes } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
 import { formatAddress } from '../mesh/address.ts';
 import { containerOf } from './alias.ts';
@@ -37,7 +37,12 @@ export function listContainers(netlink: Netlink, slice: Slice): ContainerStatus[
     if (container !== undefined && oif !== undefined && type === RTN_UNICAST) claims.set(oif, container);
   }
   if (claims.size === 0) return [];
-  const found = linksOfKind(netlink, 'veth').flatMap((each) => statusOf(each, claims, slice) ?? []);
+  // Where containers come and go, what was read once has to do: it may leave some out, which are asked for.
+  const links = new Map(linksOfKind(netlink, 'veth', () => true).map((each) => [each.index, each]));
+  const found = [...claims.keys()].flatMap((index) => {
+    const each = links.get(index) ?? findLink(netlink, index);
+    return (each && statusOf(each, claims, slice)) ?? [];
+  });
   const names = namespaceNames(new Set(found.map(({ netns }) => netns)));
   for (const each of found) each.namespace = names.get(each.netns) ?? '';
   return found.sort((a, b) => a.container - b.container);
