@@ -238,6 +238,7 @@ export class Containers {
     const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
     const attempt = () => this.netlink.tryAll([endOf(first), this.claims.request(first, link), neighbourOf(first)]);
     if (!this.#hasOwnAddress) this.#addOwnAddress();
+    this.claims.hasSource = true;
     let [end, claim, entry] = attempt();
     for (let i = 0; claim?.code === 'EINVAL' && i < 2; i++) {
       // Somebody took the preferred source away; or it cannot be there, because lo is down.
