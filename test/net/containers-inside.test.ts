@@ -147,6 +147,9 @@ describe.skipIf(skipped)('a container', () => {
     await vms.ip('a', 'link set lo down', 'address del 10.16.32.1/32 dev lo');
     const { address } = await library.attach({ netns: 'c2', id: 'y' });
     expect(await vms.pings('a', address, 1)).toBe('1');
-    await vms.ip('a', 'link set lo up');
+    await vms.ip('a', 'link set lo up', 'address del 10.16.32.1/32 dev lo');
+    await library.detach({ id: 'y' });
+    await library.attach({ netns: 'c2', id: 'y' });
+    expect(await vms.lab.must('a', ['ip', 'route', 'show', 'proto', '74'])).toMatch(/ src 10\.16\.32\.1 /);
   });
 });
