@@ -345,7 +345,7 @@ describe('a number that is kept for somebody', () => {
 describe('the list', () => {
   test('has all, though links come and go while it is read', () => {
     const claims = claimsOf(29);
-    const others = Array.from({ length: 4 }, newLink);
+    const others = Array.from({ length: 20 }, newLink);
     for (let container = 1; container <= 9; container++) {
       const alias = aliasOf({ container, ifname: 'eth0', netns: container, since: 0, id: `c${container}` });
       claim(claims, container, kernel.addLink({ info: { kind: 'veth' }, alias }));
