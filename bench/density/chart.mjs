@@ -48,7 +48,7 @@ export function chart({ levels, seconds, options, cpu, cores, date, kernel, node
       MARGIN,
       bottom + 45,
       'quiet',
-      `${cores} cores (${cpu}). ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}. npm run bench:density -- --containers ${options.containers}`,
+      `${cores} cores (${cpu}). ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}. npm run bench:density`,
     ),
     '</svg>\n',
   ].join('\n');
