@@ -27,7 +27,7 @@ export default defineConfig({
     maxWorkers: 3,
     // A message says what differs, not how many things.
     chaiConfig: { truncateThreshold: 2000 },
-    // `npm test` runs the first three; .ci/run runs all, and `npm run test:smoke` on newer versions of Node.
+    // `npm test` runs all but heavy; .ci/run runs all, and `npm run test:smoke` on newer versions of Node.
     projects: [
       project('unit', ['test/**/*.test.ts'], ['test/{net,uml,heavy,runtimes}/**', ...inKernel]),
       project('net', ['test/net/**/*.test.ts', ...inKernel], long),

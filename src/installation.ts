@@ -34,6 +34,8 @@ function missingPackage(error: unknown): string | undefined {
   const message = error instanceof Error ? error.message : '';
   // koffi's own words where its native part, a package of its own for each kind of machine, is not there.
   if (message.includes('Cannot find the native Koffi module')) return 'koffi';
-  if (errorCode(error) !== 'ERR_MODULE_NOT_FOUND') return undefined;
-  return /^Cannot find package '([^']+)'/.exec(message)?.[1];
+  // As import says it, and as require() does in what was bundled.
+  if (errorCode(error) === 'ERR_MODULE_NOT_FOUND') return /^Cannot find package '([^']+)'/.exec(message)?.[1];
+  if (errorCode(error) === 'MODULE_NOT_FOUND') return /^Cannot find module '([^'./][^']*)'/.exec(message)?.[1];
+  return undefined;
 }

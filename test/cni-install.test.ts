@@ -20,6 +20,7 @@ import { readForm } from '../src/containers/cni/form.ts';
 import { type InstallOptions, install, remarks, uninstall } from '../src/containers/cni/install.ts';
 import { shimOf } from '../src/containers/cni/shim.ts';
 import { InlayError } from '../src/errors.ts';
+import { CLI } from './net/mesh.ts';
 import { missingCommands, skip } from './net/require.ts';
 
 let folder: string;
@@ -181,7 +182,19 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
     writeFileSync(path.join(folder, 'cni.js'), '');
     const places = { runDir: folder, node: path.join(folder, 'node'), plugin: path.join(folder, 'cni.js') };
     writeFileSync(path.join(folder, 'shim'), shimOf(places, ''), { mode: 0o755 });
+    commands('sh', 'cat', 'curl');
   });
+
+  /** Makes these the only commands there are. */
+  function commands(...names: string[]): void {
+    rmSync(path.join(folder, 'commands'), { recursive: true, force: true });
+    mkdirSync(path.join(folder, 'commands'));
+    for (const name of names) {
+      const { stdout } = spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' });
+      symlinkSync(stdout.trim(), path.join(folder, 'commands', name));
+    }
+  }
+
   afterEach(() => server?.closeAllConnections());
   afterEach(() => server?.close());
 
@@ -202,7 +215,7 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
     env: Record<string, string> = {},
   ): Promise<{ code: number; stdout: string; stderr: string }> {
     return new Promise((resolve) => {
-      const variables = { PATH: process.env['PATH'], ...ENV, ...env };
+      const variables = { PATH: path.join(folder, 'commands'), ...ENV, ...env };
       const child = execFile(path.join(folder, 'shim'), { env: variables }, (error, stdout, stderr) => {
         resolve({ code: error ? Number(error.code) : 0, stdout, stderr });
       });
@@ -259,14 +272,8 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
 
   test('Node does it where curl is missing', async () => {
     await serve(200, '');
-    const bin = path.join(folder, 'bin');
-    mkdirSync(bin);
-    for (const name of ['sh', 'cat'])
-      symlinkSync(
-        spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).stdout.trim(),
-        path.join(bin, name),
-      );
-    expect(await run('{"a":1}', { PATH: bin })).toMatchObject(ofNode());
+    commands('sh', 'cat');
+    expect(await run('{"a":1}')).toMatchObject(ofNode());
     expect(forms).toEqual([]);
   });
 
@@ -298,10 +305,46 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
     });
   });
 
-  test('is not misled by proxies and settings of curl', async () => {
-    await serve(200, '{"ok":1}');
+  test('is not misled by proxies and settings', async () => {
+    await serve(200, '{"ok":1}\n');
     writeFileSync(path.join(folder, '.curlrc'), 'url = http://127.0.0.1:1/\nfail\n');
-    const env = { HOME: folder, http_proxy: 'http://127.0.0.1:1', ALL_PROXY: 'socks5://127.0.0.1:1' };
-    expect(await run('{}', env)).toMatchObject({ code: 0, stdout: '{"ok":1}' });
+    const env = {
+      ...{ HOME: folder, http_proxy: 'http://127.0.0.1:1', ALL_PROXY: 'socks5://127.0.0.1:1' },
+    };
+    expect(await run('{}', env)).toEqual({ code: 0, stdout: '{"ok":1}\n', stderr: '' });
+  });
+});
+
+describe('the command line', () => {
+  const inlay = (...words: string[]) => spawnSync(process.execPath, [CLI, 'cni', ...words], { encoding: 'utf8' });
+  const folders = () => ['--bin-dir', options.binDir, '--conf-dir', options.confDir];
+
+  test('a dry run prints what install would write', () => {
+    const { status, stdout, stderr } = inlay('install', ...folders(), '--name', 'net', '--dry-run');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/inlay-cni +to be written\n/);
+    expect(stdout).toContain('"name": "net"');
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test('install, and uninstall twice', () => {
+    expect(inlay('install', ...folders(), '--chain', 'no-such-plugin').stderr).toMatch(
+      /^warning: the plugin no-such-plugin is in none of/,
+    );
+    expect(inlay('install', ...folders()).stdout).toMatch(/10-inlay\.conflist +replaced\n/);
+    expect(inlay('uninstall', ...folders(), '--dry-run').stdout).toMatch(/10-inlay\.conflist +to be removed\n/);
+    expect(inlay('uninstall', ...folders()).stdout).toMatch(/10-inlay\.conflist +removed\n.*inlay-cni +removed\n/);
+    expect(inlay('uninstall', ...folders()).stdout).toBe('nothing to remove\n');
+  });
+
+  test.each([
+    [['--name', 'a/b'], 'expected a letter or digit'],
+    [['--chain', 'portmap,,x'], 'expected names of plugins'],
+    [['--chain', '../x'], 'expected names of plugins'],
+  ])('%j is wrong usage', (words, message) => {
+    expect(inlay('install', ...folders(), ...words)).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining(message),
+    });
   });
 });

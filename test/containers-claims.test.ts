@@ -166,6 +166,26 @@ describe('the next number', () => {
     kernel.dumps.onPart = () => claim(others, 26);
     expect(mine.next(5, newLink())).toBe(27);
   });
+
+  test('those that were free when the table was read are tried before it is read again', () => {
+    const [mine, others] = [claimsOf(29), claimsOf(29)];
+    for (let container = 1; container <= 20; container++) claim(mine, container);
+    let reads = 0;
+    kernel.dumps.onPart = () => reads++;
+    expect(mine.next(1, newLink())).toBe(21);
+    expect(reads).toBe(1);
+    const next = () => {
+      const link = newLink();
+      const first = mine.candidate(link);
+      return claim(mine, first, link) ? first : mine.next(first, link);
+    };
+    expect(next()).toBe(22);
+    for (const container of [23, 24]) claim(others, container);
+    expect([next(), next()]).toEqual([25, 26]);
+    expect(reads).toBe(1);
+    for (const container of [27, 28, 29]) claim(others, container);
+    expect(refusal(next).reason).toBe('full');
+  });
 });
 
 describe('a number that was asked for', () => {
@@ -368,7 +388,7 @@ describe('many processes', () => {
             expect([what, reason]).toEqual([what, wasFree ? 'none' : held === undefined ? 'cooling' : 'taken']);
           } else if (what === 'reserve') {
             if (refusal(() => claims.reserve(container, 20)).reason === 'none')
-              coldUntil.set(container, clock.now + 20);
+              coldUntil.set(container, clock.now + 20 + 1);
           } else if (held === undefined) expect(claims.release(container, 1, BEFORE)).toBe(false);
           else {
             holders.delete(container);

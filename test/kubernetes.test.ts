@@ -198,7 +198,7 @@ describe('the plugin on a node', () => {
     const [version] = readdirSync(to);
     const shim = readFileSync(`${binDir}/inlay-cni`, 'utf8');
     const file = (name: string) => new RegExp(`^${name}='?([^'\n]+)`, 'm').exec(shim)?.[1] ?? '';
-    expect([file('node'), file('plugin')]).toEqual([`${to}/${version}/bin/node`, `${to}/${version}/dist/cni.js`]);
+    expect([file('node'), file('plugin')]).toEqual([`${to}/${version}/bin/node`, `${to}/${version}/dist/cni.cjs`]);
     const answer = execFileSync(file('node'), [file('plugin')], {
       env: { CNI_COMMAND: 'VERSION' },
       input: '{"cniVersion":"1.0.0"}',
@@ -222,6 +222,6 @@ describe('the plugin on a node', () => {
     expect(versions[2]).not.toContain(versions[0]?.[0]);
     const shim = readFileSync(`${binDir}/inlay-cni`, 'utf8');
     const [added] = (versions[2] as string[]).filter((each) => !versions[1]?.includes(each));
-    expect(shim).toContain(`${to}/${added}/dist/cni.js`);
+    expect(shim).toContain(`${to}/${added}/dist/cni.cjs`);
   });
 });

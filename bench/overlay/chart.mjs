@@ -1,4 +1,5 @@
 /** The results as a bar chart in SVG. It brings its own background, so that it can be read on any page. */
+import { escaped, line, px, STYLE, text } from '../svg.mjs';
 import { PEERS, REFERENCE } from './peers.mjs';
 import { namesOf, summary } from './report.mjs';
 
@@ -18,20 +19,6 @@ const PANEL_TOP = 44; // from a panel's upper edge to its first bar
 const PANEL_GAP = 22;
 const HEAD = 84;
 const FOOT = 66;
-
-const STYLE = `
-  .card { fill: #ffffff; stroke: #d0d7de } .title { fill: #1f2328; font-weight: 600; font-size: 18px }
-  text { font-family: system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', Arial, sans-serif; font-size: 13px; fill: #1f2328 }
-  .panel { font-weight: 600; font-size: 14px } .quiet { fill: #59636e; font-size: 12px } .strong { font-weight: 600 }
-  .value { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round }
-  .axis { stroke: #d0d7de } .reference { stroke: #59636e; stroke-dasharray: 3 3 } .range { stroke: #1f2328; stroke-opacity: .55 }
-  .none { fill: #c9d1d9 } .vxlan { fill: #8c959f } .inlay { fill: #0a8f7f }
-  @media (prefers-color-scheme: dark) {
-    .card { fill: #0d1117; stroke: #3d444d } .title, text { fill: #f0f6fc } .value { stroke: #0d1117 } .quiet { fill: #9198a1 }
-    .axis { stroke: #3d444d } .reference { stroke: #9198a1 } .range { stroke: #f0f6fc }
-    .none { fill: #3d444d } .vxlan { fill: #6e7681 } .inlay { fill: #2fb5a3 }
-  }
-`;
 
 export function chart(result) {
   const names = namesOf(result.rows).filter((name) => summary(result.rows, name));
@@ -98,20 +85,4 @@ function caption({ date, kernel, node, cpu, cores, rounds, seconds, nic }) {
     `Two VMs (network namespaces) that share ${cores} cores (${cpu}), joined by a veth of MTU 1500; ${wire}.`,
     `${rounds > 1 ? `Medians of ${rounds} rounds, ` : ''}${seconds} s a test. ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}. npm run bench:overlay`,
   ];
-}
-
-function text(x, y, name, words) {
-  return `<text x="${x}" y="${y}" class="${name}">${escaped(words)}</text>`;
-}
-
-function line(name, x1, y1, x2, y2) {
-  return `<line class="${name}" x1="${px(x1)}" y1="${px(y1)}" x2="${px(x2)}" y2="${px(y2)}"/>`;
-}
-
-function px(value) {
-  return Number(value.toFixed(1));
-}
-
-function escaped(words) {
-  return words.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }

@@ -59,7 +59,7 @@ async function ping({ lab, vms }) {
   return Number(average[1]) * 1000;
 }
 
-async function tcp(run, streams, seconds) {
+export async function tcp(run, streams, seconds) {
   const { end, cpu } = await iperf(run, seconds, '-P', String(streams));
   const { bytes, bits_per_second: rate } = end.sum_received;
   if (!(bytes > 0)) throw new Error('TCP got nothing through');
@@ -70,15 +70,20 @@ async function udpSteps(run, seconds) {
   const steps = [];
   for (let i = 0; i < RATES.length; i++) {
     const offered = RATES[i];
-    const flags = `-u -l ${UDP_PAYLOAD} -b ${offered * 1000 * UDP_PAYLOAD * 8} -w ${socketBuffer()}`;
-    const { end } = await iperf(run, seconds, ...flags.split(' '));
-    // What the receiver got; the packets that iperf3 counts as lost are but those that a later one betrayed.
-    const rateOf = (sum) => sum.bytes / UDP_PAYLOAD / sum.seconds / 1000;
-    const delivered = rateOf(end.sum_received);
-    steps.push({ offered, sent: rateOf(end.sum_sent), delivered });
+    const { sent, delivered } = await udp(run, offered, seconds);
+    steps.push({ offered, sent, delivered });
     if (offered && delivered < offered * SATURATED) i = Math.max(i, RATES.length - 2);
   }
   return steps;
+}
+
+/** Small packets in thousands a second: `offered`, or with 0 as many as the sender can. */
+export async function udp(run, offered, seconds) {
+  const flags = `-u -l ${UDP_PAYLOAD} -b ${offered * 1000 * UDP_PAYLOAD * 8} -w ${socketBuffer()}`;
+  const { end } = await iperf(run, seconds, ...flags.split(' '));
+  // What the receiver got; the packets that iperf3 counts as lost are but those that a later one betrayed.
+  const rateOf = (sum) => sum.bytes / UDP_PAYLOAD / sum.seconds / 1000;
+  return { sent: rateOf(end.sum_sent), delivered: rateOf(end.sum_received) };
 }
 
 /** Bytes. iperf3 ends with an error if the kernel grants less than it asks for. */

@@ -36,6 +36,8 @@ import type { Slice } from './slice.ts';
 
 /** How many numbers are tried one by one before the table is read, which takes longer the more routes it has. */
 const PROBES = 16;
+/** How many free numbers are remembered from reading the table. */
+const REMEMBERED = 256;
 /** What the kernel answers where there is no such route. */
 const GONE = 'ESRCH';
 
@@ -62,6 +64,8 @@ export class Claims {
   readonly #coolDown: number;
   /** Whether the VM's own address can be the routes' preferred source: where lo is down, it cannot. */
   hasSource = true;
+  /** Numbers that were free when the table was read last, from the last to the first that is to be tried. */
+  #free: number[] = [];
 
   constructor(netlink: Netlink, slice: Slice, coolDown: number) {
     this.#netlink = netlink;
@@ -69,9 +73,12 @@ export class Claims {
     this.#coolDown = coolDown;
   }
 
-  /** The number to try first, for the link with this index: the kernel's counter of links goes round. */
+  /**
+   * The number to try first, for the link with this index: the kernel's counter of links goes round. Where few
+   * are free, it is one that was free a moment ago.
+   */
   candidate(link: number): number {
-    return (link % this.#slice.capacity) + 1;
+    return this.#free.pop() ?? (link % this.#slice.capacity) + 1;
   }
 
   /** Claims a number for a link. EEXIST tells that it is not free. */
@@ -83,17 +90,25 @@ export class Claims {
   next(from: number, link: number): number {
     const { capacity } = this.#slice;
     const after = (container: number) => (container % capacity) + 1;
+    for (let each = this.#free.pop(); each !== undefined; each = this.#free.pop())
+      if (this.#try(each, link)) return each;
     let container = from;
     for (let i = 1; i < Math.min(PROBES, capacity); i++) {
       container = after(container);
       if (this.#try(container, link)) return container;
     }
     const { live, tombstones } = this.#swept();
-    for (let i = 0; i < capacity; i++) {
+    let found: number | undefined;
+    const more: number[] = [];
+    for (let i = 0; i < capacity && more.length < REMEMBERED; i++) {
       container = after(container);
-      if (!live.has(container) && !tombstones.has(container) && this.#try(container, link)) return container;
+      if (live.has(container) || tombstones.has(container)) continue;
+      if (found !== undefined) more.push(container);
+      else if (this.#try(container, link)) found = container;
     }
-    throw this.#full();
+    if (found === undefined) throw this.#full();
+    this.#free = more.reverse();
+    return found;
   }
 
   /**

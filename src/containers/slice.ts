@@ -1,14 +1,6 @@
 /** The addresses of one VM's containers: numbers, IPv4 numbers and text. */
 import { ipv4Number } from '../linux/netlink/ipv4.ts';
-import {
-  type Address,
-  contains,
-  formatAddress,
-  formatPrefix,
-  ipv4,
-  type Prefix,
-  parseAddress,
-} from '../mesh/address.ts';
+import { type Address, contains, formatAddress, formatPrefix, type Prefix, parseAddress } from '../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import type { Mesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
@@ -60,7 +52,10 @@ export class Slice {
   /** The same for the four bytes of an address. */
   containerIn(bytes: Uint8Array | undefined): number | undefined {
     const number = ipv4Number(bytes);
-    return number === undefined ? undefined : this.containerAt(ipv4(number));
+    if (number === undefined) return undefined;
+    // Of thousands at a time, so in small numbers.
+    const container = number - Number(this.#base | VM);
+    return container >= 1 && container <= this.capacity ? container : undefined;
   }
 
   /** The number of the container with this address in text. Throws ContainerError. */

@@ -5,7 +5,7 @@ import type { Output } from '../../src/demo/lab.ts';
 import { missing, skip } from './require.ts';
 import { Vms } from './vms.ts';
 
-const PLUGIN = fileURLToPath(new URL('../../dist/cni.js', import.meta.url));
+const PLUGIN = fileURLToPath(new URL('../../dist/cni.cjs', import.meta.url));
 const PREFIXES = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 /** The slice has 253 addresses, and each test takes some: they are not waited for. */
 const COOL_DOWN = 0;
@@ -37,14 +37,15 @@ describe.skipIf(skip('test/net/cni', await missing('ping', 'setpriv')))('the plu
 
   beforeAll(async () => {
     vms = await Vms.of('wasm', 'a', 'b');
-    await Promise.all([vms.up('a'), vms.up('b')]);
+    await Promise.all([vms.up('a'), vms.up('b', '--attach', 'on')]);
   });
   afterAll(() => vms?.close());
   afterEach(async () => {
+    // Not left to the end of the namespaces: the kernel clears them one after the other, those of all suites.
+    for (const vm of vms.names) if ((await links(vm)).length > 0) await vms.inlay(vm, 'detach', '--all');
     for (const name of made) await vms.lab.run(undefined, ['ip', 'netns', 'del', name]);
     made = [];
-    // The kernel takes its time, and the next test counts links.
-    for (const vm of vms.names) await expect.poll(() => links(vm)).toEqual([]);
+    for (const vm of vms.names) expect(await links(vm)).toEqual([]);
   });
 
   async function container(name: string): Promise<string> {
@@ -297,6 +298,50 @@ describe.skipIf(skip('test/net/cni', await missing('ping', 'setpriv')))('the plu
       const { code, json } = await cni('a', env, {}, 'setpriv', '--bounding-set', '-all', '--inh-caps', '-all');
       expect([code, json.code, json.msg]).toEqual([1, 109, expect.stringMatching(/CAP_|permission|entered/)]);
       expect(await links('a')).toEqual([]);
+    });
+  });
+
+  describe('by the shim', () => {
+    const SHIM = '/run/bin/inlay-cni';
+
+    beforeAll(async () => {
+      const folders = ['--bin-dir', '/run/bin', '--conf-dir', '/run/net.d'];
+      expect(await vms.inlay('b', 'cni', 'install', ...folders)).toMatchObject({ code: 0, stderr: '' });
+    });
+
+    async function shim(command: string, name: string, config: object = {}): Promise<Answer> {
+      const env = { CNI_COMMAND: command, CNI_CONTAINERID: name, CNI_NETNS: `/run/netns/${name}` };
+      const variables = { ...env, CNI_IFNAME: 'eth0', CNI_PATH: '/run/bin' };
+      const words = ['env', ...Object.entries(variables).map(([key, value]) => `${key}=${value}`), SHIM];
+      const whole = { cniVersion: '1.0.0', name: 'mesh', type: 'inlay-cni', runDir: vms.runDir('b'), ...config };
+      const output = await vms.lab.run('b', words, JSON.stringify(whole));
+      expect(output.stderr).toBe('');
+      return { ...output, json: output.stdout === '' ? {} : JSON.parse(output.stdout) };
+    }
+
+    test('the daemon attaches, without Node', async () => {
+      await container('c1');
+      // What would start Node starts something that fails.
+      await vms.lab.must(undefined, ['sed', '-i.whole', 's#^node=.*#node=/bin/false#', SHIM]);
+      const { code, json } = await shim('ADD', 'c1');
+      expect(code).toBe(0);
+      expect(await vms.pings('c1', vms.overlay('a'), 3)).toBe('3');
+      expect(await shim('CHECK', 'c1', { prevResult: json })).toMatchObject({ code: 0, stdout: '' });
+      expect((await shim('ADD', 'c1')).json).toMatchObject({ cniVersion: '1.0.0', code: 104 });
+      for (let i = 0; i < 3; i++) expect(await shim('DEL', 'c1')).toMatchObject({ code: 0, stdout: '' });
+      expect((await shim('VERSION', 'c1')).json).toMatchObject({ cniVersion: '1.0.0' });
+      await vms.lab.must(undefined, ['mv', `${SHIM}.whole`, SHIM]);
+    });
+
+    test("another daemon's containers, and those of no daemon, are Node's", async () => {
+      await container('c1');
+      expect((await shim('ADD', 'c1', { runDir: '/run/none' })).json).toMatchObject({ code: 108 });
+      await vms.lab.must(undefined, ['mv', `${vms.runDir('b')}/attach.sock`, '/run/attach.sock']);
+      expect(await shim('ADD', 'c1')).toMatchObject({ code: 0 });
+      await vms.lab.must(undefined, ['mv', '/run/attach.sock', `${vms.runDir('b')}/attach.sock`]);
+      // Attached by one, detached by the other.
+      expect(await shim('DEL', 'c1')).toMatchObject({ code: 0, stdout: '' });
+      expect(await links('b')).toEqual([]);
     });
   });
 });

@@ -27,7 +27,7 @@ describe.skipIf(skip('test/runtimes/containerd', why))('containerd', () => {
       }),
     );
     cris = roots().map(openCri);
-    before = await Promise.all(roots().map(settled));
+    before = await Promise.all(roots().map((root) => root.state()));
   });
   afterAll(async () => {
     for (const cri of cris ?? []) cri.close();
@@ -112,12 +112,3 @@ describe.skipIf(skip('test/runtimes/containerd', why))('containerd', () => {
     await expectGone();
   });
 });
-
-/** What the VM has once a container has been there: the VM's own address stays. */
-async function settled(root: Root): Promise<string[]> {
-  await root.sh('ip netns add first');
-  expect(await root.inlay('attach', 'first')).toMatchObject({ code: 0 });
-  expect(await root.inlay('detach', 'first')).toMatchObject({ code: 0 });
-  await root.sh('ip netns del first');
-  return root.state();
-}

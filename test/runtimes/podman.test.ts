@@ -82,7 +82,7 @@ describe.skipIf(skip('test/runtimes/podman', why))('podman', () => {
 
   test('alone', async () => {
     for (const root of roots()) expect(await root.inlay('cni', 'install')).toMatchObject({ code: 0, stderr: '' });
-    const before = await Promise.all(roots().map(settled));
+    const before = await Promise.all(roots().map((root) => root.state()));
     const [one, other] = await Promise.all(roots().map((root) => run(root, 'web', '--network', 'mesh')));
     await proveBoth(one as Running, other as Running);
     for (const root of roots()) await remove(root, 'web');
@@ -123,7 +123,7 @@ describe.skipIf(skip('test/runtimes/podman', why))('podman', () => {
       await root.write('/etc/cni/net.d/20-shaped.conflist', JSON.stringify(CHAIN));
     }
     const { a, b } = runtimes;
-    const before = await Promise.all(roots().map(settled));
+    const before = await Promise.all(roots().map((root) => root.state()));
     const [one, other] = await Promise.all(
       roots().map((root) => run(root, 'web', '--network', 'shaped', '-p', '8080:80')),
     );
@@ -146,15 +146,6 @@ describe.skipIf(skip('test/runtimes/podman', why))('podman', () => {
     for (const [i, root] of roots().entries()) await expect.poll(() => root.state()).toEqual(before[i]);
   });
 });
-
-/** What the VM has once a container has been there: the VM's own address stays. */
-async function settled(root: Root): Promise<string[]> {
-  await root.sh('ip netns add first');
-  expect(await root.inlay('attach', 'first')).toMatchObject({ code: 0 });
-  expect(await root.inlay('detach', 'first')).toMatchObject({ code: 0 });
-  await root.sh('ip netns del first');
-  return root.state();
-}
 
 /** The VM's end of a container's veth. */
 async function linkTo(root: Root, address: string): Promise<string> {

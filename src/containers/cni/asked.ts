@@ -2,7 +2,6 @@
  * What one attachment asks for, from the places that the CNI conventions have for it: runtimeConfig (the
  * capabilities ips and mac), then args.cni, then CNI_ARGS. What comes first counts; the others are ignored.
  */
-import { isIPv4 } from 'node:net';
 import type { Arguments } from './arguments.ts';
 import { CniError, CODE, quoted } from './error.ts';
 import { configuration, isObject, type Keys, type Network, numberOf, unsupported } from './network.ts';
@@ -27,6 +26,10 @@ const OTHERS: Readonly<Record<string, string>> = {
   bandwidth: 'chain the plugin bandwidth',
   ipRanges: 'the addresses of a mesh follow from its prefixes',
 };
+/** One of the four parts of an address. (What node:net has for it takes 2 ms to load.) */
+const PART = String.raw`(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)`;
+/** An address, with the length of a prefix or without: the conventions have both. */
+const IP = new RegExp(String.raw`^(${PART}(?:\.${PART}){3})(?:/(?:\d|[12]\d|3[0-2]))?$`);
 /** A container number fits in as many bits as an overlay address has. */
 const MOST = 2 ** 32 - 1;
 
@@ -45,10 +48,8 @@ export function containerOf(network: Network, args: Arguments, slice: Addresses)
   const found = ipOf(network, args);
   if (!found) return numberOf(network.keys, 'container', MOST);
   const { where, value, code } = found;
-  // With the length of a prefix or without: the conventions have both.
-  const [, text] = /^([\d.]+)(?:\/(?:\d|[12]\d|3[0-2]))?$/.exec(typeof value === 'string' ? value : '') ?? [];
-  if (text === undefined || !isIPv4(text))
-    throw new CniError(code, `${where} ${quoted(value)}: expected an IPv4 address`);
+  const [, text] = IP.exec(typeof value === 'string' ? value : '') ?? [];
+  if (text === undefined) throw new CniError(code, `${where} ${quoted(value)}: expected an IPv4 address`);
   return slice.requireContainerAt(text);
 }
 

@@ -14,7 +14,7 @@ const NEEDED = {
   VERSION: [],
 } as const satisfies Record<string, readonly string[]>;
 
-export type Command = keyof typeof NEEDED;
+type Command = keyof typeof NEEDED;
 
 /** Variables that tell about one container. */
 export interface Call {

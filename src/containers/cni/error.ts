@@ -44,7 +44,7 @@ export function errorText(error: unknown, version: string = NEWEST): string {
 }
 
 /** Any error as one that a runtime understands. */
-export function cniErrorOf(error: unknown): CniError {
+function cniErrorOf(error: unknown): CniError {
   if (error instanceof CniError) return error;
   const found = installationError(error) ?? error;
   if (found instanceof ContainerError) return new CniError(REASONS[found.reason].cni, found.message, found.hint);

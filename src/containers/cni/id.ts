@@ -4,7 +4,7 @@
  * for 160 bytes of an id: names that are too long end in "~" and a part of their hash. No name of the
  * specification has a "~".
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 const PREFIX = 'cni:';
 /** Characters. With what is around them they are 160, so that an alias has the id as it is. */
@@ -24,6 +24,5 @@ export function prefixOf(network: string): string {
 
 function shortened(name: string, longest: number): string {
   if (name.length <= longest) return name;
-  const hash = createHash('sha256').update(name).digest('base64url').slice(0, HASH);
-  return `${name.slice(0, longest - HASH - 1)}~${hash}`;
+  return `${name.slice(0, longest - HASH - 1)}~${hash('sha256', name, 'base64url').slice(0, HASH)}`;
 }

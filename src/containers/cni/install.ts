@@ -25,9 +25,9 @@ import { RUN_DIR } from './network.ts';
 import { shimOf } from './shim.ts';
 
 /** The plugin's name: its executable's, and the type in a configuration. */
-export const PLUGIN = 'inlay-cni';
+const PLUGIN = 'inlay-cni';
 const CONFLIST = '10-inlay.conflist';
-const ENTRY = fileURLToPath(new URL('../../cni.js', import.meta.url));
+const ENTRY = fileURLToPath(new URL('../../cni.cjs', import.meta.url));
 
 /** The signature's place while the hash is made. */
 const UNSIGNED = '-'.repeat(32);
