@@ -23,7 +23,8 @@ import { read } from './documents.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = 'packaging/kubernetes';
-const SCHEMAS = `${ROOT}node_modules/kubernetes-models/_schemas`;
+const require = createRequire(import.meta.url);
+const SCHEMAS = path.join(path.dirname(require.resolve('kubernetes-models')), '_schemas');
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-kubernetes-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -58,7 +59,7 @@ interface Schema {
 async function schemaOf({ apiVersion, kind }: Manifest): Promise<Schema> {
   const words = apiVersion.includes('/') ? apiVersion.split('/') : ['core', apiVersion];
   const version = words.map((word: string) => `${word.charAt(0).toUpperCase()}${word.slice(1)}`).join('');
-  return createRequire(import.meta.url)(`${SCHEMAS}/IoK8sApi${version}${kind}.js`).validate;
+  return require(`${SCHEMAS}/IoK8sApi${version}${kind}.js`).validate;
 }
 
 /** The same value, which notes the paths of the keys that are looked at. */
