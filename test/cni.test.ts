@@ -72,6 +72,11 @@ describe('ADD', () => {
     expect(library.meshes).toEqual([{ runDir: '/run/inlay', prefixes: undefined, coolDown: undefined }]);
   });
 
+  test('answers the route that there is where another network has the default route', () => {
+    library.route = '10.0.0.0/8';
+    expect(done('ADD').routes).toEqual([{ dst: '10.0.0.0/8', gw: '10.16.32.1' }]);
+  });
+
   test.each([
     ['0.3.1', '4', undefined],
     ['0.4.0', '4', undefined],

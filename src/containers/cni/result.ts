@@ -47,7 +47,7 @@ export function dnsOf({ keys }: Network): Keys | undefined {
  * `dns` before theirs.
  */
 export function resultOf(
-  attachment: Attachment,
+  attachment: Attachment & { route?: string },
   {
     version,
     netns,
@@ -57,6 +57,8 @@ export function resultOf(
 ): Keys {
   const before = previous ?? { interfaces: [], ips: [], routes: [], dns: undefined };
   const { hostInterface, hostMac, ifname, mac, mtu, address, gateway } = attachment;
+  // What is routed through the mesh: the overlay alone where another network has the default route.
+  const { route = '0.0.0.0/0' } = attachment;
   // Strict readers of the versions before 1.1.0 do not know it.
   const size = isSince(version, '1.1.0') ? { mtu } : {};
   return {
@@ -75,7 +77,7 @@ export function resultOf(
         interface: before.interfaces.length + 1,
       },
     ],
-    routes: [...before.routes, { dst: '0.0.0.0/0', gw: gateway }],
+    routes: [...before.routes, { dst: route, gw: gateway }],
     dns: dns ?? before.dns ?? {},
   };
 }
