@@ -20,7 +20,7 @@ try {
   requireNode(process.versions.node);
   const { action, runDir } = wordsOf(process.argv.slice(2));
   const { runHook } = await import('./containers/oci/hook.ts');
-  await runHook(action, runDir);
+  runHook(action, runDir);
 } catch (error) {
   process.exitCode = report(error);
 }

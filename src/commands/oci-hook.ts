@@ -35,7 +35,7 @@ export function addOciHookCommand(program: Command): void {
     const runDir = runDirOf(options);
     if (action !== 'config') {
       const { runHook } = await import('../containers/oci/hook.ts');
-      await runHook(action, runDir);
+      runHook(action, runDir);
       return;
     }
     const { configHooks, podmanHook } = await import('../containers/oci/config.ts');

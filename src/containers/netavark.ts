@@ -4,10 +4,10 @@
  */
 import { DEFAULT_RUN_DIR } from '../config/run-dir.ts';
 import { Containers, type Target } from './containers.ts';
+import { isObject, type JsonObject } from './json.ts';
 import { type Mesh, readMesh, requireMesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
 import { parseMac } from './request.ts';
-import { isObject, type JsonObject } from './standard-input.ts';
 
 const API_VERSION = '1.0.0';
 /** The only option of `podman network create --opt`. */

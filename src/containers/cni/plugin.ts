@@ -4,22 +4,14 @@
  * answer nothing if all is well.
  */
 import type { Attachment, AttachRequest } from '../containers.ts';
+import { isObject } from '../json.ts';
 import { ContainerError } from '../reasons.ts';
 import { readArguments } from './arguments.ts';
 import { type Addresses, checkCapabilities, containerOf, macOf } from './asked.ts';
 import { type Call, type CniEnvironment, readCall } from './environment.ts';
 import { CniError, CODE, errorText, quoted } from './error.ts';
 import { idOf, prefixOf } from './id.ts';
-import {
-  checkKeys,
-  configuration,
-  isObject,
-  type MeshRequest,
-  meshOf,
-  type Network,
-  readNetwork,
-  versionOf,
-} from './network.ts';
+import { checkKeys, configuration, type MeshRequest, meshOf, type Network, readNetwork, versionOf } from './network.ts';
 import { differenceOf, dnsOf, previousResult, resultOf } from './result.ts';
 import { isSince, isSpoken, NEWEST, VERSIONS, type Version } from './versions.ts';
 

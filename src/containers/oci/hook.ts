@@ -6,9 +6,10 @@
 import { hash } from 'node:crypto';
 import { InlayError } from '../../errors.ts';
 import { type AttachRequest, Containers, type Target } from '../containers.ts';
+import { isObject, type JsonObject } from '../json.ts';
 import { type Mesh, readMesh, requireMesh } from '../mesh.ts';
 import { ContainerError } from '../reasons.ts';
-import { isObject, type JsonObject, readObject } from '../standard-input.ts';
+import { readObject } from '../standard-input.ts';
 import { ACTIONS, NUMBER } from './config.ts';
 import { hasProcess } from './processes.ts';
 
@@ -20,10 +21,10 @@ const AUTO = 'auto';
 const HASHED = 12;
 
 /** One run of a hook. Throws InlayError. */
-export async function runHook(word: string, runDir: string): Promise<void> {
+export function runHook(word: string, runDir: string): void {
   const action = ACTIONS.find((each) => each === word);
   if (!action) throw new InlayError('ERR_USAGE', `hook ${JSON.stringify(word)}: expected ${ACTIONS.join(' or ')}`);
-  const state = await readObject(process.stdin, 'the state of the container');
+  const state = readObject('the state of the container');
   if (action === 'create') {
     const request = requestOf(state);
     withContainers(requireMesh(runDir), (containers) => create(request, state, containers));
