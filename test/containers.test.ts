@@ -54,7 +54,7 @@ const ids = fc
 
 describe('aliases', () => {
   const base: ContainerAlias = {
-    container: 8189,
+    address: '10.16.32.91',
     ifname: 'eth0',
     netns: 4_026_532_541,
     since: 1_796_068_138,
@@ -62,14 +62,14 @@ describe('aliases', () => {
   };
 
   test('an alias says which container it is, and begins with the name of the project', () => {
-    expect(aliasOf(base)).toBe('inlay container 8189 eth0 4026532541 1796068138 web');
+    expect(aliasOf(base)).toBe('inlay container 10.16.32.91 eth0 4026532541 1796068138 web');
     expect(containerOf(aliasOf(base))).toEqual(base);
   });
 
   test('what it tells of is what it was made of, and it is as long as the kernel takes', () => {
     const ifnames = fc.string({ unit: fc.constantFrom(...'aZ09-_.!~@'), minLength: 1, maxLength: 15 });
     const whole = fc.record({
-      container: fc.integer({ min: 1, max: 2 ** 24 }),
+      address: fc.ipV4(),
       ifname: ifnames,
       netns: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
       since: fc.integer({ min: 0, max: 9_999_999_999 }),
@@ -115,15 +115,15 @@ describe('aliases', () => {
     '',
     'inlay',
     'inlay container ',
-    'inlay container 90 eth0 4026532541 1796068138',
-    'inlay container 90 eth0 4026532541 1796068138 ',
+    'inlay container 10.16.32.91 eth0 4026532541 1796068138',
+    'inlay container 10.16.32.91 eth0 4026532541 1796068138 ',
     'inlay container x eth0 4026532541 1796068138 web',
-    'inlay container -1 eth0 4026532541 1796068138 web',
-    'inlay container 90 sixteencharacter 4026532541 1796068138 web',
-    'inlay container 99999999999 eth0 4026532541 1796068138 web',
-    ' inlay container 90 eth0 4026532541 1796068138 web',
+    'inlay container -10.16.32.91 eth0 4026532541 1796068138 web',
+    'inlay container 10.16.32.91 sixteencharacter 4026532541 1796068138 web',
+    'inlay container 90 eth0 4026532541 1796068138 web',
+    ' inlay container 10.16.32.91 eth0 4026532541 1796068138 web',
     'inlay 192.168.16.32 inlay0 /run/inlay',
-    `inlay container 90 eth0 4026532541 1796068138 ${'x'.repeat(220)}`,
+    `inlay container 10.16.32.91 eth0 4026532541 1796068138 ${'x'.repeat(220)}`,
   ])('%j is not the alias of a container', (alias) => {
     expect(containerOf(alias)).toBeUndefined();
   });
@@ -361,17 +361,19 @@ describe('reasons', () => {
   const identity = { id: 'web', ifname: 'eth0' };
   const namespace = { fd: -1, inode: 1, name: 'c90' };
   const { EACCES, EEXIST, EINVAL, ENOBUFS, ENODEV, EOPNOTSUPP, EPERM } = os.constants.errno;
-  test.each<[number, 'link' | 'settings', ReasonName]>([
+  test.each<[number, 'link' | 'host' | 'inside', ReasonName]>([
     [EPERM, 'link', 'permission'],
-    [EACCES, 'settings', 'permission'],
+    [EACCES, 'host', 'permission'],
     [EOPNOTSUPP, 'link', 'no-veth'],
     [EEXIST, 'link', 'interface-exists'],
-    [EEXIST, 'settings', 'system'],
-    [ENODEV, 'settings', 'namespace-gone'],
-    [EINVAL, 'settings', 'namespace-gone'],
+    [EEXIST, 'host', 'system'],
+    [ENODEV, 'host', 'namespace-gone'],
+    [ENODEV, 'inside', 'namespace-gone'],
+    [EINVAL, 'host', 'system'],
+    [EINVAL, 'inside', 'system'],
     [EINVAL, 'link', 'system'],
     [ENOBUFS, 'link', 'system'],
-    [ENOBUFS, 'settings', 'system'],
+    [ENOBUFS, 'inside', 'system'],
   ])('errno %i of step %s means %s', (errno, step, reason) => {
     const error = explain(new NetlinkError(errno, 'veth'), step, identity, namespace);
     expect(error).toMatchObject({ reason, cause: { errno } });

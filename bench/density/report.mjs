@@ -13,6 +13,8 @@ export function report(result) {
     `One VM with ${containers} containers, data plane ${dataplane}, on one machine of ${cores} cores; ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}.`,
     `Before the start, other programs used ${background.toFixed(2)} cores.\n`,
     levelTable('attach', levels, 'attach', 'floorAttach', 3),
+    'The same in ms of the processor, which other programs change less:\n',
+    levelTable('attach', levels, 'attach', 'floorAttach', 3, 'cpu'),
     levelTable('detach', levels, 'detach', 'floorDetach', 1),
     `All ${containers} attached, namespaces included: ${seconds.toFixed(1)} s.`,
     `One that comes for one that left, with ${containers} there: p50 ${median(replace).toFixed(2)}, p95 ${quantile(replace, 0.95).toFixed(2)} ms.`,
@@ -30,17 +32,25 @@ export function report(result) {
   return { text: `${text.join('\n')}\n`, failures: failuresOf(result) };
 }
 
-export function ratio(values, floor, part) {
-  return quantile(values, part) / quantile(floor, part);
+/** The value below which `part` (0..1) of them lie; in ms of the clock, or of the processor. */
+export function quantileOf(taken, part, what = 'ms') {
+  return quantile(
+    taken.map((each) => each[what]),
+    part,
+  );
 }
 
-function levelTable(name, levels, ours, floor, digits) {
-  const figures = (values) => PARTS.map((part) => quantile(values, part).toFixed(digits)).join(' / ');
+export function ratio(taken, floor, part, what) {
+  return quantileOf(taken, part, what) / quantileOf(floor, part, what);
+}
+
+function levelTable(name, levels, ours, floor, digits, what = 'ms') {
+  const figures = (taken) => PARTS.map((part) => quantileOf(taken, part, what).toFixed(digits)).join(' / ');
   const rows = levels.map((level) => [
     `${name}, ${level.present} present`,
     figures(level[ours]),
     figures(level[floor]),
-    ...[0.5, 0.95].map((part) => ratio(level[ours], level[floor], part).toFixed(2)),
+    ...[0.5, 0.95].map((part) => ratio(level[ours], level[floor], part, what).toFixed(2)),
   ]);
   return table([['p50 / p95 / p99 in ms', 'inlay', 'kernel alone', 'p50 ratio', 'p95 ratio'], ...rows]);
 }

@@ -18,7 +18,8 @@ const TICKS = 100;
 /** ms that a daemon may take to end. */
 const PATIENCE = 30_000;
 
-const file = (name) => fileURLToPath(new URL(name, import.meta.url));
+const HOST = fileURLToPath(new URL('host.mjs', import.meta.url));
+const PROBER = fileURLToPath(new URL('prober.mjs', import.meta.url));
 
 /** kB of /proc/meminfo. */
 export function kernelMemory() {
@@ -42,7 +43,7 @@ export async function busyCores(ms) {
 
 /** A process that is told what to do, and whose failures are ours. */
 async function agent(lab, where, script) {
-  const tell = await told(lab, where, file(script));
+  const tell = await told(lab, where, script);
   return async (name, options) => {
     const { result, error } = await tell(name, options);
     if (error) throw new Error(error);
@@ -63,8 +64,8 @@ export class World {
     const world = new World();
     world.lab = lab;
     world.#mesh = await Mesh.start(lab, { mapping: MAPPING, vms: 3, containersPerVm: 1, flags });
-    world.host = await agent(lab, world.dense.name, 'host.mjs');
-    world.probe = await agent(lab, world.peer.containers[0].name, 'prober.mjs');
+    world.host = await agent(lab, world.dense.name, HOST);
+    world.probe = await agent(lab, world.peer.containers[0].name, PROBER);
     const { mtu } = await world.status(world.dense);
     const [overlay, underlay] = [MAPPING.overlay, MAPPING.underlay].map(formatPrefix);
     await world.host('open', { overlay, underlay, local: world.dense.underlay, mtu, count });

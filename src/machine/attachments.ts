@@ -6,10 +6,10 @@ export interface Attachments {
   /** Interface indexes of the devices of containers, be it that no route leads to them any more. */
   find(): number[];
   /**
-   * Puts right what others took away from a device of an attached container; returns that, in words, or LATER
-   * if it may be about to come or to go. Throws what cannot be put right.
+   * Puts right what others took away from a device of an attached container; returns that, in words. Throws
+   * what cannot be put right.
    */
-  keep(found: DeviceSettings): string | typeof LATER | undefined;
+  keep(found: DeviceSettings): string | undefined;
   /**
    * Puts back the routes of many containers at once; returns what was wrong, in words, by interface index. The
    * others are to be looked at one by one.
@@ -17,9 +17,4 @@ export interface Attachments {
   keepRoutes(found: readonly DeviceSettings[]): Map<number, string>;
   /** The same for what the routes of all containers need. */
   keepSource(): string | undefined;
-  /** A device has gone. */
-  forget(index: number): void;
 }
-
-/** That another look is needed. */
-export const LATER: unique symbol = Symbol('later');

@@ -10,7 +10,7 @@ import { LOOPBACK } from '../linux/netlink/link.ts';
 import type { Monitor } from '../linux/netlink/monitor.ts';
 import { NTF_EXT_LEARNED, NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
 import { isContainerAlias } from './alias.ts';
-import { type Attachments, LATER } from './attachments.ts';
+import type { Attachments } from './attachments.ts';
 import { guardMonitor } from './guard-monitor.ts';
 import { type Container, GuardedRoutes } from './guarded-routes.ts';
 import { GUARD } from './journal.ts';
@@ -62,10 +62,9 @@ export class Guard {
   readonly #due = new Set<number>();
   /** Devices to which no route is known any more. */
   readonly #left = new Set<number>();
-  /** Of attached containers; those that may have lost their routes; and those at which another look is needed. */
+  /** Of attached containers; and those of them that may have lost their routes. */
   readonly #attached = new Set<number>();
   readonly #lost = new Set<number>();
-  readonly #later = new Set<number>();
   /** Whether addresses of the loopback device may have changed. */
   #isSourceDue = true;
   #monitor: Monitor | undefined;
@@ -128,7 +127,6 @@ export class Guard {
     repaired.push(...this.#keepRoutes());
     for (const index of taken(this.#due, MAX_DUE)) check(index, true);
     if (isTurn) {
-      for (const index of taken(this.#later, MAX_DUE)) check(index, true);
       for (const index of first(this.#devices.keys(), MAX_IN_TURN)) check(index, false);
       for (const container of this.#routes.waiting(MAX_NEIGHBOURS)) this.#keepNeighbour(container);
       this.#leaveAll();
@@ -245,15 +243,8 @@ export class Guard {
       device.found = settingsOfDevice(netlink, index) ?? found;
       return before && unsafe;
     });
-    const lost = isAttached ? attempt(() => this.#keepAttached(found)) : undefined;
+    const lost = isAttached ? attempt(() => this.#options.attachments.keep(found)) : undefined;
     return [wrong, lost].filter((each) => each !== undefined).join(', ') || undefined;
-  }
-
-  #keepAttached(found: DeviceSettings): string | undefined {
-    const wrong = this.#options.attachments.keep(found);
-    if (wrong !== LATER) return wrong;
-    this.#later.add(found.index);
-    return undefined;
   }
 
   #keepNeighbour(container: Container): void {
@@ -300,7 +291,6 @@ export class Guard {
   #forget(index: number): void {
     this.#devices.delete(index);
     this.#attached.delete(index);
-    this.#options.attachments.forget(index);
     this.#routes.drop(index);
     this.#context.forget({ kind: 'guard', device: '', index });
   }
