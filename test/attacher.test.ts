@@ -176,16 +176,27 @@ describe('the thread', () => {
     expect(await answer).toMatchObject({ status: 200 });
   });
 
-  test('ends when it is done, and who waits is told', async () => {
+  test('ends when it is done; who waits, or comes then, does it without the daemon', async () => {
     const { attacher, ask, last } = world();
     const [first, second] = [ask('ADD', 'a'), ask('ADD', 'b')];
     const closed = attacher.close();
-    expect(await second).toMatchObject({ status: 503 });
+    for (const each of [second, ask('ADD', 'c')]) expect(await each).toMatchObject({ status: 404 });
     expect(last().isTerminated).toBe(false);
     last().answer();
     expect(await first).toMatchObject({ status: 200 });
     await closed;
     expect(last().isTerminated).toBe(true);
+  });
+
+  test('may end by itself while the daemon ends: only what was under way is to be tried again', async () => {
+    const { attacher, ask, last } = world();
+    const [first, second] = [ask('ADD', 'a'), ask('ADD', 'b')];
+    const closed = attacher.close();
+    last().emit('exit', 1);
+    expect(await first).toMatchObject({ status: 503 });
+    expect(await second).toMatchObject({ status: 404 });
+    await closed;
+    expect(await ask('ADD', 'c')).toMatchObject({ status: 404 });
   });
 
   test('that cannot be started is tried again with the next call', async () => {

@@ -277,11 +277,14 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
     expect(forms).toEqual([]);
   });
 
-  test.each([
-    ['an answer that is none', 0],
-    ['another status', 500],
-  ])('is an error to try again after %s', async (_, status) => {
-    await serve(status, '<html>');
+  test('Node does it where the daemon ends before it has answered', async () => {
+    await serve(0, '');
+    expect(await run('{"a":1}')).toMatchObject(ofNode());
+    expect(forms).toHaveLength(1);
+  });
+
+  test('another status is an error to try again', async () => {
+    await serve(500, '<html>');
     const { code, stdout } = await run('{}');
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({

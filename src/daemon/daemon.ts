@@ -224,7 +224,7 @@ class Daemon {
     this.#state = 'stopping';
     const steps = [
       () => this.#observer.close(),
-      () => this.#attacher?.close(),
+      () => this.#finishAttaching(),
       () => this.#lookOut?.close(),
       () => this.#tunnelLog.close(),
       () => this.#keeper?.close(),
@@ -248,6 +248,13 @@ class Daemon {
       this.#log.info('stopped; the kernel goes on forwarding to the VMs it knows, until inlay down');
     else this.#log.info('stopped; packets for the overlay are unreachable until inlay down');
     return isClean;
+  }
+
+  /** From here on the shim finds no socket, and Node does the work. */
+  async #finishAttaching(): Promise<void> {
+    const finished = this.#runDir?.finishAttaching();
+    await this.#attacher?.close();
+    await finished;
   }
 
   #undo(machine: Machine, isReady: boolean): void {
