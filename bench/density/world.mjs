@@ -24,7 +24,7 @@ const HOST = fileURLToPath(new URL('host.mjs', import.meta.url));
 const PROBER = fileURLToPath(new URL('prober.mjs', import.meta.url));
 
 /** kB of /proc/meminfo. */
-export function kernelMemory() {
+function kernelMemory() {
   const text = readFileSync('/proc/meminfo', 'utf8');
   const [available, slab, perCpu] = ['MemAvailable', 'Slab', 'Percpu'].map((name) =>
     Number(new RegExp(`^${name}: +(\\d+)`, 'm').exec(text)?.[1] ?? 0),
