@@ -43,7 +43,7 @@ export class FakeContainers implements CniContainers, CniLibrary {
     const { id = '', ifname = 'eth0', container = this.attached.size + 90, mac } = request;
     const key = `${id} ${ifname}`;
     if (this.attached.has(key)) throw new ContainerError('attached', `container ${id} is attached as ${ifname}`);
-    const attachment: Attachment & { route?: string } = {
+    const attachment: Attachment = {
       ...{ container, id, ifname, address: `10.16.32.${container + 1}`, gateway: '10.16.32.1' },
       ...{ hostInterface: 'inlabcdefghijkl', hostMac: '02:00:00:00:00:01', mtu: 1476, netns: 4026532000, since: 1 },
       mac: Array.from(mac ?? [2, 0, 0, 0, 0, container], (byte) => byte.toString(16).padStart(2, '0')).join(':'),

@@ -48,7 +48,7 @@ export function dnsOf({ keys }: Network): JsonObject | undefined {
  * `dns` before theirs.
  */
 export function resultOf(
-  attachment: Attachment & { route?: string },
+  attachment: Attachment,
   {
     version,
     netns,
