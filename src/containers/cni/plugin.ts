@@ -184,7 +184,7 @@ function using<T>(library: CniLibrary, network: Network, work: (containers: CniC
 }
 
 /** Why there is nothing to detach. */
-const NOTHING: readonly string[] = ['no-mesh', 'not-ours'];
+const NOTHING: readonly string[] = ['no-mesh', 'no-underlay', 'not-ours'];
 
 /** To detach, it does not matter which mesh the configuration means now. */
 function detaching(library: CniLibrary, network: Network, work: (containers: CniContainers) => unknown): void {
