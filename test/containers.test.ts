@@ -6,13 +6,16 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { aliasOf, type ContainerAlias, containerOf, isAliasOf, macText, namesOf } from '../src/containers/alias.ts';
 import { explain } from '../src/containers/explain.ts';
-import { type Mesh, readMesh, requireMesh, writeMesh } from '../src/containers/mesh.ts';
+import { findsLock, type Mesh, readMesh, requireLocal, requireMesh, writeMesh } from '../src/containers/mesh.ts';
 import { namespacePath, openNamespace } from '../src/containers/namespace.ts';
+import { otherVmRemarks } from '../src/containers/other-vm.ts';
 import { ContainerError, REASONS, type ReasonName } from '../src/containers/reasons.ts';
 import { checkRequest, parseMac } from '../src/containers/request.ts';
 import { Slice } from '../src/containers/slice.ts';
+import { lockRunDir } from '../src/daemon/lock.ts';
 import { addressBytes } from '../src/linux/netlink/ipv4.ts';
 import { NetlinkError } from '../src/linux/netlink/message.ts';
+import { Netlink } from '../src/linux/netlink/netlink.ts';
 import { makerOf } from '../src/machine/alias.ts';
 import { type Address, formatAddress, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
 import { Mapping } from '../src/mesh/mapping.ts';
@@ -320,6 +323,7 @@ describe('the mesh in the run directory', () => {
     writeMesh(dir, mesh);
     expect(readMesh(dir)).toEqual(mesh);
     expect(requireMesh(dir, same)).toEqual(mesh);
+    expect(requireMesh(dir, [...same].reverse())).toEqual(mesh);
   });
 
   test.each([
@@ -342,13 +346,61 @@ describe('the mesh in the run directory', () => {
   test('none, and another', () => {
     expect(reasonOf(() => requireMesh(dir))).toBe('no-mesh');
     writeMesh(dir, mesh);
-    for (const wanted of [
-      [],
-      same.slice(1),
-      [...same].reverse(),
-      [{ ...(same[0] as object), underlay: '192.168.0.0/17' }],
-    ])
+    for (const wanted of [[], same.slice(1), [{ ...(same[0] as object), underlay: '192.168.0.0/17' }]])
       expect(reasonOf(() => requireMesh(dir, wanted as typeof same))).toBe('other-mesh');
+  });
+});
+
+test('where a daemon runs that has no underlay address yet, that is the reason', async () => {
+  // Other file systems may have other numbers in /proc/locks.
+  const dir = mkdtempSync('/dev/shm/inlay-containers-');
+  try {
+    const lock = await lockRunDir(dir, '');
+    expect(reasonOf(() => requireMesh(dir))).toBe('no-underlay');
+    lock.release();
+    expect(reasonOf(() => requireMesh(dir))).toBe('no-mesh');
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+test('a lock is found by device and inode', () => {
+  const text = '1: POSIX  ADVISORY  WRITE 1 00:1a:7 0 EOF\n2: FLOCK  ADVISORY  WRITE 708 103:1a2:21 0 EOF\n';
+  const dev = (0x103 << 8) | 0xa2 | (0x100 << 12);
+  expect(findsLock(text, dev, 21)).toBe(true);
+  expect([findsLock(text, dev, 2), findsLock(text, dev + 1, 21), findsLock(text, 0x1a, 7)]).toEqual(
+    Array(3).fill(false),
+  );
+});
+
+test('a mesh is one of this machine only while that has the address', () => {
+  const netlink = Netlink.open();
+  const at = (text: string) => ({ local: parseAddress(text) as Address });
+  expect(() => requireLocal(netlink, at('127.0.0.1'))).not.toThrow();
+  // RFC 5737: nobody has it.
+  expect(reasonOf(() => requireLocal(netlink, at('192.0.2.1')))).toBe('no-underlay');
+  netlink.close();
+});
+
+describe('containers of the VM that this one was before', () => {
+  const plan = { mappings: [USUAL], local: LOCAL };
+  const alias = (address: string, id: string) => aliasOf({ address, id, ifname: 'eth0', netns: 1, since: 1 });
+
+  test('are told from its own, and from those of another overlay', () => {
+    const own = [alias('10.16.32.91', 'a'), alias('11.0.0.2', 'b'), 'somebody else', undefined];
+    expect(otherVmRemarks(own, plan)).toEqual([]);
+    const [remark, ...others] = otherVmRemarks([...own, alias('10.16.33.91', "it's")], plan);
+    expect(others).toEqual([]);
+    expect(remark?.what).toMatch(/^1 container is attached as another VM \(10\.16\.33\.91\), not as 192\.168\.16\.32/);
+    expect(remark?.hint).toContain(`inlay detach --id 'it'\\''s' --ifname eth0`);
+  });
+
+  test('are counted; a few are named', () => {
+    const [remark] = otherVmRemarks(
+      [2, 3, 4, 5].map((i) => alias(`10.16.33.${i}`, `c${i}`)),
+      plan,
+    );
+    expect(remark?.what).toContain('4 containers are attached as another VM (10.16.33.2, 10.16.33.3, 10.16.33.4, ...)');
   });
 });
 

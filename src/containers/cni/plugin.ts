@@ -200,7 +200,7 @@ function anyMeshOf(network: Network): MeshRequest {
 }
 
 /** Why there is nothing to detach. */
-const NOTHING: readonly string[] = ['no-mesh', 'not-ours'];
+const NOTHING: readonly string[] = ['no-mesh', 'no-underlay', 'not-ours'];
 
 function detaching(library: CniLibrary, mesh: MeshRequest, work: (containers: CniContainers) => unknown): void {
   try {
