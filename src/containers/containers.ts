@@ -29,7 +29,7 @@ import { Claims } from './claim.ts';
 import { explain, type Step } from './explain.ts';
 import { hasDefaultRoute, type Inside, setUpInside, wrongInside } from './inside.ts';
 import { type ContainerStatus, listContainers } from './list.ts';
-import type { Mesh } from './mesh.ts';
+import { type Mesh, requireLocal } from './mesh.ts';
 import { Home, type Namespace, openNamespace } from './namespace.ts';
 import { ContainerError } from './reasons.ts';
 import { checkRequest } from './request.ts';
@@ -139,6 +139,7 @@ export class Containers {
   attach(request: AttachRequest): Attachment {
     checkRequest(request);
     if (request.container !== undefined) this.slice.requireNumber(request.container);
+    this.requireVm();
     const namespace = openNamespace(request.netns);
     try {
       if (namespace.inode === this.#home.inode)
@@ -147,6 +148,11 @@ export class Containers {
     } finally {
       closeSync(namespace.fd);
     }
+  }
+
+  /** Throws ContainerError if this machine is not the VM that the mesh says, any more or yet. */
+  requireVm(): void {
+    requireLocal(this.netlink, this.#mesh);
   }
 
   /** Undefined if nothing was attached. Throws ContainerError. */

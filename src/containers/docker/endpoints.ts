@@ -46,6 +46,7 @@ export class Endpoints implements EndpointStore {
   }
 
   reserve(address: string | undefined): string {
+    this.#containers.requireVm();
     const { claims, slice } = this.#containers;
     // By its number, docker gives an address to a container with --ip. `docker restart` asks for the one that
     // the same container had a moment ago.
