@@ -20,6 +20,8 @@ describe('calls that detach', () => {
   const library: CniLibrary = {
     open: ({ runDir, coolDown }) => {
       if (runDir === '/run/other') throw new Elsewhere();
+      if (runDir === '/run/none') throw new ContainerError('no-mesh', 'no');
+      if (runDir === '/run/damaged') throw new ContainerError('system', 'no');
       log.push(`open ${coolDown}`);
       const detachAll = (targets: readonly { id: string }[]) => {
         if (targets.some(({ id }) => id.endsWith('bad'))) throw new ContainerError('system', 'no');
@@ -48,7 +50,10 @@ describe('calls that detach', () => {
   test('have each an answer of their own', () => {
     const wrong = call('DEL', '-');
     const elsewhere = call('DEL', 'x', { runDir: '/run/other' });
-    expect(answers(call('DEL', 'a'), wrong, elsewhere, call('DEL', 'b'))).toEqual([0, 1, undefined, 0]);
+    const [none, damaged] = [call('DEL', 'y', { runDir: '/run/none' }), call('DEL', 'z', { runDir: '/run/damaged' })];
+    expect(answers(call('DEL', 'a'), wrong, elsewhere, none, damaged, call('DEL', 'b'))).toEqual([
+      ...[0, 1, undefined, 0, 1, 0],
+    ]);
     expect(log).toEqual(['open undefined', 'detach a b', 'close']);
   });
 

@@ -1,7 +1,9 @@
 /** Addresses without a database, against a kernel in memory: who has a number, who gets the next, and that nobody gets one too early. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { aliasOf } from '../src/containers/alias.ts';
 import { Claims } from '../src/containers/claim.ts';
+import { listContainers } from '../src/containers/list.ts';
 import { ContainerError } from '../src/containers/reasons.ts';
 import { Slice } from '../src/containers/slice.ts';
 import { deleteLink } from '../src/containers/veth.ts';
@@ -9,7 +11,7 @@ import { messagesIn, type Request } from '../src/linux/netlink/message.ts';
 import { Netlink } from '../src/linux/netlink/netlink.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, RTN_UNREACHABLE, RTNLGRP_IPV4_ROUTE, route } from '../src/linux/netlink/route.ts';
 import { CONTAINER_PROTOCOL } from '../src/machine/state.ts';
-import { type Address, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
+import { type Address, formatAddress, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
 import { Mapping } from '../src/mesh/mapping.ts';
 import { FakeKernel } from './netlink/fake-kernel.ts';
 import { runs } from './runs.ts';
@@ -337,6 +339,29 @@ describe('a number that is kept for somebody', () => {
     });
     claims.cancel(3);
     expect(claims.reserve(undefined, 30)).toBe(3);
+  });
+});
+
+describe('the list', () => {
+  test('has all, though links come and go while it is read', () => {
+    const claims = claimsOf(29);
+    const others = Array.from({ length: 20 }, newLink);
+    for (let container = 1; container <= 9; container++) {
+      const address = formatAddress(sliceOf(29).addressOf(container));
+      const alias = aliasOf({ address, ifname: 'eth0', netns: container, since: 0, id: `c${container}` });
+      claim(claims, container, kernel.addLink({ info: { kind: 'veth' }, alias }));
+    }
+    // What is behind a link that goes is passed over.
+    kernel.dumps.partSize = 3;
+    const other = new Netlink(kernel.connect());
+    kernel.dumps.onPart = () => {
+      other.do(deleteLink(others.shift() as number));
+      others.push(newLink());
+    };
+    const listed = listContainers(new Netlink(kernel.connect()), sliceOf(29));
+    expect(listed.map(({ id, container }) => `${id} ${container}`)).toEqual(
+      Array.from({ length: 9 }, (_, i) => `c${i + 1} ${i + 1}`),
+    );
   });
 });
 

@@ -1,6 +1,6 @@
 /** What attaching takes, by how many are there, as a bar chart in SVG. */
 import { escaped, line, px, STYLE, text } from '../svg.mjs';
-import { quantileOf, ratio } from './report.mjs';
+import { QUIET, quantileOf, ratio } from './report.mjs';
 
 // px
 const WIDTH = 840;
@@ -11,9 +11,10 @@ const BAR = 18;
 const ROW = 23;
 const GROUP = 2 * ROW + 14;
 const HEAD = 92;
-const FOOT = 66;
+const FOOT = 84;
 
-export function chart({ levels, seconds, options, cpu, cores, date, kernel, node }) {
+export function chart({ levels, seconds, options, background, cpu, cores, date, kernel, node }) {
+  const busy = background > QUIET ? `Other programs used ${background.toFixed(1)} cores: measure again.` : '';
   const bottom = HEAD + levels.length * GROUP;
   const height = bottom + FOOT;
   const most = Math.max(
@@ -48,8 +49,9 @@ export function chart({ levels, seconds, options, cpu, cores, date, kernel, node
       MARGIN,
       bottom + 45,
       'quiet',
-      `${cores} cores (${cpu}). ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}. npm run bench:density -- --containers ${options.containers}`,
+      `${cores} cores (${cpu}). ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}. npm run bench:density`,
     ),
+    text(MARGIN, bottom + 62, 'quiet', busy),
     '</svg>\n',
   ].join('\n');
 }

@@ -35,6 +35,7 @@ function open({ overlay, underlay, local, mtu, count }) {
   floor = new Floor({ mtu, gateway: addressBytes(containers.slice.gateway) });
 }
 
+/** One container more, in a namespace of its own. */
 function attach(by = containers) {
   const namespace = new Namespace();
   const { id, address } = by.attach({ netns: namespace.path });
@@ -149,10 +150,9 @@ async function churn({ rate, seconds }) {
 }
 
 const addresses = () => present.map(({ address }) => address);
-const usage = () => containers.usage();
 const descriptors = () => readdirSync('/proc/self/fd').length;
 
-const COMMANDS = { open, grow, sample, replace, shrink, serve, churn, addresses, usage, descriptors };
+const COMMANDS = { open, grow, sample, replace, shrink, serve, churn, addresses, descriptors };
 process.on('message', async ([number, name, options]) => {
   try {
     process.send([number, { result: await COMMANDS[name](options) }]);

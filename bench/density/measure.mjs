@@ -1,7 +1,7 @@
 /** What is done with the VMs, in this order; each step's figures. */
 import { tcp, udp } from '../overlay/measure.mjs';
 import { median } from '../statistics.mjs';
-import { busyCores, kernelMemory, World } from './world.mjs';
+import { busyCores, settledMemory, World } from './world.mjs';
 
 /** Numbers of containers at which attaching is measured, as far as there are so many. */
 const LEVELS = [100, 1000, 4000, 8000];
@@ -35,7 +35,7 @@ export async function measure(lab, options, tell) {
   await world.host('sample', { rounds: WARM_UP, detaches: 3 });
 
   const before = {
-    kernel: kernelMemory(),
+    kernel: await settledMemory(),
     daemon: await world.daemon(world.dense),
     peer: await world.counts(world.peer),
   };
@@ -90,7 +90,7 @@ async function throughput(world, seconds, rounds, firstPort) {
 
 /** kB of the kernel, of one container with its namespace; MB of the daemon, of all. */
 async function memory(world, before, count) {
-  const now = kernelMemory();
+  const now = await settledMemory();
   const daemon = await world.daemon(world.dense);
   return {
     available: (before.kernel.available - now.available) / count,
@@ -131,7 +131,7 @@ async function moment(world) {
     await world.daemon(world.dense),
     await world.host('descriptors'),
   ];
-  return { at: performance.now(), counts, daemon, descriptors, kernel: kernelMemory() };
+  return { at: performance.now(), counts, daemon, descriptors, kernel: await settledMemory() };
 }
 
 async function comeAndGo(world, { rate, churn }, tell) {

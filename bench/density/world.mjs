@@ -17,17 +17,29 @@ const MAPPING = new Mapping(parsePrefix('240.0.0.0/4'), parsePrefix('192.168.0.0
 const TICKS = 100;
 /** ms that a daemon may take to end. */
 const PATIENCE = 30_000;
+/** ms between two looks at the memory, and how many there are at most. */
+const [SETTLING, LOOKS] = [1000, 20];
 
 const HOST = fileURLToPath(new URL('host.mjs', import.meta.url));
 const PROBER = fileURLToPath(new URL('prober.mjs', import.meta.url));
 
 /** kB of /proc/meminfo. */
-export function kernelMemory() {
+function kernelMemory() {
   const text = readFileSync('/proc/meminfo', 'utf8');
   const [available, slab, perCpu] = ['MemAvailable', 'Slab', 'Percpu'].map((name) =>
     Number(new RegExp(`^${name}: +(\\d+)`, 'm').exec(text)?.[1] ?? 0),
   );
   return { available, objects: slab + perCpu };
+}
+
+/** The same, once it falls no longer: what is gone is freed later. */
+export async function settledMemory() {
+  for (let last = kernelMemory(), i = 0; ; i++) {
+    await sleep(SETTLING);
+    const now = kernelMemory();
+    if (last.objects - now.objects < now.objects / 100 || i === LOOKS) return now;
+    last = now;
+  }
 }
 
 /** Cores that the whole machine uses: what else runs on it shows before anything is measured. */

@@ -99,7 +99,8 @@ export class AttachmentKeeper implements Attachments {
   #restore(attached: Attached): string | undefined {
     const { index, container, alias } = attached;
     this.#claims.hasSource = true;
-    let [error] = this.#netlink.tryAll([this.#claims.request(container, index)]);
+    // The address comes first: with that of the overlay's device alone, the route would go with the device.
+    let [, error] = this.#netlink.tryAll([ownAddress(this.#slice.gateway), this.#claims.request(container, index)]);
     if (error?.code === 'EINVAL') {
       this.#claims.hasSource = false; // The loopback device is down.
       [error] = this.#netlink.tryAll([this.#claims.request(container, index)]);

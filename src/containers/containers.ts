@@ -245,6 +245,7 @@ export class Containers {
     const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
     const attempt = () => this.netlink.tryAll([hostEnd(link), neighbourOf(first), this.claims.request(first, link)]);
     if (!this.#hasOwnAddress) this.#addOwnAddress();
+    this.claims.hasSource = true;
     let [end, entry, claim] = attempt();
     for (let i = 0; claim?.code === 'EINVAL' && i < 2; i++) {
       // Somebody took the preferred source away; or it cannot be there, because lo is down.

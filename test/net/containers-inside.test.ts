@@ -98,8 +98,11 @@ describe.skipIf(skipped)('a container', () => {
 
   test('whose namespace is deleted goes by itself; another namespace with its name is another', async () => {
     const { netns } = (await library.find({ id: 'x' })) ?? {};
-    await shell('ip netns del c1; ip netns add c1');
-    // The old one takes a while to go.
+    const crowd = Array.from({ length: 10 }, (_, i) => `crowd${i}`);
+    await vms.namespaces(...crowd);
+    for (const name of crowd) await library.attach({ netns: name, id: name });
+    // The old one takes a while to go, the more so behind others.
+    await vms.lab.ip(undefined, [...[...crowd, 'c1'].map((name) => `netns del ${name}`), 'netns add c1']);
     const again = await library.attach({ netns: 'c1', id: 'x' });
     expect(again.netns).not.toBe(netns);
     expect(await vms.pings('c1', '10.16.32.1', 1)).toBe('1');
@@ -140,9 +143,13 @@ describe.skipIf(skipped)('a container', () => {
     await library.detach({ id: 'x' });
     await library.attach({ netns: 'c1', id: 'x' });
     expect(await vms.pings('c1', '10.16.32.1', 1)).toBe('1');
-    await vms.ip('a', 'link set lo down');
+    // Where lo is down, its addresses are none.
+    await vms.ip('a', 'link set lo down', 'address del 10.16.32.1/32 dev lo');
     const { address } = await library.attach({ netns: 'c2', id: 'y' });
-    expect(await vms.pings('c1', address, 1)).toBe('1');
-    await vms.ip('a', 'link set lo up');
+    expect(await vms.pings('a', address, 1)).toBe('1');
+    await vms.ip('a', 'link set lo up', 'address del 10.16.32.1/32 dev lo');
+    await library.detach({ id: 'y' });
+    await library.attach({ netns: 'c2', id: 'y' });
+    expect(await vms.lab.must('a', ['ip', 'route', 'show', 'proto', '74'])).toMatch(/ src 10\.16\.32\.1 /);
   });
 });

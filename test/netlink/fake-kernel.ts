@@ -66,6 +66,9 @@ export class FakeKernel {
     find: ({ index, name }) =>
       this.links.find((each) => (index ? index === each.index : name === each.name)) ?? refuse(ENODEV),
     remove: (found, port) => (found.info ? this.#removeLink(found, port) : refuse(EOPNOTSUPP)),
+    // Of a kind that it does not know, it sends all.
+    isWanted: ({ info }, each) =>
+      !this.links.some((other) => other.info?.kind === info?.kind) || info?.kind === each.info?.kind || !info,
   });
   readonly #addresses: Table<Address> = this.#table<Address>({
     ...{ type: RTM_NEWADDR, group: RTNLGRP_IPV4_IFADDR, codec: address },

@@ -15,7 +15,7 @@ import type { Mesh } from '../mesh.ts';
 import { ContainerError } from '../reasons.ts';
 import { parseMac } from '../request.ts';
 import { deleteLink, disableIpv6, finished, hostEnd, newVeth, ownAddress, permanentNeighbour } from '../veth.ts';
-import type { Vm } from './vm.ts';
+import type { EndpointStore } from './endpoint-store.ts';
 
 /** docker names the interface when it moves it: eth0, or eth1 beside another. */
 const IFNAME = 'eth';
@@ -24,7 +24,7 @@ const RESERVATION = 60;
 /** What is not known before docker moves the interface. */
 const NO_NAMESPACE = 0;
 
-export class Endpoints implements Vm {
+export class Endpoints implements EndpointStore {
   readonly #containers: Containers;
   readonly #mtu: number;
 
