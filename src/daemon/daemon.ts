@@ -5,10 +5,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
-import { attachedCount } from '../containers/leftovers.ts';
+import { attachedCount, removeOwnAddress, unusedAddresses } from '../containers/leftovers.ts';
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
+import { addressOf } from '../linux/netlink/ipv4.ts';
 import { createLog, type Log, logFailure } from '../log.ts';
 import { limitedLog } from '../log-limit.ts';
 import { Barrier } from '../machine/barrier/barrier.ts';
@@ -17,8 +18,8 @@ import { obstacleTowards } from '../machine/obstacle.ts';
 import type { LookOut } from '../machine/remarks/look-out.ts';
 import { catchAllThings, type NetworkPlan, staysAfterStop } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
-import { formatAddress, ipv4 } from '../mesh/address.ts';
-import { prefixesOf } from '../mesh/mapping.ts';
+import { type Address, contains, formatAddress, ipv4 } from '../mesh/address.ts';
+import { mappingsWith, prefixesOf } from '../mesh/mapping.ts';
 import { Observer } from '../observe/observer.ts';
 import type { ContainersStatus, State, Status, TunnelStatus } from '../observe/status.ts';
 import { Attacher } from './attacher.ts';
@@ -152,6 +153,7 @@ class Daemon {
     const { plan, underlay } = await this.#awaitNetwork(machine, runDir, wait);
     this.#plan = plan;
     runDir.leaveMesh(meshOf(config, plan));
+    this.#removeOldAddresses(machine, plan);
     const { device: at, others } = underlay;
     this.#log.info({ address: formatAddress(plan.local), device: at, others }, 'underlay address');
     const overhead = this.#kind.overhead(config);
@@ -213,6 +215,17 @@ class Daemon {
       const { signal } = this.#ending;
       await sleep(Math.min(WAIT_INTERVAL, Math.max(deadline - performance.now(), 0)), undefined, { signal });
     }
+  }
+
+  /** This machine may have been another VM, whose overlay address nobody is to reach here. */
+  #removeOldAddresses({ netlink }: Machine, { mappings, local }: NetworkPlan): void {
+    const own = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
+    const isOwn = (address: Address) => own.some((slice) => contains(slice, address));
+    const removed = unusedAddresses(netlink).flatMap((found) => {
+      const at = addressOf(found.local);
+      return at && !isOwn(at) ? removeOwnAddress(netlink, found) : [];
+    });
+    if (removed.length > 0) this.#log.warn({ removed }, 'removed what attaching left when this was another VM');
   }
 
   /**
