@@ -8,7 +8,7 @@
 import { secondsSinceBoot } from '../linux/native.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import {
-  type NetlinkError,
+  NetlinkError,
   NLM_F_APPEND,
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -136,9 +136,14 @@ export class Claims {
   isClaimed(container: number, link: number): boolean {
     if (matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link) return true;
     // Where rules of policy routing lead elsewhere, only the table tells; reading it takes longer.
-    return routes(this.#netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, oif: link }).some(
-      ({ dst }) => this.#slice.containerIn(dst) === container,
-    );
+    try {
+      return routes(this.#netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, oif: link }).some(
+        ({ dst }) => this.#slice.containerIn(dst) === container,
+      );
+    } catch (error) {
+      if (error instanceof NetlinkError && error.code === 'ENODEV') return false; // The link has gone.
+      throw error;
+    }
   }
 
   /** Keeps a number free for whoever takes it over within so many seconds. Throws ContainerError. */
