@@ -273,6 +273,15 @@ describe('a number that is given back', () => {
     expect([table(), claim(claims, 3)]).toEqual([[], true]);
   });
 
+  test('is nobody’s where its link has gone', () => {
+    const claims = claimsOf();
+    const link = newLink();
+    claim(claims, 3, link);
+    new Netlink(kernel.connect()).do(deleteLink(link));
+    expect(claims.release(3, link, BEFORE)).toBe(false);
+    expect(table()).toEqual([]);
+  });
+
   test.each(['another has it', 'nobody has it', 'it cools down'])('is left alone where %s', (how) => {
     const claims = claimsOf();
     const [mine, other] = [newLink(), newLink()];

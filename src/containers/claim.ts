@@ -8,7 +8,7 @@
 import { secondsSinceBoot } from '../linux/native.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import {
-  type NetlinkError,
+  NetlinkError,
   NLM_F_APPEND,
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -138,7 +138,12 @@ export class Claims {
   isClaimed(container: number, link: number): boolean {
     if (matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link) return true;
     // Where rules of policy routing lead elsewhere, only the table tells; reading it takes longer.
-    return this.#claims({ oif: link }).some(({ dst }) => this.#slice.containerIn(dst) === container);
+    try {
+      return this.#claims({ oif: link }).some(({ dst }) => this.#slice.containerIn(dst) === container);
+    } catch (error) {
+      if (error instanceof NetlinkError && error.code === 'ENODEV') return false; // The link has gone.
+      throw error;
+    }
   }
 
   /** The link that has the claim on this number; undefined if none has. */

@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs';
 import * as native from '../linux/native.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import type { ReceivedLink } from '../linux/netlink/link.ts';
-import type { Request } from '../linux/netlink/message.ts';
+import { NetlinkError, type Request } from '../linux/netlink/message.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { pause } from '../linux/pause.ts';
@@ -341,10 +341,13 @@ export class Containers {
       netlink: Netlink.open(),
       link: native.ifNameToIndex(ifname),
     }));
+    const gone = (cause?: unknown) =>
+      new ContainerError('namespace-gone', `interface ${ifname} has gone from namespace ${namespace.name}`, { cause });
     try {
-      if (link === 0)
-        throw new ContainerError('namespace-gone', `interface ${ifname} has gone from namespace ${namespace.name}`);
+      if (link === 0) throw gone();
       return work(netlink, link);
+    } catch (error) {
+      throw error instanceof NetlinkError && error.code === 'ENODEV' ? gone(error) : error;
     } finally {
       netlink.close();
     }

@@ -132,6 +132,20 @@ describe.skipIf(skipped)('before each step', () => {
     await nothingIsLeft();
   });
 
+  test('root in the container deletes its interface while it is detached, or found in the way', async () => {
+    const chosen = upTo(9);
+    for (const step of chosen) await library.call(...attach(step));
+    const answers = chosen.map(async (step) => {
+      // Whoever attaches looks at what is there, and makes it anew.
+      const [at, call] = step < DETACH ? [step, detach(step)] : [step - 1, attach(step)];
+      return (await stopped(`${at}:ip -n c${step} link del eth0`, call as [string, unknown]))?.[0]?.error;
+    });
+    expect(await Promise.all(answers)).toEqual(chosen.map(() => undefined));
+    for (const step of chosen.slice(DETACH)) await library.check({ id: `x${step}`, netns: `c${step}` });
+    for (const step of chosen) await library.detach({ id: `x${step}` });
+    await nothingIsLeft();
+  });
+
   test('root in the container calls its interface something else', async () => {
     const found = await during((netns) => `ip -n ${netns} link set eth0 name other`, [5, 6]);
     expect(reasons(found)).toEqual(['namespace-gone', 'namespace-gone']);

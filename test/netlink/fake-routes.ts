@@ -52,6 +52,9 @@ export function routeRules(
     keyOf,
     put: putRoute,
     find: (given, { type }) => (type === RTM_DELROUTE ? routeLike(given) : routeTo(given)),
+    checkDump: ({ oif }) => {
+      if (oif) linkOf(oif);
+    },
     isWanted: ({ family, ...given }, each) =>
       family !== AF_INET6 &&
       (['table', 'protocol', 'type', 'oif'] as const).every((name) => !given[name] || given[name] === each[name]),
