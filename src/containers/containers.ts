@@ -103,10 +103,13 @@ export interface Attachment {
   route?: string;
 }
 
-/** A link of ours. Without an alias it was never finished, or is being deleted. */
+/** A link of ours. */
 interface Found {
   link: ReceivedLink;
+  /** Undefined if attaching was never finished. */
   alias: ContainerAlias | undefined;
+  /** Somebody has begun to detach it. */
+  isGoing: boolean;
 }
 
 export class Containers {
@@ -186,16 +189,16 @@ export class Containers {
 
   /** Undefined if it is not attached. Throws ContainerError. */
   find(target: Target): Attachment | undefined {
-    const { link, alias } = this.#find(target) ?? {};
-    return link && alias && this.#attachmentOf(link, alias);
+    const { link, alias, isGoing } = this.#find(target) ?? {};
+    return link && alias && !isGoing ? this.#attachmentOf(link, alias) : undefined;
   }
 
   /** Throws ContainerError that says what is not as it was made. */
   check({ netns, ...target }: Target & { netns?: string }): Attachment {
-    const { link, alias } = this.#find(target) ?? {};
+    const { link, alias, isGoing } = this.#find(target) ?? {};
     const { id, ifname } = identityOf(target);
     const missing = (what: string) => new ContainerError('not-attached', `container ${id}: ${what}`);
-    if (!link || !alias) throw missing(`no interface ${ifname} is attached`);
+    if (!link || !alias || isGoing) throw missing(`no interface ${ifname} is attached`);
     const namespace = netns === undefined ? undefined : openNamespace(netns);
     try {
       const wrong = this.#wrong(link, alias, namespace);
@@ -223,20 +226,24 @@ export class Containers {
     const { mtu } = this.#mesh;
     const made = newVeth(names, { ifname, netNsFd: namespace.fd }, mtu);
     let [error] = this.netlink.tryAll([made]);
-    if (error?.code === 'EEXIST' && this.#clear(identity, namespace)) [error] = this.netlink.tryAll([made]);
     if (error?.code === 'EEXIST') {
-      const { alias } = this.#find(identity) ?? {};
-      if (alias) throw attached(identity, alias, namespace);
+      this.#clear(identity, namespace);
+      [error] = this.netlink.tryAll([made]);
+    }
+    if (error?.code === 'EEXIST') {
+      const { alias, isGoing } = this.#find(identity) ?? {};
+      if (alias && !isGoing) throw attached(identity, alias, namespace);
     }
     if (error) throw explain(error, 'link', identity, namespace);
     const link = native.ifNameToIndex(hostInterface);
+    if (link === 0) throw gone(ifname, namespace);
     try {
       disableIpv6(hostInterface);
       const container = this.#claim(request.container, link, names.mac, holderOf(identity));
       const route = this.#setUpInside(namespace, ifname, container, names.hostMac);
       const address = formatAddress(this.slice.addressOf(container));
       const alias = { ...identity, address, netns: namespace.inode, since: Math.floor(Date.now() / 1000) };
-      this.#do('host', [finished(link, aliasOf(alias))]);
+      this.netlink.do(finished(link, aliasOf(alias)));
       return { ...this.#attachment(alias, names, mtu), route };
     } catch (error) {
       // Whatever became of the namespace meanwhile, nothing stays.
@@ -267,7 +274,8 @@ export class Containers {
       return wanted;
     }
     const container = this.claims.next(first, link);
-    this.#do('host', [noNeighbour(link, this.slice.addressOf(first)), neighbourOf(container)]);
+    this.netlink.do(noNeighbour(link, this.slice.addressOf(first)));
+    this.netlink.do(neighbourOf(container));
     return container;
   }
 
@@ -291,17 +299,18 @@ export class Containers {
 
   /**
    * Makes room for a link whose name is taken. Throws ContainerError if the container is attached, or the
-   * link is another's. What was half made by a process that was killed goes; false if there is no such link.
+   * link is another's. What was half made by a process that was killed goes.
    */
-  #clear(identity: Identity, namespace: Namespace): boolean {
+  #clear(identity: Identity, namespace: Namespace): void {
     for (let i = 0; ; i++) {
-      const { link, alias } = this.#find(identity) ?? {};
-      if (!link) return i > 0;
-      if (alias && (alias.netns === namespace.inode || i === PATIENCE.elsewhere))
+      const { link, alias, isGoing } = this.#find(identity) ?? {};
+      if (!link) return;
+      const isWhole = alias && !isGoing;
+      if (isWhole && (alias.netns === namespace.inode || i === PATIENCE.elsewhere))
         throw attached(identity, alias, namespace);
-      if (!alias && i === PATIENCE.halfMade) {
+      if (!isWhole && i === PATIENCE.halfMade) {
         this.#do('host', [deleteLink(link.index)], ['ENODEV']);
-        return true;
+        return;
       }
       pause(PATIENCE.interval);
     }
@@ -341,13 +350,11 @@ export class Containers {
       netlink: Netlink.open(),
       link: native.ifNameToIndex(ifname),
     }));
-    const gone = (cause?: unknown) =>
-      new ContainerError('namespace-gone', `interface ${ifname} has gone from namespace ${namespace.name}`, { cause });
     try {
-      if (link === 0) throw gone();
+      if (link === 0) throw gone(ifname, namespace);
       return work(netlink, link);
     } catch (error) {
-      throw error instanceof NetlinkError && error.code === 'ENODEV' ? gone(error) : error;
+      throw error instanceof NetlinkError && error.code === 'ENODEV' ? gone(ifname, namespace, error) : error;
     } finally {
       netlink.close();
     }
@@ -370,8 +377,7 @@ export class Containers {
         hint: 'choose another id, or remove the link',
       });
     }
-    if (isGoing || !alias) return { link, alias: undefined };
-    if (this.slice.numberOf(alias.address) !== undefined) return { link, alias };
+    if (!alias || this.slice.numberOf(alias.address) !== undefined) return { link, alias, isGoing };
     throw new ContainerError('other-mesh', `container ${identity.id} has ${alias.address}, of another mesh`, {
       hint: 'name the run directory of its daemon with --run-dir, or choose another id',
     });
@@ -400,6 +406,10 @@ export class Containers {
     const error = this.netlink.tryAll(requests).find((each) => each && !harmless.includes(each.code));
     if (error) throw explain(error, step);
   }
+}
+
+function gone(ifname: string, { name }: Namespace, cause?: unknown): ContainerError {
+  return new ContainerError('namespace-gone', `interface ${ifname} has gone from namespace ${name}`, { cause });
 }
 
 function attached({ id, ifname }: Identity, alias: ContainerAlias, namespace: Namespace): ContainerError {

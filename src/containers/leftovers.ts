@@ -54,12 +54,16 @@ export function removeOwnAddress(netlink: Netlink, { prefixLength, local }: Foun
   return error ? [] : [what];
 }
 
-/** The tombstones (claim.ts) of this mesh; of all where no container is attached at all. */
+/**
+ * The tombstones (claim.ts) of a mesh that has no container any more; of all meshes where there is none at all.
+ * As long as containers come and go, addresses cool down.
+ */
 export function tombstones(netlink: Netlink, mesh?: Mesh): Route[] {
-  const slice = mesh && new Slice(mesh);
   const found = containerRoutes(netlink, RTN_UNREACHABLE);
   if (found.length === 0 || attachedCount(netlink) === 0) return found;
-  return found.filter(({ dst }) => slice?.containerIn(dst) !== undefined);
+  if (!mesh || attachedCount(netlink, mesh) > 0) return [];
+  const slice = new Slice(mesh);
+  return found.filter(({ dst }) => slice.containerIn(dst) !== undefined);
 }
 
 /** Removes them; returns what was removed, in words. */

@@ -6,7 +6,7 @@ import { PATIENCE } from './vms.ts';
 
 const skipped = skip('containers, step by step', await missing('ping'));
 /** How many steps attach and detach have: killed before one that there is not, they are done. */
-const [ATTACH, DETACH] = [10, 5];
+const [ATTACH, DETACH] = [14, 6];
 const upTo = (count: number) => Array.from({ length: count + 1 }, (_, i) => i);
 const steps = upTo(ATTACH);
 
@@ -37,7 +37,7 @@ const detach = (step: number): [string, unknown] => ['detach', { id: `x${step}` 
 async function nothingIsLeft(): Promise<void> {
   expect(await vms.traces('a')).toEqual(bystander);
   const looks = steps.map((step) => `ip -n c${step} -br link`).join('; ');
-  expect(await vms.lab.must(undefined, ['sh', '-ec', looks])).toMatch(/^(lo .*\n){11}$/);
+  expect(await vms.lab.must(undefined, ['sh', '-ec', looks])).toMatch(new RegExp(`^(lo .*\n){${steps.length}}$`));
   expect(await vms.pings('bystander', '10.16.32.1', 1)).toBe('1');
 }
 
@@ -45,8 +45,8 @@ describe.skipIf(skipped)('killed before each step', () => {
   test('attach: the next detach, or the next attach, clears what is left', async () => {
     const answers = await Promise.all(steps.map((step) => stopped(String(step), attach(step))));
     expect(answers.map((answer) => answer !== undefined)).toEqual(steps.map((step) => step === ATTACH));
-    // Without an alias, with a claim, and with a part of what belongs inside.
-    const again = [2, 5, 9];
+    // Without a claim, with one, and with all but the alias.
+    const again = [3, 6, 13];
     const made = await Promise.all(again.map((step) => stopped('', attach(step))));
     expect(made.map((answer) => answer?.[0]?.error)).toEqual(again.map(() => undefined));
     const whole = [...again, ATTACH];
@@ -75,8 +75,8 @@ describe.skipIf(skipped)('killed before each step', () => {
       );
       await library.check({ id: `x${step}`, netns: `c${step}` });
     }
-    // Until its claim has gone it is whole.
-    expect(found).toEqual(chosen.map((step) => (step < 4 ? 'attached' : 'made')));
+    // Until it is marked it is whole.
+    expect(found).toEqual(chosen.map((step) => (step < 3 ? 'attached' : 'made')));
     for (const step of chosen) await library.detach({ id: `x${step}` });
     await nothingIsLeft();
   });
@@ -99,7 +99,7 @@ describe.skipIf(skipped)('killed before each step', () => {
     await one.attach({ netns: 'c0', id: 'x0' });
     // Before its claim is deleted, but behind the tombstone.
     const isTwice = async () => {
-      await vms.stopped('a', '4', [detach(0)], small);
+      await vms.stopped('a', '5', [detach(0)], small);
       return (await vms.traces('a')).tombstones.length > 1;
     };
     await expect.poll(isTwice, PATIENCE).toBe(true);
@@ -126,18 +126,18 @@ describe.skipIf(skipped)('before each step', () => {
     answers.map((answer) => answer?.error?.reason ?? 'made');
 
   test('root in the container deletes its interface', async () => {
-    const chosen = [1, 4, 5, 6, 9];
+    const chosen = [2, 5, 6, 9, 13];
     const found = await during((netns) => `ip -n ${netns} link del eth0`, chosen);
     expect(reasons(found)).toEqual(chosen.map(() => 'namespace-gone'));
     await nothingIsLeft();
   });
 
   test('root in the container deletes its interface while it is detached, or found in the way', async () => {
-    const chosen = upTo(9);
+    const chosen = upTo(DETACH + 1);
     for (const step of chosen) await library.call(...attach(step));
     const answers = chosen.map(async (step) => {
-      // Whoever attaches looks at what is there, and makes it anew.
-      const [at, call] = step < DETACH ? [step, detach(step)] : [step - 1, attach(step)];
+      // Whoever attaches makes it anew, until it was seen to be there.
+      const [at, call] = step < DETACH ? [step, detach(step)] : [step - DETACH + 1, attach(step)];
       return (await stopped(`${at}:ip -n c${step} link del eth0`, call as [string, unknown]))?.[0]?.error;
     });
     expect(await Promise.all(answers)).toEqual(chosen.map(() => undefined));
@@ -147,21 +147,21 @@ describe.skipIf(skipped)('before each step', () => {
   });
 
   test('root in the container calls its interface something else', async () => {
-    const found = await during((netns) => `ip -n ${netns} link set eth0 name other`, [5, 6]);
+    const found = await during((netns) => `ip -n ${netns} link set eth0 name other`, [9, 10]);
     expect(reasons(found)).toEqual(['namespace-gone', 'namespace-gone']);
     await nothingIsLeft();
   });
 
   test('the namespace is deleted, and another one gets its name', async () => {
     // Whoever attaches holds the old one until it is done.
-    const found = await during((netns) => `ip netns del ${netns}; ip netns add ${netns}`, [0, 5, 9]);
+    const found = await during((netns) => `ip netns del ${netns}; ip netns add ${netns}`, [1, 6, 13]);
     expect(reasons(found)).toEqual(['made', 'made', 'made']);
     await expect.poll(() => vms.traces('a'), PATIENCE).toEqual(bystander);
     await nothingIsLeft();
   });
 
   test('another process attaches the same container: one of them does, the other is refused', async () => {
-    const chosen = [1, 4, 9];
+    const chosen = [2, 5, 13];
     const second = (step: number) =>
       `(ip netns exec a sh -c '${vms.callWords('a', attach(step)).replaceAll("'", `'\\''`)}' >/run/second-${step}) & sleep 0.5`;
     const first = await Promise.all(
@@ -172,7 +172,7 @@ describe.skipIf(skipped)('before each step', () => {
       await expect.poll(read, PATIENCE).toMatch(/\n$/);
       const other = JSON.parse(await read());
       expect([step, ...reasons([first[i], other])]).toEqual([step, 'made', 'attached']);
-      expect(await library.check({ id: `x${step}`, netns: `c${step}` })).toEqual(first[i]?.value);
+      expect(first[i]?.value).toMatchObject(await library.check({ id: `x${step}`, netns: `c${step}` }));
       const addresses = await vms.lab.must(`c${step}`, ['ip', '-br', '-4', 'address', 'show', 'dev', 'eth0']);
       expect(addresses.match(/\/32/g)).toHaveLength(1);
       await library.detach({ id: `x${step}` });
@@ -181,7 +181,7 @@ describe.skipIf(skipped)('before each step', () => {
   });
 
   test('the kernel has no veth', async () => {
-    const [answer] = (await stopped('0:!', attach(0))) ?? [];
+    const [answer] = (await stopped('1:!', attach(0))) ?? [];
     expect(answer?.error).toMatchObject({ reason: 'no-veth', exitCode: 71, hint: 'modprobe veth' });
     await nothingIsLeft();
   });

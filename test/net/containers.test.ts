@@ -40,7 +40,7 @@ describe.skipIf(skipped)('attach, detach and containers', () => {
     expect(second).toEqual({
       ...{ container: expect.any(Number), address: vms.container('a', (second['container'] as number) + 1) },
       ...{ gateway: '10.16.32.1', id: 'web', ifname: 'mesh0', hostInterface, mac: '02:00:00:00:00:91', hostMac: mac },
-      ...{ mtu: 1476, netns: await inodeOf('c2'), since: expect.any(Number) },
+      ...{ mtu: 1476, netns: await inodeOf('c2'), since: expect.any(Number), route: '0.0.0.0/0' },
     });
     expect(await vms.pings('c2', '10.16.32.91', 2)).toBe('2');
     expect(await vms.pings('a', '10.16.32.91', 1)).toBe('1');
