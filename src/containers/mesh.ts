@@ -12,10 +12,13 @@ import { type Address, formatAddress, parseAddress, parsePrefix } from '../mesh/
 import { Mapping, mappingsWith, prefixesOf } from '../mesh/mapping.ts';
 import { ContainerError } from './reasons.ts';
 
-/** In the run directory. */
-const FILE = 'mesh.json';
 /** That a daemon locks as long as it runs (daemon/lock.ts). */
 export const LOCK_FILE = 'lock';
+
+/** Where a daemon leaves its mesh. */
+export function meshFile(runDir: string): string {
+  return path.join(runDir, 'mesh.json');
+}
 
 /** A VM's place in the mesh. */
 export interface Mesh {
@@ -33,20 +36,20 @@ export type Prefixes = readonly { overlay: string; underlay: string }[];
 
 /** Leaves the mesh in the run directory. */
 export function writeMesh(runDir: string, mesh: Mesh): void {
-  replaceOwn(path.join(runDir, FILE), textOf(mesh));
+  replaceOwn(meshFile(runDir), textOf(mesh));
 }
 
 /** Whether the run directory has exactly this mesh. */
 export function hasMesh(runDir: string, mesh: Mesh): boolean {
   try {
-    return readOwn(path.join(runDir, FILE))?.toString() === textOf(mesh);
+    return readOwn(meshFile(runDir))?.toString() === textOf(mesh);
   } catch {
     return false;
   }
 }
 
 export function removeMesh(runDir: string): void {
-  removeOwn(path.join(runDir, FILE));
+  removeOwn(meshFile(runDir));
 }
 
 function textOf({ mappings, local, mtu, coolDown }: Mesh): string {
@@ -55,7 +58,7 @@ function textOf({ mappings, local, mtu, coolDown }: Mesh): string {
 
 /** The mesh that a daemon left in its run directory; undefined if none did. Throws ContainerError. */
 export function readMesh(runDir: string): Mesh | undefined {
-  const file = path.join(runDir, FILE);
+  const file = meshFile(runDir);
   const content = contentOf(file);
   if (!content) return undefined;
   try {

@@ -5,7 +5,8 @@
 import { realpathSync, statSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { library } from '../containers/cni/library.ts';
-import { type CniLibrary, Elsewhere } from '../containers/cni/plugin.ts';
+import { type CniContainers, type CniLibrary, Elsewhere } from '../containers/cni/plugin.ts';
+import { meshFile } from '../containers/mesh.ts';
 import { answerCalls, type CniCall } from './cni-calls.ts';
 
 export interface AttachWorkerOptions {
@@ -15,12 +16,37 @@ export interface AttachWorkerOptions {
 
 const { runDir } = workerData as AttachWorkerOptions;
 
+/** What was opened last stays open: calls ask for the same again and again. */
+let last: { key: string; containers: CniContainers } | undefined;
+
 const ours: CniLibrary = {
   open: (request) => {
-    if (real(request.runDir) !== real(runDir)) throw new Elsewhere();
-    return library.open(request);
+    if (request.runDir !== runDir && real(request.runDir) !== real(runDir)) throw new Elsewhere();
+    // The file is another one each time that the daemon writes it.
+    const { ino, mtimeMs } = statSync(meshFile(request.runDir), { throwIfNoEntry: false }) ?? {};
+    const key = JSON.stringify([request, ino, mtimeMs]);
+    if (last?.key !== key) {
+      last?.containers.close();
+      last = undefined;
+      last = { key, containers: library.open(request) };
+    }
+    return staying(last.containers);
   },
 };
+
+/** The same, which does not close. */
+function staying(containers: CniContainers): CniContainers {
+  return {
+    slice: containers.slice,
+    attach: (request) => containers.attach(request),
+    detach: (target) => containers.detach(target),
+    detachAll: (targets) => containers.detachAll(targets),
+    check: (target) => containers.check(target),
+    list: () => containers.list(),
+    usage: () => containers.usage(),
+    close: () => {},
+  };
+}
 
 /** A directory may have several names. */
 function real(directory: string): string {

@@ -2,6 +2,7 @@
  * Attaches containers for the shim of CNI: calls wait here for the one thread that does the work. That thread
  * may end or hang, which the daemon survives.
  */
+import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { CniError, errorText } from '../containers/cni/error.ts';
 import { readForm } from '../containers/cni/form.ts';
@@ -60,7 +61,7 @@ export class Attacher {
 
   /** `runDir` is the daemon's own. */
   static open(runDir: string, log: LimitedLog): Attacher {
-    const workerData: AttachWorkerOptions = { runDir };
+    const workerData: AttachWorkerOptions = { runDir: path.resolve(runDir) };
     const start = () => new Worker(new URL('./attach-worker.js', import.meta.url), { workerData });
     return new Attacher({ log, start });
   }

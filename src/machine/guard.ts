@@ -21,8 +21,12 @@ import { guardKind, type Uses, unsafeIn, usesOf } from './things/guard.ts';
 import type { Context } from './things/kind.ts';
 import { wayToOthers } from './underlay.ts';
 
-/** ms from a notification to a look, because more may follow; and between two looks when none comes. */
+/**
+ * ms from a notification to a look, because more may follow, and if it is about attached containers, which are
+ * safe from the start and may come and go all the time; and between two looks when none comes.
+ */
 const SETTLE = 20;
+const SETTLE_ATTACHED = 100;
 const INTERVAL = 500;
 /** What one look does at most: devices that are new or that the kernel told of; others; neighbour entries. */
 const MAX_DUE = 200;
@@ -65,6 +69,8 @@ export class Guard {
   readonly #attached: AttachedDevices;
   #monitor: Monitor | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** When it ends, in ms. */
+  #lookAt = Infinity;
   readonly #tick: NodeJS.Timeout;
   #closed = false;
 
@@ -93,16 +99,23 @@ export class Guard {
     return this.#devices.values();
   }
 
-  /** Looks soon at what is new. */
+  /** Looks soon at routes that are new. */
   look(): void {
-    if (this.#timer || this.#closed) return;
-    this.#timer = setTimeout(() => this.#look(false), SETTLE);
+    this.#lookIn(this.#options.machine.table.hasForeignRoutes ? SETTLE : SETTLE_ATTACHED);
+  }
+
+  #lookIn(delay: number): void {
+    const at = performance.now() + delay;
+    if (this.#closed || this.#lookAt <= at) return;
+    this.#lookAt = at;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#look(false), delay);
   }
 
   /** Changes of routes were not heard. */
   missed(): void {
     this.#attached.loseAll();
-    this.look();
+    this.#lookIn(SETTLE);
   }
 
   close(): void {
@@ -116,7 +129,7 @@ export class Guard {
 
   #look(isTurn: boolean): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#lookAt = Infinity;
     this.#listen();
     this.#takeRoutes();
     if (isTurn) this.#attached.keepSource();
@@ -140,7 +153,7 @@ export class Guard {
     }
     const count = repaired.length > 1 ? ` (${repaired.length} devices)` : '';
     if (repaired.length > 0) onRepaired(`a container's device has ${repaired[0]}${count}`);
-    if (this.#due.size > 0) this.look();
+    if (this.#due.size > 0) this.#lookIn(SETTLE);
   }
 
   #listen(): void {
@@ -161,11 +174,13 @@ export class Guard {
     const told = index === 'all' ? this.#devices.keys() : this.#devices.has(index) ? [index] : [];
     for (const each of told) this.#due.add(each);
     if (index === LOOPBACK || index === 'all') this.#attached.loseSource();
-    if (this.#due.size > 0 || this.#attached.isDue) this.look();
+    const isAttached = typeof index === 'number' && this.#attached.has(index);
+    if (this.#due.size > 0 || this.#attached.isDue) this.#lookIn(isAttached ? SETTLE_ATTACHED : SETTLE);
   }
 
   #takeRoutes(): void {
-    const { containerRoutes } = this.#options.machine.table;
+    const { table } = this.#options.machine;
+    const { containerRoutes } = table;
     for (const [name, route] of containerRoutes) {
       const left = this.#routes.take(name, route);
       if (left !== undefined) this.#left.add(left);
@@ -173,6 +188,7 @@ export class Guard {
       else if (!this.#devices.has(route.link)) this.#due.add(route.link);
     }
     containerRoutes.clear();
+    table.hasForeignRoutes = false;
   }
 
   /**

@@ -46,6 +46,8 @@ export class MainTable {
    * looked at one takes it out.
    */
   readonly containerRoutes = new Map<string, ContainerRoute>();
+  /** Whether one of them is not a route that attaching made. */
+  hasForeignRoutes = false;
   /** Interface indexes of devices that a router is reached by: they were seen, and may have gone since. */
   readonly routerLinks = new Set<number>();
 
@@ -149,6 +151,7 @@ export class MainTable {
     if (!this.#isToContainers(found)) return;
     if (!hasGone) this.newContainerLinks.add(oif);
     this.containerRoutes.set(keyOf(found), { dst: dst?.slice(), dstLength, link: oif, hasGone });
+    this.hasForeignRoutes ||= found.protocol !== CONTAINER_PROTOCOL;
   }
 
   #isOwn(gateway: Uint8Array): boolean {

@@ -14,7 +14,8 @@ describe.skipIf(skip('attaching by the daemon', await missing('ping')))('a daemo
   let a: Daemon;
   beforeAll(async () => {
     vms = await Vms.of('wasm', 'a', 'b');
-    a = await vms.up('a', '--attach', 'on', '--address-cool-down', '1s');
+    // Without a cool-down, only time tells a container that is being detached from one that lost its route.
+    a = await vms.up('a', '--attach', 'on', '--address-cool-down', '0s');
     await vms.up('b');
     await vms.lab.ip(
       undefined,
@@ -101,6 +102,18 @@ describe.skipIf(skip('attaching by the daemon', await missing('ping')))('a daemo
     expect(replies.map(({ status }) => status)).toEqual(replies.map(() => 200));
     expect((await listed()).map(({ namespace }) => namespace)).toEqual(['c0']);
     expect(await ask('DEL', 'c0')).toEqual(DONE);
+  });
+
+  test('a route that others take away comes back without a cool-down, too', async () => {
+    expect(await ask('ADD', 'c0')).toMatchObject({ status: 200 });
+    const route = () => vms.lab.must('a', ['ip', 'route', 'show', 'proto', '74']);
+    const there = await route();
+    await expect.poll(attached, PATIENCE).toMatchObject({ attached: 1 });
+    await vms.ip('a', 'route flush proto 74');
+    await expect.poll(route, PATIENCE).toBe(there);
+    expect(await ask('DEL', 'c0')).toEqual(DONE);
+    await expect.poll(attached, PATIENCE).toMatchObject({ attached: 0 });
+    expect((await vms.status('a')).repaired).toBe(1);
   });
 
   test('the socket is for the user of the daemon alone, and the other one attaches nothing', async () => {
