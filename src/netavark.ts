@@ -13,8 +13,7 @@ try {
   const { info, runNetavark } = await import('./containers/netavark.ts');
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
   const words = process.argv.slice(2);
-  const answer =
-    words[0] === 'info' ? info(version) : runNetavark(words, await readObject(process.stdin, 'the request'));
+  const answer = words[0] === 'info' ? info(version) : runNetavark(words, readObject('the request'));
   if (answer) process.stdout.write(`${JSON.stringify(answer)}\n`);
 } catch (error) {
   const found = installationError(error) ?? error;

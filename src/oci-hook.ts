@@ -19,8 +19,8 @@ function wordsOf(args: string[]): { action: string; runDir: string } {
 try {
   requireNode(process.versions.node);
   const { action, runDir } = wordsOf(process.argv.slice(2));
-  const { ociHook } = await import('./containers/oci-hook-process.ts');
-  await ociHook(action, runDir);
+  const { runHook } = await import('./containers/oci/hook.ts');
+  runHook(action, runDir);
 } catch (error) {
   process.exitCode = report(error);
 }

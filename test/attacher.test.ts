@@ -20,6 +20,8 @@ describe('calls that detach', () => {
   const library: CniLibrary = {
     open: ({ runDir, coolDown }) => {
       if (runDir === '/run/other') throw new Elsewhere();
+      if (runDir === '/run/none') throw new ContainerError('no-mesh', 'no');
+      if (runDir === '/run/damaged') throw new ContainerError('system', 'no');
       log.push(`open ${coolDown}`);
       const detachAll = (targets: readonly { id: string }[]) => {
         if (targets.some(({ id }) => id.endsWith('bad'))) throw new ContainerError('system', 'no');
@@ -48,7 +50,10 @@ describe('calls that detach', () => {
   test('have each an answer of their own', () => {
     const wrong = call('DEL', '-');
     const elsewhere = call('DEL', 'x', { runDir: '/run/other' });
-    expect(answers(call('DEL', 'a'), wrong, elsewhere, call('DEL', 'b'))).toEqual([0, 1, undefined, 0]);
+    const [none, damaged] = [call('DEL', 'y', { runDir: '/run/none' }), call('DEL', 'z', { runDir: '/run/damaged' })];
+    expect(answers(call('DEL', 'a'), wrong, elsewhere, none, damaged, call('DEL', 'b'))).toEqual([
+      ...[0, 1, undefined, 0, 1, 0],
+    ]);
     expect(log).toEqual(['open undefined', 'detach a b', 'close']);
   });
 
@@ -171,16 +176,27 @@ describe('the thread', () => {
     expect(await answer).toMatchObject({ status: 200 });
   });
 
-  test('ends when it is done, and who waits is told', async () => {
+  test('ends when it is done; who waits, or comes then, does it without the daemon', async () => {
     const { attacher, ask, last } = world();
     const [first, second] = [ask('ADD', 'a'), ask('ADD', 'b')];
     const closed = attacher.close();
-    expect(await second).toMatchObject({ status: 503 });
+    for (const each of [second, ask('ADD', 'c')]) expect(await each).toMatchObject({ status: 404 });
     expect(last().isTerminated).toBe(false);
     last().answer();
     expect(await first).toMatchObject({ status: 200 });
     await closed;
     expect(last().isTerminated).toBe(true);
+  });
+
+  test('may end by itself while the daemon ends: only what was under way is to be tried again', async () => {
+    const { attacher, ask, last } = world();
+    const [first, second] = [ask('ADD', 'a'), ask('ADD', 'b')];
+    const closed = attacher.close();
+    last().emit('exit', 1);
+    expect(await first).toMatchObject({ status: 503 });
+    expect(await second).toMatchObject({ status: 404 });
+    await closed;
+    expect(await ask('ADD', 'c')).toMatchObject({ status: 404 });
   });
 
   test('that cannot be started is tried again with the next call', async () => {

@@ -182,7 +182,7 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
     writeFileSync(path.join(folder, 'cni.js'), '');
     const places = { runDir: folder, node: path.join(folder, 'node'), plugin: path.join(folder, 'cni.js') };
     writeFileSync(path.join(folder, 'shim'), shimOf(places, ''), { mode: 0o755 });
-    commands('sh', 'cat', 'curl');
+    commands('sh', 'cat', 'sed', 'curl');
   });
 
   /** Makes these the only commands there are. */
@@ -267,21 +267,24 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
     expect(gone.signal).toBe('SIGKILL');
     server?.close();
     spawnSync('mv', [path.join(folder, 'dead'), path.join(folder, 'attach.sock')]);
-    expect(await run('{"a":1}')).toMatchObject(ofNode());
+    expect(await run('{"a":1}')).toEqual({ ...ofNode(), stderr: '' });
   });
 
   test('Node does it where curl is missing', async () => {
     await serve(200, '');
-    commands('sh', 'cat');
+    commands('sh', 'cat', 'sed');
     expect(await run('{"a":1}')).toMatchObject(ofNode());
     expect(forms).toEqual([]);
   });
 
-  test.each([
-    ['an answer that is none', 0],
-    ['another status', 500],
-  ])('is an error to try again after %s', async (_, status) => {
-    await serve(status, '<html>');
+  test('Node does it where the daemon ends before it has answered', async () => {
+    await serve(0, '');
+    expect(await run('{"a":1}')).toMatchObject(ofNode());
+    expect(forms).toHaveLength(1);
+  });
+
+  test('another status is an error to try again', async () => {
+    await serve(500, '<html>');
     const { code, stdout } = await run('{}');
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({
@@ -303,6 +306,22 @@ describe.skipIf(skip('test/cni-install, the shim', missingCommands('curl')))('th
       code: expected,
       msg: expect.stringContaining('no daemon attaches containers'),
     });
+  });
+
+  test.each([
+    ['{"cniVersion":"1.1.0","name":"mesh"}', '1.1.0'],
+    ['{"name": "mesh",\n  "cniVersion" : "0.4.0",\n "prevResult": {}}\n', '0.4.0'],
+    ['{"args":{},"cniVersion":"0.4.0","prevResult":{"cniVersion":"0.4.0"}}', '0.4.0'],
+    ['{"cniVersion":7}', '1.0.0'],
+    ['{"cniVersion":"\\"}', '1.0.0'],
+    ['', '1.0.0'],
+  ])('its own errors are in the version of the configuration %j', async (config, cniVersion) => {
+    await serve(500, '');
+    const { stdout, stderr } = await run(config);
+    expect([JSON.parse(stdout), stderr]).toEqual([expect.objectContaining({ cniVersion, code: 11 }), '']);
+    rmSync(path.join(folder, 'attach.sock'));
+    rmSync(path.join(folder, 'node'));
+    expect(JSON.parse((await run(config)).stdout)).toMatchObject({ cniVersion, code: 11 });
   });
 
   test('is not misled by proxies and settings', async () => {

@@ -1,7 +1,7 @@
 /** The CNI plugin as the specification has it, over a library in memory. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { idOf } from '../src/containers/cni/id.ts';
-import { Elsewhere, runCni } from '../src/containers/cni/plugin.ts';
+import { deletion, Elsewhere, runCni } from '../src/containers/cni/plugin.ts';
 import { VERSIONS } from '../src/containers/cni/versions.ts';
 import { ContainerError, type ReasonName } from '../src/containers/reasons.ts';
 import { FakeContainers } from './fake-containers.ts';
@@ -70,6 +70,11 @@ describe('ADD', () => {
     });
     expect(library.requests).toEqual([{ netns: NETNS, ifname: 'eth0', id: 'cni:mesh:web' }]);
     expect(library.meshes).toEqual([{ runDir: '/run/inlay', prefixes: undefined, coolDown: undefined }]);
+  });
+
+  test('answers the route that there is where another network has the default route', () => {
+    library.route = '10.0.0.0/8';
+    expect(done('ADD').routes).toEqual([{ dst: '10.0.0.0/8', gw: '10.16.32.1' }]);
   });
 
   test.each([
@@ -197,6 +202,16 @@ describe('CNI_ARGS', () => {
 });
 
 describe('DEL', () => {
+  test('is about one interface of one container, whatever mesh the configuration means', () => {
+    const env = { ...ENV, CNI_COMMAND: 'DEL' };
+    const config = { ...CONFIG, coolDown: 5, overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
+    expect(deletion(env, JSON.stringify(config))).toEqual({
+      mesh: { runDir: '/run/inlay', prefixes: undefined, coolDown: 5 },
+      target: { id: 'cni:mesh:web', ifname: 'eth0' },
+    });
+    expect(() => deletion(env, '{}')).toThrow('incompatible CNI versions');
+  });
+
   test('works three times, and without anything but id and interface', () => {
     done('ADD');
     done('DEL', { ...CONFIG, prevResult: { anything: true } });

@@ -11,7 +11,7 @@ import { messagesIn, type Request } from '../src/linux/netlink/message.ts';
 import { Netlink } from '../src/linux/netlink/netlink.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, RTN_UNREACHABLE, RTNLGRP_IPV4_ROUTE, route } from '../src/linux/netlink/route.ts';
 import { CONTAINER_PROTOCOL } from '../src/machine/state.ts';
-import { type Address, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
+import { type Address, formatAddress, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
 import { Mapping } from '../src/mesh/mapping.ts';
 import { FakeKernel } from './netlink/fake-kernel.ts';
 import { runs } from './runs.ts';
@@ -356,7 +356,8 @@ describe('the list', () => {
     const claims = claimsOf(29);
     const others = Array.from({ length: 20 }, newLink);
     for (let container = 1; container <= 9; container++) {
-      const alias = aliasOf({ container, ifname: 'eth0', netns: container, since: 0, id: `c${container}` });
+      const address = formatAddress(sliceOf(29).addressOf(container));
+      const alias = aliasOf({ address, ifname: 'eth0', netns: container, since: 0, id: `c${container}` });
       claim(claims, container, kernel.addLink({ info: { kind: 'veth' }, alias }));
     }
     // What is behind a link that goes is passed over.

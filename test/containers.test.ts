@@ -6,13 +6,16 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { aliasOf, type ContainerAlias, containerOf, isAliasOf, macText, namesOf } from '../src/containers/alias.ts';
 import { explain } from '../src/containers/explain.ts';
-import { type Mesh, readMesh, requireMesh, writeMesh } from '../src/containers/mesh.ts';
+import { findsLock, type Mesh, readMesh, requireLocal, requireMesh, writeMesh } from '../src/containers/mesh.ts';
 import { namespacePath, openNamespace } from '../src/containers/namespace.ts';
+import { otherVmRemarks } from '../src/containers/other-vm.ts';
 import { ContainerError, REASONS, type ReasonName } from '../src/containers/reasons.ts';
 import { checkRequest, parseMac } from '../src/containers/request.ts';
 import { Slice } from '../src/containers/slice.ts';
+import { lockRunDir } from '../src/daemon/lock.ts';
 import { addressBytes } from '../src/linux/netlink/ipv4.ts';
 import { NetlinkError } from '../src/linux/netlink/message.ts';
+import { Netlink } from '../src/linux/netlink/netlink.ts';
 import { makerOf } from '../src/machine/alias.ts';
 import { type Address, formatAddress, type Prefix, parseAddress, parsePrefix } from '../src/mesh/address.ts';
 import { Mapping } from '../src/mesh/mapping.ts';
@@ -54,7 +57,7 @@ const ids = fc
 
 describe('aliases', () => {
   const base: ContainerAlias = {
-    container: 8189,
+    address: '10.16.32.91',
     ifname: 'eth0',
     netns: 4_026_532_541,
     since: 1_796_068_138,
@@ -62,14 +65,14 @@ describe('aliases', () => {
   };
 
   test('an alias says which container it is, and begins with the name of the project', () => {
-    expect(aliasOf(base)).toBe('inlay container 8189 eth0 4026532541 1796068138 web');
+    expect(aliasOf(base)).toBe('inlay container 10.16.32.91 eth0 4026532541 1796068138 web');
     expect(containerOf(aliasOf(base))).toEqual(base);
   });
 
   test('what it tells of is what it was made of, and it is as long as the kernel takes', () => {
     const ifnames = fc.string({ unit: fc.constantFrom(...'aZ09-_.!~@'), minLength: 1, maxLength: 15 });
     const whole = fc.record({
-      container: fc.integer({ min: 1, max: 2 ** 24 }),
+      address: fc.ipV4(),
       ifname: ifnames,
       netns: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
       since: fc.integer({ min: 0, max: 9_999_999_999 }),
@@ -115,15 +118,15 @@ describe('aliases', () => {
     '',
     'inlay',
     'inlay container ',
-    'inlay container 90 eth0 4026532541 1796068138',
-    'inlay container 90 eth0 4026532541 1796068138 ',
+    'inlay container 10.16.32.91 eth0 4026532541 1796068138',
+    'inlay container 10.16.32.91 eth0 4026532541 1796068138 ',
     'inlay container x eth0 4026532541 1796068138 web',
-    'inlay container -1 eth0 4026532541 1796068138 web',
-    'inlay container 90 sixteencharacter 4026532541 1796068138 web',
-    'inlay container 99999999999 eth0 4026532541 1796068138 web',
-    ' inlay container 90 eth0 4026532541 1796068138 web',
+    'inlay container -10.16.32.91 eth0 4026532541 1796068138 web',
+    'inlay container 10.16.32.91 sixteencharacter 4026532541 1796068138 web',
+    'inlay container 90 eth0 4026532541 1796068138 web',
+    ' inlay container 10.16.32.91 eth0 4026532541 1796068138 web',
     'inlay 192.168.16.32 inlay0 /run/inlay',
-    `inlay container 90 eth0 4026532541 1796068138 ${'x'.repeat(220)}`,
+    `inlay container 10.16.32.91 eth0 4026532541 1796068138 ${'x'.repeat(220)}`,
   ])('%j is not the alias of a container', (alias) => {
     expect(containerOf(alias)).toBeUndefined();
   });
@@ -255,7 +258,15 @@ describe('requests', () => {
   test('link-layer addresses', () => {
     expect(macText(parseMac('02:AB:00:00:00:01'))).toBe('02:ab:00:00:00:01');
     expect(macText(parseMac('02-ab-00-00-00-01'))).toBe('02:ab:00:00:00:01');
-    const bad = ['', '02:ab:00:00:00', '02:ab:00:00:00:01:02', '02:ab:00:00:00:0g', '2:ab:0:0:0:1', '02ab00000001'];
+    const bad = [
+      '',
+      '02:ab:00:00:00',
+      '02:ab:00:00:00:01:02',
+      '02:ab:00:00:00:0g',
+      '2:ab:0:0:0:1',
+      '02ab00000001',
+      '02:ab-00:00:00:01',
+    ];
     const ofMany = ['00:00:00:00:00:00', '01:00:5e:00:00:01', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01'];
     for (const text of [...bad, ...ofMany]) expect([text, reasonOf(() => parseMac(text))]).toEqual([text, 'invalid']);
     for (const size of [0, 5, 7, 8])
@@ -312,6 +323,7 @@ describe('the mesh in the run directory', () => {
     writeMesh(dir, mesh);
     expect(readMesh(dir)).toEqual(mesh);
     expect(requireMesh(dir, same)).toEqual(mesh);
+    expect(requireMesh(dir, [...same].reverse())).toEqual(mesh);
   });
 
   test.each([
@@ -334,13 +346,61 @@ describe('the mesh in the run directory', () => {
   test('none, and another', () => {
     expect(reasonOf(() => requireMesh(dir))).toBe('no-mesh');
     writeMesh(dir, mesh);
-    for (const wanted of [
-      [],
-      same.slice(1),
-      [...same].reverse(),
-      [{ ...(same[0] as object), underlay: '192.168.0.0/17' }],
-    ])
+    for (const wanted of [[], same.slice(1), [{ ...(same[0] as object), underlay: '192.168.0.0/17' }]])
       expect(reasonOf(() => requireMesh(dir, wanted as typeof same))).toBe('other-mesh');
+  });
+});
+
+test('where a daemon runs that has no underlay address yet, that is the reason', async () => {
+  // Other file systems may have other numbers in /proc/locks.
+  const dir = mkdtempSync('/dev/shm/inlay-containers-');
+  try {
+    const lock = await lockRunDir(dir, '');
+    expect(reasonOf(() => requireMesh(dir))).toBe('no-underlay');
+    lock.release();
+    expect(reasonOf(() => requireMesh(dir))).toBe('no-mesh');
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+test('a lock is found by device and inode', () => {
+  const text = '1: POSIX  ADVISORY  WRITE 1 00:1a:7 0 EOF\n2: FLOCK  ADVISORY  WRITE 708 103:1a2:21 0 EOF\n';
+  const dev = (0x103 << 8) | 0xa2 | (0x100 << 12);
+  expect(findsLock(text, dev, 21)).toBe(true);
+  expect([findsLock(text, dev, 2), findsLock(text, dev + 1, 21), findsLock(text, 0x1a, 7)]).toEqual(
+    Array(3).fill(false),
+  );
+});
+
+test('a mesh is one of this machine only while that has the address', () => {
+  const netlink = Netlink.open();
+  const at = (text: string) => ({ local: parseAddress(text) as Address });
+  expect(() => requireLocal(netlink, at('127.0.0.1'))).not.toThrow();
+  // RFC 5737: nobody has it.
+  expect(reasonOf(() => requireLocal(netlink, at('192.0.2.1')))).toBe('no-underlay');
+  netlink.close();
+});
+
+describe('containers of the VM that this one was before', () => {
+  const plan = { mappings: [USUAL], local: LOCAL };
+  const alias = (address: string, id: string) => aliasOf({ address, id, ifname: 'eth0', netns: 1, since: 1 });
+
+  test('are told from its own, and from those of another overlay', () => {
+    const own = [alias('10.16.32.91', 'a'), alias('11.0.0.2', 'b'), 'somebody else', undefined];
+    expect(otherVmRemarks(own, plan)).toEqual([]);
+    const [remark, ...others] = otherVmRemarks([...own, alias('10.16.33.91', "it's")], plan);
+    expect(others).toEqual([]);
+    expect(remark?.what).toMatch(/^1 container is attached as another VM \(10\.16\.33\.91\), not as 192\.168\.16\.32/);
+    expect(remark?.hint).toContain(`inlay detach --id 'it'\\''s' --ifname eth0`);
+  });
+
+  test('are counted; a few are named', () => {
+    const [remark] = otherVmRemarks(
+      [2, 3, 4, 5].map((i) => alias(`10.16.33.${i}`, `c${i}`)),
+      plan,
+    );
+    expect(remark?.what).toContain('4 containers are attached as another VM (10.16.33.2, 10.16.33.3, 10.16.33.4, ...)');
   });
 });
 
@@ -361,17 +421,19 @@ describe('reasons', () => {
   const identity = { id: 'web', ifname: 'eth0' };
   const namespace = { fd: -1, inode: 1, name: 'c90' };
   const { EACCES, EEXIST, EINVAL, ENOBUFS, ENODEV, EOPNOTSUPP, EPERM } = os.constants.errno;
-  test.each<[number, 'link' | 'settings', ReasonName]>([
+  test.each<[number, 'link' | 'host' | 'inside', ReasonName]>([
     [EPERM, 'link', 'permission'],
-    [EACCES, 'settings', 'permission'],
+    [EACCES, 'host', 'permission'],
     [EOPNOTSUPP, 'link', 'no-veth'],
     [EEXIST, 'link', 'interface-exists'],
-    [EEXIST, 'settings', 'system'],
-    [ENODEV, 'settings', 'namespace-gone'],
-    [EINVAL, 'settings', 'namespace-gone'],
+    [EEXIST, 'host', 'system'],
+    [ENODEV, 'host', 'namespace-gone'],
+    [ENODEV, 'inside', 'namespace-gone'],
+    [EINVAL, 'host', 'system'],
+    [EINVAL, 'inside', 'system'],
     [EINVAL, 'link', 'system'],
     [ENOBUFS, 'link', 'system'],
-    [ENOBUFS, 'settings', 'system'],
+    [ENOBUFS, 'inside', 'system'],
   ])('errno %i of step %s means %s', (errno, step, reason) => {
     const error = explain(new NetlinkError(errno, 'veth'), step, identity, namespace);
     expect(error).toMatchObject({ reason, cause: { errno } });

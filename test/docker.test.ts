@@ -1,16 +1,16 @@
 /** docker's plugin: what it answers, without a kernel. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import http from 'node:http';
 import { connect } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { EndpointStore } from '../src/containers/docker/endpoint-store.ts';
 import { PluginServer } from '../src/containers/docker/server.ts';
-import type { Vm } from '../src/containers/docker/vm.ts';
 import { ContainerError } from '../src/containers/reasons.ts';
 
-/** A VM in memory, whose addresses end in .2 to .4. */
-class FakeVm implements Vm {
+/** In memory, with addresses that end in .2 to .4. */
+class FakeStore implements EndpointStore {
   pool = '10.16.32.0/24';
   overlay = '10.0.0.0/8';
   gateway = '10.16.32.1';
@@ -43,18 +43,27 @@ class FakeVm implements Vm {
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-docker-'));
 const socketPath = path.join(folder, 'inlay.sock');
-let vm = new FakeVm();
-let mesh: () => FakeVm = () => vm;
+let store = new FakeStore();
+let mesh: () => FakeStore = () => store;
 const server = new PluginServer((work) => work(mesh()));
 
 beforeAll(() => server.listen({ path: socketPath }));
 beforeEach(() => {
-  vm = new FakeVm();
-  mesh = () => vm;
+  store = new FakeStore();
+  mesh = () => store;
 });
 afterAll(async () => {
   await server.close();
   rmSync(folder, { recursive: true });
+});
+
+test('the socket is for root alone, from the beginning', async () => {
+  const other = new PluginServer((work) => work(mesh()));
+  const file = path.join(folder, 'other.sock');
+  const listening = other.listen({ path: file });
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+  await listening;
+  await other.close();
 });
 
 function ask(name: string, body?: unknown, method = 'POST'): Promise<[status: number, answer: unknown]> {
@@ -121,7 +130,7 @@ test('what docker asks for on the way to a container, and its way back', async (
     expect(await ask(`NetworkDriver.${name}`, endpoint)).toEqual([200, {}]);
   expect(await ask('IpamDriver.ReleaseAddress', { PoolID, Address: '10.16.32.2' })).toEqual([200, {}]);
   expect(await ask('IpamDriver.ReleasePool', { PoolID })).toEqual([200, {}]);
-  expect(vm.endpoints.size).toBe(0);
+  expect(store.endpoints.size).toBe(0);
 });
 
 test('addresses that the user gives are kept, and theirs alone', async () => {
@@ -182,7 +191,7 @@ test('without a mesh each request fails for itself, and works when there is one'
     { Error: 'no daemon has left its mesh (start inlay up)' },
   ]);
   expect(await ask('Plugin.Activate')).toMatchObject([200, {}]);
-  mesh = () => vm;
+  mesh = () => store;
   expect(await ask('IpamDriver.RequestPool', pool)).toMatchObject([200, { PoolID }]);
 });
 

@@ -15,6 +15,8 @@ export class FakeContainers implements CniContainers, CniLibrary {
   /** Thrown instead of opening. */
   refusal: ContainerError | undefined;
   opened = 0;
+  /** What a container is routed to, where that is not everything. */
+  route: string | undefined;
 
   readonly slice = {
     requireContainerAt(text: string): number {
@@ -45,6 +47,7 @@ export class FakeContainers implements CniContainers, CniLibrary {
       ...{ container, id, ifname, address: `10.16.32.${container + 1}`, gateway: '10.16.32.1' },
       ...{ hostInterface: 'inlabcdefghijkl', hostMac: '02:00:00:00:00:01', mtu: 1476, netns: 4026532000, since: 1 },
       mac: Array.from(mac ?? [2, 0, 0, 0, 0, container], (byte) => byte.toString(16).padStart(2, '0')).join(':'),
+      ...(this.route !== undefined && { route: this.route }),
     };
     this.attached.set(key, attachment);
     return attachment;

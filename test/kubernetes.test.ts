@@ -1,5 +1,6 @@
 /** packaging/kubernetes: manifests that the published schemas take, whose parts fit together, and what the image's script does on a node. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   cpSync,
   mkdirSync,
@@ -9,11 +10,13 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
@@ -23,7 +26,8 @@ import { read } from './documents.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = 'packaging/kubernetes';
-const SCHEMAS = `${ROOT}node_modules/kubernetes-models/_schemas`;
+const require = createRequire(import.meta.url);
+const SCHEMAS = path.join(path.dirname(require.resolve('kubernetes-models')), '_schemas');
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-kubernetes-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -58,7 +62,7 @@ interface Schema {
 async function schemaOf({ apiVersion, kind }: Manifest): Promise<Schema> {
   const words = apiVersion.includes('/') ? apiVersion.split('/') : ['core', apiVersion];
   const version = words.map((word: string) => `${word.charAt(0).toUpperCase()}${word.slice(1)}`).join('');
-  return createRequire(import.meta.url)(`${SCHEMAS}/IoK8sApi${version}${kind}.js`).validate;
+  return require(`${SCHEMAS}/IoK8sApi${version}${kind}.js`).validate;
 }
 
 /** The same value, which notes the paths of the keys that are looked at. */
@@ -184,9 +188,9 @@ describe('the plugin on a node', () => {
     for (const name of readdirSync(`${ROOT}node_modules`).filter((each) => !each.startsWith('.')))
       symlinkSync(`${ROOT}node_modules/${name}`, `${from}/node_modules/${name}`);
   });
-  const install = () =>
+  const install = (env: NodeJS.ProcessEnv = {}) =>
     execFileSync(`${ROOT}${FOLDER}/install.sh`, ['--bin-dir', binDir, '--conf-dir', confDir], {
-      env: { ...process.env, INLAY_FROM: from, INLAY_TO: to },
+      env: { ...process.env, INLAY_FROM: from, INLAY_TO: to, ...env },
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -222,5 +226,45 @@ describe('the plugin on a node', () => {
     const shim = readFileSync(`${binDir}/inlay-cni`, 'utf8');
     const [added] = (versions[2] as string[]).filter((each) => !versions[1]?.includes(each));
     expect(shim).toContain(`${to}/${added}/dist/cni.cjs`);
+  });
+
+  test('another Node is another version', () => {
+    install();
+    const other = `${folder}/other-node`;
+    mkdirSync(other);
+    const script = `#!/bin/sh\n[ "$1" = --version ] && echo v99.0.0 || exec ${process.execPath} "$@"\n`;
+    writeFileSync(`${other}/node`, script, { mode: 0o755 });
+    install({ PATH: `${other}:${process.env['PATH']}` });
+    expect(readdirSync(to)).toHaveLength(2);
+  });
+
+  test('what is not a version stays, and what an installer that was killed left goes', () => {
+    const others = ['data', 'abcdef', 'notes.txt', '0123456789abc'];
+    for (const name of [...others, '.new-killed']) mkdirSync(`${to}/${name}`);
+    for (const name of others) utimesSync(`${to}/${name}`, 1, 1);
+    for (let i = 0; i < 3; i++) {
+      install();
+      next();
+    }
+    const left = readdirSync(to);
+    expect(left.filter((each) => !/^[\da-f]{12}$/.test(each)).sort()).toEqual([...others].sort());
+    expect(left).toHaveLength(others.length + 2);
+  });
+
+  test('installers run one after another', async () => {
+    // Another holds the folder, in which it makes a version.
+    const script = 'exec 9<"$0"; flock 9; mkdir "$0/.new-beside"; echo; read -r _; ls -d "$0/.new-beside"';
+    const beside = spawn('sh', ['-c', script, to], { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(beside.stdout, 'data');
+    const words = ['--bin-dir', binDir, '--conf-dir', confDir];
+    const env = { ...process.env, INLAY_FROM: from, INLAY_TO: to };
+    const waiting = spawn(`${ROOT}${FOLDER}/install.sh`, words, { env, stdio: 'ignore' });
+    // It waits as soon as the kernel has it wait for the lock.
+    const [ended, installed] = [once(beside, 'exit'), once(waiting, 'exit')];
+    const lock = new RegExp(`-> FLOCK .*:${statSync(to).ino} `);
+    while (waiting.exitCode === null && !lock.test(readFileSync('/proc/locks', 'utf8'))) await setImmediate();
+    beside.stdin.end('\n');
+    expect(await ended).toEqual([0, null]);
+    expect(await installed).toEqual([0, null]);
   });
 });

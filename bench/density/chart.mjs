@@ -1,7 +1,6 @@
 /** What attaching takes, by how many are there, as a bar chart in SVG. */
-import { quantile } from '../statistics.mjs';
 import { escaped, line, px, STYLE, text } from '../svg.mjs';
-import { ratio } from './report.mjs';
+import { QUIET, quantileOf, ratio } from './report.mjs';
 
 // px
 const WIDTH = 840;
@@ -12,19 +11,20 @@ const BAR = 18;
 const ROW = 23;
 const GROUP = 2 * ROW + 14;
 const HEAD = 92;
-const FOOT = 66;
+const FOOT = 84;
 
-export function chart({ levels, seconds, options, cpu, cores, date, kernel, node }) {
+export function chart({ levels, seconds, options, background, cpu, cores, date, kernel, node }) {
+  const busy = background > QUIET ? `Other programs used ${background.toFixed(1)} cores: measure again.` : '';
   const bottom = HEAD + levels.length * GROUP;
   const height = bottom + FOOT;
   const most = Math.max(
-    ...levels.flatMap(({ attach, floorAttach }) => [attach, floorAttach].map((v) => quantile(v, 0.95))),
+    ...levels.flatMap(({ attach, floorAttach }) => [attach, floorAttach].map((v) => quantileOf(v, 0.95))),
   );
   const scale = (value) => BARS_LEFT + (value / most) * BARS_WIDTH;
   const title = 'Attaching one more container';
   const description = levels.map(
     ({ present, attach, floorAttach }) =>
-      `${present} present: inlay ${quantile(attach, 0.5).toFixed(2)}, kernel alone ${quantile(floorAttach, 0.5).toFixed(2)} ms.`,
+      `${present} present: inlay ${quantileOf(attach, 0.5).toFixed(2)}, kernel alone ${quantileOf(floorAttach, 0.5).toFixed(2)} ms.`,
   );
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img">`,
@@ -49,8 +49,9 @@ export function chart({ levels, seconds, options, cpu, cores, date, kernel, node
       MARGIN,
       bottom + 45,
       'quiet',
-      `${cores} cores (${cpu}). ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}. npm run bench:density -- --containers ${options.containers}`,
+      `${cores} cores (${cpu}). ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}. npm run bench:density`,
     ),
+    text(MARGIN, bottom + 62, 'quiet', busy),
     '</svg>\n',
   ].join('\n');
 }
@@ -62,7 +63,7 @@ function group({ present, attach, floorAttach }, top, scale) {
   ];
   return rows.map(({ kind, label, values, note }, i) => {
     const y = top + i * ROW;
-    const [middle, high] = [0.5, 0.95].map((part) => quantile(values, part));
+    const [middle, high] = [0.5, 0.95].map((part) => quantileOf(values, part));
     const strong = kind === 'inlay' ? ' strong' : '';
     return [
       `<text x="${BARS_LEFT - 10}" y="${y + 13.5}" class="label${strong}" text-anchor="end">${escaped(label)}</text>`,

@@ -8,6 +8,7 @@ import { Containers } from '../../dist/containers/containers.js';
 import { addressBytes } from '../../dist/linux/netlink/ipv4.js';
 import { parseAddress, parsePrefix } from '../../dist/mesh/address.js';
 import { Mapping } from '../../dist/mesh/mapping.js';
+import { timed } from './clock.mjs';
 import { Floor } from './floor.mjs';
 import { allowFiles, Namespace } from './namespaces.mjs';
 
@@ -34,13 +35,7 @@ function open({ overlay, underlay, local, mtu, count }) {
   floor = new Floor({ mtu, gateway: addressBytes(containers.slice.gateway) });
 }
 
-/** ms of `work`. */
-function timed(work) {
-  const start = performance.now();
-  work();
-  return performance.now() - start;
-}
-
+/** One container more, in a namespace of its own. */
 function attach(by = containers) {
   const namespace = new Namespace();
   const { id, address } = by.attach({ netns: namespace.path });
@@ -49,15 +44,15 @@ function attach(by = containers) {
 
 /** Attaches until so many are there; s that this took, namespaces included. */
 function grow({ to }) {
-  const ms = timed(() => {
+  const { ms } = timed(() => {
     while (present.length < to) present.push(attach());
   });
   return ms / 1000;
 }
 
-/** ms of attaching and detaching one more, by the library and by the floor in turns. */
+/** What attaching and detaching one more takes, by the library and by the floor in turns. */
 function sample({ rounds, detaches }) {
-  const ms = { attach: [], floorAttach: [], detach: [], floorDetach: [] };
+  const taken = { attach: [], floorAttach: [], detach: [], floorDetach: [] };
   const own = [];
   const bare = [];
   for (let i = 0; i < rounds; i++) {
@@ -65,35 +60,35 @@ function sample({ rounds, detaches }) {
     const prepared = floor.prepare(other.fd);
     bare.push({ namespace: other, prepared });
     const both = [
-      () => ms.attach.push(timed(() => own.push({ namespace: mine, ...containers.attach({ netns: mine.path }) }))),
-      () => ms.floorAttach.push(timed(() => floor.attach(prepared))),
+      () => taken.attach.push(timed(() => own.push({ namespace: mine, ...containers.attach({ netns: mine.path }) }))),
+      () => taken.floorAttach.push(timed(() => floor.attach(prepared))),
     ];
     for (const each of i % 2 ? both : both.toReversed()) each();
   }
   for (let i = 0; i < Math.min(detaches, rounds); i++) {
     const [{ id }, end] = [own[i], floor.prepareEnd(bare[i].prepared)];
     const both = [
-      () => ms.detach.push(timed(() => containers.detach({ id }))),
-      () => ms.floorDetach.push(timed(() => floor.detach(end))),
+      () => taken.detach.push(timed(() => containers.detach({ id }))),
+      () => taken.floorDetach.push(timed(() => floor.detach(end))),
     ];
     for (const each of i % 2 ? both : both.toReversed()) each();
   }
   containers.detachAll(own.slice(detaches));
   floor.clear();
   for (const { namespace } of [...own, ...bare]) namespace.close();
-  return ms;
+  return taken;
 }
 
 /** ms of attaching where a few have just left: nearly all addresses are taken, and the next one has to be looked for. */
 function replace({ count }) {
   const leaving = Array.from({ length: count }, (_, i) => present[Math.floor(((i + 0.5) * present.length) / count)]);
   remove(leaving);
-  return Array.from({ length: count }, () => timed(() => present.push(attach())));
+  return Array.from({ length: count }, () => timed(() => present.push(attach())).ms);
 }
 
 /** Detaches all but so many; ms that this took. */
 function shrink({ to }) {
-  return timed(() => remove(present.slice(to)));
+  return timed(() => remove(present.slice(to))).ms;
 }
 
 function remove(some, by = containers) {
@@ -121,11 +116,10 @@ async function churn({ rate, seconds }) {
   const coming = [];
   const come = () => {
     let one;
-    attachMs.push(
-      timed(() => {
-        one = attach(own);
-      }),
-    );
+    const { ms } = timed(() => {
+      one = attach(own);
+    });
+    attachMs.push(ms);
     if (here.has(one.address)) faults.collisions++;
     if (performance.now() - (leftAt.get(one.address) ?? -Infinity) < COOL_DOWN * 1000) faults.early++;
     here.add(one.address);
@@ -133,7 +127,7 @@ async function churn({ rate, seconds }) {
   };
   const go = () => {
     const leaving = coming.splice(0, TOGETHER);
-    detachMs.push(timed(() => own.detachAll(leaving)));
+    detachMs.push(timed(() => own.detachAll(leaving)).ms);
     for (const { namespace, address } of leaving) {
       namespace.close();
       here.delete(address);
@@ -156,10 +150,9 @@ async function churn({ rate, seconds }) {
 }
 
 const addresses = () => present.map(({ address }) => address);
-const usage = () => containers.usage();
 const descriptors = () => readdirSync('/proc/self/fd').length;
 
-const COMMANDS = { open, grow, sample, replace, shrink, serve, churn, addresses, usage, descriptors };
+const COMMANDS = { open, grow, sample, replace, shrink, serve, churn, addresses, descriptors };
 process.on('message', async ([number, name, options]) => {
   try {
     process.send([number, { result: await COMMANDS[name](options) }]);

@@ -1,12 +1,12 @@
 /** What is done with the VMs, in this order; each step's figures. */
 import { tcp, udp } from '../overlay/measure.mjs';
 import { median } from '../statistics.mjs';
-import { busyCores, kernelMemory, World } from './world.mjs';
+import { busyCores, settledMemory, World } from './world.mjs';
 
 /** Numbers of containers at which attaching is measured, as far as there are so many. */
 const LEVELS = [100, 1000, 4000, 8000];
 /** Attaches and detaches before anything counts: compilers settle. */
-const WARM_UP = 300;
+const WARM_UP = 1000;
 /** Single detaches that are measured at each number: each takes 20 ms. */
 const DETACHES = 30;
 /** Containers that leave a full VM, and are replaced. */
@@ -35,7 +35,7 @@ export async function measure(lab, options, tell) {
   await world.host('sample', { rounds: WARM_UP, detaches: 3 });
 
   const before = {
-    kernel: kernelMemory(),
+    kernel: await settledMemory(),
     daemon: await world.daemon(world.dense),
     peer: await world.counts(world.peer),
   };
@@ -46,10 +46,10 @@ export async function measure(lab, options, tell) {
   for (const level of [...LEVELS.filter((each) => each < others), others]) {
     figures.seconds += await world.host('grow', { to: level });
     if (level === others && World.capacity - containers < rounds) break;
-    const { attach, floorAttach, detach, floorDetach } = await world.host('sample', { rounds, detaches: DETACHES });
-    figures.levels.push({ present: level, attach, floorAttach, detach, floorDetach });
+    const { attach, floorAttach, ...detaches } = await world.host('sample', { rounds, detaches: DETACHES });
+    figures.levels.push({ present: level, attach, floorAttach, ...detaches });
     tell(
-      `${level}: attached in ${median(attach).toFixed(3)} ms, the kernel alone ${median(floorAttach).toFixed(3)} ms`,
+      `${level}: attached in ${msOf(attach).toFixed(3)} ms, by the kernel alone in ${msOf(floorAttach).toFixed(3)} ms`,
     );
   }
   figures.memory = await memory(world, before, others);
@@ -72,6 +72,8 @@ export async function measure(lab, options, tell) {
   return figures;
 }
 
+const msOf = (taken) => median(taken.map(({ ms }) => ms));
+
 /** Gbit/s of one TCP stream and thousands of small UDP packets a second, to a VM with very many containers and to one with one. */
 async function throughput(world, seconds, rounds, firstPort) {
   const found = { dense: [], single: [] };
@@ -88,7 +90,7 @@ async function throughput(world, seconds, rounds, firstPort) {
 
 /** kB of the kernel, of one container with its namespace; MB of the daemon, of all. */
 async function memory(world, before, count) {
-  const now = kernelMemory();
+  const now = await settledMemory();
   const daemon = await world.daemon(world.dense);
   return {
     available: (before.kernel.available - now.available) / count,
@@ -129,7 +131,7 @@ async function moment(world) {
     await world.daemon(world.dense),
     await world.host('descriptors'),
   ];
-  return { at: performance.now(), counts, daemon, descriptors, kernel: kernelMemory() };
+  return { at: performance.now(), counts, daemon, descriptors, kernel: await settledMemory() };
 }
 
 async function comeAndGo(world, { rate, churn }, tell) {

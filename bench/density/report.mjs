@@ -1,6 +1,8 @@
 /** The results as text, and what of them is wrong whatever the machine. */
 import { median, quantile, table } from '../statistics.mjs';
 
+/** Cores that other programs may use before the start. */
+export const QUIET = 0.35;
 const PARTS = [0.5, 0.95, 0.99];
 /** Descriptors that a daemon may have more at one moment than at another. */
 const SPARE = 3;
@@ -11,11 +13,13 @@ export function report(result) {
   const { background, cores, date, kernel, node } = result;
   const text = [
     `One VM with ${containers} containers, data plane ${dataplane}, on one machine of ${cores} cores; ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}.`,
-    `Before the start, other programs used ${background.toFixed(2)} cores.\n`,
+    `Before the start, other programs used ${background.toFixed(2)} cores${background > QUIET ? ': measure again' : ''}.\n`,
     levelTable('attach', levels, 'attach', 'floorAttach', 3),
+    'The same in ms of the processor, which other programs change less:\n',
+    levelTable('attach', levels, 'attach', 'floorAttach', 3, 'cpu'),
     levelTable('detach', levels, 'detach', 'floorDetach', 1),
     `All ${containers} attached, namespaces included: ${seconds.toFixed(1)} s.`,
-    `One that comes for one that left, with ${containers} there: p50 ${median(replace).toFixed(2)}, p95 ${quantile(replace, 0.95).toFixed(2)} ms.`,
+    `One that comes for one that left, with its namespace, beside ${containers - 1}: p50 ${median(replace).toFixed(2)}, p95 ${quantile(replace, 0.95).toFixed(2)} ms.`,
     ...[together, rest]
       .filter(Boolean)
       .map(({ count, ms }) => `${count} detached at once: ${(ms / 1000).toFixed(2)} s.`),
@@ -30,17 +34,25 @@ export function report(result) {
   return { text: `${text.join('\n')}\n`, failures: failuresOf(result) };
 }
 
-export function ratio(values, floor, part) {
-  return quantile(values, part) / quantile(floor, part);
+/** The value below which `part` (0..1) of them lie; in ms of the clock, or of the processor. */
+export function quantileOf(taken, part, what = 'ms') {
+  return quantile(
+    taken.map((each) => each[what]),
+    part,
+  );
 }
 
-function levelTable(name, levels, ours, floor, digits) {
-  const figures = (values) => PARTS.map((part) => quantile(values, part).toFixed(digits)).join(' / ');
+export function ratio(taken, floor, part, what) {
+  return quantileOf(taken, part, what) / quantileOf(floor, part, what);
+}
+
+function levelTable(name, levels, ours, floor, digits, what = 'ms') {
+  const figures = (taken) => PARTS.map((part) => quantileOf(taken, part, what).toFixed(digits)).join(' / ');
   const rows = levels.map((level) => [
     `${name}, ${level.present} present`,
     figures(level[ours]),
     figures(level[floor]),
-    ...[0.5, 0.95].map((part) => ratio(level[ours], level[floor], part).toFixed(2)),
+    ...[0.5, 0.95].map((part) => ratio(level[ours], level[floor], part, what).toFixed(2)),
   ]);
   return table([['p50 / p95 / p99 in ms', 'inlay', 'kernel alone', 'p50 ratio', 'p95 ratio'], ...rows]);
 }
@@ -78,7 +90,7 @@ function churnLines({
   const both = (what, pick, digits = 0) => `${what} ${pick(before).toFixed(digits)} and ${pick(after).toFixed(digits)}`;
   const counts = ['links', 'claims', 'permanent', 'tombstones'].map((what) => both(what, ({ counts }) => counts[what]));
   return [
-    `Churn: ${attaches} came and went in ${elapsed.toFixed(1)} s beside ${present}; attach p50 ${median(attachMs).toFixed(2)}, p95 ${quantile(attachMs, 0.95).toFixed(2)}, p99 ${quantile(attachMs, 0.99).toFixed(2)} ms;` +
+    `Churn: ${attaches} came and went in ${elapsed.toFixed(1)} s beside ${present}; one with its namespace p50 ${median(attachMs).toFixed(2)}, p95 ${quantile(attachMs, 0.95).toFixed(2)}, p99 ${quantile(attachMs, 0.99).toFixed(2)} ms;` +
       ` ten detached together p50 ${median(detachMs).toFixed(1)}, p95 ${quantile(detachMs, 0.95).toFixed(1)} ms.`,
     `Collisions ${faults.collisions}, addresses that came back too early ${faults.early}; pings to the others: ${pulse.lost} of ${pulse.sent} lost.`,
     `The daemon's CPU time: ${cpu(churnCpu)}, before that with the same pings ${cpu(calmCpu)}.`,

@@ -17,16 +17,29 @@ const MAPPING = new Mapping(parsePrefix('240.0.0.0/4'), parsePrefix('192.168.0.0
 const TICKS = 100;
 /** ms that a daemon may take to end. */
 const PATIENCE = 30_000;
+/** ms between two looks at the memory, and how many there are at most. */
+const [SETTLING, LOOKS] = [1000, 20];
 
-const file = (name) => fileURLToPath(new URL(name, import.meta.url));
+const HOST = fileURLToPath(new URL('host.mjs', import.meta.url));
+const PROBER = fileURLToPath(new URL('prober.mjs', import.meta.url));
 
 /** kB of /proc/meminfo. */
-export function kernelMemory() {
+function kernelMemory() {
   const text = readFileSync('/proc/meminfo', 'utf8');
   const [available, slab, perCpu] = ['MemAvailable', 'Slab', 'Percpu'].map((name) =>
     Number(new RegExp(`^${name}: +(\\d+)`, 'm').exec(text)?.[1] ?? 0),
   );
   return { available, objects: slab + perCpu };
+}
+
+/** The same, once it falls no longer: what is gone is freed later. */
+export async function settledMemory() {
+  for (let last = kernelMemory(), i = 0; ; i++) {
+    await sleep(SETTLING);
+    const now = kernelMemory();
+    if (last.objects - now.objects < now.objects / 100 || i === LOOKS) return now;
+    last = now;
+  }
 }
 
 /** Cores that the whole machine uses: what else runs on it shows before anything is measured. */
@@ -42,7 +55,7 @@ export async function busyCores(ms) {
 
 /** A process that is told what to do, and whose failures are ours. */
 async function agent(lab, where, script) {
-  const tell = await told(lab, where, file(script));
+  const tell = await told(lab, where, script);
   return async (name, options) => {
     const { result, error } = await tell(name, options);
     if (error) throw new Error(error);
@@ -63,8 +76,8 @@ export class World {
     const world = new World();
     world.lab = lab;
     world.#mesh = await Mesh.start(lab, { mapping: MAPPING, vms: 3, containersPerVm: 1, flags });
-    world.host = await agent(lab, world.dense.name, 'host.mjs');
-    world.probe = await agent(lab, world.peer.containers[0].name, 'prober.mjs');
+    world.host = await agent(lab, world.dense.name, HOST);
+    world.probe = await agent(lab, world.peer.containers[0].name, PROBER);
     const { mtu } = await world.status(world.dense);
     const [overlay, underlay] = [MAPPING.overlay, MAPPING.underlay].map(formatPrefix);
     await world.host('open', { overlay, underlay, local: world.dense.underlay, mtu, count });

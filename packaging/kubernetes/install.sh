@@ -5,9 +5,13 @@ set -eu
 from=${INLAY_FROM:-/usr/share/inlay}
 to=${INLAY_TO:-/opt/inlay}
 
+# One installer at a time, and so whatever is half made is of one that was killed.
+exec 9<"$to"
+flock 9
+
 # Each version has a folder of its own, so that a plugin that runs keeps what it began with.
 files=$(cd "$from" && find dist package.json node_modules/.package-lock.json -type f | sort)
-version=$(cd "$from" && echo "$files" | xargs sha256sum | sha256sum | cut -c1-12)
+version=$( (cd "$from" && echo "$files" | xargs sha256sum && node --version) | sha256sum | cut -c1-12)
 folder=$to/$version
 if [ ! -d "$folder" ]; then
   rm -rf "$to"/.new-*
@@ -20,6 +24,6 @@ if [ ! -d "$folder" ]; then
 fi
 "$folder/bin/node" "$folder/dist/cli.js" cni install "$@"
 
-# This version and the one before it stay.
+# This version and the one before it stay, and whatever is not a version.
 touch "$folder"
-ls -dt "$to"/*/ | tail -n +3 | while read -r old; do rm -rf "$old"; done
+ls -t "$to" | grep -xE '[0-9a-f]{12}' | tail -n +3 | while read -r old; do rm -rf "${to:?}/$old"; done

@@ -12,11 +12,11 @@ export async function meshOf(options: { runDir?: string; config?: string }, flag
 }
 
 async function foundMesh(options: { runDir?: string; config?: string }, flags: Flags): Promise<Mesh> {
-  const runDir = runDirOf(options);
-  if (options.config === undefined && !flags.overlay && !flags.underlay) return requireMesh(runDir);
+  if (options.config === undefined && !flags.overlay && !flags.underlay) return requireMesh(runDirOf(options));
   const config = loadConfig(flags, options.config);
   const wanted: Prefixes = config.mappings.map(prefixesOf);
-  const found = readMesh(options.runDir ?? config.runDir);
+  const runDir = options.runDir ?? config.runDir;
+  const found = readMesh(runDir);
   if (found) {
     requireSame(found, runDir, wanted);
     return found;

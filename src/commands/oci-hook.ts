@@ -34,11 +34,11 @@ export function addOciHookCommand(program: Command): void {
   hook.action(async (action: string, options: Options) => {
     const runDir = runDirOf(options);
     if (action !== 'config') {
-      const { ociHook } = await import('../containers/oci-hook-process.ts');
-      await ociHook(action, runDir);
+      const { runHook } = await import('../containers/oci/hook.ts');
+      runHook(action, runDir);
       return;
     }
-    const { configHooks, podmanHook } = await import('../containers/oci-hook.ts');
+    const { configHooks, podmanHook } = await import('../containers/oci/config.ts');
     const command = { node: process.execPath, script: SCRIPT, runDir };
     const found = options.podman ? podmanHook(options.podman, command) : configHooks(command);
     print({}, found, () => JSON.stringify(found, undefined, 2));

@@ -30,25 +30,29 @@ export interface Identity {
   ifname: string;
 }
 
+/** What the alias of a whole attachment tells: it is written last, so a link without one was never finished. */
 export interface ContainerAlias extends Identity {
-  container: number;
+  /** The container's address in text: it tells the mesh, too, of which there may be several on a machine. */
+  address: string;
   /** Inode of the container's network namespace. */
   netns: number;
   /** Seconds since 1970. */
   since: number;
 }
 
-export function aliasOf({ container, ifname, netns, since, id }: ContainerAlias): string {
-  return `${CONTAINER_PREFIX}${container} ${ifname} ${netns} ${since} ${shortId(id)}`;
+export function aliasOf({ address, ifname, netns, since, id }: ContainerAlias): string {
+  return `${CONTAINER_PREFIX}${address} ${ifname} ${netns} ${since} ${shortId(id)}`;
 }
 
 /** What an alias tells; undefined if it is not one of a container. */
 export function containerOf(alias: string | undefined): ContainerAlias | undefined {
   if (alias === undefined || !alias.startsWith(CONTAINER_PREFIX) || alias.length > MAX_LENGTH) return undefined;
-  const parts = /^(\d{1,10}) (\S{1,15}) (\d{1,12}) (\d{1,12}) (.+)$/s.exec(alias.slice(CONTAINER_PREFIX.length));
+  const parts = /^(\d{1,3}(?:\.\d{1,3}){3}) (\S{1,15}) (\d{1,12}) (\d{1,12}) (.+)$/s.exec(
+    alias.slice(CONTAINER_PREFIX.length),
+  );
   if (!parts) return undefined;
-  const [, container, ifname = '', netns, since, id = ''] = parts;
-  return { container: Number(container), ifname, netns: Number(netns), since: Number(since), id };
+  const [, address = '', ifname = '', netns, since, id = ''] = parts;
+  return { address, ifname, netns: Number(netns), since: Number(since), id };
 }
 
 /** Whether the alias is that of this container's interface. */
@@ -103,7 +107,5 @@ export function isContainerName(name: string): boolean {
 }
 
 export function macText(mac: Uint8Array): string {
-  return Buffer.from(mac)
-    .toString('hex')
-    .replace(/..(?!$)/g, '$&:');
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }

@@ -11,11 +11,12 @@ import { LOOPBACK, link, RTM_GETLINK } from '../linux/netlink/link.ts';
 import { NetlinkError, request } from '../linux/netlink/message.ts';
 import { NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
-import { addresses, findLink, matchingRoute } from '../linux/netlink/rtnetlink.ts';
-import { type Attachments, LATER } from '../machine/attachments.ts';
+import { addresses, findLink } from '../linux/netlink/rtnetlink.ts';
+import type { Attachments } from '../machine/attachments.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
 import { type Address, formatAddress } from '../mesh/address.ts';
-import { type ContainerAlias, containerOf, isContainerName } from './alias.ts';
+import { quote } from '../shell.ts';
+import { type ContainerAlias, containerOf, DETACHED_GROUP, isContainerName } from './alias.ts';
 import { Claims } from './claim.ts';
 import type { Mesh } from './mesh.ts';
 import { Slice } from './slice.ts';
@@ -23,16 +24,20 @@ import { ownAddress, permanentNeighbour } from './veth.ts';
 
 /** A directory that has the name of each device of this network namespace. */
 const DEVICES = '/proc/sys/net/ipv4/conf';
-/** Seconds that attaching takes at most. Until then a device may not have its claim yet. */
-const ATTACHING = 5;
+
+/** A device of an attached container. */
+interface Attached {
+  index: number;
+  alias: ContainerAlias;
+  container: number;
+  address: Address;
+}
 
 export class AttachmentKeeper implements Attachments {
   readonly #netlink: Netlink;
   readonly #slice: Slice;
   readonly #claims: Claims;
   readonly #coolDown: number;
-  /** Interface indexes of the devices that had their claim when they were looked at last. */
-  readonly #claimed = new Set<number>();
 
   /** With a socket of its own, so that the watch of the machine hears what is put right. */
   static open(mesh: Mesh): AttachmentKeeper {
@@ -55,10 +60,6 @@ export class AttachmentKeeper implements Attachments {
     return names.map((name) => native.ifNameToIndex(name)).filter((index) => index !== 0);
   }
 
-  forget(index: number): void {
-    this.#claimed.delete(index);
-  }
-
   keepSource(): string | undefined {
     const { gateway } = this.#slice;
     const local = String(addressBytes(gateway));
@@ -70,71 +71,58 @@ export class AttachmentKeeper implements Attachments {
 
   keepRoutes(found: readonly DeviceSettings[]): Map<number, string> {
     const repaired = new Map<number, string>();
-    // Without a cool-down these may be about to go.
+    // Without a cool-down, nothing that was heard of a route tells whether the container is being detached.
     if (this.#coolDown === 0) return repaired;
-    const wanted = found.flatMap(({ index, alias }) => {
-      const { container, id = '' } = containerOf(alias) ?? {};
-      return container !== undefined && this.#claimed.has(index) ? [{ index, container, id }] : [];
-    });
+    const wanted = found.flatMap((each) => this.#attached(each) ?? []);
     this.#claims.hasSource = true;
     const errors = this.#netlink.tryAll(wanted.map(({ container, index }) => this.#claims.request(container, index)));
-    for (const [i, { index, container, id }] of wanted.entries())
-      if (!errors[i]) repaired.set(index, lostRoute(id, this.#slice.addressOf(container)));
+    for (const [i, { index, alias }] of wanted.entries()) if (!errors[i]) repaired.set(index, lostRoute(alias));
     return repaired;
   }
 
-  keep(found: DeviceSettings): string | typeof LATER | undefined {
-    const alias = containerOf(found.alias);
-    if (!alias || alias.container < 1 || alias.container > this.#slice.capacity) return undefined;
-    const { index } = found;
-    const address = this.#slice.addressOf(alias.container);
-    const holder = matchingRoute(this.#netlink, address);
-    if (found.isUp && holder?.oif === index && holder.dstLength === address.width) {
-      this.#claimed.add(index);
-      return this.#keepNeighbour(index, address);
-    }
-    if (this.#isPassing(index, alias)) return LATER;
-    return this.#restore(found, alias, address);
+  keep(found: DeviceSettings): string | undefined {
+    const attached = this.#attached(found);
+    if (!attached) return undefined;
+    if (!found.isUp) this.#netlink.tryAll([changeDevice(found.index, { isUp: true })]);
+    else if (this.#claims.isClaimed(attached.container, found.index)) return this.#keepNeighbour(attached);
+    return this.#restore(attached);
   }
 
-  /**
-   * Whether the claim may be about to come, or the device to go. Without a cool-down nothing else tells that a
-   * container is being detached.
-   */
-  #isPassing(index: number, { since }: ContainerAlias): boolean {
-    const hadClaim = this.#claimed.delete(index);
-    if (hadClaim) return this.#coolDown === 0;
-    return Date.now() / 1000 < since + ATTACHING && since <= Date.now() / 1000;
+  /** What is attached by this device to this mesh; undefined if nothing is, or it is about to go. */
+  #attached({ index, alias: text, group }: DeviceSettings): Attached | undefined {
+    const alias = containerOf(text);
+    if (!alias || group === DETACHED_GROUP || !this.#slice.has(alias.address)) return undefined;
+    const container = this.#slice.numberOf(alias.address) as number;
+    return { index, alias, container, address: this.#slice.addressOf(container) };
   }
 
-  #restore({ index, isUp }: DeviceSettings, alias: ContainerAlias, address: Address): string | undefined {
-    const { id, container } = alias;
-    if (!isUp) this.#netlink.tryAll([changeDevice(index, { isUp: true })]);
+  #restore(attached: Attached): string | undefined {
+    const { index, container, alias } = attached;
     this.#claims.hasSource = true;
-    let [error] = this.#netlink.tryAll([this.#claims.request(container, index)]);
+    // The address comes first: with that of the overlay's device alone, the route would go with the device.
+    let [, error] = this.#netlink.tryAll([ownAddress(this.#slice.gateway), this.#claims.request(container, index)]);
     if (error?.code === 'EINVAL') {
       this.#claims.hasSource = false; // The loopback device is down.
       [error] = this.#netlink.tryAll([this.#claims.request(container, index)]);
     }
     if (error?.code === 'ENODEV') return undefined;
     if (error && error.code !== 'EEXIST') throw error;
-    if (error) return this.#lost(index, alias, address);
-    this.#claimed.add(index);
-    this.#keepNeighbour(index, address);
-    return lostRoute(id, address);
+    if (error) return this.#lost(attached);
+    this.#keepNeighbour(attached);
+    return lostRoute(alias);
   }
 
   /** There is another route to the address: what is left of detaching the container, or that of another one. */
-  #lost(index: number, { id, ifname }: ContainerAlias, address: Address): undefined {
-    const holder = matchingRoute(this.#netlink, address);
-    if (holder?.oif === undefined || holder.oif === index) return undefined;
-    const name = findLink(this.#netlink, holder.oif)?.name ?? `link ${holder.oif}`;
-    throw new InlayError('ERR_FAILED', `container ${id} has lost its address ${formatAddress(address)} to ${name}`, {
-      hint: `inlay detach --id ${id} --ifname ${ifname}, then attach it again`,
+  #lost({ index, container, alias: { id, ifname, address } }: Attached): undefined {
+    const holder = this.#claims.holder(container);
+    if (holder === undefined || holder === index) return undefined;
+    const name = findLink(this.#netlink, holder)?.name ?? `link ${holder}`;
+    throw new InlayError('ERR_FAILED', `container ${id} has lost its address ${address} to ${name}`, {
+      hint: `inlay detach --id ${quote(id)} --ifname ${ifname}, then attach it again`,
     });
   }
 
-  #keepNeighbour(index: number, address: Address): string | undefined {
+  #keepNeighbour({ index, address }: Attached): string | undefined {
     const entry = neighbourAt(this.#netlink, index, addressBytes(address));
     if (entry && entry.state & NUD_PERMANENT) return undefined;
     const mac = this.#peerMac(index);
@@ -157,6 +145,6 @@ export class AttachmentKeeper implements Attachments {
   }
 }
 
-function lostRoute(id: string, address: Address): string {
-  return `no route to ${formatAddress(address)}, the address of container ${id}`;
+function lostRoute({ id, address }: ContainerAlias): string {
+  return `no route to ${address}, the address of container ${id}`;
 }

@@ -38,6 +38,8 @@ import type { Slice } from './slice.ts';
 const PROBES = 16;
 /** How many free numbers are remembered from reading the table. */
 const REMEMBERED = 256;
+/** Instead of who had an address: it is kept for somebody. */
+const RESERVED = 0;
 /** What the kernel answers where there is no such route. */
 const GONE = 'ESRCH';
 
@@ -137,21 +139,34 @@ export class Claims {
     if (matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link) return true;
     // Where rules of policy routing lead elsewhere, only the table tells; reading it takes longer.
     try {
-      return routes(this.#netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, oif: link }).some(
-        ({ dst }) => this.#slice.containerIn(dst) === container,
-      );
+      return this.#claims({ oif: link }).some(({ dst }) => this.#slice.containerIn(dst) === container);
     } catch (error) {
       if (error instanceof NetlinkError && error.code === 'ENODEV') return false; // The link has gone.
       throw error;
     }
   }
 
-  /** Keeps a number free for whoever takes it over within so many seconds. Throws ContainerError. */
+  /** The link that has the claim on this number; undefined if none has. */
+  holder(container: number): number | undefined {
+    return this.#claims({}).find(({ dst }) => this.#slice.containerIn(dst) === container)?.oif;
+  }
+
+  #claims(filter: RouteRequest): Route[] {
+    const claims = { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, type: RTN_UNICAST };
+    return routes(this.#netlink, { ...claims, ...filter });
+  }
+
+  /**
+   * Keeps a number free for whoever takes it over within so many seconds: this one, be it that it cools down
+   * still, or the next free one. Throws ContainerError.
+   */
   reserve(container: number | undefined, seconds: number): number {
-    const isMine = (number: number) => !this.#bury(number, { seconds, holder: 0 }, NLM_F_EXCL);
+    const isMine = (number: number) => !this.#bury(number, { seconds, holder: RESERVED }, NLM_F_EXCL);
     if (container !== undefined) {
       if (isMine(container)) return container;
       const table = this.#swept();
+      // A reservation is not taken from whoever has it.
+      if ((table.tombstones.get(container)?.holder ?? RESERVED) !== RESERVED) this.cancel(container);
       if (isMine(container)) return container;
       throw this.#refusal(container, table);
     }

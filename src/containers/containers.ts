@@ -11,7 +11,8 @@ import { Netlink } from '../linux/netlink/netlink.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { pause } from '../linux/pause.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
-import { formatAddress } from '../mesh/address.ts';
+import { formatAddress, parseAddress } from '../mesh/address.ts';
+import { quote } from '../shell.ts';
 import {
   aliasOf,
   CONTAINER_GROUP,
@@ -26,9 +27,9 @@ import {
 } from './alias.ts';
 import { Claims } from './claim.ts';
 import { explain, type Step } from './explain.ts';
-import { type Inside, setUpInside, wrongInside } from './inside.ts';
+import { hasDefaultRoute, type Inside, setUpInside, wrongInside } from './inside.ts';
 import { type ContainerStatus, listContainers } from './list.ts';
-import type { Mesh } from './mesh.ts';
+import { type Mesh, requireLocal } from './mesh.ts';
 import { Home, type Namespace, openNamespace } from './namespace.ts';
 import { ContainerError } from './reasons.ts';
 import { checkRequest } from './request.ts';
@@ -37,6 +38,7 @@ import {
   deleteLink,
   deleteMarked,
   disableIpv6,
+  finished,
   hostEnd,
   markForDeletion,
   newVeth,
@@ -52,8 +54,6 @@ export const DEFAULT_IFNAME = 'eth0';
  * which may have been deleted, and takes a while to go.
  */
 const PATIENCE = { halfMade: 100, elsewhere: 10, interval: 20 };
-/** How often a link is made where one is in the way that goes. */
-const TRIES = 3;
 
 /** What to attach. */
 export interface AttachRequest {
@@ -99,9 +99,11 @@ export interface Attachment {
   netns: number;
   /** Seconds since 1970. */
   since: number;
+  /** What the gateway is the way to, as attaching made it: 0.0.0.0/0, or the overlay beside another network. */
+  route?: string;
 }
 
-/** A link of ours, with what its alias says; without an alias, it was never finished. */
+/** A link of ours. Without an alias it was never finished, or is being deleted. */
 interface Found {
   link: ReceivedLink;
   alias: ContainerAlias | undefined;
@@ -137,6 +139,7 @@ export class Containers {
   attach(request: AttachRequest): Attachment {
     checkRequest(request);
     if (request.container !== undefined) this.slice.requireNumber(request.container);
+    this.requireVm();
     const namespace = openNamespace(request.netns);
     try {
       if (namespace.inode === this.#home.inode)
@@ -145,6 +148,11 @@ export class Containers {
     } finally {
       closeSync(namespace.fd);
     }
+  }
+
+  /** Throws ContainerError if this machine is not the VM that the mesh says, any more or yet. */
+  requireVm(): void {
+    requireLocal(this.netlink, this.#mesh);
   }
 
   /** Undefined if nothing was attached. Throws ContainerError. */
@@ -160,18 +168,19 @@ export class Containers {
     );
     const found = [...byIndex.values()];
     const detached = found.flatMap(({ link, alias }) => (alias ? this.#attachmentOf(link, alias) : []));
+    // First of all: the daemon puts nothing back that is about to go.
+    this.#do(
+      'detach',
+      found.map(({ link }) => markForDeletion(link.index)),
+      ['ENODEV'],
+    );
     try {
-      for (const { link, alias } of found) if (alias) this.claims.release(alias.container, link.index, holderOf(alias));
+      for (const { link, alias } of found) if (alias) this.#release(link.index, alias);
     } catch (error) {
       throw explain(error, 'detach');
     }
-    const requests =
-      found.length === 1
-        ? found.map(({ link }) => deleteLink(link.index))
-        : found.length > 1
-          ? [...found.map(({ link }) => markForDeletion(link.index)), deleteMarked()]
-          : [];
-    this.#do('detach', requests, ['ENODEV']);
+    const [only] = found;
+    if (only) this.#do('detach', [found.length === 1 ? deleteLink(only.link.index) : deleteMarked()], ['ENODEV']);
     return detached;
   }
 
@@ -214,54 +223,65 @@ export class Containers {
     const { mtu } = this.#mesh;
     const made = newVeth(names, { ifname, netNsFd: namespace.fd }, mtu);
     let [error] = this.netlink.tryAll([made]);
-    // Others may detach and attach the same container at the same time.
-    for (let i = 0; error?.code === 'EEXIST' && i < TRIES; i++) {
-      this.#clear(identity, namespace);
-      [error] = this.netlink.tryAll([made]);
+    if (error?.code === 'EEXIST' && this.#clear(identity, namespace)) [error] = this.netlink.tryAll([made]);
+    if (error?.code === 'EEXIST') {
+      const { alias } = this.#find(identity) ?? {};
+      if (alias) throw attached(identity, alias, namespace);
     }
     if (error) throw explain(error, 'link', identity, namespace);
     const link = native.ifNameToIndex(hostInterface);
     try {
-      const since = Math.floor(Date.now() / 1000);
-      const alias = { ...identity, netns: namespace.inode, since };
       disableIpv6(hostInterface);
-      const container = this.#claim(request.container, link, alias, names.mac);
-      this.#within(namespace, ifname, (netlink, index) =>
-        setUpInside(netlink, this.#inside(index, ifname, container, names.hostMac)),
-      );
-      return this.#attachment({ ...alias, container }, names, mtu);
+      const container = this.#claim(request.container, link, names.mac, holderOf(identity));
+      const route = this.#setUpInside(namespace, ifname, container, names.hostMac);
+      const address = formatAddress(this.slice.addressOf(container));
+      const alias = { ...identity, address, netns: namespace.inode, since: Math.floor(Date.now() / 1000) };
+      this.#do('host', [finished(link, aliasOf(alias))]);
+      return { ...this.#attachment(alias, names, mtu), route };
     } catch (error) {
       // Whatever became of the namespace meanwhile, nothing stays.
       this.netlink.tryAll([deleteLink(link)]);
-      throw explain(error, 'settings', identity, namespace);
+      throw explain(error, 'host', identity, namespace);
     }
   }
 
   /** Claims a number and sets up the host's end; all in one message where the first number that is tried is free. */
-  #claim(wanted: number | undefined, link: number, alias: Omit<ContainerAlias, 'container'>, mac: Uint8Array): number {
+  #claim(wanted: number | undefined, link: number, mac: Uint8Array, holder: number): number {
     const first = wanted ?? this.claims.candidate(link);
-    const endOf = (container: number) => hostEnd(link, aliasOf({ ...alias, container }));
     const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
-    const attempt = () => this.netlink.tryAll([endOf(first), this.claims.request(first, link), neighbourOf(first)]);
+    const attempt = () => this.netlink.tryAll([hostEnd(link), neighbourOf(first), this.claims.request(first, link)]);
     if (!this.#hasOwnAddress) this.#addOwnAddress();
     this.claims.hasSource = true;
-    let [end, claim, entry] = attempt();
+    let [end, entry, claim] = attempt();
     for (let i = 0; claim?.code === 'EINVAL' && i < 2; i++) {
       // Somebody took the preferred source away; or it cannot be there, because lo is down.
       if (i === 0) this.#addOwnAddress();
       else this.claims.hasSource = false;
-      [end, claim, entry] = attempt();
+      [end, entry, claim] = attempt();
     }
-    const error = end ?? (claim?.code === 'EEXIST' ? entry : (claim ?? entry));
+    const error = end ?? entry ?? (claim?.code === 'EEXIST' ? undefined : claim);
     if (error) throw error;
     if (!claim) return first;
     if (wanted !== undefined) {
-      this.claims.demand(wanted, link, holderOf(alias));
+      this.claims.demand(wanted, link, holder);
       return wanted;
     }
     const container = this.claims.next(first, link);
-    this.#do('settings', [noNeighbour(link, this.slice.addressOf(first)), endOf(container), neighbourOf(container)]);
+    this.#do('host', [noNeighbour(link, this.slice.addressOf(first)), neighbourOf(container)]);
     return container;
+  }
+
+  /** Answers what the gateway is the way to. */
+  #setUpInside(namespace: Namespace, ifname: string, container: number, gatewayMac: Uint8Array): string {
+    const hasOther = this.#home.within(namespace, hasDefaultRoute);
+    const inside = { ...this.#inside(ifname, container), gatewayMac };
+    try {
+      return this.#within(namespace, ifname, (netlink, link) =>
+        setUpInside(netlink, { ...inside, link, isWayOut: !hasOther }),
+      );
+    } catch (error) {
+      throw explain(error, 'inside', { ifname }, namespace);
+    }
   }
 
   #addOwnAddress(): void {
@@ -271,37 +291,39 @@ export class Containers {
 
   /**
    * Makes room for a link whose name is taken. Throws ContainerError if the container is attached, or the
-   * link is another's. What was half made by a process that was killed goes.
+   * link is another's. What was half made by a process that was killed goes; false if there is no such link.
    */
-  #clear(identity: Identity, namespace: Namespace): void {
+  #clear(identity: Identity, namespace: Namespace): boolean {
     for (let i = 0; ; i++) {
       const { link, alias } = this.#find(identity) ?? {};
-      if (!link) return;
-      const isElsewhere = alias !== undefined && alias.netns !== namespace.inode;
-      const isWhole = alias !== undefined && !this.#wrong(link, alias, isElsewhere ? undefined : namespace);
-      if (isWhole && (!isElsewhere || i === PATIENCE.elsewhere)) {
-        const where = isElsewhere ? ', in another namespace' : '';
-        throw new ContainerError('attached', `container ${identity.id} is attached as ${identity.ifname}${where}`, {
-          hint: `inlay detach --id ${identity.id} --ifname ${identity.ifname}`,
-        });
-      }
-      if (!isWhole && i === PATIENCE.halfMade) {
-        this.#do('settings', [deleteLink(link.index)], ['ENODEV']);
-        return;
+      if (!link) return i > 0;
+      if (alias && (alias.netns === namespace.inode || i === PATIENCE.elsewhere))
+        throw attached(identity, alias, namespace);
+      if (!alias && i === PATIENCE.halfMade) {
+        this.#do('host', [deleteLink(link.index)], ['ENODEV']);
+        return true;
       }
       pause(PATIENCE.interval);
     }
   }
 
+  #release(link: number, alias: ContainerAlias): void {
+    const container = this.slice.numberOf(alias.address);
+    // The address of the VM that this one was before is not this one's to give back.
+    if (container !== undefined && this.slice.has(alias.address)) this.claims.release(container, link, holderOf(alias));
+  }
+
   /** What of a container is not as it was made; of its inside if the namespace is given. */
   #wrong(link: ReceivedLink, alias: ContainerAlias, namespace: Namespace | undefined): string | undefined {
-    const { container, ifname } = alias;
+    const { address, ifname } = alias;
+    const container = this.slice.numberOf(address);
+    if (container === undefined || !this.slice.has(address)) return `this VM is another now: ${address} is not its own`;
     if (!this.claims.isClaimed(container, link.index)) return `the route to its address does not lead to ${link.name}`;
     if (!namespace) return undefined;
     if (namespace.inode !== alias.netns) return 'it is attached to another namespace';
     try {
       return this.#within(namespace, ifname, (netlink, index) =>
-        wrongInside(netlink, this.#inside(index, ifname, container, new Uint8Array())),
+        wrongInside(netlink, { ...this.#inside(ifname, container), link: index }),
       );
     } catch (error) {
       if (error instanceof ContainerError && error.reason === 'namespace-gone') return error.message;
@@ -309,9 +331,9 @@ export class Containers {
     }
   }
 
-  #inside(link: number, ifname: string, container: number, gatewayMac: Uint8Array): Inside {
+  #inside(ifname: string, container: number): Omit<Inside, 'link'> {
     const { gateway, overlay } = this.slice;
-    return { link, ifname, own: this.slice.addressOf(container), gateway, gatewayMac, overlay };
+    return { ifname, own: this.slice.addressOf(container), gateway, overlay };
   }
 
   #within<T>(namespace: Namespace, ifname: string, work: (netlink: Netlink, link: number) => T): T {
@@ -339,27 +361,35 @@ export class Containers {
     const link = findLink(this.netlink, hostInterface);
     if (!link) return undefined;
     const alias = containerOf(link.alias);
+    const isGoing = link.group === DETACHED_GROUP;
     const isOurs = alias
       ? isAliasOf(alias, identity)
-      : link.alias === undefined && (link.group === CONTAINER_GROUP || link.group === DETACHED_GROUP);
-    if (link.info?.kind === 'veth' && isOurs) return { link, alias };
-    throw new ContainerError('not-ours', `link ${hostInterface} is not one that Inlay made for ${identity.id}`, {
-      hint: 'choose another id, or remove the link',
+      : link.alias === undefined && (isGoing || link.group === CONTAINER_GROUP);
+    if (link.info?.kind !== 'veth' || !isOurs) {
+      throw new ContainerError('not-ours', `link ${hostInterface} is not one that Inlay made for ${identity.id}`, {
+        hint: 'choose another id, or remove the link',
+      });
+    }
+    if (isGoing || !alias) return { link, alias: undefined };
+    if (this.slice.numberOf(alias.address) !== undefined) return { link, alias };
+    throw new ContainerError('other-mesh', `container ${identity.id} has ${alias.address}, of another mesh`, {
+      hint: 'name the run directory of its daemon with --run-dir, or choose another id',
     });
   }
 
   #attachmentOf(link: ReceivedLink, alias: ContainerAlias): Attachment {
-    const entry = neighbourAt(this.netlink, link.index, addressBytes(this.slice.addressOf(alias.container)));
+    const address = parseAddress(alias.address);
+    const entry = address && neighbourAt(this.netlink, link.index, addressBytes(address));
     const names = { hostInterface: link.name ?? '', hostMac: link.address ?? new Uint8Array() };
     return this.#attachment(alias, { ...names, mac: entry?.lladdr ?? new Uint8Array() }, link.mtu ?? 0);
   }
 
   #attachment(
-    { container, id, ifname, netns, since }: ContainerAlias,
+    { address, id, ifname, netns, since }: ContainerAlias,
     { hostInterface, mac, hostMac }: { hostInterface: string; mac: Uint8Array; hostMac: Uint8Array },
     mtu: number,
   ): Attachment {
-    const address = formatAddress(this.slice.addressOf(container));
+    const container = this.slice.numberOf(address) ?? 0;
     const gateway = formatAddress(this.slice.gateway);
     const macs = { mac: macText(mac), hostMac: macText(hostMac) };
     return { container, address, gateway, id, ifname, hostInterface, ...macs, mtu, netns, since };
@@ -370,6 +400,13 @@ export class Containers {
     const error = this.netlink.tryAll(requests).find((each) => each && !harmless.includes(each.code));
     if (error) throw explain(error, step);
   }
+}
+
+function attached({ id, ifname }: Identity, alias: ContainerAlias, namespace: Namespace): ContainerError {
+  const where = alias.netns === namespace.inode ? '' : ', in another namespace';
+  return new ContainerError('attached', `container ${id} is attached as ${ifname}${where}`, {
+    hint: `inlay detach --id ${quote(id)} --ifname ${ifname}`,
+  });
 }
 
 function identityOf({ id, ifname = DEFAULT_IFNAME }: Target): Identity {

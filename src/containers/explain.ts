@@ -7,12 +7,20 @@ import { ContainerError } from './reasons.ts';
 /** What the kernel was asked for, and what that needs. */
 const STEPS = {
   link: { what: 'make a veth', needs: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN' },
-  settings: { what: 'set up the container', needs: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN' },
+  host: { what: 'set up the veth', needs: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN' },
+  inside: { what: 'set up the container', needs: 'attaching needs CAP_NET_ADMIN and CAP_SYS_ADMIN' },
   detach: { what: 'detach the container', needs: 'detaching needs CAP_NET_ADMIN' },
 } as const;
 export type Step = keyof typeof STEPS;
+/** That a device is not there any more. */
+const GONE = ['ENODEV', 'ENXIO'];
 
-export function explain(error: unknown, step: Step, identity?: Identity, namespace?: Namespace): unknown {
+export function explain(
+  error: unknown,
+  step: Step,
+  identity?: Pick<Identity, 'ifname'>,
+  namespace?: Namespace,
+): unknown {
   if (!(error instanceof NetlinkError)) return error;
   const { code, message } = error;
   const options = { cause: error };
@@ -31,7 +39,12 @@ export function explain(error: unknown, step: Step, identity?: Identity, namespa
         ...options,
       },
     );
-  if (step === 'settings' && ['ENODEV', 'ENXIO', 'EINVAL', 'ENETDOWN'].includes(code) && namespace)
-    return new ContainerError('namespace-gone', `namespace ${namespace.name} went meanwhile (${message})`, options);
+  // The device goes with its namespace; or somebody else removed it.
+  if ((step === 'host' || step === 'inside') && GONE.includes(code) && namespace)
+    return new ContainerError(
+      'namespace-gone',
+      `interface ${identity?.ifname} of namespace ${namespace.name} went meanwhile (${message})`,
+      options,
+    );
   return new ContainerError('system', message, options);
 }

@@ -3,21 +3,23 @@ import { address, RTM_NEWADDR } from '../linux/netlink/address.ts';
 import { changeDevice } from '../linux/netlink/device-settings.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import { LOOPBACK } from '../linux/netlink/link.ts';
-import { NLM_F_CREATE, NLM_F_EXCL, type Request, request, written } from '../linux/netlink/message.ts';
+import { NetlinkError, NLM_F_CREATE, NLM_F_EXCL, type Request, request } from '../linux/netlink/message.ts';
 import { NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
-import type { Netlink } from '../linux/netlink/netlink.ts';
+import { Netlink } from '../linux/netlink/netlink.ts';
 import {
   type RouteRequest,
   RT_SCOPE_LINK,
   RT_SCOPE_UNIVERSE,
   RT_TABLE_MAIN,
+  RTM_GETROUTE,
   RTM_NEWROUTE,
+  RTN_LOCAL,
   RTN_UNICAST,
   route,
 } from '../linux/netlink/route.ts';
-import { AF_INET, addresses, routes } from '../linux/netlink/rtnetlink.ts';
+import { AF_INET, matchingRoute } from '../linux/netlink/rtnetlink.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
-import type { Address, Prefix } from '../mesh/address.ts';
+import { type Address, formatPrefix, type Prefix } from '../mesh/address.ts';
 import { ContainerError } from './reasons.ts';
 import { permanentNeighbour, withoutIpv6 } from './veth.ts';
 
@@ -32,22 +34,36 @@ export interface Inside {
   gateway: Address;
   /** What the gateway is the way to where another interface has the default route. */
   overlay: Prefix;
-  /** Of the host's end of the veth. */
-  gatewayMac: Uint8Array;
 }
 
-/** Loopback and link up, the address, the routes, and where the gateway is. Throws ContainerError or NetlinkError. */
-export function setUpInside(netlink: Netlink, inside: Inside): void {
-  const { link, ifname, own, gateway, gatewayMac } = inside;
-  const { up, defaultRoute } = commonTo(link, gateway);
+interface SetUp extends Inside {
+  /** Of the host's end of the veth. */
+  gatewayMac: Uint8Array;
+  /** Whether the gateway is the way to everywhere. */
+  isWayOut: boolean;
+}
+
+/**
+ * Loopback and link up, the address, the routes, and where the gateway is. Answers what the gateway is the way
+ * to. Throws ContainerError or NetlinkError.
+ */
+export function setUpInside(
+  netlink: Netlink,
+  { link, ifname, own, gateway, overlay, gatewayMac, isWayOut }: SetUp,
+): string {
+  const [to, via] = [addressBytes(gateway), { oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway) }];
   const errors = netlink.tryAll([
-    ...up,
+    changeDevice(LOOPBACK, { isUp: true }),
+    // Before the link is up: from then on it would have an IPv6 address.
+    changeDevice(link, withoutIpv6),
+    changeDevice(link, { isUp: true }),
     newAddress(link, own),
-    hasDefaultRoute(netlink) ? overlayRoute(inside) : defaultRoute,
+    newRoute({ oif: link, scope: RT_SCOPE_LINK, dst: to, dstLength: 32 }),
+    newRoute(isWayOut ? via : { ...via, dst: addressBytes(overlay), dstLength: overlay.length }),
     permanentNeighbour(link, gateway, gatewayMac),
   ]);
   const error = errors.find((each) => each !== undefined);
-  if (!error) return;
+  if (!error) return isWayOut ? '0.0.0.0/0' : formatPrefix(overlay);
   if (error.code !== 'EEXIST') throw error;
   throw new ContainerError('interface-exists', `the namespace is on the mesh already, beside ${ifname}`, {
     hint: 'a container has one interface of the mesh: detach the other one first',
@@ -56,47 +72,37 @@ export function setUpInside(netlink: Netlink, inside: Inside): void {
 }
 
 /**
- * The requests that are the same for all containers of a VM whose links have the same index, as nearly all
- * have.
+ * Whether another network is the way out of the namespace that this thread is in, whatever the metric of its
+ * route: ours would come before it.
  */
-function commonTo(link: number, gateway: Address): Common {
-  if (common?.link === link && common.gateway === gateway) return common;
-  const to = addressBytes(gateway);
-  const up = [
-    changeDevice(LOOPBACK, { isUp: true }),
-    // Before the link is up: from then on it would have an IPv6 address.
-    changeDevice(link, withoutIpv6),
-    changeDevice(link, { isUp: true }),
-    newRoute({ oif: link, scope: RT_SCOPE_LINK, dst: to, dstLength: 32 }),
-  ];
-  const defaultRoute = newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: to });
-  common = { link, gateway, up: up.map(written), defaultRoute: written(defaultRoute) };
-  return common;
-}
-interface Common {
-  link: number;
-  gateway: Address;
-  up: Request[];
-  defaultRoute: Request;
-}
-let common: Common | undefined;
-
-/** Whether another network is the way out, whatever the metric of its route: ours would come before it. */
-function hasDefaultRoute(netlink: Netlink): boolean {
-  return routes(netlink, { table: RT_TABLE_MAIN }).some(
-    ({ dstLength, type, priority }) => dstLength === 0 && (type === RTN_UNICAST || !priority),
-  );
+export function hasDefaultRoute(): boolean {
+  const table = Netlink.open();
+  try {
+    const body = { family: AF_INET, table: RT_TABLE_MAIN };
+    for (const part of table.parts(request(RTM_GETROUTE, 0, 'routes of the container', route, body), route)) {
+      // It comes first, and a container may have a million others.
+      table.close();
+      return part.some(({ dstLength, type, priority }) => dstLength === 0 && (type === RTN_UNICAST || !priority));
+    }
+    return false;
+  } catch (error) {
+    if (error instanceof NetlinkError && error.code === 'ENOENT') return false; // The table never had a route.
+    throw error;
+  } finally {
+    table.close();
+  }
 }
 
-/** What of it is not as it was made; undefined if all is. */
+/** What of it is not as it was made; undefined if all is. A container may have a million routes: none is read twice. */
 export function wrongInside(netlink: Netlink, { link, ifname, own, gateway, overlay }: Inside): string | undefined {
-  const same = (bytes: Uint8Array | undefined, wanted: Address) => String(bytes) === String(addressBytes(wanted));
-  if (!addresses(netlink, link).some(({ local }) => same(local, own))) return `${ifname} does not have its address`;
-  const found = routes(netlink, { table: RT_TABLE_MAIN, oif: link });
-  if (!found.some(({ dst, dstLength }) => dstLength === 32 && same(dst, gateway)))
-    return `${ifname} has no route to its gateway`;
-  if (!found.some(({ dstLength, gateway: via }) => [0, overlay.length].includes(dstLength) && same(via, gateway)))
-    return `${ifname} has no route to the mesh`;
+  const leads = (to: Address) => {
+    const found = matchingRoute(netlink, to);
+    return found?.oif === link ? found : undefined;
+  };
+  if (leads(own)?.type !== RTN_LOCAL) return `${ifname} does not have its address`;
+  if (leads(gateway)?.dstLength !== 32) return `${ifname} has no route to its gateway`;
+  // The overlay's own address is nobody's.
+  if (String(leads(overlay)?.gateway) !== String(addressBytes(gateway))) return `${ifname} has no route to the mesh`;
   const entry = neighbourAt(netlink, link, addressBytes(gateway));
   if (!entry || (entry.state & NUD_PERMANENT) === 0) return `${ifname} has no lasting entry for its gateway`;
   return undefined;
@@ -106,12 +112,6 @@ function newAddress(index: number, own: Address): Request {
   const local = addressBytes(own);
   const body = { family: AF_INET, prefixLength: 32, index, local, address: local };
   return request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, () => `address ${local.join('.')}`, address, body);
-}
-
-/** Beside an interface of another network, which has the default route. */
-function overlayRoute({ link, gateway, overlay }: Inside): Request {
-  const to = { dst: addressBytes(overlay), dstLength: overlay.length };
-  return newRoute({ oif: link, scope: RT_SCOPE_UNIVERSE, gateway: addressBytes(gateway), ...to });
 }
 
 function newRoute(body: RouteRequest): Request {

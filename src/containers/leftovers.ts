@@ -4,7 +4,16 @@ import { addressBytes, addressOf } from '../linux/netlink/ipv4.ts';
 import { LOOPBACK } from '../linux/netlink/link.ts';
 import { request } from '../linux/netlink/message.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
-import { RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST } from '../linux/netlink/route.ts';
+import {
+  type Route,
+  RT_SCOPE_LINK,
+  RT_SCOPE_NOWHERE,
+  RT_TABLE_MAIN,
+  RTM_DELROUTE,
+  RTN_UNICAST,
+  RTN_UNREACHABLE,
+  route,
+} from '../linux/netlink/route.ts';
 import { AF_INET, addresses, routes } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
 import { formatAddress } from '../mesh/address.ts';
@@ -14,17 +23,23 @@ import { Slice } from './slice.ts';
 /** How many containers are attached: those of this mesh, or all. */
 export function attachedCount(netlink: Netlink, mesh?: Mesh): number {
   const slice = mesh && new Slice(mesh);
-  const found = routes(netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, type: RTN_UNICAST });
-  return found.filter(({ dst }) => !slice || slice.containerIn(dst) !== undefined).length;
+  return liveRoutes(netlink).filter(({ dst }) => !slice || slice.containerIn(dst) !== undefined).length;
 }
 
-/** The addresses that attaching added to the loopback device: the VM's own in this mesh, or in all. */
-export function ownAddresses(netlink: Netlink, mesh?: Mesh): Found[] {
+/**
+ * The addresses that attaching added to the loopback device and that no container's route has as its source: it
+ * goes with its address. Those of VMs that this machine was before are among them.
+ */
+export function unusedAddresses(netlink: Netlink, mesh?: Mesh): Found[] {
   const gateway = mesh && String(addressBytes(new Slice(mesh).gateway));
+  const live = liveRoutes(netlink);
+  // Where lo was down, routes tell no source.
+  if (live.some(({ prefsrc }) => !prefsrc)) return [];
+  const used = new Set(live.map(({ prefsrc }) => String(prefsrc)));
   return addresses(netlink, LOOPBACK).filter(({ index, scope, protocol, local }) => {
     // Before Linux 5.18 an address does not tell who made it.
-    const isOurs = protocol === CONTAINER_PROTOCOL || (protocol === undefined && gateway !== undefined);
-    return index === LOOPBACK && scope === RT_SCOPE_LINK && isOurs && (gateway ?? String(local)) === String(local);
+    const isOurs = protocol === CONTAINER_PROTOCOL || (protocol === undefined && gateway === String(local));
+    return index === LOOPBACK && scope === RT_SCOPE_LINK && isOurs && !used.has(String(local));
   });
 }
 
@@ -37,4 +52,37 @@ export function removeOwnAddress(netlink: Netlink, { prefixLength, local }: Foun
   const [error] = netlink.tryAll([request(RTM_DELADDR, 0, what, address, body)]);
   if (error && error.code !== 'EADDRNOTAVAIL') throw error;
   return error ? [] : [what];
+}
+
+/** The tombstones (claim.ts) of this mesh; of all where no container is attached at all. */
+export function tombstones(netlink: Netlink, mesh?: Mesh): Route[] {
+  const slice = mesh && new Slice(mesh);
+  const found = containerRoutes(netlink, RTN_UNREACHABLE);
+  if (found.length === 0 || attachedCount(netlink) === 0) return found;
+  return found.filter(({ dst }) => slice?.containerIn(dst) !== undefined);
+}
+
+/** Removes them; returns what was removed, in words. */
+export function removeTombstones(netlink: Netlink, found: readonly Route[]): string[] {
+  const requests = found.map(({ dst, dstLength }) =>
+    request(RTM_DELROUTE, 0, () => `unreachable route to ${dst?.join('.')}`, route, {
+      ...{ family: AF_INET, dstLength, table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL },
+      ...{ type: RTN_UNREACHABLE, scope: RT_SCOPE_NOWHERE, ...(dst && { dst }) },
+    }),
+  );
+  const errors = netlink.tryAll(requests).filter((error) => error !== undefined);
+  const failed = errors.find(({ code }) => code !== 'ESRCH');
+  if (failed) throw failed;
+  const count = found.length - errors.length;
+  return count === 0 ? [] : [`unreachable routes to ${count} addresses of containers that were detached`];
+}
+
+function liveRoutes(netlink: Netlink): Route[] {
+  return containerRoutes(netlink, RTN_UNICAST);
+}
+
+function containerRoutes(netlink: Netlink, type: number): Route[] {
+  const found = routes(netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, type });
+  // The kernel filters since Linux 4.20.
+  return found.filter((each) => each.type === type && each.protocol === CONTAINER_PROTOCOL);
 }

@@ -1,12 +1,13 @@
 /** The containers of this VM, from the kernel alone. */
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { addressOf } from '../linux/netlink/ipv4.ts';
 import type { ReceivedLink } from '../linux/netlink/link.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
 import { RT_TABLE_MAIN, RTN_UNICAST } from '../linux/netlink/route.ts';
-import { findLink, linksOfKind, routes } from '../linux/netlink/rtnetlink.ts';
+import { findLink, routes } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
 import { formatAddress } from '../mesh/address.ts';
-import { containerOf } from './alias.ts';
+import { containerOf, DETACHED_GROUP } from './alias.ts';
 import { NAMED } from './namespace.ts';
 import type { Slice } from './slice.ts';
 
@@ -29,32 +30,28 @@ export interface ContainerStatus {
   receivedBytes: number;
 }
 
-/** Links that have no claim on the address that their alias tells are not listed: they were never finished. */
+/**
+ * The claims lead to the links. So links that were never finished are not listed, and a list is whole while
+ * others come and go. The containers of the VM that this one was before are listed, too.
+ */
 export function listContainers(netlink: Netlink, slice: Slice): ContainerStatus[] {
-  const claims = new Map<number, number>();
-  for (const { dst, oif, type } of routes(netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL })) {
-    const container = slice.containerIn(dst);
-    if (container !== undefined && oif !== undefined && type === RTN_UNICAST) claims.set(oif, container);
-  }
-  if (claims.size === 0) return [];
-  // Where containers come and go, what was read once has to do: it may leave some out, which are asked for.
-  const links = new Map(linksOfKind(netlink, 'veth', () => true).map((each) => [each.index, each]));
-  const found = [...claims.keys()].flatMap((index) => {
-    const each = links.get(index) ?? findLink(netlink, index);
-    return (each && statusOf(each, claims, slice)) ?? [];
+  const claims = routes(netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, type: RTN_UNICAST });
+  const found = claims.flatMap(({ dst, oif }) => {
+    const [address, link] = [addressOf(dst), oif === undefined ? undefined : findLink(netlink, oif)];
+    return (address && link && statusOf(link, formatAddress(address), slice)) ?? [];
   });
   const names = namespaceNames(new Set(found.map(({ netns }) => netns)));
   for (const each of found) each.namespace = names.get(each.netns) ?? '';
   return found.sort((a, b) => a.container - b.container);
 }
 
-function statusOf(found: ReceivedLink, claims: Map<number, number>, slice: Slice): ContainerStatus | undefined {
+function statusOf(found: ReceivedLink, address: string, slice: Slice): ContainerStatus | undefined {
   const alias = containerOf(found.alias);
-  if (!alias || claims.get(found.index) !== alias.container) return undefined;
+  const container = slice.numberOf(address);
+  if (container === undefined || alias?.address !== address || found.group === DETACHED_GROUP) return undefined;
   const { stats } = found;
   return {
-    container: alias.container,
-    address: formatAddress(slice.addressOf(alias.container)),
+    ...{ container, address },
     ...{ id: alias.id, ifname: alias.ifname, hostInterface: found.name ?? '' },
     ...{ namespace: '', netns: alias.netns, since: alias.since },
     // What the host's end received, the container sent.

@@ -2,16 +2,20 @@
  * What attaching has to know of the mesh. The daemon leaves it in its run directory, where it stays when the
  * daemon stops: containers come and go without it.
  */
-import { lstatSync } from 'node:fs';
+import { lstatSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { errorCode } from '../errors.ts';
+import type { Netlink } from '../linux/netlink/netlink.ts';
 import { readOwn, removeOwn, replaceOwn } from '../linux/own-file.ts';
+import { hasAddress } from '../machine/underlay.ts';
 import { type Address, formatAddress, parseAddress, parsePrefix } from '../mesh/address.ts';
 import { Mapping, mappingsWith, prefixesOf } from '../mesh/mapping.ts';
 import { ContainerError } from './reasons.ts';
 
 /** In the run directory. */
 const FILE = 'mesh.json';
+/** That a daemon locks as long as it runs (daemon/lock.ts). */
+export const LOCK_FILE = 'lock';
 
 /** A VM's place in the mesh. */
 export interface Mesh {
@@ -86,6 +90,11 @@ function contentOf(file: string): Buffer | undefined {
 /** The mesh of this run directory; `wanted`, if given, must be its prefixes. Throws ContainerError. */
 export function requireMesh(runDir: string, wanted?: Prefixes): Mesh {
   const mesh = readMesh(runDir);
+  if (!mesh && isLocked(runDir)) {
+    throw new ContainerError('no-underlay', `the daemon of ${runDir} waits for an underlay address`, {
+      hint: 'inlay status shows what it waits for',
+    });
+  }
   if (!mesh) {
     throw new ContainerError('no-mesh', `no daemon has left its mesh in ${runDir}`, {
       hint: 'start inlay up, name its directory with --run-dir, or give --overlay and --underlay',
@@ -95,13 +104,44 @@ export function requireMesh(runDir: string, wanted?: Prefixes): Mesh {
   return mesh;
 }
 
+/**
+ * Throws ContainerError if this machine has not the VM's underlay address now: a daemon may have left the mesh
+ * before the address went, or before the machine was started anew.
+ */
+export function requireLocal(netlink: Netlink, { local }: Pick<Mesh, 'local'>): void {
+  if (hasAddress(netlink, local)) return;
+  throw new ContainerError('no-underlay', `this machine has no longer the underlay address ${formatAddress(local)}`, {
+    hint: 'give the address back, or start inlay up, which then is another VM',
+  });
+}
+
+/** Whether a daemon has the lock of this run directory (daemon/lock.ts). To try it could keep one from starting. */
+function isLocked(runDir: string): boolean {
+  try {
+    const { dev, ino } = statSync(path.join(runDir, LOCK_FILE));
+    return findsLock(readFileSync('/proc/locks', 'utf8'), dev, ino);
+  } catch {
+    return false;
+  }
+}
+
+/** Whether the text of /proc/locks (proc_locks(5)) tells that a file is locked: `1: FLOCK ADVISORY WRITE 708 00:1a:21 0 EOF`. */
+export function findsLock(text: string, dev: number, ino: number): boolean {
+  // How the kernel packs the number of a device (new_encode_dev in <linux/kdev_t.h>).
+  const [major, minor] = [(dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00)];
+  const file = [major, minor].map((part) => part.toString(16).padStart(2, '0')).join(':');
+  return text.split('\n').some((line) => line.includes(' FLOCK ') && line.includes(` ${file}:${ino} `));
+}
+
 /** Throws ContainerError if a mesh has other prefixes than those that are wanted. */
 export function requireSame({ mappings }: Mesh, runDir: string, wanted: Prefixes | undefined): void {
   if (!wanted) return;
-  const text = (pairs: Prefixes) => pairs.map(({ overlay, underlay }) => `${overlay} over ${underlay}`).join(', ');
-  const [here, asked] = [text(mappings.map(prefixesOf)), text(wanted)];
-  if (here === asked) return;
-  throw new ContainerError('other-mesh', `the daemon of ${runDir} is part of ${here}, not of ${asked}`, {
+  const texts = (pairs: Prefixes) => pairs.map(({ overlay, underlay }) => `${overlay} over ${underlay}`);
+  const [here, asked] = [texts(mappings.map(prefixesOf)), texts(wanted)];
+  // Their order tells which addresses containers get, which the daemon has decided.
+  if (String([...here].sort()) === String([...asked].sort())) return;
+  const text = `the daemon of ${runDir} is part of ${here.join(', ')}, not of ${asked.join(', ')}`;
+  throw new ContainerError('other-mesh', text, {
     hint: 'leave out the prefixes, which the run directory tells, or correct them',
   });
 }

@@ -1,11 +1,13 @@
 /** Network namespaces of containers: found by name, path or process, and entered for a moment. */
 import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs';
+import os from 'node:os';
 import { errorCode, InlayError } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { ContainerError } from './reasons.ts';
 
 /** Where ip-netns(8) keeps names. */
 export const NAMED = '/run/netns';
+const { EPERM } = os.constants.errno;
 /** A FIFO does not keep us waiting, and a terminal does not become ours. */
 const CAREFUL = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
 
@@ -56,9 +58,10 @@ function openError(text: string, path: string, cause: unknown): ContainerError {
       cause,
     });
   }
-  const isMissing = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ESRCH' || code === 'ENAMETOOLONG';
+  if (!['ENOENT', 'ENOTDIR', 'ESRCH', 'ENAMETOOLONG'].includes(code ?? ''))
+    return new ContainerError('system', `${path} cannot be opened: ${code}`, { cause });
   return new ContainerError('no-namespace', `there is no network namespace ${text} (${path}: ${code})`, {
-    ...(isMissing && { hint: 'ip netns list shows those that have names' }),
+    hint: 'ip netns list shows those that have names',
     cause,
   });
 }
@@ -83,7 +86,7 @@ export class Home {
     try {
       return work();
     } finally {
-      // A thread that stayed there would do the VM's work in a container.
+      // A thread that stayed there would do the VM's work in a container. (In a worker this throws: attach-worker.ts looks.)
       if (native.setns(this.#fd, native.CLONE_NEWNET) < 0) process.abort();
     }
   }
@@ -92,5 +95,3 @@ export class Home {
     closeSync(this.#fd);
   }
 }
-
-const EPERM = 1;

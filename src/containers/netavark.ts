@@ -4,10 +4,10 @@
  */
 import { DEFAULT_RUN_DIR } from '../config/run-dir.ts';
 import { Containers, type Target } from './containers.ts';
-import { requireMesh } from './mesh.ts';
+import { isObject, type JsonObject } from './json.ts';
+import { type Mesh, readMesh, requireMesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
 import { parseMac } from './request.ts';
-import { isObject, type JsonObject } from './standard-input.ts';
 
 const API_VERSION = '1.0.0';
 /** The only option of `podman network create --opt`. */
@@ -24,12 +24,9 @@ export function runNetavark([command, netns]: readonly string[], asked: JsonObje
     case 'create':
       return create(asked);
     case 'setup':
-      return withContainers(asked, (containers) => setup(asked, required(netns), containers));
+      return withContainers(requireMesh(runDirOf(asked)), (containers) => setup(asked, required(netns), containers));
     case 'teardown':
-      return withContainers(asked, (containers) => {
-        containers.detach(targetOf(asked));
-        return undefined;
-      });
+      return teardown(asked);
     default:
       throw invalid(`command ${JSON.stringify(command)}: expected info, create, setup or teardown`);
   }
@@ -71,9 +68,20 @@ function setup(asked: JsonObject, netns: string, containers: Containers): object
   return { dns_search_domains: [], dns_server_ips: [], interfaces: { [ifname]: { mac_address: mac, subnets } } };
 }
 
-function withContainers<T>({ network }: JsonObject, work: (containers: Containers) => T): T {
+function teardown(asked: JsonObject): undefined {
+  const target = targetOf(asked);
+  const mesh = readMesh(runDirOf(asked));
+  // Where there is no mesh, nothing can be attached to it.
+  if (mesh) withContainers(mesh, (containers) => containers.detach(target));
+}
+
+function runDirOf({ network }: JsonObject): string {
   const runDir = isObject(network) ? optionsOf(network)[RUN_DIR] : undefined;
-  const containers = Containers.open(requireMesh(typeof runDir === 'string' ? runDir : DEFAULT_RUN_DIR));
+  return typeof runDir === 'string' ? runDir : DEFAULT_RUN_DIR;
+}
+
+function withContainers<T>(mesh: Mesh, work: (containers: Containers) => T): T {
+  const containers = Containers.open(mesh);
   try {
     return work(containers);
   } finally {

@@ -20,24 +20,32 @@ export function checkRequest({ id, ifname, mac }: { id?: string; ifname?: string
       'invalid',
       `interface ${shown(ifname)}: expected 1 to 15 ASCII characters without / : % and white space, not all or default`,
     );
-  if (
-    mac !== undefined &&
-    (mac.length !== MAC_SIZE || ((mac[0] as number) & 1) !== 0 || mac.every((byte) => byte === 0))
-  )
+  if (mac !== undefined && !isOfOne(mac))
     throw new ContainerError(
       'invalid',
       'link-layer address: expected six bytes of one device, such as 02:00:00:00:00:01',
     );
 }
 
-/** Reads six bytes in hexadecimal. Throws ContainerError. */
+/**
+ * Whether a link-layer address can be that of one device. IEEE 802: the lowest bit of the first byte is that of
+ * groups. The kernel refuses both (is_valid_ether_addr()).
+ */
+export function isOfOne(mac: Uint8Array): boolean {
+  return mac.length === MAC_SIZE && ((mac[0] as number) & 1) === 0 && mac.some((byte) => byte !== 0);
+}
+
+/** Six bytes in hexadecimal; undefined if the text is something else. */
+export function macIn(text: string): Uint8Array | undefined {
+  if (!/^[\da-f]{2}([:-])(?:[\da-f]{2}\1){4}[\da-f]{2}$/i.test(text)) return undefined;
+  return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
+}
+
+/** The link-layer address of a device. Throws ContainerError. */
 export function parseMac(text: string): Uint8Array {
-  const mac = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)
-    ? text.split(/[:-]/).map((part) => Number.parseInt(part, 16))
-    : [];
-  const bytes = Uint8Array.from(mac);
-  checkRequest({ mac: bytes });
-  return bytes;
+  const mac = macIn(text) ?? new Uint8Array();
+  checkRequest({ mac });
+  return mac;
 }
 
 /** A word that a terminal does not obey. */

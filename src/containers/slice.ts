@@ -42,6 +42,23 @@ export class Slice {
     return { width: this.gateway.width, bits: this.#base | (BigInt(container) + VM) };
   }
 
+  /**
+   * The number of the container with this address in text, be it one of another VM: this one may have had
+   * another underlay address. Undefined if no container of the mesh has it.
+   */
+  numberOf(text: string): number | undefined {
+    const address = parseAddress(text);
+    if (!address || !contains(this.overlay, address)) return undefined;
+    const { kind, index } = this.#mapping.explain(address);
+    return kind === 'container' ? Number(index - VM) : undefined;
+  }
+
+  /** Whether an address in text is in the slice of this VM. */
+  has(text: string): boolean {
+    const address = parseAddress(text);
+    return address !== undefined && this.containerAt(address) !== undefined;
+  }
+
   /** The number of the container with this address; undefined if none of this VM has it. */
   containerAt(address: Address): number | undefined {
     if (!contains(this.#mapping.sliceOf(this.#local), address)) return undefined;

@@ -1,21 +1,26 @@
 /** What a container runtime says on standard input: one JSON object. */
+import { errorCode } from '../errors.ts';
+import { readAll } from '../linux/whole.ts';
+import { isObject, type JsonObject } from './json.ts';
 import { ContainerError } from './reasons.ts';
 
+const STDIN = 0;
 /** Bytes. A runtime sends a few thousand, but for the labels that users give. */
 const LONGEST = 1 << 20;
 
-export type JsonObject = Readonly<Record<string, unknown>>;
-
 /** Throws ContainerError. */
-export async function readObject(stream: AsyncIterable<Buffer>, what: string): Promise<JsonObject> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of stream) {
-    size += chunk.length;
-    if (size > LONGEST) throw new ContainerError('invalid', `${what} is longer than ${LONGEST} bytes`);
-    chunks.push(chunk);
+export function readObject(what: string): JsonObject {
+  const bytes = read(what);
+  if (bytes.length > LONGEST) throw new ContainerError('invalid', `${what} is longer than ${LONGEST} bytes`);
+  return objectIn(new TextDecoder().decode(bytes), what);
+}
+
+function read(what: string): Uint8Array {
+  try {
+    return readAll(STDIN, LONGEST);
+  } catch (cause) {
+    throw new ContainerError('invalid', `${what} cannot be read from standard input: ${errorCode(cause)}`, { cause });
   }
-  return objectIn(Buffer.concat(chunks).toString(), what);
 }
 
 /** Throws ContainerError. */
@@ -27,8 +32,4 @@ function objectIn(text: string, what: string): JsonObject {
   throw new ContainerError('invalid', `${what} is not a JSON object`, {
     hint: 'a container runtime runs this, and writes it on standard input',
   });
-}
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

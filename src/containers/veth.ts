@@ -57,9 +57,14 @@ export const withoutIpv6 = hasIpv6 ? { addrGenMode: IN6_ADDR_GEN_MODE_NONE } : {
  * The host's end, up. Without an address it filters by strict reverse paths, so that the container cannot
  * send as another (things/guard.ts has the reasons).
  */
-export function hostEnd(index: number, alias: string): Request {
+export function hostEnd(index: number): Request {
   const ipv4 = { forwarding: 1, rp_filter: 1, accept_redirects: 0, send_redirects: 0 };
-  return changeDevice(index, { isUp: true, alias, ipv4, ...withoutIpv6 });
+  return changeDevice(index, { isUp: true, ipv4, ...withoutIpv6 });
+}
+
+/** The last step: from now on the link is an attachment. */
+export function finished(index: number, alias: string): Request {
+  return changeDevice(index, { alias });
 }
 
 /**

@@ -47,7 +47,9 @@ export class Attacher {
   #timer: NodeJS.Timeout | undefined;
   /** Threads that were told to end, and have not. */
   #stuck = 0;
-  #closed: (() => void) | undefined;
+  #isClosed = false;
+  /** Called when nothing is under way any more. */
+  #idle: () => void = () => {};
 
   constructor(options: AttacherOptions) {
     this.#options = options;
@@ -77,17 +79,20 @@ export class Attacher {
     };
   }
 
-  /** Calls that wait are refused; what is under way is waited for. */
+  /** Whoever waits, or comes yet, has to do it without the daemon; what is under way is waited for. */
   async close(): Promise<void> {
-    for (const waiting of this.#queue.splice(0)) waiting.answer(later(waiting.call, 'the daemon ends'));
-    await new Promise<void>((resolve) => {
-      this.#closed = resolve;
-      if (this.#underWay.length === 0) resolve();
-    });
+    this.#isClosed = true;
+    for (const { answer } of this.#queue.splice(0)) answer(notHere('the daemon ends'));
+    if (this.#underWay.length > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
     await this.#thread?.terminate();
   }
 
-  #cni(call: CniCall, signal: AbortSignal): Promise<Answer> {
+  async #cni(call: CniCall, signal: AbortSignal): Promise<Answer> {
+    if (this.#isClosed) return notHere('the daemon ends');
     return new Promise((resolve) => {
       this.#queue.push({ call, signal, answer: resolve });
       this.#next();
@@ -96,8 +101,8 @@ export class Attacher {
 
   #next(): void {
     if (this.#underWay.length > 0) return;
-    if (this.#closed) {
-      this.#closed();
+    if (this.#isClosed) {
+      this.#idle();
       return;
     }
     const batch = this.#take();
@@ -146,7 +151,7 @@ export class Attacher {
     });
     thread.on('exit', () => {
       if (this.#thread !== thread) this.#stuck--;
-      else if (!this.#closed) this.#fail(failure);
+      else if (!this.#isClosed || this.#underWay.length > 0) this.#fail(failure);
     });
     return thread;
   }
@@ -176,8 +181,13 @@ export class Attacher {
 }
 
 function answerOf(outcome: CniOutcome): Answer {
-  if (!outcome) return new Answer(404, '{"error":"the configuration names the run directory of another daemon"}\n');
+  if (!outcome) return notHere('the configuration names the run directory of another daemon');
   return new Answer(outcome.code === 0 ? 200 : 400, outcome.stdout);
+}
+
+/** Nothing was done: the shim starts Node, which does it. */
+function notHere(why: string): Answer {
+  return new Answer(404, `${JSON.stringify({ error: why })}\n`);
 }
 
 /** The caller may try again, and has to: what of the call was done is not known. */

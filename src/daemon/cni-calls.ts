@@ -3,7 +3,15 @@
  * many at once hardly longer: so calls that detach are one for the kernel.
  */
 import type { CniEnvironment } from '../containers/cni/environment.ts';
-import { type CniAnswer, type CniContainers, type CniLibrary, Elsewhere, runCni } from '../containers/cni/plugin.ts';
+import {
+  type CniAnswer,
+  type CniContainers,
+  type CniLibrary,
+  type Deletion,
+  deletion,
+  Elsewhere,
+  runCni,
+} from '../containers/cni/plugin.ts';
 
 export interface CniCall {
   env: CniEnvironment;
@@ -12,6 +20,9 @@ export interface CniCall {
 
 /** Undefined if the call is not for this daemon. */
 export type CniOutcome = CniAnswer | undefined;
+
+/** A DEL that has nothing to say. */
+const DONE: CniAnswer = { code: 0, stdout: '' };
 
 export function isDetaching({ env }: CniCall): boolean {
   return env['CNI_COMMAND'] === 'DEL';
@@ -37,26 +48,36 @@ function outcomeOf({ env, config }: CniCall, library: CniLibrary): CniOutcome {
   }
 }
 
+/** Containers of one mesh, and which of them are to be detached. */
+interface Detaching {
+  containers: CniContainers;
+  targets: Deletion['target'][];
+}
+
 /** Undefined if one of them stands in the way of the others. */
 function detachTogether(calls: readonly CniCall[], library: CniLibrary): CniOutcome[] | undefined {
-  const opened = new Map<string, { containers: CniContainers; targets: { id: string; ifname: string }[] }>();
-  /** Notes what each call would detach, which is all that DEL does with the library. */
-  const noting: CniLibrary = {
-    open: (request) => {
-      const key = JSON.stringify(request);
-      const known = opened.get(key) ?? { containers: library.open(request), targets: [] };
-      opened.set(key, known);
-      const detach: CniContainers['detach'] = (target) => known.targets.push(target);
-      return { detach, close: () => {} } as Partial<CniContainers> as CniContainers;
-    },
-  };
+  const meshes = new Map<string, Detaching>();
   try {
-    const outcomes = calls.map((call) => outcomeOf(call, noting));
-    for (const { containers, targets } of opened.values()) if (targets.length > 0) containers.detachAll(targets);
+    const outcomes = calls.map((call) => (join(call, meshes, library) ? DONE : outcomeOf(call, library)));
+    for (const { containers, targets } of meshes.values()) containers.detachAll(targets);
     return outcomes;
   } catch {
     return undefined;
   } finally {
-    for (const { containers } of opened.values()) containers.close();
+    for (const { containers } of meshes.values()) containers.close();
+  }
+}
+
+/** Whether a call is done with the others. What keeps it from that is said where it is done alone. */
+function join({ env, config }: CniCall, meshes: Map<string, Detaching>, library: CniLibrary): boolean {
+  try {
+    const { mesh, target } = deletion(env, config);
+    const key = JSON.stringify(mesh);
+    const known = meshes.get(key) ?? { containers: library.open(mesh), targets: [] };
+    known.targets.push(target);
+    meshes.set(key, known);
+    return true;
+  } catch {
+    return false;
   }
 }

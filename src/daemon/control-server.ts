@@ -3,6 +3,7 @@ import { lstatSync } from 'node:fs';
 import http from 'node:http';
 import type { Socket } from 'node:net';
 import path from 'node:path';
+import { setImmediate as nextRound, setTimeout as sleep } from 'node:timers/promises';
 import { errorCode, InlayError } from '../errors.ts';
 import { removeName } from '../linux/own-file.ts';
 import { CONTROL_SOCKET, LONGEST_ANSWER, TIMEOUT } from './control.ts';
@@ -34,6 +35,9 @@ export const ATTACH: SocketKind = {
   ...{ patience: 120_000, connections: 4096 },
 };
 
+/** Rounds of the event loop without a new connection, after which none waits to be accepted. */
+const QUIET = 3;
+
 /** Bytes. What CNI says of a network with 8,189 containers is 2 MB; in a form, up to three times that. */
 const LONGEST_BODY = 8 << 20;
 
@@ -59,13 +63,17 @@ interface Connection {
 }
 
 export class ControlServer {
+  readonly #runDir: string;
   readonly #kind: SocketKind;
   readonly #routes: ControlRoutes;
   readonly #server = http.createServer((request, response) => void this.#answer(request, response));
+  /** How many have connected so far. */
+  #accepted = 0;
   /** Open connections, the oldest first. */
   readonly #connections = new Map<Socket, Connection>();
 
-  private constructor(routes: ControlRoutes, kind: SocketKind) {
+  private constructor(runDir: string, routes: ControlRoutes, kind: SocketKind) {
+    this.#runDir = runDir;
     this.#routes = routes;
     this.#kind = kind;
     this.#server.on('connection', (socket) => this.#accept(socket));
@@ -76,7 +84,7 @@ export class ControlServer {
     const socket = path.join(runDir, kind.name);
     // That of a daemon that was killed.
     removeName(socket);
-    const control = new ControlServer(routes, kind);
+    const control = new ControlServer(runDir, routes, kind);
     // The socket is there, with its mode, when listen() returns; `listening` and `error` come later.
     const umask = process.umask(0o777 & ~kind.mode);
     const listening = new Promise<void>((resolve, reject) => {
@@ -94,6 +102,27 @@ export class ControlServer {
     return lstatSync(path.join(runDir, name), { throwIfNoEntry: false }) !== undefined;
   }
 
+  /**
+   * Listens no more, and answers whoever has connected. Resolves when all have gone, or were waited for so many
+   * ms. The name goes first, so that nobody comes any more while those are accepted who wait for that: libuv
+   * accepts one each time that the event loop goes round, and the kernel resets those who still wait when the
+   * socket is closed.
+   */
+  async finish(patience: number): Promise<void> {
+    removeName(path.join(this.#runDir, this.#kind.name));
+    const deadline = performance.now() + patience;
+    for (let last = this.#accepted, quiet = 0; quiet < QUIET && performance.now() < deadline; quiet++) {
+      await nextRound();
+      if (this.#accepted !== last) quiet = 0;
+      last = this.#accepted;
+    }
+    const gone = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const late = new AbortController();
+    await Promise.race([gone, sleep(deadline - performance.now(), undefined, { signal: late.signal }).catch(() => {})]);
+    late.abort();
+    for (const socket of this.#connections.keys()) socket.destroy();
+  }
+
   /** Stops listening, which removes the socket. */
   close(): Promise<void> {
     for (const socket of this.#connections.keys()) socket.destroy();
@@ -101,6 +130,7 @@ export class ControlServer {
   }
 
   #accept(socket: Socket): void {
+    this.#accepted++;
     const connection = { asked: false, timer: setTimeout(() => socket.destroy(), TIMEOUT) };
     this.#connections.set(socket, connection);
     socket.once('close', () => {

@@ -5,10 +5,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
-import { attachedCount } from '../containers/leftovers.ts';
+import { attachedCount, removeOwnAddress, unusedAddresses } from '../containers/leftovers.ts';
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
+import { addressOf } from '../linux/netlink/ipv4.ts';
 import { createLog, type Log, logFailure } from '../log.ts';
 import { limitedLog } from '../log-limit.ts';
 import { Barrier } from '../machine/barrier/barrier.ts';
@@ -17,8 +18,8 @@ import { obstacleTowards } from '../machine/obstacle.ts';
 import type { LookOut } from '../machine/remarks/look-out.ts';
 import { catchAllThings, type NetworkPlan, staysAfterStop } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
-import { formatAddress, ipv4 } from '../mesh/address.ts';
-import { prefixesOf } from '../mesh/mapping.ts';
+import { type Address, contains, formatAddress, ipv4 } from '../mesh/address.ts';
+import { mappingsWith, prefixesOf } from '../mesh/mapping.ts';
 import { Observer } from '../observe/observer.ts';
 import type { ContainersStatus, State, Status, TunnelStatus } from '../observe/status.ts';
 import { Attacher } from './attacher.ts';
@@ -152,6 +153,7 @@ class Daemon {
     const { plan, underlay } = await this.#awaitNetwork(machine, runDir, wait);
     this.#plan = plan;
     runDir.leaveMesh(meshOf(config, plan));
+    this.#removeOldAddresses(machine, plan);
     const { device: at, others } = underlay;
     this.#log.info({ address: formatAddress(plan.local), device: at, others }, 'underlay address');
     const overhead = this.#kind.overhead(config);
@@ -215,6 +217,17 @@ class Daemon {
     }
   }
 
+  /** This machine may have been another VM, whose overlay address nobody is to reach here. */
+  #removeOldAddresses({ netlink }: Machine, { mappings, local }: NetworkPlan): void {
+    const own = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
+    const isOwn = (address: Address) => own.some((slice) => contains(slice, address));
+    const removed = unusedAddresses(netlink).flatMap((found) => {
+      const at = addressOf(found.local);
+      return at && !isOwn(at) ? removeOwnAddress(netlink, found) : [];
+    });
+    if (removed.length > 0) this.#log.warn({ removed }, 'removed what attaching left when this was another VM');
+  }
+
   /**
    * Ends what `start` got done; each step is tried, whatever became of the one before. Resolves to whether
    * all went well, which the log tells.
@@ -224,7 +237,7 @@ class Daemon {
     this.#state = 'stopping';
     const steps = [
       () => this.#observer.close(),
-      () => this.#attacher?.close(),
+      () => this.#finishAttaching(),
       () => this.#lookOut?.close(),
       () => this.#tunnelLog.close(),
       () => this.#keeper?.close(),
@@ -248,6 +261,13 @@ class Daemon {
       this.#log.info('stopped; the kernel goes on forwarding to the VMs it knows, until inlay down');
     else this.#log.info('stopped; packets for the overlay are unreachable until inlay down');
     return isClean;
+  }
+
+  /** From here on the shim finds no socket, and Node does the work. */
+  async #finishAttaching(): Promise<void> {
+    const finished = this.#runDir?.finishAttaching();
+    await this.#attacher?.close();
+    await finished;
   }
 
   #undo(machine: Machine, isReady: boolean): void {

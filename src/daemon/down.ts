@@ -1,6 +1,12 @@
 /** `down`: removes what daemons left on this machine. */
 import { statSync } from 'node:fs';
-import { attachedCount, ownAddresses, removeOwnAddress } from '../containers/leftovers.ts';
+import {
+  attachedCount,
+  removeOwnAddress,
+  removeTombstones,
+  tombstones,
+  unusedAddresses,
+} from '../containers/leftovers.ts';
 import { InlayError } from '../errors.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { isOurUser } from '../linux/own-file.ts';
@@ -56,8 +62,9 @@ async function remove(name: string): Promise<Omit<Leftovers, 'running'>> {
     // What another user says of the mesh is not believed.
     const mesh = runDir === undefined || isTheirs ? undefined : meshIn(runDir);
     const attached = attachedCount(netlink, mesh);
-    const addresses = attached === 0 ? ownAddresses(netlink, mesh) : [];
-    if (addresses.length > 0) requireCapabilities(CAPABILITIES);
+    const addresses = unusedAddresses(netlink, mesh);
+    const buried = tombstones(netlink, mesh);
+    if (addresses.length + buried.length > 0) requireCapabilities(CAPABILITIES);
     if ([DAEMON, GUARD].some((owner) => journal.entries(owner).length > 0)) requireCapabilities(CAPABILITIES);
     if (runDir !== undefined) removeDeadSockets(runDir);
     // Without the overlay's device there are fewer neighbours to look through.
@@ -68,6 +75,7 @@ async function remove(name: string): Promise<Omit<Leftovers, 'running'>> {
     if (isTheirs) forgetRest(journal);
     // Without complete notes the machine tells what is ours.
     if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
+    removed.push(...removeTombstones(netlink, buried));
     removed.push(...addresses.flatMap((each) => removeOwnAddress(netlink, each)));
     const isInUse = attached > 0;
     if (directory && removeIfDone(directory, journal, lock as Lock, isInUse))

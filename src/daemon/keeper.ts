@@ -234,7 +234,7 @@ export class Keeper {
     if (!hasAddress(netlink, local)) {
       const has = addressList(netlink, this.#plan.device);
       throw new InlayError('ERR_FAILED', `underlay address ${formatAddress(local)} has gone`, {
-        hint: `this machine has ${has}: give the address back; or start the daemon again, which then is another VM, whose containers need addresses of its slice`,
+        hint: `this machine has ${has}: give the address back; or start the daemon again, which then is another VM, so that its containers have to be detached and attached anew`,
       });
     }
     const found = underlayMtu(netlink, mappings, local);
@@ -261,8 +261,8 @@ export class Keeper {
     if (repaired.length === 0) return;
     this.repaired += repaired.length;
     const now = performance.now();
-    const found = repaired.filter((what) => now - (this.#logged.get(nameOf(what)) ?? -Infinity) >= LOG_INTERVAL);
-    for (const what of found) this.#logged.set(nameOf(what), now);
+    const found = repaired.filter((what) => now - (this.#logged.get(kindOfRepair(what)) ?? -Infinity) >= LOG_INTERVAL);
+    for (const what of found) this.#logged.set(kindOfRepair(what), now);
     if (found.length > 0) this.#options.log.warn({ found }, 'put right what others changed');
   }
 
@@ -284,7 +284,10 @@ export class Keeper {
   }
 }
 
-/** What was wrong, without its values, which may differ each time. */
-function nameOf(what: string): string {
+/** The kind of what was wrong, without its values, which may differ each time. */
+export function kindOfRepair(what: string): string {
+  const [device, wrong = ''] = /^a container's device has (.*)$/s.exec(what) ?? [];
+  // Of thousands of devices and addresses, those that differ only in that are of one kind.
+  if (device !== undefined) return `device: ${wrong.replace(/conf\.\S+\.(\w+)/, '$1').replace(/ \d.*$/s, '')}`;
   return what.replace(/ (is|was|has|:) .*$/, '');
 }

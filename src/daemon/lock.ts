@@ -1,6 +1,7 @@
 /** One daemon for each run directory. */
 import { accessSync, closeSync, constants, fchmodSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { LOCK_FILE as FILE } from '../containers/mesh.ts';
 import { InlayError, SystemError } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { isSameFile, LOCK, openOwn } from '../linux/own-file.ts';
@@ -8,8 +9,6 @@ import { uidOf } from '../linux/proc.ts';
 import { ask, isListening } from './control.ts';
 import { runDirError } from './own-directory.ts';
 
-/** The file that is locked. */
-const FILE = 'lock';
 /** Nobody else may open it: whoever can open a file can lock it. */
 const MODE = 0o600;
 

@@ -1,5 +1,6 @@
 /** All look-outs of a daemon, and what they need to know of it. */
 import type { Config } from '../config/config.ts';
+import { otherVmRemarks } from '../containers/other-vm.ts';
 import { DROP_FOREIGN_DESTINATION, DROP_FOREIGN_UNDERLAY, DROP_SPOOFED_SOURCE } from '../core/abi.ts';
 import type { DirectionCounters } from '../core/core.ts';
 import { verdictName } from '../core/verdict.ts';
@@ -62,7 +63,8 @@ export function lookOut({ config, plan, guarded, machine, dataPlane, barrier, lo
     const closed = await attempt('barrier', () => barrier.remarks(performance.now()));
     const open = await attempt('containers', () => containerRemarks(guarded(), settingsForAll()));
     const full = await attempt('neighbours', () => neighbours.look(performance.now()));
-    return [...off, ...rules, ...narrow, ...closed, ...open, ...full];
+    const other = await attempt('another VM', () => otherVmRemarks(aliasesOf(guarded()), plan()));
+    return [...off, ...rules, ...narrow, ...closed, ...open, ...other, ...full];
   }
 
   /** Where a look fails, as when rules change meanwhile, what the one before has found stays. */
@@ -83,6 +85,10 @@ export function lookOut({ config, plan, guarded, machine, dataPlane, barrier, lo
     const { name = '', index } = device;
     return { device: { name, index }, masquerade: masqueradeSource(netlink, index, nextHop) };
   }
+}
+
+function aliasesOf(devices: Iterable<GuardedDevice>): (string | undefined)[] {
+  return [...devices].map(({ found }) => found.alias);
 }
 
 function signsIn({ drops }: DirectionCounters): Signs {

@@ -24,13 +24,16 @@ import { type OwnDirectory, ownDirectory, runDirError, setPassing } from './own-
 /** Where the version before left the underlay address of this VM. */
 const VM = 'vm';
 
+/** ms that whoever has connected is waited for when the daemon ends. */
+const STRAGGLERS = 1000;
+
 /** What is answered on which socket. */
 type Sockets = readonly (readonly [kind: SocketKind, routes: ControlRoutes])[];
 
 export class RunDir {
   readonly journal: Journal;
   readonly #path: string;
-  readonly #sockets: Sockets;
+  #sockets: Sockets;
   #lock: Lock;
   #servers: ControlServer[];
   #watcher: FSWatcher | undefined;
@@ -131,6 +134,13 @@ export class RunDir {
     if (isPassing) setPassing(this.#path, false);
     this.watch(this.#onSwept);
     return `run directory ${this.#path} was swept away, or could not be written`;
+  }
+
+  /** Takes no more calls that attach, and lets those that have come be answered. Resolves when they are. */
+  async finishAttaching(): Promise<void> {
+    const i = this.#sockets.findIndex(([kind]) => kind === ATTACH);
+    this.#sockets = this.#sockets.filter(([kind]) => kind !== ATTACH);
+    await Promise.all((i < 0 ? [] : this.#servers.splice(i, 1)).map((server) => server.finish(STRAGGLERS)));
   }
 
   /** Stops answering. The directory goes if we made it, and nothing is noted any more, and nobody uses it. */

@@ -206,7 +206,9 @@ function lookAround(lab: Lab, mesh: Mesh): string {
     'the mesh keeps running; look around with',
     words(vm.name, 'ip', 'route'),
     ...(container ? [words(container.name, 'ping', mesh.containers.at(-1)?.address ?? vm.overlay)] : []),
-    words(vm.name, process.execPath, process.argv[1] ?? 'inlay', 'tunnels', '--run-dir', vm.runDir),
+    ...['tunnels', 'containers'].map((command) =>
+      words(vm.name, process.execPath, process.argv[1] ?? 'inlay', command, '--run-dir', vm.runDir),
+    ),
     'and remove it with',
     `  kill -9 ${lab.pid}`,
   ].join('\n');

@@ -13,9 +13,9 @@ import {
   renameSync,
   type Stats,
   unlinkSync,
-  writeSync,
 } from 'node:fs';
 import { errorCode, InlayError } from '../errors.ts';
+import { writeAll } from './whole.ts';
 
 /** For this user alone. */
 const MODE = 0o600;
@@ -115,12 +115,6 @@ export function removeName(name: string): void {
     const code = errorCode(cause);
     if (code !== 'ENOENT') throw new InlayError('ERR_FAILED', `${name} cannot be removed: ${code}`, { cause });
   }
-}
-
-/** Writes until all is written. A full disk takes a part at first, and fails only the next write. */
-export function writeAll(fd: number, content: string | Uint8Array): void {
-  const bytes = Buffer.from(content as Uint8Array);
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }
 
 /** Whether this name still stands for the open file. */

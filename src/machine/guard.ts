@@ -10,7 +10,7 @@ import { LOOPBACK } from '../linux/netlink/link.ts';
 import type { Monitor } from '../linux/netlink/monitor.ts';
 import { NTF_EXT_LEARNED, NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
 import { isContainerAlias } from './alias.ts';
-import { type Attachments, LATER } from './attachments.ts';
+import { AttachedDevices, type Attachments } from './attachments.ts';
 import { guardMonitor } from './guard-monitor.ts';
 import { type Container, GuardedRoutes } from './guarded-routes.ts';
 import { GUARD } from './journal.ts';
@@ -62,12 +62,7 @@ export class Guard {
   readonly #due = new Set<number>();
   /** Devices to which no route is known any more. */
   readonly #left = new Set<number>();
-  /** Of attached containers; those that may have lost their routes; and those at which another look is needed. */
-  readonly #attached = new Set<number>();
-  readonly #lost = new Set<number>();
-  readonly #later = new Set<number>();
-  /** Whether addresses of the loopback device may have changed. */
-  #isSourceDue = true;
+  readonly #attached: AttachedDevices;
   #monitor: Monitor | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #tick: NodeJS.Timeout;
@@ -76,21 +71,22 @@ export class Guard {
   /** The machine's table has been loaded. */
   constructor(options: GuardOptions) {
     this.#options = options;
-    const { machine } = options;
+    const { machine, attachments } = options;
     this.#context = machine.contextOf(GUARD);
+    this.#attached = new AttachedDevices(attachments, options.onRepaired);
     for (const { thing } of machine.journal.entries(GUARD)) {
       if (thing.kind !== 'guard') continue;
       if (settingsOfDevice(machine.netlink, thing.index)?.name === thing.device) this.#left.add(thing.index);
       else this.#context.forget(thing);
     }
-    for (const index of options.attachments.find()) this.#due.add(index);
+    for (const index of attachments.find()) this.#due.add(index);
     this.#tick = setInterval(() => this.#look(true), INTERVAL).unref();
     this.#look(true);
   }
 
   /** How many containers are attached. */
   get attached(): number {
-    return this.#attached.size;
+    return this.#attached.count;
   }
 
   get devices(): Iterable<GuardedDevice> {
@@ -103,8 +99,16 @@ export class Guard {
     this.#timer = setTimeout(() => this.#look(false), SETTLE);
   }
 
+  /** Changes of routes were not heard. */
+  missed(): void {
+    this.#attached.loseAll();
+    this.look();
+  }
+
   close(): void {
     this.#closed = true;
+    // When the overlay's device goes, nothing else may hold the routes.
+    this.#attached.keepSource();
     clearInterval(this.#tick);
     clearTimeout(this.#timer);
     this.#monitor?.close();
@@ -115,7 +119,7 @@ export class Guard {
     this.#timer = undefined;
     this.#listen();
     this.#takeRoutes();
-    if (isTurn || this.#isSourceDue) this.#keepSource();
+    if (isTurn) this.#attached.keepSource();
     const { machine, plan, onRepaired } = this.#options;
     const { mappings, local, device } = plan();
     const uplink = wayToOthers(machine.netlink, mappings, local)?.oif;
@@ -125,10 +129,11 @@ export class Guard {
       const wrong = own.includes(index) ? undefined : this.#check(index, isWhole, uplink);
       if (wrong !== undefined) repaired.push(wrong);
     };
-    repaired.push(...this.#keepRoutes());
+    const lost = this.#attached.keepRoutes((index) => this.#devices.get(index)?.found);
+    repaired.push(...lost.repaired);
+    for (const index of lost.due) this.#due.add(index);
     for (const index of taken(this.#due, MAX_DUE)) check(index, true);
     if (isTurn) {
-      for (const index of taken(this.#later, MAX_DUE)) check(index, true);
       for (const index of first(this.#devices.keys(), MAX_IN_TURN)) check(index, false);
       for (const container of this.#routes.waiting(MAX_NEIGHBOURS)) this.#keepNeighbour(container);
       this.#leaveAll();
@@ -136,28 +141,6 @@ export class Guard {
     const count = repaired.length > 1 ? ` (${repaired.length} devices)` : '';
     if (repaired.length > 0) onRepaired(`a container's device has ${repaired[0]}${count}`);
     if (this.#due.size > 0) this.look();
-  }
-
-  /** All at once: somebody may have flushed the routes of thousands. */
-  #keepRoutes(): string[] {
-    if (this.#lost.size === 0) return [];
-    const lost = [...this.#lost].flatMap((index) => this.#devices.get(index)?.found ?? []);
-    this.#lost.clear();
-    const repaired = this.#options.attachments.keepRoutes(lost);
-    for (const index of repaired.keys()) this.#due.delete(index);
-    return [...repaired.values()];
-  }
-
-  /** Changes of routes were not heard. */
-  missed(): void {
-    for (const index of this.#attached) this.#lose(index);
-    this.look();
-  }
-
-  /** An attached container may have lost its route. */
-  #lose(index: number): void {
-    this.#lost.add(index);
-    this.#due.add(index);
   }
 
   #listen(): void {
@@ -177,21 +160,8 @@ export class Guard {
   #hear(index: number | 'all'): void {
     const told = index === 'all' ? this.#devices.keys() : this.#devices.has(index) ? [index] : [];
     for (const each of told) this.#due.add(each);
-    if (index === LOOPBACK || index === 'all') this.#isSourceDue = true;
-    if (this.#due.size > 0 || this.#isSourceDue) this.look();
-  }
-
-  /** Without it all routes of containers go at once, of which the kernel does not tell. */
-  #keepSource(): void {
-    this.#isSourceDue = false;
-    if (this.#attached.size === 0) return;
-    const { attachments, onRepaired } = this.#options;
-    try {
-      const wrong = attachments.keepSource();
-      if (wrong === undefined) return;
-      onRepaired(wrong);
-      for (const index of this.#attached) this.#lose(index);
-    } catch {} // What follows from it is said of each device.
+    if (index === LOOPBACK || index === 'all') this.#attached.loseSource();
+    if (this.#due.size > 0 || this.#attached.isDue) this.look();
   }
 
   #takeRoutes(): void {
@@ -199,8 +169,8 @@ export class Guard {
     for (const [name, route] of containerRoutes) {
       const left = this.#routes.take(name, route);
       if (left !== undefined) this.#left.add(left);
-      if (route.hasGone && this.#attached.has(route.link)) this.#lose(route.link);
-      else if (!route.hasGone && !this.#devices.has(route.link)) this.#due.add(route.link);
+      if (route.hasGone) this.#attached.lose(route.link);
+      else if (!this.#devices.has(route.link)) this.#due.add(route.link);
     }
     containerRoutes.clear();
   }
@@ -245,15 +215,8 @@ export class Guard {
       device.found = settingsOfDevice(netlink, index) ?? found;
       return before && unsafe;
     });
-    const lost = isAttached ? attempt(() => this.#keepAttached(found)) : undefined;
+    const lost = isAttached ? attempt(() => this.#attached.keep(found)) : undefined;
     return [wrong, lost].filter((each) => each !== undefined).join(', ') || undefined;
-  }
-
-  #keepAttached(found: DeviceSettings): string | undefined {
-    const wrong = this.#options.attachments.keep(found);
-    if (wrong !== LATER) return wrong;
-    this.#later.add(found.index);
-    return undefined;
   }
 
   #keepNeighbour(container: Container): void {
@@ -299,8 +262,7 @@ export class Guard {
   /** The device has gone. */
   #forget(index: number): void {
     this.#devices.delete(index);
-    this.#attached.delete(index);
-    this.#options.attachments.forget(index);
+    this.#attached.forget(index);
     this.#routes.drop(index);
     this.#context.forget({ kind: 'guard', device: '', index });
   }

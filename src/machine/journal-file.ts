@@ -2,8 +2,9 @@
 import { closeSync, fstatSync, ftruncateSync, lstatSync } from 'node:fs';
 import { SystemError } from '../errors.ts';
 import * as native from '../linux/native.ts';
-import { APPEND, isSameFile, openOwn, readOwn, writeAll } from '../linux/own-file.ts';
+import { APPEND, isSameFile, openOwn, readOwn } from '../linux/own-file.ts';
 import { pause } from '../linux/pause.ts';
+import { writeAll } from '../linux/whole.ts';
 
 /**
  * How often a process tries to get the lock, and ms in between. It gives up then: the process that has the

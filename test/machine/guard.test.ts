@@ -20,7 +20,16 @@ interface Traits extends Partial<Omit<GuardedDevice, 'found'>> {
 }
 
 function deviceOf({ name = 'veth1', kind = 'veth', ipv4 = {}, ...rest }: Traits = {}): GuardedDevice {
-  const found = { index: 7, name, kind, alias: undefined, isUp: true, ipv4: { ...SAFE, ...ipv4 }, ipv6: undefined };
+  const found = {
+    index: 7,
+    name,
+    kind,
+    alias: undefined,
+    group: 0,
+    isUp: true,
+    ipv4: { ...SAFE, ...ipv4 },
+    ipv6: undefined,
+  };
   return { found, uses: { isNumbered: false, hasIpv6: false }, isUplink: false, ...rest };
 }
 

@@ -6,6 +6,8 @@ import { missing, skip } from './require.ts';
 import { type Daemon, PATIENCE, Vms } from './vms.ts';
 
 const MANY = 50;
+/** Each may start Node. */
+const FEW = 24;
 
 describe.skipIf(skip('attaching by the daemon', await missing('ping')))('a daemon that attaches', () => {
   let vms: Vms;
@@ -116,6 +118,36 @@ describe.skipIf(skip('attaching by the daemon', await missing('ping')))('a daemo
     await expect.poll(attached, PATIENCE).toEqual({ attached: 1, attach: 'off' });
     expect(await vms.pings('c0', vms.overlay('b'), 2)).toBe('2');
     expect(await vms.inlay('a', 'detach', '--all')).toMatchObject({ code: 0 });
+  });
+
+  test('no call of the shim fails because the daemon ends meanwhile', async () => {
+    await vms.end('TERM', a);
+    a = await vms.up('a', '--attach', 'on');
+    const folders = ['--bin-dir', '/run/bin', '--conf-dir', '/run/net.d'];
+    expect(await vms.inlay('a', 'cni', 'install', ...folders)).toMatchObject({ code: 0 });
+    const shim = async (command: string, id: string) => {
+      const env = { CNI_COMMAND: command, CNI_CONTAINERID: id, CNI_NETNS: `/run/netns/${id}`, CNI_IFNAME: 'eth0' };
+      const words = Object.entries(env).map(([key, value]) => `${key}=${value}`);
+      const config = { cniVersion: '1.0.0', name: 'mesh', type: 'inlay-cni', runDir: vms.runDir('a') };
+      const { code, stdout, stderr } = await vms.lab.run(
+        'a',
+        ['env', ...words, '/run/bin/inlay-cni'],
+        JSON.stringify(config),
+      );
+      return code === 0 ? '' : `${stdout}${stderr}`;
+    };
+    const storm = async (command: string) => {
+      const calls = Array.from({ length: FEW }, (_, i) => shim(command, `c${i}`));
+      await Promise.any(calls);
+      await vms.end('TERM', a);
+      const failed = (await Promise.all(calls)).filter((text) => text !== '');
+      a = await vms.up('a', '--attach', 'on');
+      return failed;
+    };
+    expect(await storm('ADD')).toEqual([]);
+    expect(new Set((await listed()).map(({ address }) => address)).size).toBe(FEW);
+    expect(await storm('DEL')).toEqual([]);
+    expect(await listed()).toEqual([]);
   });
 
   test('without CAP_SYS_ADMIN it does not start, and says what is missing', async () => {

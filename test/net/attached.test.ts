@@ -140,6 +140,9 @@ describe.skipIf(skip('attached containers', await missing('ping')))('attached co
       await vms.ip('a', 'route flush proto 74', 'address flush dev lo scope link', `link set ${c1.hostInterface} down`);
       a = await vms.up('a');
       await expect.poll(routesAndEntries, PATIENCE).toEqual(there);
+      // That of the overlay's device, which is there too, goes with the daemon, and the routes with it.
+      const lo = () => vms.lab.must('a', ['ip', '-4', 'address', 'show', 'dev', 'lo']);
+      await expect.poll(lo, PATIENCE).toContain(vms.overlay('a'));
       await expect.poll(answers, PATIENCE).toBe('1');
     });
 
@@ -156,6 +159,9 @@ describe.skipIf(skip('attached containers', await missing('ping')))('attached co
       await must('detach', '--all');
       expect(await vms.lab.must('a', ['ip', '-4', 'address', 'show', 'dev', 'lo'])).toContain(vms.overlay('a'));
       const { stdout } = await must('down');
+      // No tombstone stays, which would make the addresses unreachable for whoever uses them next.
+      expect(stdout).toContain('removed  unreachable routes to 2 addresses');
+      expect(await vms.lab.must('a', ['ip', 'route', 'show', 'proto', '74'])).toBe('');
       expect(stdout).toContain(`removed  address ${vms.overlay('a')} of lo\n`);
       expect(stdout).toContain(`removed  directory ${vms.runDir('a')}\n`);
       expect(await vms.lab.must('a', ['ip', '-4', 'address', 'show', 'dev', 'lo'])).not.toContain(vms.overlay('a'));

@@ -149,6 +149,18 @@ describe.skipIf(skip('test/net/cni', await missing('ping', 'setpriv')))('the plu
     },
   );
 
+  test('where another network has the default route, the result has only that of the mesh', async () => {
+    await container('c1');
+    await vms.lab.ip('c1', [
+      'link add other0 type veth peer name other1',
+      'link set other0 up',
+      'route add default dev other0',
+    ]);
+    const { routes } = await add('a', 'c1', { cniVersion: '1.1.0', ...PREFIXES });
+    expect(routes).toEqual([{ dst: '10.0.0.0/8', gw: '10.16.32.1' }]);
+    await done('a', 'DEL', 'c1', { cniVersion: '1.1.0' });
+  });
+
   test('containers on two VMs reach each other', async () => {
     await container('c1');
     await container('c2');

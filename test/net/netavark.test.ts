@@ -78,6 +78,11 @@ describe.skipIf(skip('netavark', await missing('ping')))('netavark', () => {
     expect(await links()).toBe(before);
   });
 
+  test('where there is no mesh, there is nothing to tear down', async () => {
+    const request = of('c1', {}, { options: { 'run-dir': '/run/none' } });
+    expect(await call(['teardown', '/run/netns/one'], request)).toBeUndefined();
+  });
+
   test('the address, the name and the link-layer address that podman asks for, at once after a restart, too', async () => {
     const wanted = { static_ips: ['10.16.32.91'], static_mac: '02:00:00:00:00:07', interface_name: 'net7' };
     for (let i = 0; i < 2; i++) {

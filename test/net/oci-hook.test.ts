@@ -19,11 +19,7 @@ describe.skipIf(skip('OCI hook', await missing('ping')))('OCI hook', () => {
     await vms.inlay('a', 'attach', 'box');
     await vms.inlay('a', 'detach', 'box');
     before = await links();
-    const child = vms.lab.start('box', ['sh', '-c', 'echo $$; exec sleep infinity'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    child.unref();
-    pid = await new Promise((resolve) => child.stdout?.once('data', (data) => resolve(Number(data))));
+    pid = await processIn('box');
   });
   afterEach(async () => {
     expect(await links()).toBe(before);
@@ -31,10 +27,19 @@ describe.skipIf(skip('OCI hook', await missing('ping')))('OCI hook', () => {
   afterAll(() => vms?.close());
 
   const links = () => vms.lab.must('a', ['ip', '-o', '-br', 'link']);
-  const run = (action: string, state: unknown) => {
+  const run = (action: string, state: unknown, runDir = vms.runDir('a')) => {
     const input = typeof state === 'string' ? state : JSON.stringify(state);
-    return vms.lab.run('a', [process.execPath, HOOK, action, '--run-dir', vms.runDir('a')], input);
+    return vms.lab.run('a', [process.execPath, HOOK, action, '--run-dir', runDir], input);
   };
+  /** A process in a namespace: its number. */
+  function processIn(namespace: string): Promise<number> {
+    const child = vms.lab.start(namespace, ['sh', '-c', 'echo $$; exec sleep infinity'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    child.unref();
+    return new Promise((resolve) => child.stdout?.once('data', (data) => resolve(Number(data))));
+  }
+  const devices = (namespace: string) => vms.lab.must(namespace, ['ip', '-br', 'link']);
   const done = { code: 0, stdout: '', stderr: '' };
   const stateOf = (id: string, annotations?: object) => ({
     ...{ ociVersion: '1.0.2', id, status: 'created', pid, bundle: '/run/bundle' },
@@ -58,11 +63,37 @@ describe.skipIf(skip('OCI hook', await missing('ping')))('OCI hook', () => {
     }
   });
 
-  test('what a container of the same id left, whose poststop never ran, goes', async () => {
-    await vms.inlay('a', 'attach', 'other', '--id', 'web', '--container', '80');
-    expect(await run('create', stateOf('web', { 'inlay.container': '80' }))).toEqual(done);
-    expect(await vms.lab.must('other', ['ip', '-br', 'link'])).not.toContain('eth0');
+  test("what a container's last run left, whose poststop never ran, goes", async () => {
+    const annotations = { 'inlay.container': '80' };
+    const last = await processIn('other');
+    expect(await run('create', { ...stateOf('web', annotations), pid: last })).toEqual(done);
+    // While somebody is in its namespace, it may be another runtime's, which has the same bundle.
+    const { code, stderr } = await run('create', stateOf('web', annotations));
+    expect([code, stderr]).toEqual([73, expect.stringContaining('container web of /run/bundle is attached already')]);
+    expect(await devices('other')).toContain('eth0');
+    await vms.lab.must(undefined, ['sh', '-c', `kill -KILL ${last}; while [ -e /proc/${last}/ns/net ]; do :; done`]);
+    expect(await run('create', stateOf('web', annotations))).toEqual(done);
+    expect(await devices('other')).not.toContain('eth0');
+    // Once more in the same namespace, in which nobody else is.
+    expect(await run('create', stateOf('web', annotations))).toEqual(done);
     expect(await run('remove', stopped('web'))).toEqual(done);
+  });
+
+  test('a container of the same id, of another runtime, is another one', async () => {
+    const other = { ...stateOf('web'), bundle: '/run/other', pid: await processIn('other') };
+    expect(await run('create', stateOf('web'))).toEqual(done);
+    expect(await run('create', other)).toEqual(done);
+    expect(await devices('box')).toContain('eth0');
+    expect(await devices('other')).toContain('eth0');
+    expect(await run('remove', { ...other, status: 'stopped', pid: 0 })).toEqual(done);
+    expect(await devices('box')).toContain('eth0');
+    expect(await run('remove', stopped('web'))).toEqual(done);
+  });
+
+  test('where there is no mesh, there is nothing to detach', async () => {
+    expect(await run('remove', stopped('web'), '/run/none')).toEqual(done);
+    const { code, stderr } = await run('create', stateOf('web'), '/run/none');
+    expect([code, stderr]).toEqual([78, expect.stringContaining('no daemon has left its mesh')]);
   });
 
   test.each<[string, number, string, (good: ReturnType<typeof stateOf>) => unknown, string]>([
@@ -71,7 +102,8 @@ describe.skipIf(skip('OCI hook', await missing('ping')))('OCI hook', () => {
     ['no JSON', 2, 'create', () => '{"id"', 'the state of the container is not a JSON object'],
     ['nothing', 2, 'create', () => '', 'the state of the container is not a JSON object'],
     ['no id', 2, 'create', () => ({ pid: 1 }), 'has no id'],
-    ['an odd id', 2, 'remove', () => ({ id: 'a\nb' }), 'expected 1 to 256 printable characters'],
+    ['no bundle', 2, 'remove', () => ({ id: 'web' }), 'has no bundle'],
+    ['an odd id', 2, 'remove', (good) => ({ ...good, id: 'a\nb' }), 'expected 1 to 256 printable characters'],
     ['no process', 2, 'create', (good) => ({ ...good, pid: 0 }), 'has no process'],
     ['a process that has gone', 66, 'create', (good) => ({ ...good, pid: 4_000_000 }), 'there is no network namespace'],
     ["the VM's own namespace", 2, 'create', (good) => ({ ...good, pid: 'self' }), 'has no process'],
@@ -102,12 +134,7 @@ describe.skipIf(skip('OCI hook', await missing('ping')))('OCI hook', () => {
   });
 
   test('a container that shares the namespace of the VM', async () => {
-    const child = vms.lab.start('a', ['sh', '-c', 'echo $$; exec sleep infinity'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    child.unref();
-    const own = await new Promise((resolve) => child.stdout?.once('data', (data) => resolve(Number(data))));
-    const { code, stderr } = await run('create', { ...stateOf('web'), pid: own });
+    const { code, stderr } = await run('create', { ...stateOf('web'), pid: await processIn('a') });
     expect([code, stderr]).toEqual([2, expect.stringContaining("is this VM's own network namespace")]);
   });
 });

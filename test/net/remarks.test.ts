@@ -10,6 +10,8 @@ import { Vms } from './vms.ts';
 
 /** The neighbour table is one for the whole machine: other tests may fill it. */
 const isOwn = ({ what }: Trouble) => !what.includes("machine's neighbour table");
+/** A container's device that was not made by attaching. */
+const BY_HAND = 'veth1';
 /** A look comes every 5 s. */
 const PATIENCE = { timeout: 30_000, interval: 100 };
 const reason = await missing('iptables', 'ping', 'sysctl');
@@ -22,6 +24,9 @@ describe.skipIf(skip('remarks', reason)).each(Object.keys(PLANES) as (keyof type
     beforeAll(async () => {
       lab = await Lab.open();
       mesh = await startMesh(lab, PLANES[plane]);
+      // Of an attached container's device, Inlay would put the setting right.
+      await shell(`ip link add ${BY_HAND} type veth peer name peer; ip link set ${BY_HAND} up; ip link set peer up
+      sysctl -qw net.ipv4.conf.${BY_HAND}.forwarding=1; ip route add 10.16.32.200/32 dev ${BY_HAND}`);
     });
     afterAll(() => lab?.close());
 
@@ -47,12 +52,10 @@ describe.skipIf(skip('remarks', reason)).each(Object.keys(PLANES) as (keyof type
     test('each is named with what helps, in the log once, and the state stays what it was', async () => {
       await shell(`iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER
       iptables -t nat -A POSTROUTING -o eth0 -j SNAT --to-source 192.168.16.99
-      sysctl -qw net.ipv4.conf.${container(0).hostInterface}.forwarding=0`);
+      sysctl -qw net.ipv4.conf.${BY_HAND}.forwarding=0`);
       const before = await rules();
       const found = [
-        {
-          what: `forwarding is off on ${container(0).hostInterface}: the kernel drops what comes from there for other VMs`,
-        },
+        { what: `forwarding is off on ${BY_HAND}: the kernel drops what comes from there for other VMs` },
         {
           what: 'the chain FORWARD of iptables drops packets between containers and other VMs: its policy is DROP, and no rule accepts them',
         },
@@ -72,7 +75,7 @@ describe.skipIf(skip('remarks', reason)).each(Object.keys(PLANES) as (keyof type
         hint.split('; ').filter((part) => /^(iptables|sysctl) /.test(part)),
       );
       expect(commands).toEqual([
-        `sysctl -w net.ipv4.conf.${container(0).hostInterface}.forwarding=1`,
+        `sysctl -w net.ipv4.conf.${BY_HAND}.forwarding=1`,
         'iptables -I DOCKER-USER -i inlay0 -j ACCEPT',
         'iptables -I DOCKER-USER -o inlay0 -j ACCEPT',
         expect.stringMatching(/^iptables -t nat -I POSTROUTING -s 192\.168\.16\.32 -p (47|udp --dport \d+) -j ACCEPT$/),

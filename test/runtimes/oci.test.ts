@@ -35,7 +35,7 @@ describe.skipIf(skip('oci', await missing(...COMMANDS, 'runc', 'crun')))('hooks'
     if (code !== 0) throw new Error(`${runtime}: ${await root.log(id)}`);
     const { pid } = JSON.parse(await root.sh(`${runtime} state ${id}`));
     const { containers } = JSON.parse((await root.inlay('containers', '--json')).stdout);
-    const { address } = containers.find((each: { id: string }) => each.id === id);
+    const { address } = containers.find((each: { id: string }) => each.id.startsWith(`oci:${id}:`));
     return { root, netns: `/proc/${pid}/ns/net`, address };
   }
 

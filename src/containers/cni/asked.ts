@@ -2,9 +2,11 @@
  * What one attachment asks for, from the places that the CNI conventions have for it: runtimeConfig (the
  * capabilities ips and mac), then args.cni, then CNI_ARGS. What comes first counts; the others are ignored.
  */
+import { isObject, type JsonObject } from '../json.ts';
+import { isOfOne, macIn } from '../request.ts';
 import type { Arguments } from './arguments.ts';
 import { CniError, CODE, quoted } from './error.ts';
-import { configuration, isObject, type Keys, type Network, numberOf, unsupported } from './network.ts';
+import { configuration, type Network, numberOf, unsupported } from './network.ts';
 
 /** The addresses of this VM's containers. */
 export interface Addresses {
@@ -80,36 +82,30 @@ export function macOf(network: Network, args: Arguments): Uint8Array | undefined
   const found = places.find(({ value }) => value !== undefined && value !== null && value !== '');
   if (!found) return undefined;
   const { where, value, code } = found;
-  const bytes = typeof value === 'string' ? bytesOf(value) : undefined;
+  const bytes = typeof value === 'string' ? macIn(value) : undefined;
   if (!bytes)
     throw new CniError(code, `${where} ${quoted(value)}: expected a link-layer address such as "02:00:00:00:00:5a"`);
-  // IEEE 802: the lowest bit of the first byte is that of groups. The kernel refuses both (is_valid_ether_addr()).
-  if (((bytes[0] as number) & 1) === 1 || bytes.every((byte) => byte === 0))
+  if (!isOfOne(bytes))
     throw new CniError(code, `${where} ${quoted(value)}: no interface can have that link-layer address`);
   return bytes;
 }
 
-function bytesOf(text: string): Uint8Array | undefined {
-  if (!/^[\da-f]{2}([:-])(?:[\da-f]{2}\1){4}[\da-f]{2}$/i.test(text)) return undefined;
-  return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
-}
-
-function runtimeConfig({ keys }: Network): Keys {
+function runtimeConfig({ keys }: Network): JsonObject {
   return object('runtimeConfig', keys['runtimeConfig']);
 }
 
-function argsOf({ keys }: Network): Keys {
+function argsOf({ keys }: Network): JsonObject {
   return object('args.cni', object('args', keys['args'])['cni']);
 }
 
-function object(where: string, value: unknown): Keys {
+function object(where: string, value: unknown): JsonObject {
   if (value === undefined || value === null) return {};
   if (!isObject(value)) throw configuration(`${where} ${quoted(value)}: expected an object`);
   return value;
 }
 
 /** The runtimes' own language takes keys in any capitals, and so some write them in others. */
-function lookUp(keys: Keys, name: string): unknown {
+function lookUp(keys: JsonObject, name: string): unknown {
   if (Object.hasOwn(keys, name)) return keys[name];
   const lower = name.toLowerCase();
   const found = Object.keys(keys).find((key) => key.toLowerCase() === lower);

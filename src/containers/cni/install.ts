@@ -19,9 +19,9 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { DEFAULT_RUN_DIR } from '../../config/run-dir.ts';
 import { errorCode, InlayError } from '../../errors.ts';
-import { writeAll } from '../../linux/own-file.ts';
-import { RUN_DIR } from './network.ts';
+import { writeAll } from '../../linux/whole.ts';
 import { shimOf } from './shim.ts';
 
 /** The plugin's name: its executable's, and the type in a configuration. */
@@ -152,7 +152,7 @@ function conflistOf({ name, runDir, chain, binDir }: InstallOptions, signature: 
     cniVersions: ['1.0.0', ...(isNewest ? ['1.1.0'] : [])],
     name,
     plugins: [
-      { type: PLUGIN, capabilities: { ips: true, mac: true }, ...(runDir !== RUN_DIR && { runDir }) },
+      { type: PLUGIN, capabilities: { ips: true, mac: true }, ...(runDir !== DEFAULT_RUN_DIR && { runDir }) },
       ...chain.map((type) => ({ type, ...(CAPABILITIES[type] && { capabilities: CAPABILITIES[type] }) })),
     ],
     signature,

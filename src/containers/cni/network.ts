@@ -3,20 +3,20 @@
  * and 3).
  */
 import path from 'node:path';
+import { DEFAULT_RUN_DIR } from '../../config/run-dir.ts';
+import { isObject, type JsonObject } from '../json.ts';
 import type { Prefixes } from '../mesh.ts';
 import { isName } from './environment.ts';
 import { CniError, CODE, quoted } from './error.ts';
 import { isSpoken, isVersion, UNNAMED, VERSIONS, type Version } from './versions.ts';
 
-/** Where a daemon's run directory is by default. */
-export const RUN_DIR = '/run/inlay';
 /** Bytes. What is valid of a network of 8,189 containers takes 2 MB. */
 export const LONGEST = 16 << 20;
 
 /** Lists and objects in each other. What is deeper could not be repeated in a result. */
 const DEEPEST = 64;
 
-/** Keys that mean something to the plugin, and those that the specification has for others. */
+/** JsonObject that mean something to the plugin, and those that the specification has for others. */
 const KNOWN = new Set([
   ...['runDir', 'overlay', 'underlay', 'mappings', 'coolDown', 'container', 'mac'],
   ...['cniVersion', 'cniVersions', 'name', 'type', 'capabilities', 'runtimeConfig', 'args', 'prevResult', 'dns'],
@@ -28,10 +28,8 @@ export interface Network {
   name: string;
   version: Version;
   /** The keys of the configuration. */
-  keys: Keys;
+  keys: JsonObject;
 }
-
-export type Keys = Readonly<Record<string, unknown>>;
 
 /** Which mesh a configuration means. */
 export interface MeshRequest {
@@ -73,7 +71,7 @@ export function versionOf(config: string | Uint8Array): string | undefined {
   }
 }
 
-function decode(config: string | Uint8Array): Keys {
+function decode(config: string | Uint8Array): JsonObject {
   const value = parse(config);
   if (isDeeper(value, DEEPEST))
     throw new CniError(CODE.decoding, `the network configuration is nested deeper than ${DEEPEST} levels`);
@@ -101,13 +99,13 @@ function parse(config: string | Uint8Array): unknown {
 
 /** Which mesh is meant. Throws CniError, code 7. */
 export function meshOf({ keys }: Network): MeshRequest {
-  const runDir = keys['runDir'] ?? RUN_DIR;
+  const runDir = keys['runDir'] ?? DEFAULT_RUN_DIR;
   if (typeof runDir !== 'string' || !path.isAbsolute(runDir) || runDir.includes('\0'))
     throw configuration(`runDir ${quoted(runDir)}: expected an absolute path`);
   return { runDir: path.resolve(runDir), prefixes: prefixesOf(keys), coolDown: numberOf(keys, 'coolDown', 86_400) };
 }
 
-function prefixesOf({ overlay, underlay, mappings }: Keys): Prefixes | undefined {
+function prefixesOf({ overlay, underlay, mappings }: JsonObject): Prefixes | undefined {
   const isPair = overlay !== undefined || underlay !== undefined;
   if (isPair && mappings !== undefined) throw configuration('expected either overlay and underlay, or mappings');
   if (!isPair && mappings === undefined) return undefined;
@@ -122,7 +120,7 @@ function prefixesOf({ overlay, underlay, mappings }: Keys): Prefixes | undefined
 }
 
 /** A whole number among the keys; undefined if it is not there. */
-export function numberOf(keys: Keys, name: string, most: number): number | undefined {
+export function numberOf(keys: JsonObject, name: string, most: number): number | undefined {
   const value = keys[name];
   if (value === undefined) return undefined;
   if (!Number.isSafeInteger(value) || (value as number) < 0 || (value as number) > most)
@@ -153,8 +151,4 @@ export function unsupported(key: string, value: unknown, details?: string): CniE
 
 export function configuration(message: string, details?: string): CniError {
   return new CniError(CODE.configuration, message, details);
-}
-
-export function isObject(value: unknown): value is Keys {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -4,22 +4,14 @@
  * answer nothing if all is well.
  */
 import type { Attachment, AttachRequest } from '../containers.ts';
+import { isObject } from '../json.ts';
 import { ContainerError } from '../reasons.ts';
 import { readArguments } from './arguments.ts';
 import { type Addresses, checkCapabilities, containerOf, macOf } from './asked.ts';
 import { type Call, type CniEnvironment, readCall } from './environment.ts';
 import { CniError, CODE, errorText, quoted } from './error.ts';
 import { idOf, prefixOf } from './id.ts';
-import {
-  checkKeys,
-  configuration,
-  isObject,
-  type MeshRequest,
-  meshOf,
-  type Network,
-  readNetwork,
-  versionOf,
-} from './network.ts';
+import { checkKeys, configuration, type MeshRequest, meshOf, type Network, readNetwork, versionOf } from './network.ts';
 import { differenceOf, dnsOf, previousResult, resultOf } from './result.ts';
 import { isSince, isSpoken, NEWEST, VERSIONS, type Version } from './versions.ts';
 
@@ -94,7 +86,7 @@ function add(call: Call, network: Network, library: CniLibrary): unknown {
   // Whatever can fail does so before anything is attached.
   const [previous, dns, mac] = [previousResult(network), dnsOf(network), macOf(network, args)];
   const { netns, ifname } = call;
-  return using(library, network, (containers) => {
+  return using(library, meshOf(network), (containers) => {
     const container = containerOf(network, args, containers.slice);
     const attachment = containers.attach({
       ...{ netns, ifname, id: idOf(network.name, call.id) },
@@ -105,12 +97,28 @@ function add(call: Call, network: Network, library: CniLibrary): unknown {
   });
 }
 
+/** What a DEL detaches, and of which mesh. */
+export interface Deletion {
+  mesh: MeshRequest;
+  target: { id: string; ifname: string };
+}
+
+/** For those who do several at once. Throws CniError, as the call itself would. */
+export function deletion(env: CniEnvironment, config: string | Uint8Array): Deletion {
+  return deletionOf(readCall(env), readNetwork(config));
+}
+
+function deletionOf({ id, ifname }: Call, network: Network): Deletion {
+  return { mesh: anyMeshOf(network), target: { id: idOf(network.name, id), ifname } };
+}
+
 /**
  * Whatever is or is not there any more: the runtime comes again and again until this is done. The link is
  * found by id and interface alone, so that neither namespace nor earlier result is needed.
  */
-function del({ id, ifname }: Call, network: Network, library: CniLibrary): undefined {
-  detaching(library, network, (containers) => containers.detach({ id: idOf(network.name, id), ifname }));
+function del(call: Call, network: Network, library: CniLibrary): undefined {
+  const { mesh, target } = deletionOf(call, network);
+  detaching(library, mesh, (containers) => containers.detach(target));
 }
 
 function check(call: Call, network: Network, library: CniLibrary): undefined {
@@ -119,7 +127,7 @@ function check(call: Call, network: Network, library: CniLibrary): undefined {
   checkKeys(network);
   const previous = previousResult(network);
   if (!previous) throw configuration('prevResult is missing, which CHECK needs');
-  using(library, network, (containers) => {
+  using(library, meshOf(network), (containers) => {
     const attachment = containers.check({ id: idOf(network.name, call.id), ifname, netns });
     const difference = differenceOf(attachment, previous, netns);
     if (difference !== undefined)
@@ -131,7 +139,7 @@ function check(call: Call, network: Network, library: CniLibrary): undefined {
 function collect(_: Call, network: Network, library: CniLibrary): undefined {
   const valid = validAttachments(network);
   const prefix = prefixOf(network.name);
-  detaching(library, network, (containers) => {
+  detaching(library, anyMeshOf(network), (containers) => {
     const ours = containers.list().filter(({ id }) => id.startsWith(prefix));
     const stale = ours.filter(({ id, ifname }) => !valid.has(`${id} ${ifname}`));
     if (stale.length > 0) containers.detachAll(stale.map(({ id, ifname }) => ({ id, ifname })));
@@ -160,7 +168,7 @@ function validAttachments({ name, keys }: Network): Set<string> {
 function status(_: Call, network: Network, library: CniLibrary): undefined {
   checkKeys(network);
   try {
-    using(library, network, (containers) => {
+    using(library, meshOf(network), (containers) => {
       const { capacity, inUse, coolingDown } = containers.usage();
       if (inUse + coolingDown >= capacity)
         throw new ContainerError(
@@ -174,8 +182,8 @@ function status(_: Call, network: Network, library: CniLibrary): undefined {
   }
 }
 
-function using<T>(library: CniLibrary, network: Network, work: (containers: CniContainers) => T): T {
-  const containers = library.open(meshOf(network));
+function using<T>(library: CniLibrary, mesh: MeshRequest, work: (containers: CniContainers) => T): T {
+  const containers = library.open(mesh);
   try {
     return work(containers);
   } finally {
@@ -183,14 +191,20 @@ function using<T>(library: CniLibrary, network: Network, work: (containers: CniC
   }
 }
 
-/** Why there is nothing to detach. */
-const NOTHING: readonly string[] = ['no-mesh', 'not-ours'];
-
 /** To detach, it does not matter which mesh the configuration means now. */
-function detaching(library: CniLibrary, network: Network, work: (containers: CniContainers) => unknown): void {
-  const keys = { ...network.keys, overlay: undefined, underlay: undefined, mappings: undefined };
+function anyMeshOf(network: Network): MeshRequest {
+  return meshOf({
+    ...network,
+    keys: { ...network.keys, overlay: undefined, underlay: undefined, mappings: undefined },
+  });
+}
+
+/** Why there is nothing to detach. */
+const NOTHING: readonly string[] = ['no-mesh', 'no-underlay', 'not-ours'];
+
+function detaching(library: CniLibrary, mesh: MeshRequest, work: (containers: CniContainers) => unknown): void {
   try {
-    using(library, { ...network, keys }, work);
+    using(library, mesh, work);
   } catch (error) {
     if (!(error instanceof ContainerError && NOTHING.includes(error.reason))) throw error;
   }

@@ -1,15 +1,16 @@
 /** Results of ADD (CNI specification 1.1.0, section 5): written in the version of the call, and read for CHECK. */
 import type { Attachment } from '../containers.ts';
+import { isObject, type JsonObject } from '../json.ts';
 import { quoted } from './error.ts';
-import { configuration, isObject, type Keys, type Network } from './network.ts';
+import { configuration, type Network } from './network.ts';
 import { isSince, type Version } from './versions.ts';
 
 /** Lists of a result, of which other plugins of a chain may have written any. */
 interface Result {
-  interfaces: readonly Keys[];
-  ips: readonly Keys[];
-  routes: readonly Keys[];
-  dns: Keys | undefined;
+  interfaces: readonly JsonObject[];
+  ips: readonly JsonObject[];
+  routes: readonly JsonObject[];
+  dns: JsonObject | undefined;
 }
 
 /** The result of the plugins before; undefined if there were none. Throws CniError, code 7. */
@@ -28,14 +29,14 @@ export function previousResult({ keys }: Network): Result | undefined {
   };
 }
 
-function listOf(result: Keys, name: string): readonly Keys[] {
+function listOf(result: JsonObject, name: string): readonly JsonObject[] {
   const list = result[name] ?? [];
   if (Array.isArray(list) && list.every(isObject)) return list;
   throw configuration(`prevResult.${name} ${quoted(list)}: expected a list of objects`);
 }
 
 /** The `dns` of a configuration, which a result repeats. Throws CniError, code 7. */
-export function dnsOf({ keys }: Network): Keys | undefined {
+export function dnsOf({ keys }: Network): JsonObject | undefined {
   const dns = keys['dns'];
   if (dns === undefined || dns === null) return undefined;
   if (!isObject(dns)) throw configuration(`dns ${quoted(dns)}: expected an object`);
@@ -53,10 +54,12 @@ export function resultOf(
     netns,
     dns,
     previous,
-  }: { version: Version; netns: string; dns: Keys | undefined; previous: Result | undefined },
-): Keys {
+  }: { version: Version; netns: string; dns: JsonObject | undefined; previous: Result | undefined },
+): JsonObject {
   const before = previous ?? { interfaces: [], ips: [], routes: [], dns: undefined };
   const { hostInterface, hostMac, ifname, mac, mtu, address, gateway } = attachment;
+  // What is routed through the mesh: the overlay alone where another network has the default route.
+  const { route = '0.0.0.0/0' } = attachment;
   // Strict readers of the versions before 1.1.0 do not know it.
   const size = isSince(version, '1.1.0') ? { mtu } : {};
   return {
@@ -75,7 +78,7 @@ export function resultOf(
         interface: before.interfaces.length + 1,
       },
     ],
-    routes: [...before.routes, { dst: '0.0.0.0/0', gw: gateway }],
+    routes: [...before.routes, { dst: route, gw: gateway }],
     dns: dns ?? before.dns ?? {},
   };
 }

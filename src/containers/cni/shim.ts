@@ -27,9 +27,13 @@ socket=${quote(`${runDir}/attach.sock`)}
 node=${quote(node)}
 plugin=${quote(plugin)}
 
-# fail CODE MESSAGE: an error as CNI has them.
+# fail CODE MESSAGE: an error as CNI has them, in the configuration's version, where that is plainly there.
 fail() {
-  printf '{"cniVersion":"1.0.0","code":%s,"msg":"%s"}\\n' "$1" "$2"
+  version=$(printf %s "\${config-$(cat)}" | sed -n '/"cniVersion" *: *"[0-9.]*"/{
+    s/.*"cniVersion" *: *"\\([0-9.]*\\)".*/\\1/p
+    q
+  }')
+  printf '{"cniVersion":"%s","code":%s,"msg":"%s"}\\n' "\${version:-1.0.0}" "$1" "$2"
   exit 1
 }
 
@@ -45,8 +49,8 @@ if [ ! -S "$socket" ] || ! command -v curl >/dev/null 2>&1; then
 fi
 
 config=$(cat)
-# A form: no character of a variable means anything on the way.
-answer=$(printf %s "$config" | curl -q -sS --noproxy '*' --max-time ${PATIENCE} --unix-socket "$socket" \\
+# Silent: what curl fails at, Node may do. A form: no character of a variable means anything on the way.
+answer=$(printf %s "$config" | curl -q -s --noproxy '*' --max-time ${PATIENCE} --unix-socket "$socket" \\
   -w '\\n%{http_code}' \\
   ${fields} \\
   --data-urlencode config@- http://inlay/cni)
@@ -63,8 +67,9 @@ case $code-\${answer##*"$line"} in
     printf %s "$body"
     exit 1
     ;;
-  0-404 | 0-413 | 7-*)
-    # The configuration is of another daemon, or too long for one; or the daemon has just ended.
+  0-404 | 0-413 | 7-* | 52-* | 55-* | 56-*)
+    # The configuration is of another daemon, or too long for one; or the daemon has just ended, be it before it
+    # has answered: what it had begun to attach is whole or gone then.
     require_node
     printf %s "$config" | "$node" "$plugin"
     ;;

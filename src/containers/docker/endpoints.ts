@@ -2,8 +2,8 @@
  * docker's endpoints in the kernel: containers whose interface docker itself moves into their namespace. The
  * id is the endpoint's.
  *
- * An address is reserved when docker asks for it. CreateEndpoint makes the veth and claims the address, in
- * this order, so that whatever has a claim is whole. Nothing else is remembered.
+ * An address is reserved when docker asks for it. CreateEndpoint makes the veth, claims the address, and
+ * writes the alias last, so that whatever has an alias is whole. Nothing else is remembered.
  */
 import * as native from '../../linux/native.ts';
 import { findLink } from '../../linux/netlink/rtnetlink.ts';
@@ -14,8 +14,8 @@ import { explain } from '../explain.ts';
 import type { Mesh } from '../mesh.ts';
 import { ContainerError } from '../reasons.ts';
 import { parseMac } from '../request.ts';
-import { deleteLink, disableIpv6, hostEnd, newVeth, ownAddress, permanentNeighbour } from '../veth.ts';
-import type { Vm } from './vm.ts';
+import { deleteLink, disableIpv6, finished, hostEnd, newVeth, ownAddress, permanentNeighbour } from '../veth.ts';
+import type { EndpointStore } from './endpoint-store.ts';
 
 /** docker names the interface when it moves it: eth0, or eth1 beside another. */
 const IFNAME = 'eth';
@@ -24,7 +24,7 @@ const RESERVATION = 60;
 /** What is not known before docker moves the interface. */
 const NO_NAMESPACE = 0;
 
-export class Endpoints implements Vm {
+export class Endpoints implements EndpointStore {
   readonly #containers: Containers;
   readonly #mtu: number;
 
@@ -46,17 +46,12 @@ export class Endpoints implements Vm {
   }
 
   reserve(address: string | undefined): string {
+    this.#containers.requireVm();
     const { claims, slice } = this.#containers;
+    // By its number, docker gives an address to a container with --ip. `docker restart` asks for the one that
+    // the same container had a moment ago.
     const wanted = address === undefined ? undefined : slice.requireContainerAt(address);
-    try {
-      return this.#address(claims.reserve(wanted, RESERVATION));
-    } catch (error) {
-      if (wanted === undefined || !(error instanceof ContainerError && error.reason === 'cooling')) throw error;
-      // `docker restart` asks for the address that the same container had a moment ago. docker gives an
-      // address by its number only to the container that has it by --ip.
-      claims.cancel(wanted);
-      return this.#address(claims.reserve(wanted, RESERVATION));
-    }
+    return this.#address(claims.reserve(wanted, RESERVATION));
   }
 
   create(endpoint: string, address: string, mac: string | undefined): string {
@@ -109,19 +104,20 @@ export class Endpoints implements Vm {
     const link = native.ifNameToIndex(names.hostInterface);
     try {
       disableIpv6(names.hostInterface);
-      const since = Math.floor(Date.now() / 1000);
-      const alias = aliasOf({ ...identity, container, netns: NO_NAMESPACE, since });
+      const at = slice.addressOf(container);
       const [own, end, entry] = netlink.tryAll([
         ownAddress(slice.gateway),
-        hostEnd(link, alias),
-        permanentNeighbour(link, slice.addressOf(container), mac),
+        hostEnd(link),
+        permanentNeighbour(link, at, mac),
       ]);
       const error = (own?.code === 'EEXIST' ? undefined : own) ?? end ?? entry;
       if (error) throw error;
       claims.takeOver(container, link);
+      const since = Math.floor(Date.now() / 1000);
+      netlink.do(finished(link, aliasOf({ ...identity, address: formatAddress(at), netns: NO_NAMESPACE, since })));
     } catch (error) {
       netlink.tryAll([deleteLink(link)]);
-      throw explain(error, 'settings', identity);
+      throw explain(error, 'host', identity);
     }
     return this.#containers.find(identity)?.mac ?? '';
   }

@@ -3,8 +3,8 @@
  * failure is an `Error`.
  */
 import * as v from 'valibot';
+import type { EndpointStore } from './endpoint-store.ts';
 import { constant, type Method, method, options, refuse, word } from './method.ts';
-import type { Vm } from './vm.ts';
 
 const ADDRESS_TYPE = 'RequestAddressType';
 /**
@@ -30,19 +30,19 @@ export const ipamDriver: Record<string, Method> = {
   }),
   ReleasePool: constant('Error', {}),
 
-  RequestAddress: method('Error', addressRequest, ({ PoolID, Address, Options }, vm) => {
-    requirePool(vm, PoolID);
-    if (Options[ADDRESS_TYPE] !== GATEWAY) return { Address: `${vm.reserve(Address || undefined)}/32`, Data: {} };
-    if (Address && Address !== vm.gateway)
-      refuse(`--gateway ${Address}: it is the VM's own overlay address`, `--gateway ${vm.gateway}, or none`);
-    return { Address: vm.gateway + vm.pool.slice(vm.pool.indexOf('/')), Data: {} };
+  RequestAddress: method('Error', addressRequest, ({ PoolID, Address, Options }, store) => {
+    requirePool(store, PoolID);
+    if (Options[ADDRESS_TYPE] !== GATEWAY) return { Address: `${store.reserve(Address || undefined)}/32`, Data: {} };
+    if (Address && Address !== store.gateway)
+      refuse(`--gateway ${Address}: it is the VM's own overlay address`, `--gateway ${store.gateway}, or none`);
+    return { Address: store.gateway + store.pool.slice(store.pool.indexOf('/')), Data: {} };
   }),
   // The endpoint has left its address cooling down; an address that no endpoint got is free in a moment.
   ReleaseAddress: constant('Error', {}),
 };
 
 /** Throws if docker's network is not of this VM: the VM has got another underlay address since, or another mesh. */
-function requirePool({ pool }: Vm, asked: string): void {
+function requirePool({ pool }: EndpointStore, asked: string): void {
   if (asked !== pool) {
     const hint = 'docker network rm the network and create it again';
     refuse(`docker's network has ${asked}, but this VM has ${pool} now`, hint);

@@ -1,19 +1,19 @@
 /** A method of a docker plugin: a request in JSON, an answer in JSON. */
 import * as v from 'valibot';
 import { InlayError } from '../../errors.ts';
-import type { Vm } from './vm.ts';
+import type { EndpointStore } from './endpoint-store.ts';
 
 /** The body of a request is not what docker sends. */
 export class BadRequest extends Error {}
 
-/** What asks for the VM: it is read anew for each request. */
-export type WithVm = <T>(work: (vm: Vm) => T) => T;
+/** Opens the store, which is read anew for each request. */
+export type WithStore = <T>(work: (store: EndpointStore) => T) => T;
 
 export interface Method {
   /** Where docker looks for the reason of a failure. */
   readonly failure: 'Err' | 'Error';
   /** Throws BadRequest, or whatever keeps the request from being fulfilled. */
-  answer(body: unknown, withVm: WithVm): object;
+  answer(body: unknown, withStore: WithStore): object;
 }
 
 /** A method whose answer is always the same. */
@@ -24,13 +24,13 @@ export function constant(failure: Method['failure'], answer: object): Method {
 export function method<S extends v.GenericSchema>(
   failure: Method['failure'],
   schema: S,
-  answer: (request: v.InferOutput<S>, vm: Vm) => object,
+  answer: (request: v.InferOutput<S>, store: EndpointStore) => object,
 ): Method {
   return {
     failure,
-    answer: (body, withVm) => {
+    answer: (body, withStore) => {
       const parsed = v.safeParse(schema, body);
-      if (parsed.success) return withVm((vm) => answer(parsed.output, vm));
+      if (parsed.success) return withStore((store) => answer(parsed.output, store));
       const [issue] = parsed.issues;
       throw new BadRequest(`${v.getDotPath(issue) ?? 'the request'}: ${issue.message}`);
     },

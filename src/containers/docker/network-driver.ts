@@ -38,26 +38,26 @@ export const networkDriver: Record<string, Method> = {
   }),
   DeleteNetwork: constant('Err', {}),
 
-  CreateEndpoint: method('Err', creation, ({ EndpointID, Interface }, vm) => {
+  CreateEndpoint: method('Err', creation, ({ EndpointID, Interface }, store) => {
     if (!Interface?.Address) refuse('the endpoint has no address', 'create the network with --ipam-driver inlay');
     const [address = ''] = Interface.Address.split('/');
-    const mac = vm.create(EndpointID, address, Interface.MacAddress || undefined);
+    const mac = store.create(EndpointID, address, Interface.MacAddress || undefined);
     // docker takes back nothing that it gave itself.
     return { Interface: Interface.MacAddress ? {} : { MacAddress: mac } };
   }),
   EndpointOperInfo: constant('Err', { Value: {} }),
-  DeleteEndpoint: method('Err', endpointRequest, ({ EndpointID }, vm) => {
-    vm.remove(EndpointID);
+  DeleteEndpoint: method('Err', endpointRequest, ({ EndpointID }, store) => {
+    store.remove(EndpointID);
     return {};
   }),
 
-  Join: method('Err', endpointRequest, ({ EndpointID }, vm) => ({
-    InterfaceName: { SrcName: vm.deviceOf(EndpointID), DstPrefix: INTERFACE_PREFIX },
-    Gateway: vm.gateway,
+  Join: method('Err', endpointRequest, ({ EndpointID }, store) => ({
+    InterfaceName: { SrcName: store.deviceOf(EndpointID), DstPrefix: INTERFACE_PREFIX },
+    Gateway: store.gateway,
     StaticRoutes: [
-      { Destination: `${vm.gateway}/32`, RouteType: CONNECTED },
+      { Destination: `${store.gateway}/32`, RouteType: CONNECTED },
       // Where another of the container's networks has the default route.
-      { Destination: vm.overlay, RouteType: NEXT_HOP, NextHop: vm.gateway },
+      { Destination: store.overlay, RouteType: NEXT_HOP, NextHop: store.gateway },
     ],
   })),
   // The device comes back from the container, and may join again.

@@ -1,5 +1,5 @@
 /** The process of docker's plugin: where it listens, what it says, and its end. It can be restarted at any time. */
-import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
+import { lstatSync, mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { errorCode, InlayError } from '../../errors.ts';
@@ -10,12 +10,11 @@ import { limitedLog } from '../../log-limit.ts';
 import { Containers } from '../containers.ts';
 import { requireMesh } from '../mesh.ts';
 import { Endpoints } from './endpoints.ts';
-import type { WithVm } from './method.ts';
+import type { WithStore } from './method.ts';
 import { type Call, PluginServer } from './server.ts';
 
-/** Of the folder, as docker makes it, and of the socket: docker runs as root. */
+/** Of the folder, as docker makes it. */
 const FOLDER_MODE = 0o755;
-const SOCKET_MODE = 0o600;
 
 export interface PluginOptions {
   runDir: string;
@@ -29,7 +28,7 @@ export async function runPlugin({ runDir, socket }: PluginOptions): Promise<void
   const told = ({ method, failure }: Call) => {
     if (failure !== undefined) limited('warn', method, { method }, failure);
   };
-  const server = new PluginServer(vmOf(runDir), told);
+  const server = new PluginServer(storeOf(runDir), told);
   const ended = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
   });
@@ -42,7 +41,7 @@ export async function runPlugin({ runDir, socket }: PluginOptions): Promise<void
 }
 
 /** The mesh is read for each request: the daemon may have been started again, with another one. */
-function vmOf(runDir: string): WithVm {
+function storeOf(runDir: string): WithStore {
   return (work) => {
     const mesh = requireMesh(runDir);
     const containers = Containers.open(mesh);
@@ -60,7 +59,6 @@ async function listenAt(server: PluginServer, socket: string): Promise<void> {
     mkdirSync(path.dirname(socket), { recursive: true, mode: FOLDER_MODE });
     await removeDead(socket);
     await server.listen({ path: socket });
-    chmodSync(socket, SOCKET_MODE);
   } catch (cause) {
     if (cause instanceof InlayError) throw cause;
     throw new InlayError('ERR_FAILED', `socket ${socket}: ${errorCode(cause)}`, {

@@ -2,7 +2,7 @@
 import http from 'node:http';
 import type { ListenOptions } from 'node:net';
 import { ipamDriver } from './ipam-driver.ts';
-import { BadRequest, constant, type Method, reasonOf, type WithVm } from './method.ts';
+import { BadRequest, constant, type Method, reasonOf, type WithStore } from './method.ts';
 import { networkDriver } from './network-driver.ts';
 
 /** Bytes of a request. docker's are shorter than a tenth, but for the labels that users give. */
@@ -27,22 +27,27 @@ export interface Call {
 
 /** `told` hears of each request of a method that there is. */
 export class PluginServer {
-  readonly #withVm: WithVm;
+  readonly #withStore: WithStore;
   readonly #told: (call: Call) => void;
   readonly #server: http.Server;
 
-  constructor(withVm: WithVm, told: (call: Call) => void = () => {}) {
-    this.#withVm = withVm;
+  constructor(withStore: WithStore, told: (call: Call) => void = () => {}) {
+    this.#withStore = withStore;
     this.#told = told;
     const timeouts = { requestTimeout: TIMEOUT, headersTimeout: TIMEOUT, connectionsCheckingInterval: TIMEOUT / 4 };
     this.#server = http.createServer(timeouts, (request, response) => void this.#serve(request, response));
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
+  /** Of a socket that it makes, root alone can use it: docker runs as root. */
   listen(where: ListenOptions | { fd: number }): Promise<void> {
-    return new Promise((resolve, reject) => {
+    // The socket is there, with its mode, when listen() returns; `listening` and `error` come later.
+    const umask = process.umask(0o177);
+    const listening = new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject).listen(where, () => resolve());
     });
+    process.umask(umask);
+    return listening;
   }
 
   close(): Promise<void> {
@@ -67,7 +72,7 @@ export class PluginServer {
     if (!method) return [404, failures(`there is no method ${JSON.stringify(name.slice(0, 100))}`)];
     if (request.method !== 'POST') return [405, failures('expected POST')];
     try {
-      const answer = method.answer(await bodyOf(request), this.#withVm);
+      const answer = method.answer(await bodyOf(request), this.#withStore);
       this.#told({ method: name.slice(1) });
       return [200, answer];
     } catch (error) {

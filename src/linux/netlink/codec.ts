@@ -61,6 +61,12 @@ export class Writer {
     return at;
   }
 
+  /** Begins anew. */
+  clear(): void {
+    this.#all.fill(0, 0, this.length);
+    this.length = 0;
+  }
+
   append(bytes: Uint8Array): void {
     const at = this.take(bytes.length);
     this.#all.set(bytes, at);

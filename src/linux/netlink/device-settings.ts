@@ -51,6 +51,7 @@ const deviceSettings = message(struct(16, { family: [0, u32], index: [4, s32], f
   name: [3, text],
   info: [18, attributes({ kind: [1, text] })],
   alias: [20, text],
+  group: [27, u32],
   extMask: [29, u32],
   afSpec: [
     26,
@@ -69,6 +70,8 @@ export interface DeviceSettings {
   /** Such as veth or bridge; undefined of a network card. */
   kind: string | undefined;
   alias: string | undefined;
+  /** A number that many links may share. */
+  group: number;
   isUp: boolean;
   ipv4: Readonly<Record<Ipv4Setting, number>> | undefined;
   ipv6: Readonly<Record<Ipv6Setting, number>> | undefined;
@@ -78,9 +81,9 @@ export interface DeviceSettings {
 export function settingsOfDevice(netlink: Netlink, index: number): DeviceSettings | undefined {
   const asked = request(RTM_GETLINK, 0, `link ${index}`, deviceSettings, { index, extMask: SKIP_STATS });
   try {
-    const { name = '', flags, info, alias, afSpec } = netlink.get(asked, deviceSettings);
+    const { name = '', flags, info, alias, group = 0, afSpec } = netlink.get(asked, deviceSettings);
     const isUp = (flags & IFF_UP) !== 0;
-    return { index, name, kind: info?.kind, alias, isUp, ipv4: afSpec?.inet?.conf, ipv6: afSpec?.inet6?.conf };
+    return { index, name, kind: info?.kind, alias, group, isUp, ipv4: afSpec?.inet?.conf, ipv6: afSpec?.inet6?.conf };
   } catch (error) {
     if (error instanceof NetlinkError && ['ENODEV', 'EINVAL'].includes(error.code)) return undefined;
     throw error;
@@ -105,10 +108,12 @@ export function changeDevice(index: number, { isUp, alias, ipv4, addrGenMode }: 
     index,
     ...(isUp && { flags: IFF_UP, change: IFF_UP }),
     alias,
-    afSpec: {
-      ...(ipv4 && { inet: { conf: ipv4 as Record<Ipv4Setting, number> } }),
-      ...(addrGenMode !== undefined && { inet6: { addrGenMode } }),
-    },
+    ...((ipv4 ?? addrGenMode) !== undefined && {
+      afSpec: {
+        ...(ipv4 && { inet: { conf: ipv4 as Record<Ipv4Setting, number> } }),
+        ...(addrGenMode !== undefined && { inet6: { addrGenMode } }),
+      },
+    }),
   };
   return request(RTM_NEWLINK, 0, `settings of link ${index}`, deviceSettings, body);
 }

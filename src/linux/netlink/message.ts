@@ -3,7 +3,7 @@
  * acknowledgements included.
  */
 import { SystemError } from '../../errors.ts';
-import { align, attributes, type Codec, s32, struct, text, u16, u32, Writer } from './codec.ts';
+import { align, attributes, type Codec, s32, struct, text, u16, u32, type Writer } from './codec.ts';
 
 // <linux/netlink.h>
 export const NLM_F_REQUEST = 0x1;
@@ -50,40 +50,21 @@ export interface Message {
 export interface Request {
   type: number;
   flags: number;
-  /** What the request is about, for the text of an error, such as `route 10.16.33.0/24`. */
-  what: string;
+  /** What the request is about, such as `route 10.16.33.0/24`, for the text of an error: a function is called only then. */
+  what: string | (() => string);
+  /** Of a dump: an error that says that there is nothing of the kind. */
+  none?: number;
   put(writer: Writer): void;
 }
 
-/** `what` may be a function, which is called only if something fails. */
 export function request<T, P>(
   type: number,
   flags: number,
-  what: string | (() => string),
+  what: Request['what'],
   codec: Codec<T, P>,
   body: P,
 ): Request {
-  return {
-    ...{ type, flags },
-    get what() {
-      return typeof what === 'string' ? what : what();
-    },
-    put: (writer) => codec.put(writer, body),
-  };
-}
-
-/** The same request with its body written already, for one that is made again and again. */
-export function written(request: Request): Request {
-  const writer = new Writer();
-  request.put(writer);
-  const { bytes } = writer;
-  return {
-    ...{ type: request.type, flags: request.flags },
-    get what() {
-      return request.what;
-    },
-    put: (writer) => writer.append(bytes),
-  };
+  return { type, flags, what, put: (writer) => codec.put(writer, body) };
 }
 
 /** Appends a message. */

@@ -32,6 +32,8 @@ const MAX_BATCH = 64;
 const ATTEMPTS = 9;
 const PAUSE = 1;
 const { EINTR } = os.constants.errno;
+/** What is sent is the kernel's before anything else is written. */
+const WRITER = new Writer();
 
 /** Asks the kernel. */
 export class Netlink {
@@ -69,7 +71,7 @@ export class Netlink {
         const i = (message.sequence - first) >>> 0;
         const request = batch[i];
         if (message.type !== NLMSG_ERROR || !request) continue;
-        errors[from + i] = errorIn(message, request.what);
+        errors[from + i] = errorIn(message, request);
       }
     }
     return errors;
@@ -81,7 +83,7 @@ export class Netlink {
     let failure: NetlinkError | undefined;
     for (const message of this.#received()) {
       const request = requests[(message.sequence - first) >>> 0];
-      if (message.type === NLMSG_ERROR && request) failure ??= errorIn(message, request.what);
+      if (message.type === NLMSG_ERROR && request) failure ??= errorIn(message, request);
     }
     if (failure) throw failure;
   }
@@ -94,11 +96,11 @@ export class Netlink {
     let answer: T | undefined;
     for (const message of this.#received()) {
       if (message.sequence !== sequence) continue;
-      const error = message.type === NLMSG_ERROR ? errorIn(message, request.what) : undefined;
+      const error = message.type === NLMSG_ERROR ? errorIn(message, request) : undefined;
       if (error) throw error;
       if (message.type !== NLMSG_ERROR) answer ??= codec.get(message.view, message.start, message.end);
     }
-    if (answer === undefined) throw new Error(`${request.what}: no answer`);
+    if (answer === undefined) throw new Error(`${textOf(request)}: no answer`);
     return answer;
   }
 
@@ -133,12 +135,13 @@ export class Netlink {
     try {
       while (!isDone) {
         const part: T[] = [];
-        for (const message of this.#next(request.what)) {
+        for (const message of this.#next(request)) {
           if (message.sequence !== sequence) continue;
           if (message.flags & NLM_F_DUMP_INTR) isWhole = false;
           if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
             isDone = true;
-            const error = errorIn(message, request.what);
+            if (acknowledgement(message).errno === request.none) return;
+            const error = errorIn(message, request);
             if (error) throw error;
           } else part.push(codec.get(message.view, message.start, message.end));
         }
@@ -146,9 +149,9 @@ export class Netlink {
       }
     } finally {
       while (!isDone && !this.#isClosed)
-        for (const { type } of this.#next(request.what)) isDone ||= type === NLMSG_DONE || type === NLMSG_ERROR;
+        for (const { type } of this.#next(request)) isDone ||= type === NLMSG_DONE || type === NLMSG_ERROR;
     }
-    if (!isWhole) throw new NetlinkError(EINTR, `${request.what}: it changed meanwhile`);
+    if (!isWhole) throw new NetlinkError(EINTR, `${textOf(request)}: it changed meanwhile`);
   }
 
   close(): void {
@@ -160,13 +163,13 @@ export class Netlink {
   #send(requests: readonly Request[]): number {
     const first = (this.#sequence + 1) >>> 0;
     this.#sequence = (this.#sequence + requests.length) >>> 0;
-    const writer = new Writer();
+    WRITER.clear();
     let sequence = first;
     for (const { type, flags, put } of requests) {
-      putMessage(writer, { type, flags: flags | NLM_F_REQUEST, sequence }, put);
+      putMessage(WRITER, { type, flags: flags | NLM_F_REQUEST, sequence }, put);
       sequence = (sequence + 1) >>> 0;
     }
-    this.#transport.send(writer.bytes);
+    this.#transport.send(WRITER.bytes);
     return first;
   }
 
@@ -175,14 +178,18 @@ export class Netlink {
       yield* messagesIn(datagram.slice()); // The buffer is used again, and what is read are views.
   }
 
-  #next(what: string): Iterable<Message> {
+  #next(request: Request): Iterable<Message> {
     const datagram = this.#transport.receive();
-    if (!datagram) throw new Error(`${what}: the kernel stopped in the middle of a dump`);
+    if (!datagram) throw new Error(`${textOf(request)}: the kernel stopped in the middle of a dump`);
     return messagesIn(datagram.slice());
   }
 }
 
-function errorIn(message: Message, what: string): NetlinkError | undefined {
+function errorIn(message: Message, request: Request): NetlinkError | undefined {
   const { errno, words } = acknowledgement(message);
-  return errno === 0 ? undefined : new NetlinkError(errno, what, words);
+  return errno === 0 ? undefined : new NetlinkError(errno, textOf(request), words);
+}
+
+function textOf({ what }: Request): string {
+  return typeof what === 'string' ? what : what();
 }

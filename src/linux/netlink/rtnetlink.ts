@@ -1,5 +1,6 @@
 /** Questions that are asked of rtnetlink in several places. */
 
+import os from 'node:os';
 import type { Address as IpAddress } from '../../mesh/address.ts';
 import { AF_INET } from '../native.ts';
 import { type Address, type AddressRequest, address, RTM_GETADDR } from './address.ts';
@@ -11,6 +12,8 @@ import { type Route, type RouteRequest, RTM_F_FIB_MATCH, RTM_GETROUTE, route } f
 import { RTM_GETRULE, type Rule, rule } from './rule.ts';
 
 export { AF_INET };
+
+const { ENOENT } = os.constants.errno;
 
 /** The link of that name, or with that index; undefined if there is none. */
 export function findLink(netlink: Netlink, which: string | number): ReceivedLink | undefined {
@@ -45,7 +48,7 @@ export function addresses(netlink: Netlink, index = 0, enough?: (found: readonly
 export function routes(netlink: Netlink, filter: RouteRequest): Route[] {
   const body = { family: AF_INET, ...filter };
   // A table that never had a route does not exist.
-  return orUndefined(['ENOENT'], () => netlink.dump(request(RTM_GETROUTE, 0, 'routes', route, body), route)) ?? [];
+  return netlink.dump({ ...request(RTM_GETROUTE, 0, 'routes', route, body), none: ENOENT }, route);
 }
 
 /** All IPv4 rules of policy routing. */

@@ -1,5 +1,5 @@
-/** What docker's drivers do on a VM. All of it is in the kernel: an object lasts for one request. */
-export interface Vm {
+/** docker's endpoints on this VM, as its drivers use them. All of it is in the kernel: an object lasts for one request. */
+export interface EndpointStore {
   /** Prefix of the addresses of its containers, such as 10.16.32.0/24. */
   readonly pool: string;
   /** Prefix of the mesh, such as 10.0.0.0/8. */
