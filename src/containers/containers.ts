@@ -54,6 +54,8 @@ export const DEFAULT_IFNAME = 'eth0';
  * which may have been deleted, and takes a while to go.
  */
 const PATIENCE = { halfMade: 100, elsewhere: 10, interval: 20 };
+/** How often a link is made where one is in the way that goes. */
+const TRIES = 3;
 
 /** What to attach. */
 export interface AttachRequest {
@@ -223,10 +225,10 @@ export class Containers {
     const { mtu } = this.#mesh;
     const made = newVeth(names, { ifname, netNsFd: namespace.fd }, mtu);
     let [error] = this.netlink.tryAll([made]);
-    if (error?.code === 'EEXIST' && this.#clear(identity, namespace)) [error] = this.netlink.tryAll([made]);
-    if (error?.code === 'EEXIST') {
-      const { alias } = this.#find(identity) ?? {};
-      if (alias) throw attached(identity, alias, namespace);
+    // Others may detach and attach the same container at the same time.
+    for (let i = 0; error?.code === 'EEXIST' && i < TRIES; i++) {
+      this.#clear(identity, namespace);
+      [error] = this.netlink.tryAll([made]);
     }
     if (error) throw explain(error, 'link', identity, namespace);
     const link = native.ifNameToIndex(hostInterface);
@@ -291,17 +293,17 @@ export class Containers {
 
   /**
    * Makes room for a link whose name is taken. Throws ContainerError if the container is attached, or the
-   * link is another's. What was half made by a process that was killed goes; false if there is no such link.
+   * link is another's. What was half made by a process that was killed goes.
    */
-  #clear(identity: Identity, namespace: Namespace): boolean {
+  #clear(identity: Identity, namespace: Namespace): void {
     for (let i = 0; ; i++) {
       const { link, alias } = this.#find(identity) ?? {};
-      if (!link) return i > 0;
+      if (!link) return;
       if (alias && (alias.netns === namespace.inode || i === PATIENCE.elsewhere))
         throw attached(identity, alias, namespace);
       if (!alias && i === PATIENCE.halfMade) {
         this.#do('host', [deleteLink(link.index)], ['ENODEV']);
-        return true;
+        return;
       }
       pause(PATIENCE.interval);
     }
