@@ -54,6 +54,8 @@ export const DEFAULT_IFNAME = 'eth0';
  * which may have been deleted, and takes a while to go.
  */
 const PATIENCE = { halfMade: 100, elsewhere: 10, interval: 20 };
+/** How often a link is made where one is in the way that goes. */
+const TRIES = 3;
 
 /** What to attach. */
 export interface AttachRequest {
@@ -226,13 +228,10 @@ export class Containers {
     const { mtu } = this.#mesh;
     const made = newVeth(names, { ifname, netNsFd: namespace.fd }, mtu);
     let [error] = this.netlink.tryAll([made]);
-    if (error?.code === 'EEXIST') {
+    // Others may detach and attach the same container at the same time.
+    for (let i = 0; error?.code === 'EEXIST' && i < TRIES; i++) {
       this.#clear(identity, namespace);
       [error] = this.netlink.tryAll([made]);
-    }
-    if (error?.code === 'EEXIST') {
-      const { alias, isGoing } = this.#find(identity) ?? {};
-      if (alias && !isGoing) throw attached(identity, alias, namespace);
     }
     if (error) throw explain(error, 'link', identity, namespace);
     const link = native.ifNameToIndex(hostInterface);

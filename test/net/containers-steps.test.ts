@@ -180,6 +180,17 @@ describe.skipIf(skipped)('before each step', () => {
     await nothingIsLeft();
   });
 
+  test('another process detaches the container that is in the way', async () => {
+    await library.call(...attach(1));
+    const other = `ip netns exec a sh -c '${vms.callWords('a', detach(1)).replaceAll("'", `'\\''`)}' >/dev/null`;
+    expect((await stopped(`1:${other}`, attach(1)))?.[0]?.error).toBeUndefined();
+    await library.check({ id: 'x1', netns: 'c1' });
+    await library.detach({ id: 'x1' });
+    // It cools down: the other process has the usual time.
+    await vms.ip('a', 'route flush proto 74 type unreachable');
+    await nothingIsLeft();
+  });
+
   test('the kernel has no veth', async () => {
     const [answer] = (await stopped('1:!', attach(0))) ?? [];
     expect(answer?.error).toMatchObject({ reason: 'no-veth', exitCode: 71, hint: 'modprobe veth' });
