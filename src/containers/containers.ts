@@ -18,10 +18,10 @@ import {
   CONTAINER_GROUP,
   type ContainerAlias,
   containerOf,
-  DETACHED_GROUP,
   holderOf,
   type Identity,
   isAliasOf,
+  isGoingGroup,
   macText,
   namesOf,
 } from './alias.ts';
@@ -36,11 +36,12 @@ import { checkRequest } from './request.ts';
 import { Slice } from './slice.ts';
 import {
   deleteLink,
-  deleteMarked,
+  deleteReleased,
   disableIpv6,
   finished,
   hostEnd,
-  markForDeletion,
+  markDetached,
+  markReleased,
   newVeth,
   noNeighbour,
   ownAddress,
@@ -108,7 +109,10 @@ export interface Attachment {
 /** A link of ours. Without an alias it was never finished, or is being deleted. */
 interface Found {
   link: ReceivedLink;
+  /** Undefined if the link was never finished. */
   alias: ContainerAlias | undefined;
+  /** Whether somebody has begun to detach it, who may have been killed. */
+  isGoing: boolean;
 }
 
 export class Containers {
@@ -169,35 +173,31 @@ export class Containers {
       targets.flatMap((target) => this.#find(target) ?? []).map((each) => [each.link.index, each]),
     );
     const found = [...byIndex.values()];
-    const detached = found.flatMap(({ link, alias }) => (alias ? this.#attachmentOf(link, alias) : []));
-    // First of all: the daemon puts nothing back that is about to go.
-    this.#do(
-      'detach',
-      found.map(({ link }) => markForDeletion(link.index)),
-      ['ENODEV'],
+    const detached = found.flatMap(({ link, alias, isGoing }) =>
+      alias && !isGoing ? this.#attachmentOf(link, alias) : [],
     );
-    try {
-      for (const { link, alias } of found) if (alias) this.#release(link.index, alias);
-    } catch (error) {
-      throw explain(error, 'detach');
-    }
-    const [only] = found;
-    if (only) this.#do('detach', [found.length === 1 ? deleteLink(only.link.index) : deleteMarked()], ['ENODEV']);
+    const each = (mark: (index: number) => Request) => found.map(({ link }) => mark(link.index));
+    // First of all: the daemon puts nothing back that is about to go.
+    this.#do('detach', each(markDetached), ['ENODEV']);
+    for (const { link, alias } of found) if (alias) this.#release(link.index, alias);
+    // What others are detaching may not have given its address back yet.
+    const deletion = found.length > 1 ? [...each(markReleased), deleteReleased()] : each(deleteLink);
+    this.#do('detach', deletion, ['ENODEV']);
     return detached;
   }
 
   /** Undefined if it is not attached. Throws ContainerError. */
   find(target: Target): Attachment | undefined {
-    const { link, alias } = this.#find(target) ?? {};
-    return link && alias && this.#attachmentOf(link, alias);
+    const { link, alias, isGoing } = this.#find(target) ?? {};
+    return link && alias && !isGoing ? this.#attachmentOf(link, alias) : undefined;
   }
 
   /** Throws ContainerError that says what is not as it was made. */
   check({ netns, ...target }: Target & { netns?: string }): Attachment {
-    const { link, alias } = this.#find(target) ?? {};
+    const { link, alias, isGoing } = this.#find(target) ?? {};
     const { id, ifname } = identityOf(target);
     const missing = (what: string) => new ContainerError('not-attached', `container ${id}: ${what}`);
-    if (!link || !alias) throw missing(`no interface ${ifname} is attached`);
+    if (!link || !alias || isGoing) throw missing(`no interface ${ifname} is attached`);
     const namespace = netns === undefined ? undefined : openNamespace(netns);
     try {
       const wrong = this.#wrong(link, alias, namespace);
@@ -297,11 +297,13 @@ export class Containers {
    */
   #clear(identity: Identity, namespace: Namespace): void {
     for (let i = 0; ; i++) {
-      const { link, alias } = this.#find(identity) ?? {};
+      const { link, alias, isGoing } = this.#find(identity) ?? {};
       if (!link) return;
-      if (alias && (alias.netns === namespace.inode || i === PATIENCE.elsewhere))
+      const isWhole = alias !== undefined && !isGoing;
+      if (isWhole && (alias.netns === namespace.inode || i === PATIENCE.elsewhere))
         throw attached(identity, alias, namespace);
-      if (!alias && i === PATIENCE.halfMade) {
+      if (!isWhole && i === PATIENCE.halfMade) {
+        if (alias) this.#release(link.index, alias);
         this.#do('host', [deleteLink(link.index)], ['ENODEV']);
         return;
       }
@@ -312,7 +314,12 @@ export class Containers {
   #release(link: number, alias: ContainerAlias): void {
     const container = this.slice.numberOf(alias.address);
     // The address of the VM that this one was before is not this one's to give back.
-    if (container !== undefined && this.slice.has(alias.address)) this.claims.release(container, link, holderOf(alias));
+    if (container === undefined || !this.slice.has(alias.address)) return;
+    try {
+      this.claims.release(container, link, holderOf(alias));
+    } catch (error) {
+      throw explain(error, 'detach');
+    }
   }
 
   /** What of a container is not as it was made; of its inside if the namespace is given. */
@@ -363,7 +370,7 @@ export class Containers {
     const link = findLink(this.netlink, hostInterface);
     if (!link) return undefined;
     const alias = containerOf(link.alias);
-    const isGoing = link.group === DETACHED_GROUP;
+    const isGoing = isGoingGroup(link.group);
     const isOurs = alias
       ? isAliasOf(alias, identity)
       : link.alias === undefined && (isGoing || link.group === CONTAINER_GROUP);
@@ -372,8 +379,7 @@ export class Containers {
         hint: 'choose another id, or remove the link',
       });
     }
-    if (isGoing || !alias) return { link, alias: undefined };
-    if (this.slice.numberOf(alias.address) !== undefined) return { link, alias };
+    if (!alias || this.slice.numberOf(alias.address) !== undefined) return { link, alias, isGoing };
     throw new ContainerError('other-mesh', `container ${identity.id} has ${alias.address}, of another mesh`, {
       hint: 'name the run directory of its daemon with --run-dir, or choose another id',
     });
