@@ -7,11 +7,15 @@ import { CONTAINER_PREFIX } from '../machine/alias.ts';
 
 /** The group of all hosts' ends: also of those that were never finished. */
 export const CONTAINER_GROUP = 74;
-/**
- * Links that are about to be deleted, all in one message. It takes all that are in the group, so this is a
- * number that nobody else chooses: "inly" in ASCII.
- */
+/** The group of links whose containers are being detached. Nobody else chooses such a number: "inly" in ASCII. */
 export const DETACHED_GROUP = 0x696e6c79;
+/** Of those that have given their addresses back: one message deletes all that are in the group, whoever put them there. */
+export const RELEASED_GROUP = 0x696e6c7a;
+
+/** Whether the link is one that is about to go. */
+export function isGoingGroup(group: number | undefined): boolean {
+  return group === DETACHED_GROUP || group === RELEASED_GROUP;
+}
 
 /** Bytes of an alias, at most (IFALIASZ in <linux/if.h>, without the final zero). */
 const MAX_LENGTH = 255;

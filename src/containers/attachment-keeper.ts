@@ -16,7 +16,7 @@ import type { Attachments } from '../machine/attachments.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
 import { type Address, formatAddress } from '../mesh/address.ts';
 import { quote } from '../shell.ts';
-import { type ContainerAlias, containerOf, DETACHED_GROUP, isContainerName } from './alias.ts';
+import { type ContainerAlias, containerOf, isContainerName, isGoingGroup } from './alias.ts';
 import { Claims } from './claim.ts';
 import type { Mesh } from './mesh.ts';
 import { Slice } from './slice.ts';
@@ -91,7 +91,7 @@ export class AttachmentKeeper implements Attachments {
   /** What is attached by this device to this mesh; undefined if nothing is, or it is about to go. */
   #attached({ index, alias: text, group }: DeviceSettings): Attached | undefined {
     const alias = containerOf(text);
-    if (!alias || group === DETACHED_GROUP || !this.#slice.has(alias.address)) return undefined;
+    if (!alias || isGoingGroup(group) || !this.#slice.has(alias.address)) return undefined;
     const container = this.#slice.numberOf(alias.address) as number;
     return { index, alias, container, address: this.#slice.addressOf(container) };
   }

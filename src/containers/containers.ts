@@ -18,10 +18,10 @@ import {
   CONTAINER_GROUP,
   type ContainerAlias,
   containerOf,
-  DETACHED_GROUP,
   holderOf,
   type Identity,
   isAliasOf,
+  isGoingGroup,
   macText,
   namesOf,
 } from './alias.ts';
@@ -36,11 +36,12 @@ import { checkRequest } from './request.ts';
 import { Slice } from './slice.ts';
 import {
   deleteLink,
-  deleteMarked,
+  deleteReleased,
   disableIpv6,
   finished,
   hostEnd,
-  markForDeletion,
+  markDetached,
+  markReleased,
   newVeth,
   noNeighbour,
   ownAddress,
@@ -108,9 +109,9 @@ export interface Attachment {
 /** A link of ours. */
 interface Found {
   link: ReceivedLink;
-  /** Undefined if attaching was never finished. */
+  /** Undefined if the link was never finished. */
   alias: ContainerAlias | undefined;
-  /** Somebody has begun to detach it. */
+  /** Whether somebody has begun to detach it, who may have been killed. */
   isGoing: boolean;
 }
 
@@ -172,20 +173,16 @@ export class Containers {
       targets.flatMap((target) => this.#find(target) ?? []).map((each) => [each.link.index, each]),
     );
     const found = [...byIndex.values()];
-    const detached = found.flatMap(({ link, alias }) => (alias ? this.#attachmentOf(link, alias) : []));
-    // First of all: the daemon puts nothing back that is about to go.
-    this.#do(
-      'detach',
-      found.map(({ link }) => markForDeletion(link.index)),
-      ['ENODEV'],
+    const detached = found.flatMap(({ link, alias, isGoing }) =>
+      alias && !isGoing ? this.#attachmentOf(link, alias) : [],
     );
-    try {
-      for (const { link, alias } of found) if (alias) this.#release(link.index, alias);
-    } catch (error) {
-      throw explain(error, 'detach');
-    }
-    const [only] = found;
-    if (only) this.#do('detach', [found.length === 1 ? deleteLink(only.link.index) : deleteMarked()], ['ENODEV']);
+    const each = (mark: (index: number) => Request) => found.map(({ link }) => mark(link.index));
+    // First of all: the daemon puts nothing back that is about to go.
+    this.#do('detach', each(markDetached), ['ENODEV']);
+    for (const { link, alias } of found) if (alias) this.#release(link.index, alias);
+    // What others are detaching may not have given its address back yet.
+    const deletion = found.length > 1 ? [...each(markReleased), deleteReleased()] : each(deleteLink);
+    this.#do('detach', deletion, ['ENODEV']);
     return detached;
   }
 
@@ -304,10 +301,11 @@ export class Containers {
     for (let i = 0; ; i++) {
       const { link, alias, isGoing } = this.#find(identity) ?? {};
       if (!link) return;
-      const isWhole = alias && !isGoing;
+      const isWhole = alias !== undefined && !isGoing;
       if (isWhole && (alias.netns === namespace.inode || i === PATIENCE.elsewhere))
         throw attached(identity, alias, namespace);
       if (!isWhole && i === PATIENCE.halfMade) {
+        if (alias) this.#release(link.index, alias);
         this.#do('host', [deleteLink(link.index)], ['ENODEV']);
         return;
       }
@@ -318,7 +316,12 @@ export class Containers {
   #release(link: number, alias: ContainerAlias): void {
     const container = this.slice.numberOf(alias.address);
     // The address of the VM that this one was before is not this one's to give back.
-    if (container !== undefined && this.slice.has(alias.address)) this.claims.release(container, link, holderOf(alias));
+    if (container === undefined || !this.slice.has(alias.address)) return;
+    try {
+      this.claims.release(container, link, holderOf(alias));
+    } catch (error) {
+      throw explain(error, 'detach');
+    }
   }
 
   /** What of a container is not as it was made; of its inside if the namespace is given. */
@@ -367,7 +370,7 @@ export class Containers {
     const link = findLink(this.netlink, hostInterface);
     if (!link) return undefined;
     const alias = containerOf(link.alias);
-    const isGoing = link.group === DETACHED_GROUP;
+    const isGoing = isGoingGroup(link.group);
     const isOurs = alias
       ? isAliasOf(alias, identity)
       : link.alias === undefined && (isGoing || link.group === CONTAINER_GROUP);

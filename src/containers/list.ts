@@ -7,7 +7,7 @@ import { RT_TABLE_MAIN, RTN_UNICAST } from '../linux/netlink/route.ts';
 import { findLink, routes } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
 import { formatAddress } from '../mesh/address.ts';
-import { containerOf, DETACHED_GROUP } from './alias.ts';
+import { containerOf, isGoingGroup } from './alias.ts';
 import { NAMED } from './namespace.ts';
 import type { Slice } from './slice.ts';
 
@@ -48,7 +48,7 @@ export function listContainers(netlink: Netlink, slice: Slice): ContainerStatus[
 function statusOf(found: ReceivedLink, address: string, slice: Slice): ContainerStatus | undefined {
   const alias = containerOf(found.alias);
   const container = slice.numberOf(address);
-  if (container === undefined || alias?.address !== address || found.group === DETACHED_GROUP) return undefined;
+  if (container === undefined || alias?.address !== address || isGoingGroup(found.group)) return undefined;
   const { stats } = found;
   return {
     ...{ container, address },

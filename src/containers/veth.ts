@@ -10,7 +10,7 @@ import { RT_SCOPE_LINK } from '../linux/netlink/route.ts';
 import { AF_INET } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
 import type { Address } from '../mesh/address.ts';
-import { CONTAINER_GROUP, DETACHED_GROUP, type Names } from './alias.ts';
+import { CONTAINER_GROUP, DETACHED_GROUP, type Names, RELEASED_GROUP } from './alias.ts';
 
 /** One queue each: by default the kernel makes one for each possible processor. */
 const ONE_QUEUE = { numTxQueues: 1, numRxQueues: 1 };
@@ -97,12 +97,20 @@ export function deleteLink(index: number): Request {
   return request(RTM_DELLINK, 0, `link ${index}`, link, { index });
 }
 
-/** Marks a link for `deleteMarked`. */
-export function markForDeletion(index: number): Request {
-  return request(RTM_NEWLINK, 0, `group of link ${index}`, link, { index, group: DETACHED_GROUP });
+export function markDetached(index: number): Request {
+  return ofGroup(index, DETACHED_GROUP);
+}
+
+/** Marks a link for `deleteReleased`. */
+export function markReleased(index: number): Request {
+  return ofGroup(index, RELEASED_GROUP);
 }
 
 /** Deletes all that are marked at once: one takes 16 ms and more, and many take hardly longer. */
-export function deleteMarked(): Request {
-  return request(RTM_DELLINK, 0, 'detached links', link, { group: DETACHED_GROUP });
+export function deleteReleased(): Request {
+  return request(RTM_DELLINK, 0, 'detached links', link, { group: RELEASED_GROUP });
+}
+
+function ofGroup(index: number, group: number): Request {
+  return request(RTM_NEWLINK, 0, `group of link ${index}`, link, { index, group });
 }
