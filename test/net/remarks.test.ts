@@ -6,7 +6,7 @@ import type { Trouble } from '../../src/machine/machine.ts';
 import { CLI, startMesh } from './mesh.ts';
 import { PLANES } from './planes.mjs';
 import { missing, skip } from './require.ts';
-import { Vms } from './vms.ts';
+import { pingWords, Vms } from './vms.ts';
 
 /** The neighbour table is one for the whole machine: other tests may fill it. */
 const isOwn = ({ what }: Trouble) => !what.includes("machine's neighbour table");
@@ -35,9 +35,7 @@ describe.skipIf(skip('remarks', reason)).each(Object.keys(PLANES) as (keyof type
     const shell = (line: string) => lab.must(vm(0).name, ['sh', '-ec', line]);
     const remarks = async () => ((await mesh.status(vm(0))).remarks ?? []).filter(isOwn);
     const rules = () => shell('iptables-save | grep -v "^#" | sed "s/ \\[.*//"');
-    const pings = async () =>
-      (await lab.run(container(0).name, ['ping', '-n', '-c', '2', '-i', '0.2', '-W', '1', container(1).address]))
-        .stdout;
+    const pings = async () => (await lab.run(container(0).name, pingWords(container(1).address, 2))).stdout;
     /** How often the log has a line with these words. */
     const told = async (words: string) => {
       const lines = (await mesh.log(vm(0))).split('\n').filter((line) => line.includes(words));
