@@ -235,12 +235,12 @@ export class Containers {
     if (link === 0) throw gone(ifname, namespace);
     try {
       disableIpv6(hostInterface);
-      const container = this.#claim(request.container, link, names.mac, holderOf(identity));
+      const container = this.#claim(request.container, link, names.mac, identity);
       const route = this.#setUpInside(namespace, ifname, container, names.hostMac);
       const address = formatAddress(this.slice.addressOf(container));
       const alias = { ...identity, address, netns: namespace.inode, since: Math.floor(Date.now() / 1000) };
       this.netlink.do(finished(link, aliasOf(alias)));
-      return { ...this.#attachment(alias, names, mtu), route };
+      return { ...this.#attachment(container, alias, names, mtu), route };
     } catch (error) {
       // Whatever became of the namespace meanwhile, nothing stays.
       this.netlink.tryAll([deleteLink(link)]);
@@ -249,7 +249,7 @@ export class Containers {
   }
 
   /** Claims a number and sets up the host's end; all in one message where the first number that is tried is free. */
-  #claim(wanted: number | undefined, link: number, mac: Uint8Array, holder: number): number {
+  #claim(wanted: number | undefined, link: number, mac: Uint8Array, identity: Identity): number {
     const first = wanted ?? this.claims.candidate(link);
     const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
     const attempt = () => this.netlink.tryAll([hostEnd(link), neighbourOf(first), this.claims.request(first, link)]);
@@ -266,7 +266,7 @@ export class Containers {
     if (error) throw error;
     if (!claim) return first;
     if (wanted !== undefined) {
-      this.claims.demand(wanted, link, holder);
+      this.claims.demand(wanted, link, holderOf(identity));
       return wanted;
     }
     const container = this.claims.next(first, link);
@@ -277,12 +277,13 @@ export class Containers {
 
   /** Answers what the gateway is the way to. */
   #setUpInside(namespace: Namespace, ifname: string, container: number, gatewayMac: Uint8Array): string {
-    const hasOther = this.#home.within(namespace, hasDefaultRoute);
     const inside = { ...this.#inside(ifname, container), gatewayMac };
     try {
-      return this.#within(namespace, ifname, (netlink, link) =>
-        setUpInside(netlink, { ...inside, link, isWayOut: !hasOther }),
-      );
+      return this.#within(namespace, ifname, (netlink, link) => {
+        const hasOther = hasDefaultRoute(netlink);
+        if (hasOther === undefined) return setUpInside(netlink, { ...inside, link, isWayOut: true });
+        return this.#within(namespace, ifname, (fresh) => setUpInside(fresh, { ...inside, link, isWayOut: !hasOther }));
+      });
     } catch (error) {
       throw explain(error, 'inside', { ifname }, namespace);
     }
@@ -389,15 +390,16 @@ export class Containers {
     const address = parseAddress(alias.address);
     const entry = address && neighbourAt(this.netlink, link.index, addressBytes(address));
     const names = { hostInterface: link.name ?? '', hostMac: link.address ?? new Uint8Array() };
-    return this.#attachment(alias, { ...names, mac: entry?.lladdr ?? new Uint8Array() }, link.mtu ?? 0);
+    const container = this.slice.numberOf(alias.address) ?? 0;
+    return this.#attachment(container, alias, { ...names, mac: entry?.lladdr ?? new Uint8Array() }, link.mtu ?? 0);
   }
 
   #attachment(
+    container: number,
     { address, id, ifname, netns, since }: ContainerAlias,
     { hostInterface, mac, hostMac }: { hostInterface: string; mac: Uint8Array; hostMac: Uint8Array },
     mtu: number,
   ): Attachment {
-    const container = this.slice.numberOf(address) ?? 0;
     const gateway = formatAddress(this.slice.gateway);
     const macs = { mac: macText(mac), hostMac: macText(hostMac) };
     return { container, address, gateway, id, ifname, hostInterface, ...macs, mtu, netns, since };

@@ -1,11 +1,12 @@
 /** The container's side: what is set in its network namespace, through a socket that was opened there. */
+import os from 'node:os';
 import { address, RTM_NEWADDR } from '../linux/netlink/address.ts';
 import { changeDevice } from '../linux/netlink/device-settings.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import { LOOPBACK } from '../linux/netlink/link.ts';
-import { NetlinkError, NLM_F_CREATE, NLM_F_EXCL, type Request, request } from '../linux/netlink/message.ts';
+import { NLM_F_CREATE, NLM_F_EXCL, type Request, request } from '../linux/netlink/message.ts';
 import { NUD_PERMANENT } from '../linux/netlink/neighbour.ts';
-import { Netlink } from '../linux/netlink/netlink.ts';
+import type { Netlink } from '../linux/netlink/netlink.ts';
 import {
   type RouteRequest,
   RT_SCOPE_LINK,
@@ -72,26 +73,22 @@ export function setUpInside(
 }
 
 /**
- * Whether another network is the way out of the namespace that this thread is in, whatever the metric of its
- * route: ours would come before it.
+ * Whether another network is the way out of the container, whatever the metric of its route: ours would come
+ * before it. Undefined if the container has no route at all; else the socket is closed, for there may be a
+ * million.
  */
-export function hasDefaultRoute(): boolean {
-  const table = Netlink.open();
-  try {
-    const body = { family: AF_INET, table: RT_TABLE_MAIN };
-    for (const part of table.parts(request(RTM_GETROUTE, 0, 'routes of the container', route, body), route)) {
-      // It comes first, and a container may have a million others.
-      table.close();
-      return part.some(({ dstLength, type, priority }) => dstLength === 0 && (type === RTN_UNICAST || !priority));
-    }
-    return false;
-  } catch (error) {
-    if (error instanceof NetlinkError && error.code === 'ENOENT') return false; // The table never had a route.
-    throw error;
-  } finally {
-    table.close();
+export function hasDefaultRoute(netlink: Netlink): boolean | undefined {
+  const body = { family: AF_INET, table: RT_TABLE_MAIN };
+  // The table does not exist where there never was a route.
+  const asked = { ...request(RTM_GETROUTE, 0, 'routes of the container', route, body), none: ENOENT };
+  for (const part of netlink.parts(asked, route)) {
+    netlink.close();
+    // It comes first.
+    return part.some(({ dstLength, type, priority }) => dstLength === 0 && (type === RTN_UNICAST || !priority));
   }
+  return undefined;
 }
+const { ENOENT } = os.constants.errno;
 
 /** What of it is not as it was made; undefined if all is. A container may have a million routes: none is read twice. */
 export function wrongInside(netlink: Netlink, { link, ifname, own, gateway, overlay }: Inside): string | undefined {
