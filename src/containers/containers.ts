@@ -35,6 +35,7 @@ import { ContainerError } from './reasons.ts';
 import { checkRequest } from './request.ts';
 import { Slice } from './slice.ts';
 import {
+  catchAll,
   deleteLink,
   deleteReleased,
   disableIpv6,
@@ -121,8 +122,8 @@ export class Containers {
   readonly netlink: Netlink;
   readonly #mesh: Mesh;
   readonly #home = new Home();
-  /** Whether the VM's own address was seen to be there. */
-  #hasOwnAddress = false;
+  /** Whether what all containers need was seen to be there. */
+  #isPrepared = false;
 
   /** `coolDown` in seconds, where it is not to be that of the mesh. Throws ContainerError. */
   static open(mesh: Mesh, { coolDown = mesh.coolDown }: { coolDown?: number } = {}): Containers {
@@ -253,12 +254,12 @@ export class Containers {
     const first = wanted ?? this.claims.candidate(link);
     const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
     const attempt = () => this.netlink.tryAll([hostEnd(link), neighbourOf(first), this.claims.request(first, link)]);
-    if (!this.#hasOwnAddress) this.#addOwnAddress();
+    if (!this.#isPrepared) this.#prepare();
     this.claims.hasSource = true;
     let [end, entry, claim] = attempt();
     for (let i = 0; claim?.code === 'EINVAL' && i < 2; i++) {
       // Somebody took the preferred source away; or it cannot be there, because lo is down.
-      if (i === 0) this.#addOwnAddress();
+      if (i === 0) this.#prepare();
       else this.claims.hasSource = false;
       [end, entry, claim] = attempt();
     }
@@ -289,9 +290,11 @@ export class Containers {
     }
   }
 
-  #addOwnAddress(): void {
-    this.netlink.tryAll([ownAddress(this.slice.gateway)]);
-    this.#hasOwnAddress = true;
+  /** What all containers of the VM need, whether a daemon has run or not. */
+  #prepare(): void {
+    const overlays = this.#mesh.mappings.map(({ overlay }) => catchAll(overlay));
+    this.netlink.tryAll([ownAddress(this.slice.gateway), ...overlays]);
+    this.#isPrepared = true;
   }
 
   /**

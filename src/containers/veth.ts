@@ -6,10 +6,10 @@ import { addressBytes } from '../linux/netlink/ipv4.ts';
 import { IFF_NOARP, IN6_ADDR_GEN_MODE_NONE, LOOPBACK, link, RTM_DELLINK, RTM_NEWLINK } from '../linux/netlink/link.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Request, request } from '../linux/netlink/message.ts';
 import { NUD_PERMANENT, neighbour, RTM_DELNEIGH, RTM_NEWNEIGH } from '../linux/netlink/neighbour.ts';
-import { RT_SCOPE_LINK } from '../linux/netlink/route.ts';
+import { RT_SCOPE_LINK, RT_TABLE_MAIN, RTM_NEWROUTE, RTN_UNREACHABLE, route } from '../linux/netlink/route.ts';
 import { AF_INET } from '../linux/netlink/rtnetlink.ts';
-import { CONTAINER_PROTOCOL } from '../machine/state.ts';
-import type { Address } from '../mesh/address.ts';
+import { CATCH_ALL_METRIC, CATCH_ALL_PROTOCOL, CONTAINER_PROTOCOL } from '../machine/state.ts';
+import type { Address, Prefix } from '../mesh/address.ts';
 import { CONTAINER_GROUP, DETACHED_GROUP, type Names, RELEASED_GROUP } from './alias.ts';
 
 /** One queue each: by default the kernel makes one for each possible processor. */
@@ -77,6 +77,18 @@ export function ownAddress(vm: Address): Request {
   return request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, `address ${local.join('.')} of lo`, address, {
     ...{ family: AF_INET, prefixLength: 32, scope: RT_SCOPE_LINK, index: LOOPBACK, protocol: CONTAINER_PROTOCOL },
     ...{ local, address: local },
+  });
+}
+
+/**
+ * The catch-all's route (machine/state.ts): without it, what a container sends to other VMs' containers would
+ * leave in plain where no daemon has run. EEXIST tells that it is there.
+ */
+export function catchAll({ length, ...overlay }: Prefix): Request {
+  const dst = addressBytes(overlay);
+  return request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, () => `unreachable ${dst.join('.')}/${length}`, route, {
+    ...{ family: AF_INET, dst, dstLength: length, table: RT_TABLE_MAIN, type: RTN_UNREACHABLE },
+    ...{ priority: CATCH_ALL_METRIC, protocol: CATCH_ALL_PROTOCOL },
   });
 }
 

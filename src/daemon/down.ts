@@ -16,6 +16,7 @@ import { heldDevices } from '../machine/device-locks.ts';
 import { DAEMON, type Entry, GUARD, Journal } from '../machine/journal.ts';
 import { Machine } from '../machine/machine.ts';
 import { remains } from '../machine/remains.ts';
+import { isCatchAll, type Thing } from '../machine/state.ts';
 import { kindOf } from '../machine/things/kinds.ts';
 import { becomeUser } from './become.ts';
 import { commandAs, explainPermission, requireCapabilities } from './capabilities.ts';
@@ -67,14 +68,17 @@ async function remove(name: string): Promise<Omit<Leftovers, 'running'>> {
     if (addresses.length + buried.length > 0) requireCapabilities(CAPABILITIES);
     if ([DAEMON, GUARD].some((owner) => journal.entries(owner).length > 0)) requireCapabilities(CAPABILITIES);
     if (runDir !== undefined) removeDeadSockets(runDir);
+    // As long as there are containers, what they send to other VMs does not leave in plain.
+    const stays = (thing: Thing) => attached > 0 && isCatchAll(thing);
+    const says = isTheirs ? saysItself(machine) : () => true;
     // Without the overlay's device there are fewer neighbours to look through.
     const removed = [
-      ...machine.undo(isTheirs ? saysItself(machine) : undefined),
+      ...machine.undo((entry) => says(entry) && !stays(entry.thing)),
       ...shortened(isTheirs ? [] : machine.undo(undefined, GUARD)),
     ];
     if (isTheirs) forgetRest(journal);
     // Without complete notes the machine tells what is ours.
-    if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine));
+    if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine, stays));
     removed.push(...removeTombstones(netlink, buried));
     removed.push(...addresses.flatMap((each) => removeOwnAddress(netlink, each)));
     const isInUse = attached > 0;
@@ -145,8 +149,8 @@ function forgetRest(journal: Journal): void {
   }
 }
 
-function removeRemains(machine: Machine): string[] {
-  const found = remains(machine.netlink);
+function removeRemains(machine: Machine, stays: (thing: Thing) => boolean): string[] {
+  const found = remains(machine.netlink).filter((thing) => !stays(thing));
   if (found.length > 0) requireCapabilities(CAPABILITIES);
   return found.flatMap((thing) => (machine.takeBack(thing) ? [kindOf(thing).describe(thing)] : []));
 }

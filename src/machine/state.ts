@@ -19,7 +19,7 @@ export const CONTAINER_PROTOCOL = 74;
 export const CATCH_ALL_PROTOCOL = 75;
 
 /** The catch-all gives way to our route to the overlay, which has metric 0, and to no other route to it. */
-const CATCH_ALL_METRIC = 1;
+export const CATCH_ALL_METRIC = 1;
 /** Shortly before table main: what others route by rules of their own goes its way. */
 const CATCH_ALL_PRIORITY = 32700;
 /**
@@ -250,13 +250,14 @@ export function catchAllThings(mappings: readonly Mapping[]): Thing[] {
   });
 }
 
+/** Whether a thing is a part of the catch-all, which stays as long as there are containers. */
+export function isCatchAll(thing: Thing): boolean {
+  return thing.kind === 'rule' || (thing.kind === 'route' && thing.protocol === CATCH_ALL_PROTOCOL);
+}
+
 /** Whether a thing stays when the daemon stops, whatever the data plane: the catch-all and the barrier. */
 export function staysAfterStop(thing: Thing): boolean {
-  return (
-    thing.kind === 'barrier' ||
-    thing.kind === 'rule' ||
-    (thing.kind === 'route' && thing.protocol === CATCH_ALL_PROTOCOL)
-  );
+  return thing.kind === 'barrier' || isCatchAll(thing);
 }
 
 /**

@@ -153,6 +153,10 @@ describe.skipIf(skip('attached containers', await missing('ping')))('attached co
       expect((await must('down')).stdout).toMatch(new RegExp(`^removed [^]*${left.replace(/[().]/g, '\\$&')}$`));
       expect((await must('down')).stdout).toBe(`nothing to remove\n${left}`);
       expect(await routesAndEntries()).toEqual(there);
+      // What they send to other VMs does not leave in plain.
+      const toOthers = await vms.lab.run('c1', ['ping', '-n', '-c', '1', '-W', '5', vms.overlay('b')]);
+      expect(toOthers.stdout).toContain('Unreachable');
+      expect(await vms.lab.must('a', ['ip', 'route', 'show', 'proto', '75'])).toContain('unreachable 10.0.0.0/8');
       // A start that fails leaves the mesh, too.
       await vms.ip('a', 'link set eth0 down', 'address flush dev eth0');
       expect((await vms.lab.run('a', [...vms.words('a'), '--wait', '0'])).code).not.toBe(0);

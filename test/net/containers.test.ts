@@ -30,6 +30,16 @@ describe.skipIf(skipped)('attach, detach and containers', () => {
   const inodeOf = async (netns: string) =>
     Number(await vms.lab.must(undefined, ['stat', '-Lc', '%i', `/run/netns/${netns}`]));
 
+  test('where no daemon has run, what is for other VMs follows no default route', async () => {
+    await vms.ip('a', 'route add default dev eth0');
+    const way = () => vms.lab.run('a', ['ip', 'route', 'get', '10.99.1.2']);
+    expect((await way()).stdout).toContain('dev eth0');
+    await json('attach', 'c3');
+    expect((await way()).stderr).toMatch(/No route to host|Host is unreachable/i);
+    await json('detach', 'c3');
+    await vms.ip('a', 'route del default dev eth0');
+  });
+
   test('by name: the container is reached, and reaches others by their addresses', async () => {
     const first = await inlay('attach', 'c1', '--container', '90');
     expect(first).toEqual({ code: 0, stdout: 'c1: eth0 is container 90, 10.16.32.91\n', stderr: '' });
