@@ -9,6 +9,7 @@ import { addressBytes } from '../../dist/linux/netlink/ipv4.js';
 import { parseAddress, parsePrefix } from '../../dist/mesh/address.js';
 import { Mapping } from '../../dist/mesh/mapping.js';
 import { timed } from './clock.mjs';
+import { obey } from './commands.mjs';
 import { Floor } from './floor.mjs';
 import { allowFiles, Namespace } from './namespaces.mjs';
 
@@ -152,13 +153,4 @@ async function churn({ rate, seconds }) {
 const addresses = () => present.map(({ address }) => address);
 const descriptors = () => readdirSync('/proc/self/fd').length;
 
-const COMMANDS = { open, grow, sample, replace, shrink, serve, churn, addresses, descriptors };
-process.on('message', async ([number, name, options]) => {
-  try {
-    process.send([number, { result: await COMMANDS[name](options) }]);
-  } catch (error) {
-    process.send([number, { error: error.stack }]);
-  }
-});
-process.on('disconnect', () => process.exit());
-process.send('ready');
+obey({ open, grow, sample, replace, shrink, serve, churn, addresses, descriptors });

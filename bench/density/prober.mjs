@@ -5,6 +5,7 @@ import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import koffi from 'koffi';
 import * as native from '../../dist/linux/native.js';
+import { obey } from './commands.mjs';
 import { PORT } from './namespaces.mjs';
 
 const sendto = koffi
@@ -140,13 +141,4 @@ async function stop() {
   return { sent: pulse.sent, lost: pulse.sent - pulse.answered };
 }
 
-const COMMANDS = { pingAll, connectAll, start, stop };
-process.on('message', async ([number, name, options]) => {
-  try {
-    process.send([number, { result: await COMMANDS[name](options) }]);
-  } catch (error) {
-    process.send([number, { error: error.stack }]);
-  }
-});
-process.on('disconnect', () => process.exit());
-process.send('ready');
+obey({ pingAll, connectAll, start, stop });
