@@ -254,12 +254,12 @@ export class Containers {
     const first = wanted ?? this.claims.candidate(link);
     const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
     const attempt = () => this.netlink.tryAll([hostEnd(link), neighbourOf(first), this.claims.request(first, link)]);
-    if (!this.#isPrepared) this.#prepare();
+    if (!this.#isPrepared) this.prepare();
     this.claims.hasSource = true;
     let [end, entry, claim] = attempt();
     for (let i = 0; claim?.code === 'EINVAL' && i < 2; i++) {
       // Somebody took the preferred source away; or it cannot be there, because lo is down.
-      if (i === 0) this.#prepare();
+      if (i === 0) this.prepare();
       else this.claims.hasSource = false;
       [end, entry, claim] = attempt();
     }
@@ -290,8 +290,8 @@ export class Containers {
     }
   }
 
-  /** What all containers of the VM need, whether a daemon has run or not. */
-  #prepare(): void {
+  /** Adds what all containers of the VM need, whether a daemon has run or not, if it is not there. */
+  prepare(): void {
     const overlays = this.#mesh.mappings.map(({ overlay }) => catchAll(overlay));
     this.netlink.tryAll([ownAddress(this.slice.gateway), ...overlays]);
     this.#isPrepared = true;

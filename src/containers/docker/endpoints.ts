@@ -14,7 +14,7 @@ import { explain } from '../explain.ts';
 import type { Mesh } from '../mesh.ts';
 import { ContainerError } from '../reasons.ts';
 import { parseMac } from '../request.ts';
-import { deleteLink, disableIpv6, finished, hostEnd, newVeth, ownAddress, permanentNeighbour } from '../veth.ts';
+import { deleteLink, disableIpv6, finished, hostEnd, newVeth, permanentNeighbour } from '../veth.ts';
 import type { EndpointStore } from './endpoint-store.ts';
 
 /** docker names the interface when it moves it: eth0, or eth1 beside another. */
@@ -105,13 +105,9 @@ export class Endpoints implements EndpointStore {
     try {
       disableIpv6(names.hostInterface);
       const at = slice.addressOf(container);
-      const [own, end, entry] = netlink.tryAll([
-        ownAddress(slice.gateway),
-        hostEnd(link),
-        permanentNeighbour(link, at, mac),
-      ]);
-      const error = (own?.code === 'EEXIST' ? undefined : own) ?? end ?? entry;
-      if (error) throw error;
+      this.#containers.prepare();
+      netlink.do(hostEnd(link));
+      netlink.do(permanentNeighbour(link, at, mac));
       claims.takeOver(container, link);
       const since = Math.floor(Date.now() / 1000);
       netlink.do(finished(link, aliasOf({ ...identity, address: formatAddress(at), netns: NO_NAMESPACE, since })));
