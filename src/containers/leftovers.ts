@@ -78,7 +78,7 @@ export function removeTombstones(netlink: Netlink, found: readonly Route[]): str
   const failed = errors.find(({ code }) => code !== 'ESRCH');
   if (failed) throw failed;
   const count = found.length - errors.length;
-  return count === 0 ? [] : [`unreachable routes to ${count} addresses of containers that were detached`];
+  return count === 0 ? [] : [`unreachable routes to addresses of detached containers: ${count}`];
 }
 
 function liveRoutes(netlink: Netlink): Route[] {

@@ -164,7 +164,7 @@ describe.skipIf(skip('attached containers', await missing('ping')))('attached co
       expect(await vms.lab.must('a', ['ip', '-4', 'address', 'show', 'dev', 'lo'])).toContain(vms.overlay('a'));
       const { stdout } = await must('down');
       // No tombstone stays, which would make the addresses unreachable for whoever uses them next.
-      expect(stdout).toContain('removed  unreachable routes to 2 addresses');
+      expect(stdout).toContain('removed  unreachable routes to addresses of detached containers: 2\n');
       expect(await vms.lab.must('a', ['ip', 'route', 'show', 'proto', '74'])).toBe('');
       expect(stdout).toContain(`removed  address ${vms.overlay('a')} of lo\n`);
       expect(stdout).toContain(`removed  directory ${vms.runDir('a')}\n`);

@@ -7,7 +7,7 @@ import type { ContainerStatus } from '../../src/containers/list.ts';
 import type { ReasonName } from '../../src/containers/reasons.ts';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import { GuardedVms } from '../heavy/guarded-vms.ts';
-import { CLI } from './mesh.ts';
+import { CLI, shellLine } from './mesh.ts';
 import type { Plane } from './vms.ts';
 
 const LIBRARY = fileURLToPath(new URL('container-library.mjs', import.meta.url));
@@ -167,8 +167,8 @@ export class ContainerVms extends GuardedVms {
 
   /** A shell command for a step of `stopped`: another process makes this call meanwhile. */
   callWords(vm: string, call: readonly [method: string, argument: unknown], mesh: MeshWords = {}): string {
-    const words = `${process.execPath} ${LIBRARY} '${this.#meshWords(vm, mesh)}'`;
-    return `echo '${JSON.stringify(call)}' | INLAY_STEP= ${words}`;
+    const library = shellLine([process.execPath, LIBRARY, this.#meshWords(vm, mesh)]);
+    return `${shellLine(['echo', JSON.stringify(call)])} | INLAY_STEP= ${library}`;
   }
 
   /** A command where the mesh is told by flags; `wrapper` are the words before it. */

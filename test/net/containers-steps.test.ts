@@ -1,6 +1,7 @@
 /** Attach and detach are stopped at each of their steps: killed there, or somebody else does something in between. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { ContainerVms, type Library, type Refused, type Traces } from './container-vms.ts';
+import { shellLine } from './mesh.ts';
 import { missing, skip } from './require.ts';
 import { PATIENCE } from './vms.ts';
 
@@ -51,7 +52,7 @@ const addressOf = async (step: number) => (await library.find({ id: `x${step}` }
 
 /** Another process makes a call, at a step of `stopped`. */
 const other = (call: Call, end = '>/dev/null', coolDown = 0) =>
-  `ip netns exec a sh -c '${vms.callWords('a', call, { coolDown }).replaceAll("'", `'\\''`)}' ${end}`;
+  `${shellLine(['ip', 'netns', 'exec', 'a', 'sh', '-c', vms.callWords('a', call, { coolDown })])} ${end}`;
 
 /** Nothing but the bystander is left, and it works. */
 async function nothingIsLeft(): Promise<void> {

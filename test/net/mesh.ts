@@ -7,6 +7,7 @@ import { Mesh } from '../../src/demo/mesh.ts';
 import { parsePrefix } from '../../src/mesh/address.ts';
 import { Mapping } from '../../src/mesh/mapping.ts';
 import type { Status } from '../../src/observe/status.ts';
+import { quote } from '../../src/shell.ts';
 
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
@@ -24,7 +25,7 @@ export async function readyStatus(lab: Lab, runDir: string): Promise<Status> {
 
 /** A command line for a shell: this tree may lie anywhere, in a folder with a space, too. */
 export function shellLine(words: readonly string[]): string {
-  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
+  return words.map(quote).join(' ');
 }
 
 /**
