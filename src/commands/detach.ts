@@ -38,12 +38,11 @@ export function addDetachCommand(program: Command): void {
     ]);
     const containers = Containers.open(await meshOf(options, flagsOf({ ...options })));
     try {
-      const targets = all
-        ? containers.list()
-        : id === undefined
+      const targets = () =>
+        id === undefined
           ? targetsIn(namespaces.map(identify), options.ifname, containers)
           : [targetOf(id, options.ifname)];
-      const found = containers.detachAll(targets);
+      const found = all ? containers.detachEverything() : containers.detachAll(targets());
       print(options, found, () =>
         found.length === 0
           ? 'nothing was attached'

@@ -2,9 +2,7 @@
  * Keeps what attaching made for as long as a container is attached. Its route is the claim on its address: if
  * others flush it, another container could get the address while the first one still uses it.
  */
-import { readdirSync } from 'node:fs';
 import { InlayError } from '../errors.ts';
-import * as native from '../linux/native.ts';
 import { changeDevice, type DeviceSettings } from '../linux/netlink/device-settings.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import { LOOPBACK, link, RTM_GETLINK } from '../linux/netlink/link.ts';
@@ -16,14 +14,12 @@ import type { Attachments } from '../machine/attachments.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
 import { type Address, formatAddress } from '../mesh/address.ts';
 import { quote } from '../shell.ts';
-import { type ContainerAlias, containerOf, isContainerName, isGoingGroup } from './alias.ts';
+import { type ContainerAlias, containerOf, isGoingGroup } from './alias.ts';
 import { Claims } from './claim.ts';
+import { containerDevices } from './list.ts';
 import type { Mesh } from './mesh.ts';
 import { Slice } from './slice.ts';
 import { ownAddress, permanentNeighbour } from './veth.ts';
-
-/** A directory that has the name of each device of this network namespace. */
-const DEVICES = '/proc/sys/net/ipv4/conf';
 
 /** A device of an attached container. */
 interface Attached {
@@ -56,8 +52,7 @@ export class AttachmentKeeper implements Attachments {
   }
 
   find(): number[] {
-    const names = readdirSync(DEVICES).filter(isContainerName);
-    return names.map((name) => native.ifNameToIndex(name)).filter((index) => index !== 0);
+    return containerDevices();
   }
 
   keepSource(): string | undefined {

@@ -28,7 +28,7 @@ import {
 import { Claims } from './claim.ts';
 import { explain, type Step } from './explain.ts';
 import { hasDefaultRoute, type Inside, setUpInside, wrongInside } from './inside.ts';
-import { type ContainerStatus, listContainers } from './list.ts';
+import { type ContainerStatus, containerDevices, listContainers } from './list.ts';
 import { type Mesh, requireLocal } from './mesh.ts';
 import { Home, type Namespace, openNamespace } from './namespace.ts';
 import { ContainerError } from './reasons.ts';
@@ -173,7 +173,16 @@ export class Containers {
     const byIndex = new Map(
       targets.flatMap((target) => this.#find(target) ?? []).map((each) => [each.link.index, each]),
     );
-    const found = [...byIndex.values()];
+    return this.#detach([...byIndex.values()]);
+  }
+
+  /** Detaches all containers of this mesh, and what is half made or has lost its route. Throws ContainerError. */
+  detachEverything(): Attachment[] {
+    const links = containerDevices().flatMap((index) => findLink(this.netlink, index) ?? []);
+    return this.#detach(links.flatMap((link) => this.#foundOf(link) ?? []).filter((each) => this.#isHere(each)));
+  }
+
+  #detach(found: readonly Found[]): Attachment[] {
     const detached = found.flatMap(({ link, alias, isGoing }) =>
       alias && !isGoing ? this.#attachmentOf(link, alias) : [],
     );
@@ -373,20 +382,29 @@ export class Containers {
     const { hostInterface = namesOf(identity).hostInterface } = target;
     const link = findLink(this.netlink, hostInterface);
     if (!link) return undefined;
-    const alias = containerOf(link.alias);
-    const isGoing = isGoingGroup(link.group);
-    const isOurs = alias
-      ? isAliasOf(alias, identity)
-      : link.alias === undefined && (isGoing || link.group === CONTAINER_GROUP);
-    if (link.info?.kind !== 'veth' || !isOurs) {
+    const found = this.#foundOf(link);
+    if (!found || (found.alias && !isAliasOf(found.alias, identity))) {
       throw new ContainerError('not-ours', `link ${hostInterface} is not one that Inlay made for ${identity.id}`, {
         hint: 'choose another id, or remove the link',
       });
     }
-    if (!alias || this.slice.numberOf(alias.address) !== undefined) return { link, alias, isGoing };
-    throw new ContainerError('other-mesh', `container ${identity.id} has ${alias.address}, of another mesh`, {
+    if (this.#isHere(found)) return found;
+    throw new ContainerError('other-mesh', `container ${identity.id} has ${found.alias?.address}, of another mesh`, {
       hint: 'name the run directory of its daemon with --run-dir, or choose another id',
     });
+  }
+
+  /** Undefined if the link is another's. */
+  #foundOf(link: ReceivedLink): Found | undefined {
+    const alias = containerOf(link.alias);
+    const isGoing = isGoingGroup(link.group);
+    const isUnfinished = link.alias === undefined && (isGoing || link.group === CONTAINER_GROUP);
+    return link.info?.kind === 'veth' && (alias || isUnfinished) ? { link, alias, isGoing } : undefined;
+  }
+
+  /** What was never finished tells no mesh. */
+  #isHere({ alias }: Found): boolean {
+    return !alias || this.slice.numberOf(alias.address) !== undefined;
   }
 
   #attachmentOf(link: ReceivedLink, alias: ContainerAlias): Attachment {

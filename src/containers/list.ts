@@ -1,5 +1,6 @@
 /** The containers of this VM, from the kernel alone. */
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import * as native from '../linux/native.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import type { ReceivedLink } from '../linux/netlink/link.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
@@ -7,9 +8,18 @@ import { RT_TABLE_MAIN, RTN_UNICAST } from '../linux/netlink/route.ts';
 import { findLink, routes } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
 import { formatAddress } from '../mesh/address.ts';
-import { containerOf, isGoingGroup } from './alias.ts';
+import { containerOf, isContainerName, isGoingGroup } from './alias.ts';
 import { NAMED } from './namespace.ts';
 import type { Slice } from './slice.ts';
+
+/** A directory that has the name of each device of this network namespace. */
+const DEVICES = '/proc/sys/net/ipv4/conf';
+
+/** Interface indexes of the devices that have names of containers', be it that they are half made or going. */
+export function containerDevices(): number[] {
+  const names = readdirSync(DEVICES).filter(isContainerName);
+  return names.map((name) => native.ifNameToIndex(name)).filter((index) => index !== 0);
+}
 
 export interface ContainerStatus {
   container: number;

@@ -158,6 +158,10 @@ describe.skipIf(skipped)('attach, detach and containers', () => {
     expect(await library.detach({ id: 'web', ifname: 'mesh0' })).toBeNull();
     expect(await inlay('detach', 'c1', '--id', 'web')).toMatchObject({ code: 2, stdout: '' });
     expect((await library.attach({ netns: 'c1', container: 90 })).container).toBe(90);
+    // All is also a container whose route others took away, and one whose attach was killed.
+    await vms.ip('a', 'route del 10.16.32.91 proto 74');
+    expect(await vms.stopped('a', '7', [['attach', { netns: 'c2', id: 'half-made' }]])).toBeUndefined();
+    expect((await vms.traces('a')).links).toHaveLength(4);
     expect((await json<unknown[]>('detach', '--all')).length).toBe(3);
     expect(await vms.traces('a')).toEqual(NOTHING);
     for (const name of ['c1', 'c2', 'c3', '77'])
