@@ -1,5 +1,5 @@
 /**
- * The executable that runtimes find: sh(1), which asks the daemon with curl(1), in 7 ms instead of 64. Where no
+ * The executable that runtimes find: sh(1), which asks the daemon with curl(1), in a quarter of the time. Where no
  * daemon attaches containers, it starts Node, which does it by itself.
  */
 import { quote } from '../../shell.ts';
@@ -48,15 +48,22 @@ if [ ! -S "$socket" ] || ! command -v curl >/dev/null 2>&1; then
   exec "$node" "$plugin"
 fi
 
-config=$(cat)
-# Silent: what curl fails at, Node may do. A form: no character of a variable means anything on the way.
-answer=$(printf %s "$config" | curl -q -s --noproxy '*' --max-time ${PATIENCE} --unix-socket "$socket" \\
-  -w '\\n%{http_code}' \\
-  ${fields} \\
-  --data-urlencode config@- http://inlay/cni)
-code=$?
+# Without cat(1), which is another process: a configuration is short.
 line='
 '
+config=
+while IFS= read -r text || [ -n "$text" ]; do config=$config$text$line; done
+config=\${config%"$line"}
+
+# Silent: what curl fails at, Node may do. A form: no character of a variable means anything on the way.
+answer=$(curl -q -s --noproxy '*' --max-time ${PATIENCE} --unix-socket "$socket" \\
+  -w '\\n%{http_code}' \\
+  ${fields} \\
+  --data-urlencode config@- http://inlay/cni <<END
+$config
+END
+)
+code=$?
 body=\${answer%"$line"*}
 case $code-\${answer##*"$line"} in
   0-200)
