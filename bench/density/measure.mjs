@@ -12,7 +12,7 @@ const DETACHES = 30;
 /** Containers that leave a full VM, and are replaced. */
 const REPLACED = 30;
 /** Streams to either VM, in turns; restarts of either daemon. */
-const [STREAMS, RESTARTS] = [3, 3];
+const [STREAMS, RESTARTS] = [6, 3];
 /** ms after a daemon's start in which its CPU time is looked at. */
 const SETTLING = 5000;
 /** s of traffic without churn, for comparison. */
@@ -31,7 +31,7 @@ export async function measure(lab, options, tell) {
   const flags = ['--dataplane', dataplane, ...(dataplane === 'kernel' ? ['--encapsulation', 'vxlan'] : [])];
   const world = await World.make(lab, flags, containers);
   const figures = { background };
-  figures.throughputBefore = await throughput(world, options.seconds, 1, PORT);
+  figures.throughputBefore = await throughput(world, options.seconds, PORT);
   await world.host('sample', { rounds: WARM_UP, detaches: 3 });
 
   const before = {
@@ -59,7 +59,7 @@ export async function measure(lab, options, tell) {
   figures.entries = { before: before.peer, after: await world.counts(world.peer) };
   figures.replace = await world.host('replace', { count: REPLACED });
   tell(`with ${containers} there, one that comes for one that left: ${median(figures.replace).toFixed(2)} ms`);
-  figures.throughput = await throughput(world, options.seconds, STREAMS, PORT + 100);
+  figures.throughput = await throughput(world, options.seconds, PORT + 100);
   figures.starts = await starts(world);
   tell(`the daemon starts in ${median(figures.starts.dense.map(({ ms }) => ms)).toFixed(0)} ms`);
 
@@ -75,10 +75,10 @@ export async function measure(lab, options, tell) {
 const msOf = (taken) => median(taken.map(({ ms }) => ms));
 
 /** Gbit/s of one TCP stream and thousands of small UDP packets a second, to a VM with very many containers and to one with one. */
-async function throughput(world, seconds, rounds, firstPort) {
+async function throughput(world, seconds, firstPort) {
   const found = { dense: [], single: [] };
   let port = firstPort;
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < STREAMS; round++) {
     for (const name of round % 2 ? ['dense', 'single'] : ['single', 'dense']) {
       const stream = await tcp(world.streamTo(world[name], port++), 1, seconds);
       const { delivered } = await udp(world.streamTo(world[name], port++), 0, seconds);
