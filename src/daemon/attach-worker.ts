@@ -16,8 +16,9 @@ export interface AttachWorkerOptions {
 
 const { runDir } = workerData as AttachWorkerOptions;
 
-/** What was opened last stays open: calls ask for the same again and again. */
-let last: { key: string; containers: CniContainers } | undefined;
+/** What was opened stays open as long as calls ask for it: they ask for the same again and again. */
+const opened = new Map<string, CniContainers>();
+const asked = new Set<string>();
 
 const ours: CniLibrary = {
   open: (request) => {
@@ -25,12 +26,10 @@ const ours: CniLibrary = {
     // The file is another one each time that the daemon writes it.
     const { ino, mtimeMs } = statSync(meshFile(request.runDir), { throwIfNoEntry: false }) ?? {};
     const key = JSON.stringify([request, ino, mtimeMs]);
-    if (last?.key !== key) {
-      last?.containers.close();
-      last = undefined;
-      last = { key, containers: library.open(request) };
-    }
-    return staying(last.containers);
+    const containers = opened.get(key) ?? library.open(request);
+    opened.set(key, containers);
+    asked.add(key);
+    return staying(containers);
   },
 };
 
@@ -38,6 +37,7 @@ const ours: CniLibrary = {
 function staying(containers: CniContainers): CniContainers {
   return {
     slice: containers.slice,
+    requireVm: () => containers.requireVm(),
     attach: (request) => containers.attach(request),
     detach: (target) => containers.detach(target),
     detachAll: (targets) => containers.detachAll(targets),
@@ -60,8 +60,24 @@ function real(directory: string): string {
 const namespace = () => statSync('/proc/thread-self/ns/net').ino;
 const home = namespace();
 
+/** Closes what the last calls did not ask for. */
+function closeOthers(): void {
+  for (const [key, containers] of opened) {
+    if (asked.has(key)) continue;
+    containers.close();
+    opened.delete(key);
+  }
+  asked.clear();
+}
+
 parentPort?.on('message', (calls: CniCall[]) => {
+  // It is not needed any more.
+  if (calls.length === 0) {
+    closeOthers();
+    process.exit();
+  }
   const outcomes = answerCalls(calls, ours);
+  closeOthers();
   // A thread that did not come back from a container would do the VM's work there.
   if (namespace() !== home) process.exit(1);
   parentPort?.postMessage(outcomes);

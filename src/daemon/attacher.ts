@@ -157,12 +157,14 @@ export class Attacher {
     return thread;
   }
 
-  /** The thread hangs. It is told to end, which it does when it comes back from the kernel. */
+  /**
+   * The thread hangs. When it comes back from the kernel, it finds that it is to end. Ended in the middle, it would
+   * leave open what it has opened, and a container's namespace would never go.
+   */
   #giveUp(): void {
     this.#stuck++;
-    const thread = this.#thread;
+    this.#thread?.postMessage([]);
     this.#fail('it hangs');
-    thread?.terminate().catch(() => {});
   }
 
   #fail(why: string): void {
