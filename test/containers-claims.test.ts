@@ -321,15 +321,15 @@ describe('a number that is given back', () => {
 describe('a number that is kept for somebody', () => {
   test('is nobody else’s until it is taken over, or its time is over', () => {
     const claims = claimsOf();
-    expect(claims.reserve(3, 30)).toBe(3);
+    expect(claims.reserve(3, 30, BEFORE)).toBe(3);
     expect(claim(claims, 3)).toBe(false);
-    expect(refusal(() => claims.reserve(3, 30)).reason).toBe('cooling');
+    expect(refusal(() => claims.reserve(3, 30, BEFORE)).reason).toBe('cooling');
     const link = newLink();
     claims.takeOver(3, link);
     expect(table()).toEqual([`3 link ${link}`]);
-    expect(refusal(() => claims.reserve(3, 30)).reason).toBe('taken');
+    expect(refusal(() => claims.reserve(3, 30, BEFORE)).reason).toBe('taken');
 
-    claims.reserve(4, 30);
+    claims.reserve(4, 30, BEFORE);
     clock.now += 31;
     claims.demand(4, newLink(), AFTER);
     expect(refusal(() => claims.takeOver(4, newLink()))).toMatchObject({ reason: 'taken' });
@@ -340,14 +340,38 @@ describe('a number that is kept for somebody', () => {
     const claims = claimsOf();
     claim(claims, 5);
     claim(claims, 2);
-    expect([claims.reserve(undefined, 30), claims.reserve(undefined, 30), claims.reserve(undefined, 30)]).toEqual([
-      1, 3, 4,
-    ]);
-    expect(refusal(() => claims.reserve(undefined, 30))).toMatchObject({
+    expect([
+      claims.reserve(undefined, 30, BEFORE),
+      claims.reserve(undefined, 30, BEFORE),
+      claims.reserve(undefined, 30, BEFORE),
+    ]).toEqual([1, 3, 4]);
+    expect(refusal(() => claims.reserve(undefined, 30, BEFORE))).toMatchObject({
       message: 'no address is free: 5 a VM, 2 in use, 3 cooling down',
     });
     claims.cancel(3);
-    expect(claims.reserve(undefined, 30)).toBe(3);
+    expect(claims.reserve(undefined, 30, BEFORE)).toBe(3);
+    // What was taken over is not given back.
+    claims.takeOver(3, newLink());
+    claims.cancel(3);
+    expect(claims.usage().inUse).toBe(3);
+  });
+
+  test('is one that cools down after the same holder, however often it left it, and no other', () => {
+    const claims = claimsOf();
+    const [first, second] = [newLink(), newLink()];
+    claim(claims, 3, first);
+    claim(claims, 4, second);
+    claims.release(3, first, BEFORE);
+    claims.release(4, second, AFTER);
+    clock.now += 1;
+    const again = newLink();
+    claims.demand(3, again, BEFORE);
+    claims.release(3, again, BEFORE);
+    expect(claims.reserve(3, 30, BEFORE)).toBe(3);
+    expect(refusal(() => claims.reserve(4, 30, BEFORE)).reason).toBe('cooling');
+    // A reservation is given back, a cool-down is not.
+    claims.cancel(4);
+    expect(refusal(() => claims.reserve(4, 30, BEFORE)).reason).toBe('cooling');
   });
 });
 
@@ -421,7 +445,7 @@ describe('many processes', () => {
             }).reason;
             expect([what, reason]).toEqual([what, wasFree ? 'none' : held === undefined ? 'cooling' : 'taken']);
           } else if (what === 'reserve') {
-            if (refusal(() => claims.reserve(container, 20)).reason === 'none')
+            if (refusal(() => claims.reserve(container, 20, BEFORE)).reason === 'none')
               coldUntil.set(container, clock.now + 20 + 1);
           } else if (held === undefined) expect(claims.release(container, 1, BEFORE)).toBe(false);
           else {

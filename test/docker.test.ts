@@ -27,6 +27,9 @@ class FakeStore implements EndpointStore {
     this.reserved.add(found);
     return found;
   }
+  release(address: string): void {
+    this.reserved.delete(address);
+  }
   create(endpoint: string, address: string, mac = '02:00:00:00:00:01'): string {
     if (!this.reserved.delete(address)) throw new ContainerError('taken', `no reservation of ${address}`);
     this.endpoints.set(endpoint, address);

@@ -64,8 +64,14 @@ export function isAliasOf(alias: ContainerAlias, { id, ifname }: Identity): bool
   return alias.ifname === ifname && alias.id === shortId(id);
 }
 
+/** docker names the interface when it moves it: eth0, or eth1 beside another. */
+export const DOCKER_IFNAME = 'eth';
+/** Who had the address of an endpoint of docker: one of them. Their ids are other ones each time. */
+export const DOCKER = 1;
+
 /** A number for a container's interface, never 0: what a tombstone tells of who had the address. */
 export function holderOf({ id, ifname }: Identity): number {
+  if (ifname === DOCKER_IFNAME) return DOCKER;
   return hash('sha256', `${shortId(id)}\0${ifname}`, 'buffer').readUInt32LE() || 1;
 }
 

@@ -158,15 +158,14 @@ export class Claims {
 
   /**
    * Keeps a number free for whoever takes it over within so many seconds: this one, be it that it cools down
-   * still, or the next free one. Throws ContainerError.
+   * still after this holder, or the next free one. Throws ContainerError.
    */
-  reserve(container: number | undefined, seconds: number): number {
+  reserve(container: number | undefined, seconds: number, holder: number): number {
     const isMine = (number: number) => !this.#bury(number, { seconds, holder: RESERVED }, NLM_F_EXCL);
     if (container !== undefined) {
       if (isMine(container)) return container;
       const table = this.#swept();
-      // A reservation is not taken from whoever has it.
-      if ((table.tombstones.get(container)?.holder ?? RESERVED) !== RESERVED) this.cancel(container);
+      if (table.tombstones.get(container)?.holder === holder) this.#unbury(container, holder, table);
       if (isMine(container)) return container;
       throw this.#refusal(container, table);
     }
@@ -190,9 +189,15 @@ export class Claims {
     throw new ContainerError('taken', `the reservation of container ${container} is over`);
   }
 
-  /** Gives a reserved number back. */
+  /** Gives a reserved number back; nothing if it was taken over. */
   cancel(container: number): void {
-    this.#delete(this.#tombstone(container));
+    this.#unbury(container, RESERVED, this.#table());
+  }
+
+  /** Removes what this holder left at a number. */
+  #unbury(container: number, holder: number, { all }: Table): void {
+    for (const [each, tombstone] of all)
+      if (each === container && tombstone.holder === holder) this.#delete(this.#tombstone(each, tombstone));
   }
 
   usage(): { capacity: number; inUse: number; coolingDown: number } {

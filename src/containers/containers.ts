@@ -84,7 +84,7 @@ export interface Target {
 
 /** A container on the mesh. */
 export interface Attachment {
-  /** Number: the index of its address less one. */
+  /** Number: the index of its address less one; 0 if the address is of another mesh. */
   container: number;
   /** Overlay address, such as 10.16.32.91. */
   address: string;
@@ -162,7 +162,7 @@ export class Containers {
     requireLocal(this.netlink, this.#mesh);
   }
 
-  /** Undefined if nothing was attached. Throws ContainerError. */
+  /** Undefined if nothing was attached. What is of another mesh goes, too: it was named. Throws ContainerError. */
   detach(target: Target): Attachment | undefined {
     return this.detachAll([target])[0];
   }
@@ -171,7 +171,7 @@ export class Containers {
   detachAll(targets: readonly Target[]): Attachment[] {
     // Whoever is named twice is one.
     const byIndex = new Map(
-      targets.flatMap((target) => this.#find(target) ?? []).map((each) => [each.link.index, each]),
+      targets.flatMap((target) => this.#named(target) ?? []).map((each) => [each.link.index, each]),
     );
     return this.#detach([...byIndex.values()]);
   }
@@ -375,8 +375,17 @@ export class Containers {
     }
   }
 
-  /** The link of that name, if it is ours. Throws ContainerError if it is another's. */
+  /** What is attached to this mesh by that name. Throws ContainerError if it is another's. */
   #find(target: Target): Found | undefined {
+    const found = this.#named(target);
+    if (!found || this.#isHere(found)) return found;
+    throw new ContainerError('other-mesh', `container ${target.id} has ${found.alias?.address}, of another mesh`, {
+      hint: 'name the run directory of its daemon with --run-dir, or choose another id',
+    });
+  }
+
+  /** The link of that name, if it is ours. Throws ContainerError if it is another's. */
+  #named(target: Target): Found | undefined {
     const identity = identityOf(target);
     checkRequest(identity);
     const { hostInterface = namesOf(identity).hostInterface } = target;
@@ -388,10 +397,7 @@ export class Containers {
         hint: 'choose another id, or remove the link',
       });
     }
-    if (this.#isHere(found)) return found;
-    throw new ContainerError('other-mesh', `container ${identity.id} has ${found.alias?.address}, of another mesh`, {
-      hint: 'name the run directory of its daemon with --run-dir, or choose another id',
-    });
+    return found;
   }
 
   /** Undefined if the link is another's. */
@@ -430,6 +436,16 @@ export class Containers {
   #do(step: Step, requests: readonly Request[], harmless: readonly string[] = []): void {
     const error = this.netlink.tryAll(requests).find((each) => each && !harmless.includes(each.code));
     if (error) throw explain(error, step);
+  }
+}
+
+/** Throws ContainerError, and what `work` throws. */
+export function withContainers<T>(mesh: Mesh, work: (containers: Containers) => T): T {
+  const containers = Containers.open(mesh);
+  try {
+    return work(containers);
+  } finally {
+    containers.close();
   }
 }
 

@@ -3,9 +3,9 @@
  * argument, JSON on standard input and output. The driver is called what the plugin's file is called.
  */
 import { DEFAULT_RUN_DIR } from '../config/run-dir.ts';
-import { Containers, type Target } from './containers.ts';
+import { type Containers, type Target, withContainers } from './containers.ts';
 import { isObject, type JsonObject } from './json.ts';
-import { type Mesh, readMesh, requireMesh } from './mesh.ts';
+import { readMesh, requireMesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
 import { parseMac } from './request.ts';
 
@@ -78,15 +78,6 @@ function teardown(asked: JsonObject): undefined {
 function runDirOf({ network }: JsonObject): string {
   const runDir = isObject(network) ? optionsOf(network)[RUN_DIR] : undefined;
   return typeof runDir === 'string' ? runDir : DEFAULT_RUN_DIR;
-}
-
-function withContainers<T>(mesh: Mesh, work: (containers: Containers) => T): T {
-  const containers = Containers.open(mesh);
-  try {
-    return work(containers);
-  } finally {
-    containers.close();
-  }
 }
 
 function targetOf(asked: JsonObject): Required<Pick<Target, 'id' | 'ifname'>> {

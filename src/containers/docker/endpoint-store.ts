@@ -8,6 +8,8 @@ export interface EndpointStore {
   readonly gateway: string;
   /** Keeps an address for the endpoint that comes next: this one, or the next free one. */
   reserve(address: string | undefined): string;
+  /** Gives back an address that no endpoint got. */
+  release(address: string): void;
   /** Makes the endpoint with a reserved address; answers its link-layer address. Once more does no harm. */
   create(endpoint: string, address: string, mac: string | undefined): string;
   /** Name of the device that docker is to move into the container. */

@@ -7,8 +7,8 @@
  */
 import * as native from '../../linux/native.ts';
 import { findLink } from '../../linux/netlink/rtnetlink.ts';
-import { formatAddress, formatPrefix } from '../../mesh/address.ts';
-import { aliasOf, type Identity, namesOf } from '../alias.ts';
+import { formatAddress, formatPrefix, parseAddress } from '../../mesh/address.ts';
+import { aliasOf, DOCKER, DOCKER_IFNAME, type Identity, namesOf } from '../alias.ts';
 import type { Attachment, Containers } from '../containers.ts';
 import { explain } from '../explain.ts';
 import type { Mesh } from '../mesh.ts';
@@ -17,8 +17,6 @@ import { parseMac } from '../request.ts';
 import { deleteLink, disableIpv6, finished, hostEnd, newVeth, permanentNeighbour } from '../veth.ts';
 import type { EndpointStore } from './endpoint-store.ts';
 
-/** docker names the interface when it moves it: eth0, or eth1 beside another. */
-const IFNAME = 'eth';
 /** Seconds from RequestAddress to CreateEndpoint. docker waits 30 s for a plugin. */
 const RESERVATION = 60;
 /** What is not known before docker moves the interface. */
@@ -51,7 +49,14 @@ export class Endpoints implements EndpointStore {
     // By its number, docker gives an address to a container with --ip. `docker restart` asks for the one that
     // the same container had a moment ago.
     const wanted = address === undefined ? undefined : slice.requireContainerAt(address);
-    return this.#address(claims.reserve(wanted, RESERVATION));
+    return this.#address(claims.reserve(wanted, RESERVATION, DOCKER));
+  }
+
+  release(address: string): void {
+    const { claims, slice } = this.#containers;
+    const asked = parseAddress(address);
+    const container = asked && slice.containerAt(asked);
+    if (container !== undefined) claims.cancel(container);
   }
 
   create(endpoint: string, address: string, mac: string | undefined): string {
@@ -120,7 +125,7 @@ export class Endpoints implements EndpointStore {
 }
 
 function identityOf(endpoint: string): Identity {
-  return { id: endpoint, ifname: IFNAME };
+  return { id: endpoint, ifname: DOCKER_IFNAME };
 }
 
 /** The container's end, until docker moves it: the host's end, but for one letter. */

@@ -18,6 +18,8 @@ const GATEWAY = 'com.docker.network.gateway';
 const poolRequest = v.object({ Pool: word, SubPool: word, V6: v.optional(v.boolean(), false) });
 const addressRequest = v.object({ PoolID: word, Address: word, Options: options });
 
+const releaseRequest = v.object({ PoolID: word, Address: word });
+
 export const ipamDriver: Record<string, Method> = {
   GetCapabilities: constant('Error', { RequiresMACAddress: false, RequiresRequestReplay: false }),
   GetDefaultAddressSpaces: constant('Error', { LocalDefaultAddressSpace: 'inlay', GlobalDefaultAddressSpace: 'inlay' }),
@@ -37,8 +39,11 @@ export const ipamDriver: Record<string, Method> = {
       refuse(`--gateway ${Address}: it is the VM's own overlay address`, `--gateway ${store.gateway}, or none`);
     return { Address: store.gateway + store.pool.slice(store.pool.indexOf('/')), Data: {} };
   }),
-  // The endpoint has left its address cooling down; an address that no endpoint got is free in a moment.
-  ReleaseAddress: constant('Error', {}),
+  // Of an endpoint that there was, the address cools down.
+  ReleaseAddress: method('Error', releaseRequest, ({ Address }, store) => {
+    store.release(Address);
+    return {};
+  }),
 };
 
 /** Throws if docker's network is not of this VM: the VM has got another underlay address since, or another mesh. */

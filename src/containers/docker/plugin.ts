@@ -7,7 +7,7 @@ import { listenFds } from '../../linux/listen-fds.ts';
 import { removeName } from '../../linux/own-file.ts';
 import { createLog } from '../../log.ts';
 import { limitedLog } from '../../log-limit.ts';
-import { Containers } from '../containers.ts';
+import { withContainers } from '../containers.ts';
 import { requireMesh } from '../mesh.ts';
 import { Endpoints } from './endpoints.ts';
 import type { WithStore } from './method.ts';
@@ -44,12 +44,7 @@ export async function runPlugin({ runDir, socket }: PluginOptions): Promise<void
 function storeOf(runDir: string): WithStore {
   return (work) => {
     const mesh = requireMesh(runDir);
-    const containers = Containers.open(mesh);
-    try {
-      return work(new Endpoints(containers, mesh));
-    } finally {
-      containers.close();
-    }
+    return withContainers(mesh, (containers) => work(new Endpoints(containers, mesh)));
   };
 }
 

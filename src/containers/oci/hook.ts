@@ -5,9 +5,9 @@
  */
 import { hash } from 'node:crypto';
 import { InlayError } from '../../errors.ts';
-import { type AttachRequest, Containers, type Target } from '../containers.ts';
+import { type AttachRequest, type Containers, type Target, withContainers } from '../containers.ts';
 import { isObject, type JsonObject } from '../json.ts';
-import { type Mesh, readMesh, requireMesh } from '../mesh.ts';
+import { readMesh, requireMesh } from '../mesh.ts';
 import { ContainerError } from '../reasons.ts';
 import { readObject } from '../standard-input.ts';
 import { ACTIONS, NUMBER } from './config.ts';
@@ -53,15 +53,6 @@ function create(request: AttachRequest & Target, state: JsonObject, containers: 
     // The same container's last run, whose poststop never ran.
     containers.detach(request);
     containers.attach(request);
-  }
-}
-
-function withContainers(mesh: Mesh, work: (containers: Containers) => unknown): void {
-  const containers = Containers.open(mesh);
-  try {
-    work(containers);
-  } finally {
-    containers.close();
   }
 }
 
