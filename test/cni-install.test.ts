@@ -111,11 +111,11 @@ describe('install', () => {
     ],
     ['a folder', () => mkdirSync(conflist(), { recursive: true }), /conflist is there, and Inlay did not/],
     [
-      'a network that was changed',
+      'a plugin that was changed',
       () => {
         install(options, false);
-        rmSync(shim());
-        writeFileSync(conflist(), readFileSync(conflist(), 'utf8').replace('mesh', 'net'));
+        rmSync(conflist());
+        writeFileSync(shim(), `${readFileSync(shim(), 'utf8')}\n`);
       },
       /was changed since Inlay made it/,
     ],
@@ -132,6 +132,15 @@ describe('install', () => {
       expect(error).toBeInstanceOf(InlayError);
     }
   });
+});
+
+test('a network that others have changed stays as it is, and the plugin is written', () => {
+  install(options, false);
+  rmSync(shim());
+  const changed = readFileSync(conflist(), 'utf8').replace('"plugins": [', '"plugins": [{"type":"istio-cni"},');
+  writeFileSync(conflist(), changed);
+  expect(states(install(options, false))).toEqual(['written', 'left alone, changed since']);
+  expect([existsSync(shim()), readFileSync(conflist(), 'utf8')]).toEqual([true, changed]);
 });
 
 describe('uninstall', () => {

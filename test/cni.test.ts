@@ -371,17 +371,20 @@ describe('STATUS', () => {
     });
   });
 
-  test.each<ReasonName>(['no-mesh', 'no-underlay', 'other-mesh', 'permission'])(
-    'is error 50 if attaching fails: %s',
-    (reason) => {
-      library.refusal = new ContainerError(reason, 'it would fail', { hint: 'do this' });
-      expect(refused('STATUS', CONFIG, STATUS_ENV)).toMatchObject({
-        code: 50,
-        msg: 'it would fail',
-        details: 'do this',
-      });
-    },
-  );
+  test.each<[ReasonName, number]>([
+    ['no-mesh', 50],
+    ['other-mesh', 50],
+    ['permission', 50],
+    ['no-underlay', 51],
+  ])('tells what attaching would fail of: %s is %i', (reason, code) => {
+    library.refusal = new ContainerError(reason, 'it would fail', { hint: 'do this' });
+    expect(refused('STATUS', CONFIG, STATUS_ENV)).toMatchObject({ code, msg: 'it would fail', details: 'do this' });
+  });
+
+  test('is error 51 if the machine has not the address of the VM any more', () => {
+    library.isElsewhere = true;
+    expect(refused('STATUS', CONFIG, STATUS_ENV).code).toBe(51);
+  });
 
   test('finds what is wrong with the configuration before the first container does', () => {
     expect(refused('STATUS', { ...CONFIG, rundir: '/x' }, STATUS_ENV).code).toBe(2);

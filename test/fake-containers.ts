@@ -14,6 +14,8 @@ export class FakeContainers implements CniContainers, CniLibrary {
   readonly meshes: MeshRequest[] = [];
   /** Thrown instead of opening. */
   refusal: ContainerError | undefined;
+  /** Whether the machine has not the VM's address. */
+  isElsewhere = false;
   opened = 0;
   /** What a container is routed to, where that is not everything. */
   route: string | undefined;
@@ -36,6 +38,10 @@ export class FakeContainers implements CniContainers, CniLibrary {
 
   close(): void {
     this.opened -= 1;
+  }
+
+  requireVm(): void {
+    if (this.isElsewhere) throw new ContainerError('no-underlay', 'this VM has not 192.168.16.32 any more');
   }
 
   attach(request: AttachRequest): Attachment {

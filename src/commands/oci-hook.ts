@@ -1,4 +1,5 @@
 /** oci-hook: what OCI runtimes, such as runc and crun, run for a container; and how they are told to. */
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { addSetting, example, print, runDirOf } from './options.ts';
@@ -32,7 +33,8 @@ export function addOciHookCommand(program: Command): void {
     'oci-hook config --podman remove >/usr/share/containers/oci/hooks.d/inlay-remove.json',
   );
   hook.action(async (action: string, options: Options) => {
-    const runDir = runDirOf(options);
+    // Runtimes start hooks in folders of theirs.
+    const runDir = path.resolve(runDirOf(options));
     if (action !== 'config') {
       const { runHook } = await import('../containers/oci/hook.ts');
       runHook(action, runDir);

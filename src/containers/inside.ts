@@ -92,8 +92,9 @@ const { ENOENT } = os.constants.errno;
 
 /** What of it is not as it was made; undefined if all is. A container may have a million routes: none is read twice. */
 export function wrongInside(netlink: Netlink, { link, ifname, own, gateway, overlay }: Inside): string | undefined {
+  // From its own address: plugins of a chain move routes to tables that rules by source lead to.
   const leads = (to: Address) => {
-    const found = matchingRoute(netlink, to);
+    const found = matchingRoute(netlink, to, own);
     return found?.oif === link ? found : undefined;
   };
   if (leads(own)?.type !== RTN_LOCAL) return `${ifname} does not have its address`;

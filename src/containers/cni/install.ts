@@ -74,12 +74,15 @@ export interface FileChange {
 type Owner = 'nobody' | 'ours' | 'changed' | 'others';
 
 /**
- * Writes the files that are not there already; with `dry`, only says so. Throws ERR_FAILED, and writes
- * nothing, if a file is there that Inlay did not make, or that was changed since.
+ * Writes the files that are not there already; with `dry`, only says so. A network that others have changed, as
+ * service meshes put plugins of theirs into it, stays as it is. Throws ERR_FAILED, and writes nothing, if a file
+ * is there that Inlay did not make, or the plugin was changed.
  */
 export function install(options: InstallOptions, dry: boolean): FileChange[] {
   const changes = filesOf(options).map(({ file, content, mode }): FileChange => {
     const { owner, content: before } = look(file);
+    if (owner === 'changed' && path.basename(file) === CONFLIST)
+      return { file, content, mode, state: 'left alone, changed since' };
     if (owner === 'others' || owner === 'changed')
       throw new InlayError(
         'ERR_FAILED',
@@ -217,7 +220,7 @@ function look(file: string): { owner: Owner; content: string } {
 }
 
 function write({ file, content, mode, state }: FileChange): void {
-  if (state === 'there already') return;
+  if (state !== 'written' && state !== 'replaced') return;
   const fresh = path.join(path.dirname(file), `.${path.basename(file)}.new`);
   try {
     mkdirSync(path.dirname(file), { recursive: true });

@@ -16,7 +16,7 @@ export const LONGEST = 16 << 20;
 /** Lists and objects in each other. What is deeper could not be repeated in a result. */
 const DEEPEST = 64;
 
-/** JsonObject that mean something to the plugin, and those that the specification has for others. */
+/** Keys that mean something to the plugin, and those that the specification has for others. */
 const KNOWN = new Set([
   ...['runDir', 'overlay', 'underlay', 'mappings', 'coolDown', 'container', 'mac'],
   ...['cniVersion', 'cniVersions', 'name', 'type', 'capabilities', 'runtimeConfig', 'args', 'prevResult', 'dns'],

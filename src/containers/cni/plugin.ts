@@ -18,6 +18,7 @@ import { isSince, isSpoken, NEWEST, VERSIONS, type Version } from './versions.ts
 /** What the plugin does with containers. */
 export interface CniContainers {
   readonly slice: Addresses;
+  requireVm(): void;
   attach(request: AttachRequest): Attachment;
   detach(target: { id: string; ifname: string }): unknown;
   detachAll(targets: readonly { id: string; ifname: string }[]): unknown;
@@ -169,6 +170,7 @@ function status(_: Call, network: Network, library: CniLibrary): undefined {
   checkKeys(network);
   try {
     using(library, meshOf(network), (containers) => {
+      containers.requireVm();
       const { capacity, inUse, coolingDown } = containers.usage();
       if (inUse + coolingDown >= capacity)
         throw new ContainerError(
@@ -178,7 +180,9 @@ function status(_: Call, network: Network, library: CniLibrary): undefined {
     });
   } catch (error) {
     if (!(error instanceof ContainerError)) throw error;
-    throw new CniError(CODE.notAvailable, error.message, error.hint);
+    // Without the VM's address, nobody reaches the containers that are there either.
+    const code = error.reason === 'no-underlay' ? CODE.limitedConnectivity : CODE.notAvailable;
+    throw new CniError(code, error.message, error.hint);
   }
 }
 

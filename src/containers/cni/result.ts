@@ -84,8 +84,8 @@ export function resultOf(
 }
 
 /**
- * Compares the result that ADD had with what is there. Plugins later in the chain may have changed link-layer
- * address, MTU and routes, and so tell them: what is compared is what only we make. Answers what differs.
+ * Compares the result that ADD had with what is there. Plugins later in the chain may have changed MTU and
+ * routes, and so tell them: what is compared is what only we make. Answers what differs.
  */
 export function differenceOf(
   { hostInterface, ifname, address, mac }: Attachment,

@@ -74,14 +74,15 @@ case $code-\${answer##*"$line"} in
     printf %s "$body"
     exit 1
     ;;
-  0-404 | 0-413 | 7-* | 52-* | 55-* | 56-*)
-    # The configuration is of another daemon, or too long for one; or the daemon has just ended, be it before it
-    # has answered: what it had begun to attach is whole or gone then.
-    require_node
-    printf %s "$config" | "$node" "$plugin"
+  28-* | 0-500)
+    # It may be at work still.
+    fail 11 "the daemon did not answer (curl: $code)"
     ;;
   *)
-    fail 11 "the daemon did not answer (curl: $code)"
+    # The configuration is of another daemon, or too long for one; or curl cannot reach the daemon; or it has just
+    # ended, be it before it has answered: what it had begun to attach is whole or gone then.
+    require_node
+    printf %s "$config" | "$node" "$plugin"
     ;;
 esac
 `;
