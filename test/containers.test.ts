@@ -207,7 +207,16 @@ describe('the slice', () => {
       mapping('12.0.0.0/8', '192.168.0.0/16'),
     ];
     const rest = { mtu: 1476, coolDown: 60 };
-    expect(formatAddress(new Slice({ mappings, local: LOCAL, ...rest }).gateway)).toBe('11.16.32.1');
+    const slice = new Slice({ mappings, local: LOCAL, ...rest });
+    expect(formatAddress(slice.gateway)).toBe('11.16.32.1');
+    // The order of the mappings may have been another one.
+    const texts = ['11.16.32.91', '12.16.32.91', '10.16.32.91', '13.16.32.91'];
+    expect(texts.map((text) => [slice.numberOf(text), slice.has(text)])).toEqual([
+      [90, true],
+      [90, false],
+      [90, false],
+      [undefined, false],
+    ]);
     expect(reasonOf(() => new Slice({ mappings, local: address('10.1.1.1'), ...rest }))).toBe('no-mesh');
     expect(reasonOf(() => new Slice({ mappings: [], local: LOCAL, ...rest }))).toBe('no-mesh');
   });
@@ -340,7 +349,7 @@ describe('the mesh in the run directory', () => {
     '{"vm":"192.168.16.32","mtu":1476,"coolDown":60,"mappings":[{"overlay":"192.168.0.0/15","underlay":"192.168.0.0/16"}]}',
   ])('%.60s is damaged', (content) => {
     writeFileSync(path.join(dir, 'mesh.json'), content);
-    expect(reasonOf(() => readMesh(dir))).toBe('no-mesh');
+    expect(reasonOf(() => readMesh(dir))).toBe('damaged-mesh');
   });
 
   test('none, and another', () => {

@@ -46,9 +46,7 @@ export function addDetachCommand(program: Command): void {
       print(options, found, () =>
         found.length === 0
           ? 'nothing was attached'
-          : found
-              .map(({ container, address, ifname }) => `${ifname}: container ${container}, ${address}, is detached`)
-              .join('\n'),
+          : found.map(({ address, ifname }) => `${ifname}: ${address} is detached`).join('\n'),
       );
     } finally {
       containers.close();

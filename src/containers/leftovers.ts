@@ -16,14 +16,18 @@ import {
 } from '../linux/netlink/route.ts';
 import { AF_INET, addresses, routes } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
-import { formatAddress } from '../mesh/address.ts';
+import { contains, formatAddress } from '../mesh/address.ts';
 import type { Mesh } from './mesh.ts';
 import { Slice } from './slice.ts';
 
-/** How many containers are attached: those of this mesh, or all. */
+/** How many containers are attached: those of this mesh, or all. Those that it had as another VM are among them. */
 export function attachedCount(netlink: Netlink, mesh?: Mesh): number {
-  const slice = mesh && new Slice(mesh);
-  return liveRoutes(netlink).filter(({ dst }) => !slice || slice.containerIn(dst) !== undefined).length;
+  return liveRoutes(netlink).filter((each) => !mesh || isOf(mesh, each)).length;
+}
+
+function isOf({ mappings }: Mesh, { dst }: Route): boolean {
+  const to = addressOf(dst);
+  return to !== undefined && mappings.some(({ overlay }) => contains(overlay, to));
 }
 
 /**
@@ -62,8 +66,7 @@ export function tombstones(netlink: Netlink, mesh?: Mesh): Route[] {
   const found = containerRoutes(netlink, RTN_UNREACHABLE);
   if (found.length === 0 || attachedCount(netlink) === 0) return found;
   if (!mesh || attachedCount(netlink, mesh) > 0) return [];
-  const slice = new Slice(mesh);
-  return found.filter(({ dst }) => slice.containerIn(dst) !== undefined);
+  return found.filter((each) => isOf(mesh, each));
 }
 
 /** Removes them; returns what was removed, in words. */

@@ -70,7 +70,7 @@ export function readMesh(runDir: string): Mesh | undefined {
     if (mappingsWith(mesh.mappings, local).length === 0) throw new Error(`${vm} is in no mapping`);
     return mesh;
   } catch (cause) {
-    throw new ContainerError('no-mesh', `${file} is damaged: ${(cause as Error).message}`, {
+    throw new ContainerError('damaged-mesh', `${file} is damaged: ${(cause as Error).message}`, {
       hint: 'restart the daemon, which writes it anew',
       cause,
     });

@@ -35,6 +35,7 @@ export const REASONS = {
   full: { exit: EX_UNAVAILABLE, cni: 107, meaning: 'no address of this VM is free' },
   'no-underlay': { exit: EX_TEMPFAIL, cni: 11, meaning: 'this VM has no underlay address yet' },
   'no-mesh': { exit: EXIT.badConfiguration, cni: 108, meaning: 'nothing tells which mesh this VM is part of' },
+  'damaged-mesh': { exit: EXIT.badConfiguration, cni: 112, meaning: 'what a daemon left of its mesh cannot be read' },
   'other-mesh': { exit: EXIT.badConfiguration, cni: 7, meaning: "the configuration is not that of this VM's daemon" },
   permission: { exit: EXIT.noPermission, cni: 109, meaning: 'a capability is missing' },
   'not-ours': { exit: EX_UNAVAILABLE, cni: 110, meaning: 'a link of that name is not one that Inlay made' },

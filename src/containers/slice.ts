@@ -10,6 +10,7 @@ const VM = 1n;
 
 export class Slice {
   readonly #mapping: Mapping;
+  readonly #mappings: readonly Mapping[];
   readonly #local: Address;
   /** Bits of the address with index 0. */
   readonly #base: bigint;
@@ -23,6 +24,7 @@ export class Slice {
     const [mapping] = mappingsWith(mappings, local);
     if (!mapping) throw new ContainerError('no-mesh', `VM ${formatAddress(local)} is in no mapping`);
     this.#mapping = mapping;
+    this.#mappings = mappings;
     this.#local = local;
     this.#base = mapping.addressOf(local, 0n).bits;
     this.capacity = Number(mapping.containersPerVm);
@@ -43,13 +45,15 @@ export class Slice {
   }
 
   /**
-   * The number of the container with this address in text, be it one of another VM: this one may have had
-   * another underlay address. Undefined if no container of the mesh has it.
+   * The number of the container with this address in text, be it one of another VM or another mapping: this VM
+   * may have had another underlay address, or its mappings another order. Undefined if no container of the mesh
+   * has it.
    */
   numberOf(text: string): number | undefined {
     const address = parseAddress(text);
-    if (!address || !contains(this.overlay, address)) return undefined;
-    const { kind, index } = this.#mapping.explain(address);
+    const mapping = address && this.#mappings.find(({ overlay }) => contains(overlay, address));
+    if (!mapping) return undefined;
+    const { kind, index } = mapping.explain(address);
     return kind === 'container' ? Number(index - VM) : undefined;
   }
 

@@ -168,6 +168,19 @@ describe.skipIf(skipped)('attach, detach and containers', () => {
       expect(await vms.lab.must(name, ['ip', '-br', 'link'])).toMatch(/^lo .*\n$/);
     expect(await library.usage()).toEqual({ capacity: 253, inUse: 0, coolingDown: 0 });
   });
+
+  test('what is of another mesh is left alone, and goes only by its id', async () => {
+    const other = vms.library('a', { overlay: '11.0.0.0/8' });
+    await other.attach({ netns: 'c1', id: 'other' });
+    const before = await vms.traces('a');
+    expect(await library.refusal('attach', { netns: 'c2', id: 'other' })).toMatchObject({ reason: 'other-mesh' });
+    expect(await json<unknown[]>('detach', '--all')).toEqual([]);
+    expect(await vms.traces('a')).toEqual(before);
+    const { stdout } = await inlay('detach', '--id', 'other');
+    expect(stdout).toMatch(/^eth0: 11\.16\.32\.\d+ is detached\n$/);
+    expect(await vms.traces('a')).toEqual(NOTHING);
+    await other.close();
+  });
 });
 
 describe.skipIf(skipped)('whatever becomes of the daemon', () => {
@@ -209,7 +222,7 @@ describe.skipIf(skipped)('whatever becomes of the daemon', () => {
     expect([await vms.pings('a2', B1, 2), await vms.pings('b1', A1, 1)]).toEqual(['2', '1']);
 
     // Senders to an address that cools down are told that the host is not there; and it is nobody else's.
-    const detached = `eth0: container ${container}, ${address}, is detached\n`;
+    const detached = `eth0: ${address} is detached\n`;
     expect(await inlay('a', 'detach', 'a2')).toEqual({ code: 0, stdout: detached, stderr: '' });
     const ping = await vms.lab.run('b1', ['ping', '-n', '-c', '1', '-W', '5', address]);
     expect(ping.stdout).toContain('Destination Host Unreachable');
