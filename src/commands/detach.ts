@@ -22,7 +22,7 @@ export function addDetachCommand(program: Command): void {
     .argument('[NETNS...]', 'network namespaces: names of ip netns, paths, or process ids')
     .option('--id <ID>', 'the container that was attached with this id')
     .option('--ifname <NAME>', 'interface in the container (default: eth0 of an id, any of a namespace)')
-    .option('--all', 'all containers of this VM');
+    .option('--all', 'all containers of this mesh');
   addJson(addSettings(detach, MESH_FLAGS));
   example(detach, 'detach c90', 'detach --id web', 'detach --all');
   detach.action(async (namespaces: string[], options: Options) => {
