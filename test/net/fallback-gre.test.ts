@@ -20,12 +20,14 @@ describe.skipIf(skip('fallback GRE', await missing('ping')))('gre0 that comes la
     const [rpFilter, forwarding, noIpv6, link = ''] = (await vms.lab.must('a', ['sh', '-c', script])).split('\n');
     return { rpFilter, forwarding, noIpv6, isUp: /<[^>]*\bUP\b/.test(link) };
   };
-  /** What the module makes, as far as this kernel can: a device with this name, down. */
+  /** What the module makes, as far as this kernel can: a device with this name, down, and with these settings from its first moment on. */
   const load = (before: string) =>
     vms.lab.must('a', [
       'sh',
-      '-c',
-      `ip link add gre0 type veth peer name peer0; echo ${before} >${CONF}/rp_filter; echo 1 >${CONF}/forwarding`,
+      '-ec',
+      `cd /proc/sys/net/ipv4/conf/default; filter=$(cat rp_filter); forward=$(cat forwarding)
+      echo ${before} >rp_filter; echo 1 >forwarding; ip link add gre0 type veth peer name peer0
+      echo $filter >rp_filter; echo $forward >forwarding`,
     ]);
   const quiet = { rpFilter: '1', forwarding: '0', noIpv6: '1', isUp: true };
 
