@@ -225,6 +225,23 @@ describe.skipIf(skip('test/net/cni', await missing('ping', 'setpriv')))('the plu
     await done('a', 'DEL', 'c1');
   });
 
+  test('CHECK finds the routes that a plugin of a chain has moved to a table for the address', async () => {
+    await container('c1');
+    const prevResult = await add('a', 'c1');
+    const [address = ''] = (prevResult.ips[0]?.address ?? '').split('/');
+    // As sbr of the CNI project does it, for a container with another way out.
+    await vms.lab.ip('c1', [
+      `rule add from ${address} table 100`,
+      'route flush table main',
+      'route add 10.16.32.1 dev eth0 table 100',
+      'route add default via 10.16.32.1 dev eth0 table 100 onlink',
+    ]);
+    await done('a', 'CHECK', 'c1', { prevResult });
+    await vms.lab.ip('c1', ['route del default table 100']);
+    expect(await refused('a', 'CHECK', 'c1', { prevResult })).toEqual([102, expect.stringContaining('no route')]);
+    await done('a', 'DEL', 'c1');
+  });
+
   test('GC detaches what is not valid any more, of its network only', async () => {
     for (const name of ['c1', 'c2', 'c3', 'c4']) await container(name);
     await add('a', 'c1');
