@@ -28,10 +28,11 @@ import {
   RTN_UNREACHABLE,
   route,
 } from '../linux/netlink/route.ts';
-import { AF_INET, matchingRoute, routes } from '../linux/netlink/rtnetlink.ts';
+import { AF_INET, matchingRoute } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
 import { formatAddress } from '../mesh/address.ts';
 import { ContainerError } from './reasons.ts';
+import { claimsIn, containerRoutes } from './routes.ts';
 import type { Slice } from './slice.ts';
 
 /** How many numbers are tried one by one before the table is read, which takes longer the more routes it has. */
@@ -139,7 +140,7 @@ export class Claims {
     if (matchingRoute(this.#netlink, this.#slice.addressOf(container))?.oif === link) return true;
     // Where rules of policy routing lead elsewhere, only the table tells; reading it takes longer.
     try {
-      return this.#claims({ oif: link }).some(({ dst }) => this.#slice.containerIn(dst) === container);
+      return claimsIn(this.#netlink, link).some(({ dst }) => this.#slice.containerIn(dst) === container);
     } catch (error) {
       if (error instanceof NetlinkError && error.code === 'ENODEV') return false; // The link has gone.
       throw error;
@@ -148,12 +149,7 @@ export class Claims {
 
   /** The link that has the claim on this number; undefined if none has. */
   holder(container: number): number | undefined {
-    return this.#claims({}).find(({ dst }) => this.#slice.containerIn(dst) === container)?.oif;
-  }
-
-  #claims(filter: RouteRequest): Route[] {
-    const claims = { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, type: RTN_UNICAST };
-    return routes(this.#netlink, { ...claims, ...filter });
+    return claimsIn(this.#netlink).find(({ dst }) => this.#slice.containerIn(dst) === container)?.oif;
   }
 
   /**
@@ -251,10 +247,7 @@ export class Claims {
     const live = new Set<number>();
     const tombstones = new Map<number, Tombstone>();
     const all: Table['all'] = [];
-    for (const { dst, type, metrics } of routes(this.#netlink, {
-      table: RT_TABLE_MAIN,
-      protocol: CONTAINER_PROTOCOL,
-    })) {
+    for (const { dst, type, metrics } of containerRoutes(this.#netlink)) {
       const container = this.#slice.containerIn(dst);
       if (container === undefined) continue;
       if (type !== RTN_UNREACHABLE) {

@@ -10,24 +10,25 @@ import {
   RT_SCOPE_NOWHERE,
   RT_TABLE_MAIN,
   RTM_DELROUTE,
-  RTN_UNICAST,
   RTN_UNREACHABLE,
   route,
 } from '../linux/netlink/route.ts';
-import { AF_INET, addresses, routes } from '../linux/netlink/rtnetlink.ts';
+import { AF_INET, addresses } from '../linux/netlink/rtnetlink.ts';
 import { CONTAINER_PROTOCOL } from '../machine/state.ts';
-import { contains, formatAddress } from '../mesh/address.ts';
+import { formatAddress } from '../mesh/address.ts';
+import { covering } from '../mesh/mapping.ts';
 import type { Mesh } from './mesh.ts';
+import { claimsIn, tombstonesIn } from './routes.ts';
 import { Slice } from './slice.ts';
 
 /** How many containers are attached: those of this mesh, or all. Those that it had as another VM are among them. */
 export function attachedCount(netlink: Netlink, mesh?: Mesh): number {
-  return liveRoutes(netlink).filter((each) => !mesh || isOf(mesh, each)).length;
+  return claimsIn(netlink).filter((each) => !mesh || isOf(mesh, each)).length;
 }
 
 function isOf({ mappings }: Mesh, { dst }: Route): boolean {
   const to = addressOf(dst);
-  return to !== undefined && mappings.some(({ overlay }) => contains(overlay, to));
+  return to !== undefined && covering(mappings, to) !== undefined;
 }
 
 /**
@@ -36,7 +37,7 @@ function isOf({ mappings }: Mesh, { dst }: Route): boolean {
  */
 export function unusedAddresses(netlink: Netlink, mesh?: Mesh): Found[] {
   const gateway = mesh && String(addressBytes(new Slice(mesh).gateway));
-  const live = liveRoutes(netlink);
+  const live = claimsIn(netlink);
   // Where lo was down, routes tell no source.
   if (live.some(({ prefsrc }) => !prefsrc)) return [];
   const used = new Set(live.map(({ prefsrc }) => String(prefsrc)));
@@ -63,7 +64,7 @@ export function removeOwnAddress(netlink: Netlink, { prefixLength, local }: Foun
  * As long as containers come and go, addresses cool down.
  */
 export function tombstones(netlink: Netlink, mesh?: Mesh): Route[] {
-  const found = containerRoutes(netlink, RTN_UNREACHABLE);
+  const found = tombstonesIn(netlink);
   if (found.length === 0 || attachedCount(netlink) === 0) return found;
   if (!mesh || attachedCount(netlink, mesh) > 0) return [];
   return found.filter((each) => isOf(mesh, each));
@@ -82,14 +83,4 @@ export function removeTombstones(netlink: Netlink, found: readonly Route[]): str
   if (failed) throw failed;
   const count = found.length - errors.length;
   return count === 0 ? [] : [`unreachable routes to addresses of detached containers: ${count}`];
-}
-
-function liveRoutes(netlink: Netlink): Route[] {
-  return containerRoutes(netlink, RTN_UNICAST);
-}
-
-function containerRoutes(netlink: Netlink, type: number): Route[] {
-  const found = routes(netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, type });
-  // The kernel filters since Linux 4.20.
-  return found.filter((each) => each.type === type && each.protocol === CONTAINER_PROTOCOL);
 }

@@ -4,12 +4,11 @@ import * as native from '../linux/native.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
 import type { ReceivedLink } from '../linux/netlink/link.ts';
 import type { Netlink } from '../linux/netlink/netlink.ts';
-import { RT_TABLE_MAIN, RTN_UNICAST } from '../linux/netlink/route.ts';
-import { findLink, routes } from '../linux/netlink/rtnetlink.ts';
-import { CONTAINER_PROTOCOL } from '../machine/state.ts';
+import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { formatAddress } from '../mesh/address.ts';
 import { containerOf, isContainerName, isGoingGroup } from './alias.ts';
 import { NAMED } from './namespace.ts';
+import { claimsIn } from './routes.ts';
 import type { Slice } from './slice.ts';
 
 /** A directory that has the name of each device of this network namespace. */
@@ -45,8 +44,7 @@ export interface ContainerStatus {
  * others come and go. The containers of the VM that this one was before are listed, too.
  */
 export function listContainers(netlink: Netlink, slice: Slice): ContainerStatus[] {
-  const claims = routes(netlink, { table: RT_TABLE_MAIN, protocol: CONTAINER_PROTOCOL, type: RTN_UNICAST });
-  const found = claims.flatMap(({ dst, oif }) => {
+  const found = claimsIn(netlink).flatMap(({ dst, oif }) => {
     const [address, link] = [addressOf(dst), oif === undefined ? undefined : findLink(netlink, oif)];
     return (address && link && statusOf(link, formatAddress(address), slice)) ?? [];
   });

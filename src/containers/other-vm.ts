@@ -1,6 +1,6 @@
 /** Containers that were attached when this machine had another underlay address, and so was another VM. */
 import { type Address, contains, formatAddress, parseAddress } from '../mesh/address.ts';
-import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
+import { covering, type Mapping, slicesOf } from '../mesh/mapping.ts';
 import { quote } from '../shell.ts';
 import { type ContainerAlias, containerOf } from './alias.ts';
 
@@ -15,11 +15,11 @@ export function otherVmRemarks(
   aliases: Iterable<string | undefined>,
   { mappings, local }: { mappings: readonly Mapping[]; local: Address },
 ): { key: string; what: string; hint: string }[] {
-  const slices = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
+  const slices = slicesOf(mappings, local);
   const isOther = ({ address: text }: ContainerAlias) => {
     const address = parseAddress(text);
     if (!address || slices.some((slice) => contains(slice, address))) return false;
-    return mappings.some(({ overlay }) => contains(overlay, address));
+    return covering(mappings, address) !== undefined;
   };
   const found = [...aliases].flatMap((alias) => containerOf(alias) ?? []).filter(isOther);
   if (found.length === 0) return [];

@@ -1,7 +1,7 @@
 /** The addresses of one VM's containers: numbers, IPv4 numbers and text. */
 import { ipv4Number } from '../linux/netlink/ipv4.ts';
 import { type Address, contains, formatAddress, formatPrefix, type Prefix, parseAddress } from '../mesh/address.ts';
-import { type Mapping, mappingsWith } from '../mesh/mapping.ts';
+import { covering, type Mapping, mappingsWith } from '../mesh/mapping.ts';
 import type { Mesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';
 
@@ -51,7 +51,7 @@ export class Slice {
    */
   numberOf(text: string): number | undefined {
     const address = parseAddress(text);
-    const mapping = address && this.#mappings.find(({ overlay }) => contains(overlay, address));
+    const mapping = address && covering(this.#mappings, address);
     if (!mapping) return undefined;
     const { kind, index } = mapping.explain(address);
     return kind === 'container' ? Number(index - VM) : undefined;

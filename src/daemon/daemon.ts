@@ -19,7 +19,7 @@ import type { LookOut } from '../machine/remarks/look-out.ts';
 import { catchAllThings, type NetworkPlan, staysAfterStop } from '../machine/state.ts';
 import { NoUnderlayError, type Underlay } from '../machine/underlay.ts';
 import { type Address, contains, formatAddress, ipv4 } from '../mesh/address.ts';
-import { mappingsWith, prefixesOf } from '../mesh/mapping.ts';
+import { prefixesOf, slicesOf } from '../mesh/mapping.ts';
 import { Observer } from '../observe/observer.ts';
 import type { ContainersStatus, State, Status, TunnelStatus } from '../observe/status.ts';
 import { Attacher } from './attacher.ts';
@@ -219,7 +219,7 @@ class Daemon {
 
   /** This machine may have been another VM, whose overlay address nobody is to reach here. */
   #removeOldAddresses({ netlink }: Machine, { mappings, local }: NetworkPlan): void {
-    const own = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
+    const own = slicesOf(mappings, local);
     const isOwn = (address: Address) => own.some((slice) => contains(slice, address));
     const removed = unusedAddresses(netlink).flatMap((found) => {
       const at = addressOf(found.local);

@@ -15,7 +15,7 @@ import { catchAllThings, type NetworkPlan, type Thing } from '../machine/state.t
 import { addressList, hasAddress, underlayMtu, wayToOthers } from '../machine/underlay.ts';
 import { Watch } from '../machine/watch.ts';
 import { formatAddress } from '../mesh/address.ts';
-import { mappingsWith } from '../mesh/mapping.ts';
+import { slicesOf } from '../mesh/mapping.ts';
 import { checkUnderlayMtu, meshOf, overlayMtu } from './network.ts';
 
 /** ms between two log lines about the same repair, which somebody may undo again and again. */
@@ -217,10 +217,7 @@ export class Keeper {
 
   #loadTable(): void {
     const { mappings, local } = this.#plan;
-    this.#options.machine.loadTable(
-      mappings,
-      mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local)),
-    );
+    this.#options.machine.loadTable(mappings, slicesOf(mappings, local));
   }
 
   /**

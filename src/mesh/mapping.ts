@@ -189,6 +189,11 @@ export function mappingsWith(mappings: readonly Mapping[], vm: Address): Mapping
   return mappings.filter((mapping) => contains(mapping.underlay, vm));
 }
 
+/** The slices that a VM has in these mappings. */
+export function slicesOf(mappings: readonly Mapping[], vm: Address): Prefix[] {
+  return mappingsWith(mappings, vm).map((mapping) => mapping.sliceOf(vm));
+}
+
 /** Throws ERR_CONFIG where the overlay prefix of one mapping overlaps a prefix of another. */
 export function checkMappings(mappings: readonly Mapping[]): void {
   for (const [i, a] of mappings.entries()) {

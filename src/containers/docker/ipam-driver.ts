@@ -17,7 +17,6 @@ const GATEWAY = 'com.docker.network.gateway';
 
 const poolRequest = v.object({ Pool: word, SubPool: word, V6: v.optional(v.boolean(), false) });
 const addressRequest = v.object({ PoolID: word, Address: word, Options: options });
-
 const releaseRequest = v.object({ PoolID: word, Address: word });
 
 export const ipamDriver: Record<string, Method> = {

@@ -17,7 +17,7 @@ import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { RT_SCOPE_LINK } from '../../linux/netlink/route.ts';
 import { addresses } from '../../linux/netlink/rtnetlink.ts';
 import { formatPrefix } from '../../mesh/address.ts';
-import { mappingsWith } from '../../mesh/mapping.ts';
+import { slicesOf } from '../../mesh/mapping.ts';
 import { isContainerAlias } from '../alias.ts';
 import type { GuardThing, NetworkPlan } from '../state.ts';
 import { releaseNeighbours } from './container-neighbour.ts';
@@ -170,7 +170,7 @@ function dotted({ name: device }: DeviceSettings, name: Name): string {
 
 /** For `--dry-run`: which devices are guarded changes all the time. */
 export function guardComments({ mappings, local }: NetworkPlan): string[] {
-  const slices = mappingsWith(mappings, local).map((mapping) => formatPrefix(mapping.sliceOf(local)));
+  const slices = slicesOf(mappings, local).map(formatPrefix);
   if (slices.length === 0) return [];
   return [
     `# Each device that a route inside ${slices.join(', ')} leads to, such as VETH, gets (rp_filter if it has no IPv4 address):`,
