@@ -1,8 +1,8 @@
 /** The library of containers in memory: what the CNI plugin does to it, without a kernel. */
 
+import type { Attachment, AttachRequest } from '../src/containers/attachment.ts';
 import type { MeshRequest } from '../src/containers/cni/network.ts';
 import type { CniContainers, CniLibrary } from '../src/containers/cni/plugin.ts';
-import type { Attachment, AttachRequest } from '../src/containers/containers.ts';
 import { ContainerError } from '../src/containers/reasons.ts';
 
 export class FakeContainers implements CniContainers, CniLibrary {

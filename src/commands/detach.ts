@@ -1,6 +1,7 @@
 /** detach: takes the addresses of containers away. */
 import type { Command } from 'commander';
-import type { Containers, Identified, Target } from '../containers/containers.ts';
+import type { Containers, Identified } from '../containers/containers.ts';
+import type { Target } from '../containers/found.ts';
 import type { ContainerStatus } from '../containers/list.ts';
 import { InlayError } from '../errors.ts';
 import { MESH_FLAGS } from './attach.ts';

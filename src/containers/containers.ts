@@ -13,20 +13,11 @@ import { pause } from '../linux/pause.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
 import { formatAddress, parseAddress } from '../mesh/address.ts';
 import { quote } from '../shell.ts';
-import {
-  aliasOf,
-  CONTAINER_GROUP,
-  type ContainerAlias,
-  containerOf,
-  holderOf,
-  type Identity,
-  isAliasOf,
-  isGoingGroup,
-  macText,
-  namesOf,
-} from './alias.ts';
+import { aliasOf, type ContainerAlias, holderOf, type Identity, macText, namesOf } from './alias.ts';
+import type { Attachment, AttachRequest } from './attachment.ts';
 import { Claims } from './claim.ts';
 import { explain, type Step } from './explain.ts';
+import { type Found, foundOf, identityOf, named, type Target } from './found.ts';
 import { hasDefaultRoute, type Inside, setUpInside, wrongInside } from './inside.ts';
 import { type ContainerStatus, containerDevices, listContainers } from './list.ts';
 import { type Mesh, requireLocal } from './mesh.ts';
@@ -49,7 +40,6 @@ import {
   permanentNeighbour,
 } from './veth.ts';
 
-export const DEFAULT_IFNAME = 'eth0';
 /**
  * How often a link that is in the way is looked at, with so many ms between: one that is half made, which
  * somebody may be making, while others delete a thousand links; and one that leads to another namespace,
@@ -58,63 +48,6 @@ export const DEFAULT_IFNAME = 'eth0';
 const PATIENCE = { halfMade: 100, elsewhere: 10, interval: 20 };
 /** How often a link is made where one is in the way that goes. */
 const TRIES = 3;
-
-/** What to attach. */
-export interface AttachRequest {
-  /** Name (of `ip netns`), path or process id. */
-  netns: string;
-  /** Interface in the container; eth0 unless given. */
-  ifname?: string;
-  /** 1 to 256 printable characters; unless given, the namespace's own number. */
-  id?: string;
-  /** Number of the container; unless given, the next free one. */
-  container?: number;
-  /** Link-layer address of the interface, 6 bytes; unless given, it follows from id and ifname. */
-  mac?: Uint8Array;
-}
-
-/** Which container's interface is meant. */
-export interface Target {
-  id: string;
-  /** eth0 unless given. */
-  ifname?: string;
-  /** The host's end, if it is known: an id that is too long for an alias does not tell it. */
-  hostInterface?: string;
-}
-
-/** A container on the mesh. */
-export interface Attachment {
-  /** Number: the index of its address less one; 0 if the address is of another mesh. */
-  container: number;
-  /** Overlay address, such as 10.16.32.91. */
-  address: string;
-  /** The VM's own overlay address. */
-  gateway: string;
-  id: string;
-  ifname: string;
-  /** The host's end of the veth. */
-  hostInterface: string;
-  /** Link-layer addresses, such as 02:0a:... */
-  mac: string;
-  hostMac: string;
-  /** Bytes. */
-  mtu: number;
-  /** Inode of the network namespace. */
-  netns: number;
-  /** Seconds since 1970. */
-  since: number;
-  /** What the gateway is the way to, as attaching made it: 0.0.0.0/0, or the overlay beside another network. */
-  route?: string;
-}
-
-/** A link of ours. */
-interface Found {
-  link: ReceivedLink;
-  /** Undefined if the link was never finished. */
-  alias: ContainerAlias | undefined;
-  /** Whether somebody has begun to detach it, who may have been killed. */
-  isGoing: boolean;
-}
 
 export class Containers {
   readonly claims: Claims;
@@ -171,7 +104,7 @@ export class Containers {
   detachAll(targets: readonly Target[]): Attachment[] {
     // Whoever is named twice is one.
     const byIndex = new Map(
-      targets.flatMap((target) => this.#named(target) ?? []).map((each) => [each.link.index, each]),
+      targets.flatMap((target) => named(this.netlink, target) ?? []).map((each) => [each.link.index, each]),
     );
     return this.#detach([...byIndex.values()]);
   }
@@ -179,7 +112,7 @@ export class Containers {
   /** Detaches all containers of this mesh, and what is half made or has lost its route. Throws ContainerError. */
   detachEverything(): Attachment[] {
     const links = containerDevices().flatMap((index) => findLink(this.netlink, index) ?? []);
-    return this.#detach(links.flatMap((link) => this.#foundOf(link) ?? []).filter((each) => this.#isHere(each)));
+    return this.#detach(links.flatMap((link) => foundOf(link) ?? []).filter((each) => this.#isHere(each)));
   }
 
   #detach(found: readonly Found[]): Attachment[] {
@@ -377,35 +310,11 @@ export class Containers {
 
   /** What is attached to this mesh by that name. Throws ContainerError if it is another's. */
   #find(target: Target): Found | undefined {
-    const found = this.#named(target);
+    const found = named(this.netlink, target);
     if (!found || this.#isHere(found)) return found;
     throw new ContainerError('other-mesh', `container ${target.id} has ${found.alias?.address}, of another mesh`, {
       hint: 'name the run directory of its daemon with --run-dir, or choose another id',
     });
-  }
-
-  /** The link of that name, if it is ours. Throws ContainerError if it is another's. */
-  #named(target: Target): Found | undefined {
-    const identity = identityOf(target);
-    checkRequest(identity);
-    const { hostInterface = namesOf(identity).hostInterface } = target;
-    const link = findLink(this.netlink, hostInterface);
-    if (!link) return undefined;
-    const found = this.#foundOf(link);
-    if (!found || (found.alias && !isAliasOf(found.alias, identity))) {
-      throw new ContainerError('not-ours', `link ${hostInterface} is not one that Inlay made for ${identity.id}`, {
-        hint: 'choose another id, or remove the link',
-      });
-    }
-    return found;
-  }
-
-  /** Undefined if the link is another's. */
-  #foundOf(link: ReceivedLink): Found | undefined {
-    const alias = containerOf(link.alias);
-    const isGoing = isGoingGroup(link.group);
-    const isUnfinished = link.alias === undefined && (isGoing || link.group === CONTAINER_GROUP);
-    return link.info?.kind === 'veth' && (alias || isUnfinished) ? { link, alias, isGoing } : undefined;
   }
 
   /** What was never finished tells no mesh. */
@@ -458,10 +367,6 @@ function attached({ id, ifname }: Identity, alias: ContainerAlias, namespace: Na
   return new ContainerError('attached', `container ${id} is attached as ${ifname}${where}`, {
     hint: `inlay detach --id ${quote(id)} --ifname ${ifname}`,
   });
-}
-
-function identityOf({ id, ifname = DEFAULT_IFNAME }: Target): Identity {
-  return { id, ifname };
 }
 
 /** A network namespace, and the id of a container in it that nobody gave one. */

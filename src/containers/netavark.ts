@@ -3,7 +3,8 @@
  * argument, JSON on standard input and output. The driver is called what the plugin's file is called.
  */
 import { DEFAULT_RUN_DIR } from '../config/run-dir.ts';
-import { type Containers, type Target, withContainers } from './containers.ts';
+import { type Containers, withContainers } from './containers.ts';
+import type { Target } from './found.ts';
 import { isObject, type JsonObject } from './json.ts';
 import { readMesh, requireMesh } from './mesh.ts';
 import { ContainerError } from './reasons.ts';

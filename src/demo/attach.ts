@@ -3,7 +3,8 @@
  * standard input what to attach.
  */
 import { readFileSync } from 'node:fs';
-import { type AttachRequest, Containers } from '../containers/containers.ts';
+import type { AttachRequest } from '../containers/attachment.ts';
+import { Containers } from '../containers/containers.ts';
 import { parseAddress, parsePrefix } from '../mesh/address.ts';
 import { Mapping } from '../mesh/mapping.ts';
 import { report } from '../report.ts';

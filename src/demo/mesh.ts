@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { namesOf } from '../containers/alias.ts';
-import { DEFAULT_IFNAME } from '../containers/containers.ts';
+import { DEFAULT_IFNAME } from '../containers/found.ts';
 import { ask } from '../daemon/control.ts';
 import { EXIT, InlayError } from '../errors.ts';
 import { plainErrors } from '../log.ts';

@@ -2,7 +2,8 @@
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { Attachment, AttachRequest, Target } from '../../src/containers/containers.ts';
+import type { Attachment, AttachRequest } from '../../src/containers/attachment.ts';
+import type { Target } from '../../src/containers/found.ts';
 import type { ContainerStatus } from '../../src/containers/list.ts';
 import type { ReasonName } from '../../src/containers/reasons.ts';
 import { Lab, type Output } from '../../src/demo/lab.ts';

@@ -1,6 +1,6 @@
 /** Many processes attach at the same time, without a lock and without a daemon: no address is had twice, and none is lost. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Attachment } from '../../src/containers/containers.ts';
+import type { Attachment } from '../../src/containers/attachment.ts';
 import { ContainerVms, type Library, NOTHING, Refused } from './container-vms.ts';
 import { missing, skip } from './require.ts';
 

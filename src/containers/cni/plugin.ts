@@ -3,7 +3,7 @@
  * it. A call is variables and a configuration, its answer an exit code and JSON. CHECK, DEL, GC and STATUS
  * answer nothing if all is well.
  */
-import type { Attachment, AttachRequest } from '../containers.ts';
+import type { Attachment, AttachRequest } from '../attachment.ts';
 import { isObject } from '../json.ts';
 import { ContainerError } from '../reasons.ts';
 import { readArguments } from './arguments.ts';

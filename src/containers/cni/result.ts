@@ -1,5 +1,5 @@
 /** Results of ADD (CNI specification 1.1.0, section 5): written in the version of the call, and read for CHECK. */
-import type { Attachment } from '../containers.ts';
+import type { Attachment } from '../attachment.ts';
 import { isObject, type JsonObject } from '../json.ts';
 import { quoted } from './error.ts';
 import { configuration, type Network } from './network.ts';

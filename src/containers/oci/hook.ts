@@ -5,7 +5,9 @@
  */
 import { hash } from 'node:crypto';
 import { InlayError } from '../../errors.ts';
-import { type AttachRequest, type Containers, type Target, withContainers } from '../containers.ts';
+import type { AttachRequest } from '../attachment.ts';
+import { type Containers, withContainers } from '../containers.ts';
+import type { Target } from '../found.ts';
 import { isObject, type JsonObject } from '../json.ts';
 import { readMesh, requireMesh } from '../mesh.ts';
 import { ContainerError } from '../reasons.ts';
