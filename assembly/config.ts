@@ -10,6 +10,7 @@ import {
   CONFIG_MTU,
   CONFIG_OFFLOADS,
   CONFIG_OPTIONS,
+  CONFIG_OVERHEAD,
   CONFIG_PORTS,
   CONFIG_SIZE,
   CONFIG_TTL,
@@ -42,7 +43,7 @@ const KNOWN_OPTIONS: i32 =
   OPTION_MAY_FRAGMENT |
   OPTION_CLAMP_MSS;
 
-/** Sets everything anew, but what the devices can do, and the MTU, which `setMtu` is to set then; no mapping is left. */
+/** Sets everything anew, but what the devices can do, and the lengths, which `setLengths` is to set then; no mapping is left. */
 export function setConfig(local: u32, options: i32, key: u32, ttl: u32, dscp: u32, encapsulation: i32): void {
   store<u32>(CONFIG + CONFIG_LOCAL, local);
   store<i32>(CONFIG + CONFIG_OPTIONS, options & KNOWN_OPTIONS);
@@ -55,7 +56,9 @@ export function setConfig(local: u32, options: i32, key: u32, ttl: u32, dscp: u3
   setMappingCount(0);
 }
 
-export function setMtu(mtu: i32): void {
+/** Notes the bytes that the outer headers add, and those of the longest inner packet that fits the underlay. */
+export function setLengths(overhead: i32, mtu: i32): void {
+  store<i32>(CONFIG + CONFIG_OVERHEAD, overhead);
   store<i32>(CONFIG + CONFIG_MTU, mtu);
 }
 
@@ -111,6 +114,11 @@ export function ports(): u32 {
 /** Bytes of the longest inner packet that fits the underlay. */
 export function mtu(): i32 {
   return load<i32>(CONFIG + CONFIG_MTU);
+}
+
+/** Bytes that the outer headers add to a packet, those of the kernel's among them. */
+export function overhead(): i32 {
+  return load<i32>(CONFIG + CONFIG_OVERHEAD);
 }
 
 /** Address of this memory in the host's process. */

@@ -16,11 +16,11 @@ import {
   TUNNEL_SEQUENCE_OUT,
 } from '../src/core/abi';
 import { sum } from './checksum';
-import { hasOffload, hasOption, isGreUdp, local, ports, ttl } from './config';
-import { GRE_MIN_LENGTH, greLength, putGre } from './gre';
+import { hasOffload, hasOption, isGreUdp, local, overhead, ports, ttl } from './config';
+import { greLength, putGre } from './gre';
 import { DONT_FRAGMENT, IPV4_LENGTH, MAX_TOTAL_LENGTH, PROTOCOL_GRE, putIpv4, timeToLive, typeOfService } from './ipv4';
 import {
-  addCargo,
+  addContent,
   lastMessage,
   messageCount,
   messageLength,
@@ -39,10 +39,6 @@ import { flowHash, portOf, UDP_LENGTH } from './transport';
 
 const MAX_DATAGRAM: i32 = MAX_TOTAL_LENGTH - IPV4_LENGTH - UDP_LENGTH;
 const MAX_TTL: u32 = 255;
-
-// Until something is configured, no option is.
-let greBytes: i32 = GRE_MIN_LENGTH;
-let outerBytes: i32 = IPV4_LENGTH + GRE_MIN_LENGTH;
 
 // What all have in common that the packet at hand becomes.
 let packet: usize = 0;
@@ -82,20 +78,14 @@ export function messagesOf(packets: i32, length: i32): i32 {
   return (packets + each - 1) / each;
 }
 
-/** Works out how long headers are, for what is configured now. */
-export function measureHeaders(): void {
-  greBytes = greLength();
-  outerBytes = isGreUdp() ? greBytes : IPV4_LENGTH + greBytes;
-}
-
-/** Bytes that the outer headers add to a packet, those of the kernel's among them. */
-export function overhead(): i32 {
-  return IPV4_LENGTH + (isGreUdp() ? UDP_LENGTH : 0) + greBytes;
+/** Bytes that the outer headers add to a packet for what is configured now, those of the kernel's among them. */
+export function measureHeaders(): i32 {
+  return IPV4_LENGTH + (isGreUdp() ? UDP_LENGTH : 0) + greLength();
 }
 
 /** Bytes of the outer headers that `putOuter` writes: with UDP, it and IPv4 are the kernel's. */
 export function outerLength(): i32 {
-  return outerBytes;
+  return overhead() - (isGreUdp() ? IPV4_LENGTH + UDP_LENGTH : 0);
 }
 
 /** The sum of the `length` bytes at `p` and of `before`, if outer headers need such a thing. */
@@ -116,7 +106,7 @@ export function putWholeOuter(h: usize, length: i32, packets: i32): void {
 function putHeaders(h: usize, length: i32, body: u64, packets: i32, ttl: u32): void {
   let gre = h;
   if (!isGreUdp()) {
-    const total = outerBytes + length;
+    const total = outerLength() + length;
     // "originating sources MAY set the IPv4 ID field of atomic datagrams to any value" (RFC 6864 §4.1).
     const fragment = hasOption(OPTION_MAY_FRAGMENT) ? nextIdentification(packets) << 16 : DONT_FRAGMENT;
     putIpv4(h, tos, total, fragment, ttl, PROTOCOL_GRE, local(), remote);
@@ -144,7 +134,7 @@ export function messageFor(length: i32, inner: i32): i32 {
   if (!isGreUdp() || !joins(length)) return openFor(inner);
   const message = lastMessage(port);
   if (packetsIn(message) === 1) setSegment(message, messageLength(message));
-  addCargo(message, 1, inner);
+  addContent(message, 1, inner);
   return message;
 }
 
@@ -162,7 +152,7 @@ function openFor(inner: i32): i32 {
     setService(message, tos, hops, hasOption(OPTION_TTL_INHERIT));
     setWay(port, way());
   }
-  addCargo(message, 1, inner);
+  addContent(message, 1, inner);
   setOrigin(message, packet, flags);
   return message;
 }
@@ -176,7 +166,7 @@ function way(): u64 {
 export function wholeMessage(packets: i32, bytes: i32): i32 {
   const message = openMessage(port);
   nameMessage(message, remote, 0);
-  addCargo(message, packets, bytes);
+  addContent(message, packets, bytes);
   setOrigin(message, packet, flags | FLAG_WHOLE);
   return message;
 }

@@ -28,7 +28,7 @@ import {
   totalLength,
 } from './ipv4';
 import { deliverMerged } from './merged';
-import { addCargo, addPiece, block, openMessage, packetsIn } from './messages';
+import { addContent, addPiece, block, openMessage, packetsIn } from './messages';
 import {
   ACK,
   ECE,
@@ -90,7 +90,7 @@ export function deliver(p: usize, size: i32): void {
     if (open !== 0) putChecksum(p, headerLength(p), open);
     const message = openMessage(0);
     addPiece(message, p, totalLength(p));
-    addCargo(message, 1, totalLength(p));
+    addContent(message, 1, totalLength(p));
     return;
   }
   if (!isOfFlow(p)) {
@@ -128,7 +128,7 @@ function openSuperPacket(p: usize): i32 {
   clearVirtio(block(message));
   addPiece(message, block(message), VIRTIO_SIZE);
   addPiece(message, p, totalLength(p));
-  addCargo(message, 1, totalLength(p));
+  addContent(message, 1, totalLength(p));
   return message;
 }
 
@@ -209,7 +209,7 @@ function add(flow: usize, p: usize, headers: i32): void {
   const payload = totalLength(p) - headers;
   const message = load<i32>(flow + FLOW_MESSAGE);
   addPiece(message, p + <usize>headers, payload);
-  addCargo(message, 1, totalLength(p));
+  addContent(message, 1, totalLength(p));
   store<i32>(flow + FLOW_TOTAL, load<i32>(flow + FLOW_TOTAL) + payload);
   store<u32>(flow + FLOW_SEQUENCE, load<u32>(flow + FLOW_SEQUENCE) + <u32>payload);
   store<u32>(flow + FLOW_IDENTIFICATION, getU16(p + IDENTIFICATION));

@@ -8,7 +8,7 @@ import { fold } from './checksum';
 import { hasOffload, mtu } from './config';
 import { putSegment } from './cut';
 import { headerLength, protocol, totalLength } from './ipv4';
-import { addCargo, addPiece, block, openMessage } from './messages';
+import { addContent, addPiece, block, openMessage } from './messages';
 import {
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -77,7 +77,7 @@ function deliverWhole(p: usize, size: i32): void {
   putVirtio(block(message), isTcp ? GSO_TCPV4 : GSO_UDP_L4, headers, size, start, <i32>field);
   addPiece(message, block(message), VIRTIO_SIZE);
   addPiece(message, p, totalLength(p));
-  addCargo(message, packets, totalLength(p) + (packets - 1) * headers);
+  addContent(message, packets, totalLength(p) + (packets - 1) * headers);
 }
 
 /** Packet by packet. */
@@ -96,6 +96,6 @@ function deliverCut(p: usize, size: i32): void {
     putSegment(b + <usize>before, p, headers, n, size, length, at + length === payload);
     addPiece(message, b + <usize>before, headers);
     addPiece(message, p + <usize>(headers + at), length);
-    addCargo(message, 1, headers + length);
+    addContent(message, 1, headers + length);
   }
 }

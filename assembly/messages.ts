@@ -5,12 +5,12 @@
  */
 import {
   ALL_MESSAGES,
-  CARGO_BYTES,
-  CARGO_FLAGS,
-  CARGO_PACKET,
-  CARGO_PACKETS,
-  CARGO_SIZE,
-  CARGOS,
+  CONTENT_BYTES,
+  CONTENT_FLAGS,
+  CONTENT_PACKET,
+  CONTENT_PACKETS,
+  CONTENT_SIZE,
+  CONTENTS,
   CONTROL_ITEM_SIZE,
   CONTROL_LENGTH,
   CONTROL_LEVEL,
@@ -118,7 +118,7 @@ export function openMessage(port: i32): i32 {
   store<u64>(table(message) + MESSAGE_IOV_COUNT, 0);
   store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, 0);
   store<u32>(table(message) + MESSAGE_LENGTH, 0);
-  memory.fill(cargo(message), 0, CARGO_SIZE);
+  memory.fill(content(message), 0, CONTENT_SIZE);
   return message;
 }
 
@@ -149,30 +149,30 @@ export function addPiece(message: i32, p: usize, length: i32): void {
 }
 
 /** Notes that a message carries `packets` packets more, together of `bytes` bytes. */
-export function addCargo(message: i32, packets: i32, bytes: i32): void {
-  store<i32>(cargo(message) + CARGO_PACKETS, packetsIn(message) + packets);
-  store<i32>(cargo(message) + CARGO_BYTES, bytesIn(message) + bytes);
+export function addContent(message: i32, packets: i32, bytes: i32): void {
+  store<i32>(content(message) + CONTENT_PACKETS, packetsIn(message) + packets);
+  store<i32>(content(message) + CONTENT_BYTES, bytesIn(message) + bytes);
 }
 
 /** Notes where the container's packet lies that a message is made of, and the message's FLAG_ bits. */
 export function setOrigin(message: i32, p: usize, flags: u32): void {
-  store<u32>(cargo(message) + CARGO_FLAGS, flags);
-  store<u32>(cargo(message) + CARGO_PACKET, <u32>p);
+  store<u32>(content(message) + CONTENT_FLAGS, flags);
+  store<u32>(content(message) + CONTENT_PACKET, <u32>p);
 }
 
 /** What was noted; 0 for an inbound message. */
 export function packetOf(message: i32): usize {
-  return load<u32>(cargo(message) + CARGO_PACKET);
+  return load<u32>(content(message) + CONTENT_PACKET);
 }
 
 /** Bytes of the packets in a message. */
 export function bytesIn(message: i32): i32 {
-  return load<i32>(cargo(message) + CARGO_BYTES);
+  return load<i32>(content(message) + CONTENT_BYTES);
 }
 
 /** Forgets which packets a message carries. */
-export function clearCargo(message: i32): void {
-  store<u64>(cargo(message) + CARGO_PACKETS, 0);
+export function clearContent(message: i32): void {
+  store<u64>(content(message) + CONTENT_PACKETS, 0);
 }
 
 /** Whether the last call made this message, and it is no reply. */
@@ -188,7 +188,7 @@ export function messageLength(message: i32): i32 {
 
 /** Packets in a message. */
 export function packetsIn(message: i32): i32 {
-  return load<i32>(cargo(message) + CARGO_PACKETS);
+  return load<i32>(content(message) + CONTENT_PACKETS);
 }
 
 /** Says what the kernel's UDP socket is to put into the outer IPv4 headers of a message: `hops` only if it is not what the socket has. */
@@ -252,8 +252,8 @@ function control(message: i32): usize {
   return <usize>(CONTROLS + message * CONTROL_SIZE);
 }
 
-function cargo(message: i32): usize {
-  return <usize>(CARGOS + message * CARGO_SIZE);
+function content(message: i32): usize {
+  return <usize>(CONTENTS + message * CONTENT_SIZE);
 }
 
 function iov(message: i32, i: i32): usize {

@@ -32,7 +32,7 @@ import {
 } from '../src/core/abi';
 import { addF64 } from './bytes';
 import { canClamp, clampMss } from './clamp';
-import { hasOffload, hasOption, isGreUdp, local } from './config';
+import { hasOffload, hasOption, isGreUdp, local, overhead } from './config';
 import { countDropped, countForwarded } from './counters';
 import { putSegment } from './cut';
 import { address, bytes, isInside, setPeer } from './descriptor';
@@ -45,7 +45,6 @@ import {
   messageFor,
   messagesOf,
   outerLength,
-  overhead,
   putOuter,
   putWholeOuter,
   wholeMessage,

@@ -12,8 +12,7 @@ import {
   TUNNEL_UNREACHABLE_UNTIL,
   UNREACHABLE_LIFETIME,
 } from '../src/core/abi';
-import { mtu } from './config';
-import { overhead } from './encapsulation';
+import { mtu, overhead } from './config';
 
 /** "Every internet module must be able to forward a datagram of 68 octets without further fragmentation" (RFC 791 §3.2). */
 export const MIN_MTU: i32 = 68;

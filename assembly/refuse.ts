@@ -13,7 +13,7 @@ import { hasOffload } from './config';
 import { countUnwritten } from './counters';
 import { IPV4_LENGTH, source } from './ipv4';
 import { vmOf } from './mapping';
-import { addressee, bytesIn, clearCargo, isMessage, packetOf, packetsIn, pieceAt } from './messages';
+import { addressee, bytesIn, clearContent, isMessage, packetOf, packetsIn, pieceAt } from './messages';
 import { markReachable, markUnreachable } from './path';
 import { HOST_UNREACHABLE, LAST_CODE, reply } from './reply';
 import { findTunnel } from './tunnels';
@@ -23,7 +23,7 @@ export function refuseMessage(message: i32, code: i32, now: f64): void {
   if (!isMessage(message)) return;
   const packets = packetsIn(message);
   const bytes = bytesIn(message);
-  clearCargo(message);
+  clearContent(message);
   if (packets === 0) return;
   const p = packetOf(message);
   if (p === 0) {

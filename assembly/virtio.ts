@@ -17,7 +17,7 @@ import {
   VIRTIO_HEADER_LENGTH,
 } from '../src/core/abi';
 import { fold, sum } from './checksum';
-import { overhead } from './encapsulation';
+import { overhead } from './config';
 import { headerLength, isFragment, protocol, totalLength } from './ipv4';
 import {
   PROTOCOL_TCP,

@@ -8,7 +8,8 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
-import { typescriptCore, wasmCore } from 'inlay/core';
+import { wasmCore } from 'inlay/core';
+import { typescriptCore } from 'inlay/core/typescript';
 import { CASES } from './core/cases.mjs';
 import { measure, outcome } from './core/measure.mjs';
 import { median, spread, table } from './statistics.mjs';

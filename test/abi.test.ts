@@ -90,7 +90,7 @@ test('the regions follow each other without overlap', () => {
     [abi.RELAY_BUCKETS + abi.BUCKET_OF_ALL, 8],
     [abi.REPLIES, abi.REPLY_SIZE * abi.MESSAGES_PER_PORT],
     [abi.DESCRIPTORS, abi.DESCRIPTOR_SIZE * abi.BATCH_SIZE],
-    [abi.CARGOS, abi.CARGO_SIZE * abi.ALL_MESSAGES],
+    [abi.CONTENTS, abi.CONTENT_SIZE * abi.ALL_MESSAGES],
     [abi.NAMES, abi.NAME_SIZE * abi.ALL_MESSAGES],
     [abi.CONTROLS, abi.CONTROL_SIZE * abi.ALL_MESSAGES],
     [abi.MESSAGE_TABLE, abi.MESSAGE_SIZE * abi.ALL_MESSAGES],

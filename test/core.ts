@@ -1,6 +1,7 @@
 /** Both twins, for the suites that run on each. */
 import { readFileSync } from 'node:fs';
-import { abi, type CoreConfig, type PacketCore, typescriptCore, wasmCore } from '../src/core/index.ts';
+import { abi, type CoreConfig, type PacketCore, wasmCore } from '../src/core/index.ts';
+import { typescriptCore } from '../src/core/typescript/index.ts';
 
 const module = (file: string) => new WebAssembly.Module(readFileSync(new URL(`../build/${file}`, import.meta.url)));
 
@@ -41,7 +42,7 @@ export interface Message {
   datagrams: Uint8Array[];
   /** The VM it is for. */
   peer: number;
-  cargo: { packets: number; bytes: number };
+  content: { packets: number; bytes: number };
   /** It is to go to the overlay device. */
   whole: boolean;
 }
@@ -49,10 +50,10 @@ export interface Message {
 /** All that the last call made, port after port. */
 export function messages(core: PacketCore): Message[] {
   return Array.from({ length: abi.MAX_PORTS }, (_, port) =>
-    Array.from({ length: core.messageCount(port) }, (_, i) => {
+    Array.from({ length: core.messages.count(port) }, (_, i) => {
       const index = port * abi.MESSAGES_PER_PORT + i;
-      const bytes = core.messageBytes(index);
-      const segment = core.messageSegment(index);
+      const bytes = core.messages.bytes(index);
+      const segment = core.messages.segment(index);
       const datagrams: Uint8Array[] = [];
       for (let at = 0; at < bytes.length; at += segment) datagrams.push(bytes.subarray(at, at + segment));
       return {
@@ -60,9 +61,9 @@ export function messages(core: PacketCore): Message[] {
         index,
         bytes,
         datagrams,
-        peer: networkOrder(core.messagePeer(index)),
-        cargo: core.messageCargo(index),
-        whole: core.isWhole(index),
+        peer: networkOrder(core.messages.peer(index)),
+        content: core.messages.content(index),
+        whole: core.messages.isWhole(index),
       };
     }),
   ).flat();

@@ -59,7 +59,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect(segments.every(wire.verified)).toBe(true);
     expect(hex(Buffer.concat(segments.map((segment) => segment.subarray(40))))).toBe(hex(parts.payload));
     expect(core.counters('outbound')).toMatchObject({ received: 3, forwarded: 3, bytes: 2621 });
-    expect(core.tunnelCount).toBe(1);
+    expect(core.tunnels.count).toBe(1);
   });
 
   test('V1 UDP: lengths, and no checksum of zero', () => {

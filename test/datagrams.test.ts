@@ -73,8 +73,8 @@ describe.each(cores)('$name', ({ make }) => {
     const core = coreOf(make, { local: B });
     core.bytes.set(good, core.slot(0));
     core.describeDatagrams(0, good.length, size, networkOrder(A));
-    expect([core.decapsulate(0, 1, 0), core.verdict(0), core.messageCount()]).toEqual([1, abi.FORWARD, 1]);
-    expect(hex(core.messageBytes(0))).toBe(hex(packet));
+    expect([core.decapsulate(0, 1, 0), core.verdict(0), core.messages.count()]).toEqual([1, abi.FORWARD, 1]);
+    expect(hex(core.messages.bytes(0))).toBe(hex(packet));
   });
 
   test('what does not fit the tables is left for the next call, whole', () => {
@@ -85,9 +85,9 @@ describe.each(cores)('$name', ({ make }) => {
       core.describeDatagrams(i, group.length, good.length, networkOrder(A));
     }
     core.put(3, wire.grePacket(A, B, packet));
-    expect([core.decapsulate(0, 4, 0), core.messageCount()]).toEqual([2, 800]);
+    expect([core.decapsulate(0, 4, 0), core.messages.count()]).toEqual([2, 800]);
     expect(core.counters('inbound').received).toBe(800);
-    expect([core.decapsulate(2, 4, 0), core.messageCount()]).toEqual([4, 401]);
+    expect([core.decapsulate(2, 4, 0), core.messages.count()]).toEqual([4, 401]);
     expect(core.counters('inbound')).toMatchObject({ received: 1201, forwarded: 1201 });
   });
 });

@@ -486,7 +486,7 @@ test.each([
             return core.learn(each.first, ((each.heard?.length ?? 0) + each.extra) | 0, each.now);
           });
           expect(ends).toEqual([ends[0], ends[0]]);
-          met.learnt += a.learnt().length;
+          met.learnt += a.tunnels.learnt().length;
           same(a, b);
         }
         for (const core of [a, b]) {
@@ -506,22 +506,22 @@ test.each([
         }
         const calls = run([a, b], each, countOf(each), () => {
           same(a, b);
-          met.evictions += a.closed().length;
-          met.forgotten += a.learnt().length;
-          for (const { port, index, bytes, cargo, whole } of messages(a)) {
+          met.evictions += a.tunnels.closed().length;
+          met.forgotten += a.tunnels.learnt().length;
+          for (const { port, index, bytes, content, whole } of messages(a)) {
             if (whole) met.whole++;
             if (port > 0) met.ports++;
-            if (each.outbound && a.messagePieces(index) === 3 && a.messageSegment(index) === bytes.length)
+            if (each.outbound && a.messages.pieces(index) === 3 && a.messages.segment(index) === bytes.length)
               met.fragments++;
-            if (each.outbound && a.messageSegment(index) < bytes.length) met.segments++;
-            if (!each.outbound && cargo.packets === 1 && bytes[abi.VIRTIO_FLAGS] === 1) met.open++;
-            if (!each.outbound && cargo.packets > 1) met[bytes[abi.VIRTIO_SIZE + 9] === 6 ? 'tcp' : 'udp']++;
+            if (each.outbound && a.messages.segment(index) < bytes.length) met.segments++;
+            if (!each.outbound && content.packets === 1 && bytes[abi.VIRTIO_FLAGS] === 1) met.open++;
+            if (!each.outbound && content.packets > 1) met[bytes[abi.VIRTIO_SIZE + 9] === 6 ? 'tcp' : 'udp']++;
           }
           if (each.refused === null) return;
           const { every, code } = each.refused;
           for (let message = 0; message < abi.ALL_MESSAGES; message += every) {
             for (const core of [a, b]) core.refuse(message, code, each.now);
-            if (message % 4 === 0) for (const core of [a, b]) core.reach(core.messagePeer(message), each.now);
+            if (message % 4 === 0) for (const core of [a, b]) core.reach(core.messages.peer(message), each.now);
           }
           same(a, b);
         });
@@ -617,10 +617,10 @@ describe.each(cores)('$name', ({ make }) => {
           put(core, options.local, each);
           const made: unknown[] = [];
           run([core], { ...each, expire: null }, Math.min(countOf(each), each.items.length), () => {
-            made.push(messages(core).map(({ bytes, ...rest }) => [hex(bytes), rest.port, rest.peer, rest.cargo]));
+            made.push(messages(core).map(({ bytes, ...rest }) => [hex(bytes), rest.port, rest.peer, rest.content]));
             made.push(each.items.map((_, i) => core.verdict(i)));
           });
-          return [made, core.counters('outbound'), core.counters('inbound'), core.copyTunnels(0)];
+          return [made, core.counters('outbound'), core.counters('inbound'), core.tunnels.copy(0)];
         });
         expect(answers[1]).toEqual(answers[0]);
       }),

@@ -38,7 +38,7 @@ function arrive(core: PacketCore, format: Format, tos: number, inner: Uint8Array
 
 /** The type of service of a message's outer header: what the kernel is told, where it makes that. */
 const outerTos = (core: PacketCore, format: Format, { index, bytes }: Message) =>
-  format === 'gre' ? bytes[1] : (core.messageTos(index) ?? 0);
+  format === 'gre' ? bytes[1] : (core.messages.tos(index) ?? 0);
 
 /** RFC 6040 §4.2, figure 4: inner, outer, what becomes of it, and whether that is to be told. */
 const FIGURE_4: [inner: number, outer: number, result: number | 'drop', anomaly: boolean][] = [
@@ -113,11 +113,11 @@ describe.each(cores)('$name', ({ make }) => {
           const after = core.counters('inbound');
           expect(after.anomalies - before.anomalies).toBe(anomaly ? 1 : 0);
           if (result === 'drop') {
-            expect([verdict, core.messageCount(), core.tunnelCount]).toEqual([abi.DROP_ECN, 0, 0]);
+            expect([verdict, core.messages.count(), core.tunnels.count]).toEqual([abi.DROP_ECN, 0, 0]);
             expect((after.drops[-abi.DROP_ECN] as number) - (before.drops[-abi.DROP_ECN] as number)).toBe(1);
           } else {
             const expected = wire.packetOf({ tos: dscp | result, id, ipOptions });
-            expect([verdict, hex(core.messageBytes(0))]).toEqual([abi.FORWARD, hex(expected)]);
+            expect([verdict, hex(core.messages.bytes(0))]).toEqual([abi.FORWARD, hex(expected)]);
           }
         }
       },
@@ -127,7 +127,7 @@ describe.each(cores)('$name', ({ make }) => {
       const core = coreOf(make, { encapsulation, local: B });
       for (let id = 0; id < 0x10000; id += 5) {
         arrive(core, encapsulation, CE, wire.packetOf({ tos: ECT_0, id, payload: new Uint8Array(0) }));
-        const header = core.messageBytes(0).subarray(0, 20);
+        const header = core.messages.bytes(0).subarray(0, 20);
         if (header[1] === CE && wire.sum(header) === 0xffff) continue;
         expect.fail(`identification ${id}: ${hex(header)}`);
       }
@@ -144,7 +144,7 @@ describe.each(cores)('$name', ({ make }) => {
           if (ecn === 'drop') continue;
           const packet = wire.packetOf({ tos: 0x28 | inner });
           expect(arrive(core, encapsulation, 0xb8 | outer, packet)).toBe(abi.FORWARD);
-          expect(hex(core.messageBytes(0))).toBe(hex(wire.packetOf({ tos: result | ecn })));
+          expect(hex(core.messages.bytes(0))).toBe(hex(wire.packetOf({ tos: result | ecn })));
         }
         expect(core.counters('inbound').anomalies).toBe(4);
       }
@@ -157,7 +157,7 @@ describe.each(cores)('$name', ({ make }) => {
       const packet = wire.edited(wire.packetOf({ tos: 0xb9, id: high * 256 + low }), 10, 0xff, 0xff);
       expect(wire.sum(packet.subarray(0, 20))).toBe(0xffff);
       expect(arrive(core, encapsulation, 0xb9, packet)).toBe(abi.FORWARD);
-      expect(hex(core.messageBytes(0))).toBe(hex(packet));
+      expect(hex(core.messages.bytes(0))).toBe(hex(packet));
     });
   });
 
@@ -171,7 +171,7 @@ describe.each(cores)('$name', ({ make }) => {
     core.decapsulate(0, 1, 0);
     expect(core.counters('inbound')).toMatchObject({ received: 4, forwarded: 3, anomalies: 0 });
     expect(core.counters('inbound').drops[-abi.DROP_ECN]).toBe(1);
-    expect([0, 1, 2].map((i) => core.messageBytes(i)[1])).toEqual([3, 3, 3]);
+    expect([0, 1, 2].map((i) => core.messages.bytes(i)[1])).toEqual([3, 3, 3]);
     // A host that does not know it says 0.
     const made = receiveGroups(core, [datagrams]);
     expect(made.map((message) => message.bytes[1])).toEqual([0, 1, 2, 3]);
@@ -185,16 +185,16 @@ describe.each(cores)('$name', ({ make }) => {
       core.put(i, wire.ipv4Around({ source: A, destination: B, tos }, [0, 0, 8, 0, ...packet]));
     }
     core.decapsulate(0, 6, 0);
-    const made = core.messages().map((message) => core.messageBytes(message));
+    const made = core.messages.all().map((message) => core.messages.bytes(message));
     expect(made.map((bytes) => [bytes[abi.VIRTIO_SIZE + 1], view(bytes).getUint16(abi.VIRTIO_SIZE + 2)])).toEqual([
       [ECT_0, 240],
       [CE, 240],
       [ECT_1, 140],
       [ECT_0, 140],
     ]);
-    expect(packetsIn(core.messages().map((index) => ({ cargo: core.messageCargo(index) }) as Message))).toEqual([
-      2, 2, 1, 1,
-    ]);
+    expect(
+      packetsIn(core.messages.all().map((index) => ({ content: core.messages.content(index) }) as Message)),
+    ).toEqual([2, 2, 1, 1]);
     for (const bytes of made) expect(wire.sum(bytes.subarray(abi.VIRTIO_SIZE, abi.VIRTIO_SIZE + 20))).toBe(0xffff);
   });
 
@@ -204,7 +204,7 @@ describe.each(cores)('$name', ({ make }) => {
     const sent = sendPackets(a, packets).map(({ bytes }) => wire.editedHeader(bytes, 1, (bytes[1] as number) | CE));
     for (const [i, packet] of sent.entries()) b.put(i, packet);
     b.decapsulate(0, 3, 0);
-    expect(hexes([0, 1, 2].map((i) => b.messageBytes(i)))).toEqual(
+    expect(hexes([0, 1, 2].map((i) => b.messages.bytes(i)))).toEqual(
       hexes([CE, CE, CE].map((tos) => wire.packetOf({ tos }))),
     );
     expect(b.counters('inbound').anomalies).toBe(0);

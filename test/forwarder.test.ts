@@ -62,7 +62,7 @@ function watched(name: string, inside: PacketDevice, seen: [name: string, bytes:
   return {
     read: (core) => inside.read(core),
     write: (core, first, end) => {
-      for (let i = first; i < end; i++) seen.push([name, core.messageBytes(i)]);
+      for (let i = first; i < end; i++) seen.push([name, core.messages.bytes(i)]);
       inside.write(core, first, end);
     },
   };
@@ -90,9 +90,9 @@ describe.each(cores)('$name', ({ make }) => {
     expect(delivered(b)).toEqual([packet]);
     expect([a.log, b.log]).toEqual([['opened c0a81021'], ['opened c0a81020']]);
     a.forwarder.expire(10);
-    expect(a.core.tunnelCount).toBe(1);
+    expect(a.core.tunnels.count).toBe(1);
     a.forwarder.expire(10.5);
-    expect([a.core.tunnelCount, a.log]).toEqual([0, ['opened c0a81021', 'closed c0a81021']]);
+    expect([a.core.tunnels.count, a.log]).toEqual([0, ['opened c0a81021', 'closed c0a81021']]);
   });
 
   test('each VM answers in its own format, whatever it is sent', () => {
@@ -269,7 +269,7 @@ describe.each(cores)('$name', ({ make }) => {
       const ports = abi.MAX_PORTS;
       const { core, forwarder, seen } = watchedVm({ encapsulation: 'gre-udp' }, { ports }, sent);
       forwarder.outbound(0);
-      const used = Array.from({ length: ports }, (_, port) => core.messageCount(port)).filter((count) => count > 0);
+      const used = Array.from({ length: ports }, (_, port) => core.messages.count(port)).filter((count) => count > 0);
       expect(used.length).toBeGreaterThan(1);
       const found = seen.map(([, bytes]) => idOf(bytes, 4));
       expect([...found].sort((a, b) => a - b)).toEqual(ids);
@@ -309,7 +309,7 @@ describe.each(cores)('$name', ({ make }) => {
     a.core.configure({ ...settings, mtu: 1476 });
     expect(crosses(3)).toBe(2);
     const { received, forwarded, drops } = a.core.counters('outbound');
-    expect([received, forwarded, drops[-abi.DROP_TOO_BIG], a.core.tunnelCount]).toEqual([3, 2, 1, 1]);
+    expect([received, forwarded, drops[-abi.DROP_TOO_BIG], a.core.tunnels.count]).toEqual([3, 2, 1, 1]);
     expect(new DataView(a.core.memory).getUint32(abi.CONFIG + abi.CONFIG_PORTS, true)).toBe(3);
   });
 
@@ -322,9 +322,9 @@ describe.each(cores)('$name', ({ make }) => {
       send(a, packets);
       a.forwarder.outbound(vmBits * abi.LEASE_INTERVAL);
     }
-    expect(a.core.tunnelCount).toBe(65533); // our own slice is not one, and two addresses of the underlay are no VM's
+    expect(a.core.tunnels.count).toBe(65533); // our own slice is not one, and two addresses of the underlay are no VM's
     expect(a.log.filter((line) => line.startsWith('closed'))).toEqual([]);
     a.forwarder.expire(65536 * abi.LEASE_INTERVAL);
-    expect(a.core.tunnelCount).toBe(0);
+    expect(a.core.tunnels.count).toBe(0);
   });
 });

@@ -1,7 +1,8 @@
 /** What the fuzzer has found once, in its least form (test/vectors/found): the twins do the same with it now. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { abi, typescriptCore } from '../src/core/index.ts';
+import { abi } from '../src/core/index.ts';
+import { typescriptCore } from '../src/core/typescript/index.ts';
 import { config, cores } from './core.ts';
 import { Judge } from './fuzz/judge.mjs';
 import { replay } from './fuzz/rounds.mjs';

@@ -99,7 +99,7 @@ describe.each(cores)('$name', ({ make }) => {
           .flatMap((segment) => wire.fragmented(segment, mtu));
         const fits = size + wire.headersLength(frame.subarray(10)) <= mtu;
         const made = send(core, [frame]);
-        expect(made.every(({ cargo }) => cargo.packets === 1) || fits).toBe(true);
+        expect(made.every(({ content }) => content.packets === 1) || fits).toBe(true);
         if (fits) continue;
         expect(hexes(inner(made, outer))).toEqual(hexes(expected));
         expectSums(core, 'outbound', made);
@@ -244,7 +244,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect(verdict(wire.superFrame({ payload, fragment: 0 }, 961))).toEqual([abi.FORWARD, 7]);
     // One is counted, and the tunnel is there: what its limit is, one has to know.
     expect(core.counters('outbound').drops[-abi.DROP_TOO_BIG]).toBe(3);
-    expect(core.tunnelCount).toBe(1);
+    expect(core.tunnels.count).toBe(1);
   });
 
   test('M3 a super-packet that fits stays whole; one that does not is cut and fragmented', () => {
@@ -264,7 +264,7 @@ describe.each(cores)('$name', ({ make }) => {
       const made = sendPackets(core, [small, small, big, small, small, big, big]);
       expect(new Set(made.map(({ port }) => port))).toEqual(new Set([portOf(big, 8)]));
       expect(packetsIn(made)).toEqual([2, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1]);
-      expect(made.map(({ index }) => core.messageSegment(index) < core.messageLength(index))).toEqual(
+      expect(made.map(({ index }) => core.messages.segment(index) < core.messages.length(index))).toEqual(
         packetsIn(made).map((packets) => packets > 1),
       );
     }
@@ -286,7 +286,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect([sendPackets(core, [of(48 * most)]).length, core.verdict(0)]).toEqual([most, abi.FORWARD]);
     expect([sendPackets(core, [of(48 * most + 1)]).length, core.verdict(0)]).toEqual([0, abi.DROP_TOO_LONG]);
     // It is answered with nothing: smaller packets are no remedy that one may ask for without DF.
-    expect([core.replies(), core.counters('outbound').drops[-abi.DROP_TOO_LONG]]).toEqual([[], 1]);
+    expect([core.messages.replies(), core.counters('outbound').drops[-abi.DROP_TOO_LONG]]).toEqual([[], 1]);
     sendPackets(core, [of(48 * most + 1, DONT_FRAGMENT)]);
     expect(core.verdict(0)).toBe(abi.DROP_TOO_BIG);
   });
@@ -313,9 +313,9 @@ describe.each(cores)('$name', ({ make }) => {
     const packet = wire.packetAround({ flags: 0 }, wire.payloadOf(48 * 300));
     for (let i = 0; i < 4; i++) core.put(i, packet);
     const numbers = () => messages(core).map(({ bytes }) => view(bytes).getUint32(32));
-    expect([core.encapsulate(0, 4, 0), core.messageCount()]).toEqual([3, 900]);
+    expect([core.encapsulate(0, 4, 0), core.messages.count()]).toEqual([3, 900]);
     expect(numbers()).toEqual(Array.from({ length: 900 }, (_, n) => n));
-    expect([core.encapsulate(3, 4, 0), core.messageCount()]).toEqual([4, 300]);
+    expect([core.encapsulate(3, 4, 0), core.messages.count()]).toEqual([4, 300]);
     expect(numbers()).toEqual(Array.from({ length: 300 }, (_, n) => 900 + n));
     expect(core.counters('outbound')).toMatchObject({ received: 1200, forwarded: 1200, bytes: 1200 * 68 });
   });
@@ -325,8 +325,8 @@ describe.each(cores)('$name', ({ make }) => {
     // 85 segments make 510 fragments, in 595 blocks.
     const frame = wire.superFrame({ fragment: 0, payload: wire.payloadOf(260 * 85) }, 260);
     for (const i of [0, 1]) putFrame(core, i, frame);
-    expect([core.encapsulate(0, 2, 0), core.messageCount()]).toEqual([1, 510]);
-    expect([core.encapsulate(1, 2, 0), core.messageCount()]).toEqual([2, 510]);
+    expect([core.encapsulate(0, 2, 0), core.messages.count()]).toEqual([1, 510]);
+    expect([core.encapsulate(1, 2, 0), core.messages.count()]).toEqual([2, 510]);
   });
 
   test('M3 a segment that fits is one fragment, also if its data is no multiple of 8', () => {
@@ -352,6 +352,6 @@ function withoutFlags(packet: Uint8Array): Uint8Array {
 
 /** Packets and bytes of the one tunnel there is. */
 function tunnelCounters(core: PacketCore): number[] {
-  const [, , , packets, bytes] = core.copyTunnels(0);
+  const [, , , packets, bytes] = core.tunnels.copy(0);
   return [packets as number, bytes as number];
 }

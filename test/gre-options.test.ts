@@ -77,7 +77,7 @@ describe.each(cores)('$name', ({ make }) => {
       for (let n = 0; n < 3; n++) {
         const packet = wire.packetOf({ payload: wire.payloadOf(n * 7, n) });
         expect(arrive(b, encapsulation, [...headerOf(options, packet, n), ...packet])).toBe(abi.FORWARD);
-        expect(hex(b.messageBytes(0))).toBe(hex(packet));
+        expect(hex(b.messages.bytes(0))).toBe(hex(packet));
       }
     });
 
@@ -89,7 +89,7 @@ describe.each(cores)('$name', ({ make }) => {
       for (let length = 0; length < whole.length; length++) {
         expect([length, arrive(b, encapsulation, whole.slice(0, length))]).toEqual([length, abi.DROP_TRUNCATED]);
       }
-      expect([arrive(b, encapsulation, whole), b.tunnelCount]).toEqual([abi.FORWARD, 1]);
+      expect([arrive(b, encapsulation, whole), b.tunnels.count]).toEqual([abi.FORWARD, 1]);
       // With a checksum, what is cut off is noticed before, once the header is there.
       const summed = [...headerOf({ ...options, greChecksum: true }, packet, 9), ...packet];
       for (let length = 0; length < summed.length; length++) {
@@ -180,7 +180,7 @@ describe.each(cores)('$name', ({ make }) => {
       const b = coreOf(make, { encapsulation, greSequence: true, local: B });
       expect(arrive(b, encapsulation, [...headerOf({}, packet), ...packet], 5)).toBe(S);
       // The tunnel is there: it was its VM that sent it.
-      expect([b.tunnelCount, b.opened()]).toEqual([1, [A]]);
+      expect([b.tunnels.count, b.tunnels.opened()]).toEqual([1, [A]]);
       expect([9, 8].map((n) => arrive(b, encapsulation, numbered(n)))).toEqual([0, S]);
       expect(view(b.bytes).getUint32(tunnelOf(b, A) + abi.TUNNEL_SEQUENCE_IN, true)).toBe(10);
       const off = coreOf(make, { encapsulation, local: B });
@@ -202,9 +202,9 @@ describe.each(cores)('$name', ({ make }) => {
       const a = coreOf(make, { encapsulation, offloads: VIRTIO });
       // Before what its virtio header says.
       expect([send(a, [wire.frameOf(nested, { type: 9 })]), a.verdict(0)]).toEqual([[], abi.DROP_NESTED_GRE]);
-      expect([a.replies(), a.tunnelCount]).toEqual([[], 0]);
+      expect([a.messages.replies(), a.tunnels.count]).toEqual([[], 0]);
       const b = coreOf(make, { encapsulation, local: B });
-      expect([arrive(b, encapsulation, [0, 0, 8, 0, ...nested]), b.tunnelCount]).toEqual([abi.DROP_NESTED_GRE, 0]);
+      expect([arrive(b, encapsulation, [0, 0, 8, 0, ...nested]), b.tunnels.count]).toEqual([abi.DROP_NESTED_GRE, 0]);
     });
   });
 
@@ -237,7 +237,7 @@ describe.each(cores)('$name', ({ make }) => {
     );
     const udp = coreOf(make, { ...options, encapsulation: 'gre-udp' });
     const [datagram] = sendPackets(udp, [packet]) as [Message];
-    expect(udp.messageTtl(datagram.index)).toBe(ttl === 'inherit' ? expected : undefined);
+    expect(udp.messages.ttl(datagram.index)).toBe(ttl === 'inherit' ? expected : undefined);
     expect(view(udp.bytes).getInt32(abi.CONTROLS + datagram.index * abi.CONTROL_SIZE + 64, true)).toBe(expected);
     // Segments, too; of one that stays whole the kernel takes one.
     const parts = { ttl: inner, payload: wire.payloadOf(300) };
@@ -261,12 +261,12 @@ describe.each(cores)('$name', ({ make }) => {
     ].map(([ttl, tos]) => wire.packetOf({ ttl: ttl as number, tos: tos as number }));
     const group = (options: Partial<CoreConfig>) => {
       const core = coreOf(make, { ...options, encapsulation: 'gre-udp', offloads });
-      return sendPackets(core, packets).map(({ index, cargo }) => [
-        cargo.packets,
+      return sendPackets(core, packets).map(({ index, content }) => [
+        content.packets,
         view(core.bytes).getUint32(abi.MESSAGE_TABLE + index * abi.MESSAGE_SIZE + abi.MESSAGE_CONTROL_LENGTH, true),
-        core.messageSegment(index),
-        core.messageTtl(index),
-        core.messageTos(index),
+        core.messages.segment(index),
+        core.messages.ttl(index),
+        core.messages.tos(index),
       ]);
     };
     expect(group({ ecn: 'compatibility' })).toEqual([[7, 24, 144, undefined, undefined]]);
@@ -291,9 +291,9 @@ describe.each(cores)('$name', ({ make }) => {
     const core = coreOf(make, { encapsulation: 'gre-udp', offloads: abi.OFFLOAD_UDP_SEGMENT });
     const control = () => hex(core.bytes.subarray(abi.CONTROLS, abi.CONTROLS + abi.CONTROL_SIZE));
     sendPackets(core, [wire.packetOf({ tos: 1 }), wire.packetOf({ tos: 1 })]);
-    expect([core.messageTos(0), core.messageSegment(0)]).toEqual([1, 144]);
+    expect([core.messages.tos(0), core.messages.segment(0)]).toEqual([1, 144]);
     sendPackets(core, [wire.packetOf({})]);
-    expect([core.messageTos(0), core.messageSegment(0)]).toEqual([undefined, 144]);
+    expect([core.messages.tos(0), core.messages.segment(0)]).toEqual([undefined, 144]);
     expect([control().slice(32, 36), control().slice(80, 88)]).toEqual(['0000', '00000000']);
   });
 

@@ -68,7 +68,7 @@ function learn(core: PacketCore, packet: Uint8Array, now = 0): number {
 
 /** What is known about the way to B at `now`. */
 function known(core: PacketCore, now = 0, vm: number = B) {
-  const { pathMtu, unreachable } = tunnelsFrom(core.copyTunnels(now)).find((tunnel) => tunnel.vm === vm) ?? {};
+  const { pathMtu, unreachable } = tunnelsFrom(core.tunnels.copy(now)).find((tunnel) => tunnel.vm === vm) ?? {};
   return { pathMtu, unreachable };
 }
 
@@ -101,7 +101,7 @@ describe.each(cores)('$name', ({ make }) => {
     const core = tunnelled(make, options);
     const bytes = overhead(options.encapsulation ?? 'gre', options);
     expect(learn(core, about({ mtu: 1300, behind }), 5000)).toBe(abi.FORWARD);
-    expect([networkOrder(core.peer(0)), core.learnt()]).toEqual([B, [{ vm: B, pathMtu: 1300 }]]);
+    expect([networkOrder(core.peer(0)), core.tunnels.learnt()]).toEqual([B, [{ vm: B, pathMtu: 1300 }]]);
     expect([known(core), known(core, 0, C)]).toEqual([{ pathMtu: 1300 }, {}]);
     expect(limitAt(core, 5000)).toBe(1300 - bytes);
     // Without DF they are fragmented to it.
@@ -112,7 +112,7 @@ describe.each(cores)('$name', ({ make }) => {
     // And a host is told so.
     core.put(0, wire.packetAround({}, wire.payloadOf(1400)));
     core.encapsulate(0, 1, 5000);
-    const [reply] = core.replies().map((message) => core.messageBytes(message)) as [Uint8Array];
+    const [reply] = core.messages.replies().map((message) => core.messages.bytes(message)) as [Uint8Array];
     expect([core.verdict(0), view(reply).getUint16(26)]).toEqual([abi.DROP_TOO_BIG, 1300 - bytes]);
     core.put(0, wire.packetAround({ destination: 0x0a102207 }, wire.payloadOf(1400)));
     core.encapsulate(0, 1, 5000);
@@ -123,7 +123,7 @@ describe.each(cores)('$name', ({ make }) => {
     const core = tunnelled(make);
     const heard = (mtu: number, now = 0) => {
       const verdict = learn(core, about({ mtu }), now);
-      return [verdict, known(core).pathMtu, core.learnt().length];
+      return [verdict, known(core).pathMtu, core.tunnels.learnt().length];
     };
     expect(heard(1400)).toEqual([0, 1400, 1]);
     expect(heard(1400)).toEqual([0, 1400, 0]);
@@ -133,9 +133,9 @@ describe.each(cores)('$name', ({ make }) => {
     // What the configured MTU is anyway is no news.
     const wide = tunnelled(make, { mtu: 1376 });
     learn(wide, about({ mtu: 1400 }));
-    expect([wide.verdict(0), known(wide), wide.learnt()]).toEqual([0, {}, []]);
+    expect([wide.verdict(0), known(wide), wide.tunnels.learnt()]).toEqual([0, {}, []]);
     learn(wide, about({ mtu: 1399 }));
-    expect([known(wide), wide.learnt()]).toEqual([{ pathMtu: 1399 }, [{ vm: B, pathMtu: 1399 }]]);
+    expect([known(wide), wide.tunnels.learnt()]).toEqual([{ pathMtu: 1399 }, [{ vm: B, pathMtu: 1399 }]]);
   });
 
   test.each<[mtu: number, verdict: number, pathMtu: number | undefined]>([
@@ -182,8 +182,8 @@ describe.each(cores)('$name', ({ make }) => {
     const core = tunnelled(make);
     learn(core, about({ mtu: 1300 }), 1_000_999);
     expect([passes(core, 1277, 1_601_000 - 0.5), known(core, 1_600_999).pathMtu]).toEqual([false, 1300]);
-    expect([passes(core, 1277, 1_601_000), core.learnt()]).toEqual([true, [{ vm: B }]]);
-    expect([passes(core, 1477, 1_601_000), core.learnt()]).toEqual([false, []]);
+    expect([passes(core, 1277, 1_601_000), core.tunnels.learnt()]).toEqual([true, [{ vm: B }]]);
+    expect([passes(core, 1477, 1_601_000), core.tunnels.learnt()]).toEqual([false, []]);
     // Also for a clock that goes back.
     expect([passes(core, 1476, 0), known(core).pathMtu]).toEqual([true, undefined]);
     // Smaller, it is there for ten minutes from then on; as it was, it is not longer.
@@ -200,7 +200,7 @@ describe.each(cores)('$name', ({ make }) => {
     const packet = wire.packetAround({ flags: 0 }, wire.payloadOf(60000));
     for (let i = 0; i < 128; i++) core.put(i, packet);
     const end = core.encapsulate(0, 128, 700_000);
-    expect([end < 128, core.learnt()]).toEqual([true, [{ vm: B }]]);
+    expect([end < 128, core.tunnels.learnt()]).toEqual([true, [{ vm: B }]]);
   });
 
   test.each([NaN, -1, -Infinity, Infinity, 4e12, 1e300])('M6 a time of %d counts as 0', (now) => {
@@ -209,7 +209,7 @@ describe.each(cores)('$name', ({ make }) => {
     learn(core, about({ code: 1 }), now);
     core.put(0, wire.packetOf({}));
     core.encapsulate(0, 1, now);
-    expect(core.learnt()).toEqual([]);
+    expect(core.tunnels.learnt()).toEqual([]);
     expect([known(core, 600_999).pathMtu, known(core, 601_000).pathMtu]).toEqual([1300, undefined]);
     expect([known(core, 29_999).unreachable, known(core, 30_000).unreachable]).toEqual([1, undefined]);
   });
@@ -229,7 +229,7 @@ describe.each(cores)('$name', ({ make }) => {
   test('M6 the host may find it out by itself', () => {
     const core = tunnelled(make);
     core.narrow(B, 1300, 0);
-    expect([core.learnt(), passes(core, 1276, 0), passes(core, 1277, 0)]).toEqual([
+    expect([core.tunnels.learnt(), passes(core, 1276, 0), passes(core, 1277, 0)]).toEqual([
       [{ vm: B, pathMtu: 1300 }],
       true,
       false,
@@ -237,7 +237,7 @@ describe.each(cores)('$name', ({ make }) => {
     core.narrow(B, 1400, 0);
     core.narrow(0xc0a81099, 1300, 0);
     core.narrow(0, 1300, 0);
-    expect([core.learnt(), known(core).pathMtu]).toEqual([[], 1300]);
+    expect([core.tunnels.learnt(), known(core).pathMtu]).toEqual([[], 1300]);
   });
 
   test('M7 clamping follows it, both ways', () => {
@@ -254,11 +254,11 @@ describe.each(cores)('$name', ({ make }) => {
     const back = { source: 0x0a102107, destination: 0x0a10205b };
     core.put(0, wire.grePacket(B, A, syn(1460, back)));
     core.decapsulate(0, 1, 0);
-    expect(hex(core.messageBytes(0))).toBe(hex(syn(1236, back)));
+    expect(hex(core.messages.bytes(0))).toBe(hex(syn(1236, back)));
     // Inbound, too, it is forgotten in time.
     core.put(0, wire.grePacket(B, A, syn(1460, back)));
     core.decapsulate(0, 1, 601_000);
-    expect([hex(core.messageBytes(0)), core.learnt()]).toEqual([hex(syn(1436, back)), [{ vm: B }]]);
+    expect([hex(core.messages.bytes(0)), core.tunnels.learnt()]).toEqual([hex(syn(1436, back)), [{ vm: B }]]);
   });
 
   const T = abi.DROP_TRUNCATED;
@@ -325,9 +325,9 @@ describe.each(cores)('$name', ({ make }) => {
     } else {
       expect([received, forwarded, bytes, drops[-verdict]]).toEqual([1, 0, 0, 1]);
       expect(Buffer.compare(core.bytes.subarray(abi.TUNNELS, abi.SLOTS), before)).toBe(0);
-      expect(core.learnt()).toEqual([]);
+      expect(core.tunnels.learnt()).toEqual([]);
     }
-    expect([messages(core), core.replies(), core.counters('outbound').received]).toEqual([[], [], 2]);
+    expect([messages(core), core.messages.replies(), core.counters('outbound').received]).toEqual([[], [], 2]);
     // The packet stays as it came.
     expect(hex(core.bytes.subarray(core.slot(0), core.slot(0) + packet.length))).toBe(hex(packet));
   });
@@ -378,20 +378,20 @@ describe.each(cores)('$name', ({ make }) => {
     expect([known(core, 30_999), known(core, 31_000)]).toEqual([{ unreachable: code }, {}]);
     // Heard again, it is believed longer, and that is not noted.
     learn(core, about(own), 9999);
-    expect([core.learnt(), known(core, 38_999), known(core, 39_000)]).toEqual([[], { unreachable: code }, {}]);
+    expect([core.tunnels.learnt(), known(core, 38_999), known(core, 39_000)]).toEqual([[], { unreachable: code }, {}]);
     // The MTU that it has does not matter.
     expect(learn(core, about({ ...own, mtu: 0 }))).toBe(abi.FORWARD);
     expect(known(core).pathMtu).toBe(undefined);
     // Another reason is no news; it is again, after 30 s without any.
     const other = code === 1 ? 0 : 1;
     learn(core, about({ code: other }), 10_000);
-    expect([core.learnt(), known(core, 10_000)]).toEqual([[], { unreachable: other }]);
+    expect([core.tunnels.learnt(), known(core, 10_000)]).toEqual([[], { unreachable: other }]);
     learn(core, about({ code: other }), 40_000);
-    expect(core.learnt()).toEqual([{ vm: B, unreachable: other }]);
+    expect(core.tunnels.learnt()).toEqual([{ vm: B, unreachable: other }]);
     learn(core, about({ mtu: 1300 }), 70_000);
-    expect(core.learnt()).toEqual([{ vm: B, pathMtu: 1300 }]);
+    expect(core.tunnels.learnt()).toEqual([{ vm: B, pathMtu: 1300 }]);
     // Last use is the host's own.
-    expect(tunnelsFrom(core.copyTunnels(0)).map(({ lastUse }) => lastUse)).toEqual([0, 0]);
+    expect(tunnelsFrom(core.tunnels.copy(0)).map(({ lastUse }) => lastUse)).toEqual([0, 0]);
   });
 
   test('I5 a vm of 0 has no tunnel, not even where the underlay prefix has it', () => {
@@ -412,15 +412,15 @@ describe.each(cores)('$name', ({ make }) => {
     core.put(2, about({ mtu: 1200, quoted: { destination: C } }));
     core.put(3, wire.packetOf({}));
     expect(core.learn(0, 4, 0)).toBe(4);
-    expect(core.learnt()).toEqual([
+    expect(core.tunnels.learnt()).toEqual([
       { vm: B, unreachable: 1 },
       { vm: B, unreachable: 1, pathMtu: 1300 },
       { vm: C, pathMtu: 1200 },
     ]);
-    expect([core.opened(), core.closed(), core.tunnelsChanged]).toEqual([[], [], true]);
+    expect([core.tunnels.opened(), core.tunnels.closed(), core.tunnels.haveChanged]).toEqual([[], [], true]);
     expect(core.counters('icmp')).toMatchObject({ received: 4, forwarded: 3 });
     // Without the tunnel a larger one would be tried again too soon.
-    expect([core.expire(1), core.expire(600_999.9), core.learnt()]).toEqual([0, 0, []]);
+    expect([core.expire(1), core.expire(600_999.9), core.tunnels.learnt()]).toEqual([0, 0, []]);
     expect(core.expire(601_000)).toBe(2);
     expect(learn(core, about({}))).toBe(FOREIGN);
     sendPackets(core, [wire.packetOf({})]);
@@ -444,9 +444,9 @@ describe.each(cores)('$name', ({ make }) => {
       expect(core.counters('icmp').received).toBe(before + made);
     }
     sendPackets(core, [wire.packetOf({}), wire.packetOf({ destination: 0x0b000001 })]);
-    expect([core.messageCount(), core.messageCount(abi.REPLY_PORT)]).toEqual([1, 1]);
+    expect([core.messages.count(), core.messages.count(abi.REPLY_PORT)]).toEqual([1, 1]);
     core.learn(0, 0, 0);
-    expect([core.messageCount(), core.messageCount(abi.REPLY_PORT)]).toEqual([0, 0]);
+    expect([core.messages.count(), core.messages.count(abi.REPLY_PORT)]).toEqual([0, 0]);
     const words = new Uint32Array(core.memory, abi.DESCRIPTORS, 2);
     for (const [address, length] of [
       [0, 100],
@@ -464,7 +464,9 @@ describe.each(cores)('$name', ({ make }) => {
     const core = tunnelled(make);
     for (let i = 0; i < abi.BATCH_SIZE; i++) core.put(i, about({ mtu: 1400 - i }));
     core.learn(0, abi.BATCH_SIZE, 0);
-    expect(core.learnt().map(({ pathMtu }) => pathMtu)).toEqual(Array.from({ length: 128 }, (_, i) => 1400 - i));
+    expect(core.tunnels.learnt().map(({ pathMtu }) => pathMtu)).toEqual(
+      Array.from({ length: 128 }, (_, i) => 1400 - i),
+    );
   });
 
   test('M6 with virtio headers, too: what a raw socket delivers has none', () => {

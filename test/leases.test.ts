@@ -25,7 +25,7 @@ describe.each(cores)('$name', ({ make }) => {
   test('a burst, then so many a second; no tunnel, and no reply, for the rest', () => {
     const core = coreOf(make, {});
     expect(opens(core, range(1, 1001), 0)).toBe(abi.LEASE_BURST);
-    expect([core.tunnelCount, core.replies()]).toEqual([abi.LEASE_BURST, []]);
+    expect([core.tunnels.count, core.messages.replies()]).toEqual([abi.LEASE_BURST, []]);
     expect(core.dropsFor('outbound', abi.DROP_TOO_MANY_TUNNELS)).toBe(1000 - abi.LEASE_BURST);
     expect(opens(core, range(1000, 2000), 1000)).toBe(64);
     // However long nothing was sent, there is one burst.

@@ -64,9 +64,9 @@ function isTakenForMerged(packet: Uint8Array): boolean {
 const larger = trafficOf([128, 129, 200, 333, 1400]);
 
 /** What a container that gets the message sends to give it back: small segments that were merged (some changes make such) one by one. */
-function framesOf({ cargo, bytes }: Message): Uint8Array[] {
+function framesOf({ content, bytes }: Message): Uint8Array[] {
   const size = view(bytes).getUint16(abi.VIRTIO_GSO_SIZE, true);
-  if (cargo.packets === 1 || size >= abi.LEAST_TCP_SEGMENT) return [bytes];
+  if (content.packets === 1 || size >= abi.LEAST_TCP_SEGMENT) return [bytes];
   return wire.cut(bytes.subarray(abi.VIRTIO_SIZE), size).map((packet) => wire.frameOf(packet));
 }
 
@@ -176,7 +176,7 @@ describe.each(cores)('$name', ({ make }) => {
         const groups = lengths.length > 0 ? grouped(packets.map(datagramOf), lengths) : undefined;
         const made = groups ? receiveGroups(b, groups) : receive(b, packets);
         // The VM on the other side gets from its containers what this one gave to its own.
-        const back = made.map((message) => ({ merged: message.cargo.packets > 1, sent: send(a, framesOf(message)) }));
+        const back = made.map((message) => ({ merged: message.content.packets > 1, sent: send(a, framesOf(message)) }));
         const given = back.flatMap(({ merged, sent }) => innerOf(sent).map((packet) => ({ merged, packet })));
 
         // Of packets with DF, those that were merged have the identification that follows from the first one's.
@@ -189,8 +189,8 @@ describe.each(cores)('$name', ({ make }) => {
           );
         }
 
-        for (const { cargo, bytes } of made) {
-          if (cargo.packets < 2) continue;
+        for (const { content, bytes } of made) {
+          if (content.packets < 2) continue;
           if (bytes[abi.VIRTIO_SIZE + 9] === 6) tcp++;
           else udp++;
         }
@@ -220,7 +220,7 @@ describe.each(cores)('$name', ({ make }) => {
       core.slot(0) + 24,
       ...packets.slice(1).map((_, i) => core.slot(i + 1) + 24 + 40),
     ]);
-    const { packets: count, bytes } = core.messageCargo(0);
+    const { packets: count, bytes } = core.messages.content(0);
     expect({ packets: count, bytes }).toEqual({ packets: 10, bytes: 1400 });
     expect(core.counters('inbound')).toMatchObject({ received: 10, forwarded: 10, bytes: 1400 });
     core.refuse(0);

@@ -186,7 +186,7 @@ describe.each(cores)('$name', ({ make }) => {
       core.describeDatagrams(0, bytes.length, all[0]?.length as number, networkOrder(A));
       new DataView(core.memory).setUint32(abi.DESCRIPTORS + abi.DESCRIPTOR_MERGED, merged, true);
       core.decapsulate(0, 1, 0);
-      return [core.messageCount(), core.messageCargo(0).packets];
+      return [core.messages.count(), core.messages.content(0).packets];
     };
     const packet = open({ payload: wire.payloadOf(1000) });
     expect(put(100, packet)).toEqual([1, 10]);

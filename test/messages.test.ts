@@ -51,7 +51,7 @@ describe.each(cores)('$name', ({ make }) => {
     const core = coreOf(make, udpVm({ ports: 8, offloads: abi.OFFLOAD_UDP_SEGMENT }));
     const [b, c] = [wire.packetOf({}), wire.packetOf({ destination: CONTAINER_C })];
     const made = sendPackets(coreOf(make, udpVm({ ports: 1, offloads: abi.OFFLOAD_UDP_SEGMENT })), [b, b, c, b, b]);
-    expect(made.map(({ peer, cargo }) => [peer, cargo.packets])).toEqual([
+    expect(made.map(({ peer, content }) => [peer, content.packets])).toEqual([
       [B, 2],
       [C, 1],
       [B, 2],
@@ -190,12 +190,12 @@ describe.each(cores)('$name', ({ make }) => {
     const words = new Uint32Array(core.memory, abi.CONFIG, abi.CONFIG_SIZE / 4);
     const told = [15, 3, 5, 1];
     core.configure({ ...config, local: B, key: 7, encapsulation: 'gre-udp' });
-    expect([...words]).toEqual([B, 1, 7, 64, 1, 1, ...told, 1476, 0, 0, 0, 0, 0]);
+    expect([...words]).toEqual([B, 1, 7, 64, 1, 1, ...told, 1476, 0, 36, 0, 0, 0]);
     core.configure({ local: A, ttl: 257, dscp: 65, mtu: 9000, mappings: [] });
-    expect([...words]).toEqual([A, 0, 0, 1, 0, 0, ...told, 9000, 1, 0, 0, 0, 0]);
+    expect([...words]).toEqual([A, 0, 0, 1, 0, 0, ...told, 9000, 1, 24, 0, 0, 0]);
     core.configure({ local: 1, mtu: -2, mappings: [] });
     core.attach({});
-    expect([...words]).toEqual([1, 0, 0, 64, 0, 0, 0, 1, 0, 0, 68, 0, 0, 0, 0, 0]);
+    expect([...words]).toEqual([1, 0, 0, 64, 0, 0, 0, 1, 0, 0, 68, 0, 24, 0, 0, 0]);
     const all: Partial<CoreConfig> = { greChecksum: true, greSequence: true, pathMtuDiscovery: false, clampMss: true };
     core.configure({ ...config, ...all, key: 3, ttl: 'inherit', ecn: 'compatibility', dscp: 'uniform' });
     expect([...words].slice(1, 4)).toEqual([255, 3, 64]);

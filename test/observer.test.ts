@@ -1,7 +1,7 @@
 /** Looks at a data plane on a clock of the test's own: rates, drops of the last minute, ages, and how often tunnels are looked at. */
 import { expect, test } from 'vitest';
 import * as abi from '../src/core/abi.ts';
-import type { DirectionCounters } from '../src/core/core.ts';
+import type { DirectionCounters } from '../src/core/counters.ts';
 import type { Tunnel } from '../src/core/tunnels.ts';
 import type { DataPlane } from '../src/dataplane/dataplane.ts';
 import { Observer } from '../src/observe/observer.ts';

@@ -68,8 +68,8 @@ test('each forwarded packet is one write, of bytes that stay', async () => {
   const { core, tun, fake } = await open();
   core.put(0, packet);
   core.encapsulate(0, 1, 0);
-  tun.write(core, 0, core.messageCount());
-  const sent = Buffer.from(core.messageBytes(0));
+  tun.write(core, 0, core.messages.count());
+  const sent = Buffer.from(core.messages.bytes(0));
   core.bytes.fill(0, core.slot(0) - 64, core.slot(0) + 100);
   expect(fake.written).toEqual([sent]);
 });
@@ -80,7 +80,7 @@ test('a full device refuses packets instead of keeping them', async () => {
   for (let i = 0; i < 10; i++) {
     core.put(0, packet);
     core.encapsulate(0, 1, 0);
-    tun.write(core, 0, core.messageCount());
+    tun.write(core, 0, core.messages.count());
   }
   const { received, forwarded, bytes, drops } = core.counters('outbound');
   expect(forwarded).toBeLessThan(5);

@@ -14,7 +14,7 @@ function watch(core: PacketCore) {
 }
 
 const stateOf = (core: PacketCore, vm: number) =>
-  tunnelsFrom(core.copyTunnels(performance.now())).find((tunnel) => tunnel.vm === vm);
+  tunnelsFrom(core.tunnels.copy(performance.now())).find((tunnel) => tunnel.vm === vm);
 
 afterEach(() => vi.useRealTimers());
 
@@ -28,14 +28,14 @@ describe.each(cores)('$name', ({ make }) => {
     refusals.refuse(2, 'underlay', 'EPERM');
     expect(refusals.counts).toEqual({ underlay: { EPERM: 2, EAGAIN: 1 }, overlay: {} });
     expect(core.counters('outbound').drops[-abi.DROP_NOT_WRITTEN]).toBe(3);
-    expect([core.replies(), stateOf(core, B)?.unreachable]).toEqual([[], undefined]);
+    expect([core.messages.replies(), stateOf(core, B)?.unreachable]).toEqual([[], undefined]);
   });
 
   test('a reply that is not written is nothing', () => {
     const core = coreOf(make, {});
     const { refusals, samples } = watch(core);
     sendPackets(core, [wire.packetOf({ destination: 0x0b000001 })]);
-    for (const reply of core.replies()) refusals.refuse(reply, 'overlay', 'EIO');
+    for (const reply of core.messages.replies()) refusals.refuse(reply, 'overlay', 'EIO');
     expect([refusals.counts, samples]).toEqual([{ underlay: {}, overlay: {} }, []]);
   });
 
@@ -46,7 +46,7 @@ describe.each(cores)('$name', ({ make }) => {
     sendPackets(core, packets);
     refusals.refuse(0, 'underlay', 'ENETUNREACH');
     refusals.sent(1, 2);
-    expect(core.replies().length).toBe(1);
+    expect(core.messages.replies().length).toBe(1);
     expect([stateOf(core, B)?.unreachable, stateOf(core, C)?.unreachable]).toEqual([0, undefined]);
     sendPackets(core, packets);
     expect(stateOf(core, B)?.unreachable).toBe(0);
@@ -135,7 +135,7 @@ describe.each(cores)('$name', ({ make }) => {
     sendPackets(core, [packet]);
     sendPackets(core, [wire.packetOf({ destination: CONTAINER_C })]);
     refusals.refuseSent({ peer: networkOrder(B), packet }, 'EHOSTUNREACH');
-    expect([core.replies().length, stateOf(core, B)?.unreachable, stateOf(core, C)?.unreachable]).toEqual([
+    expect([core.messages.replies().length, stateOf(core, B)?.unreachable, stateOf(core, C)?.unreachable]).toEqual([
       1,
       1,
       undefined,

@@ -10,8 +10,8 @@ const [NETWORK, PROHIBITED] = [0, 10];
 const OWN = 0x0a102001;
 
 const tunnelsOf = (core: PacketCore, now = 0) =>
-  new Map(tunnelsFrom(core.copyTunnels(now)).map((tunnel) => [tunnel.vm, tunnel]));
-const replyBytes = (core: PacketCore) => core.replies().map((reply) => hex(core.messageBytes(reply)));
+  new Map(tunnelsFrom(core.tunnels.copy(now)).map((tunnel) => [tunnel.vm, tunnel]));
+const replyBytes = (core: PacketCore) => core.messages.replies().map((reply) => hex(core.messages.bytes(reply)));
 const notWritten = (core: PacketCore, direction: 'outbound' | 'inbound') =>
   core.counters(direction).drops[-abi.DROP_NOT_WRITTEN];
 
@@ -38,7 +38,7 @@ describe.each(cores)('$name', ({ make }) => {
     expect(tunnels.get(B)).toMatchObject({ outbound: { packets: 1, bytes: 140 } });
     expect(tunnels.get(B)).not.toHaveProperty('unreachable');
     expect(tunnels.get(C)).toMatchObject({ outbound: { packets: 2, bytes: 280 } });
-    expect([core.replies(), core.learnt()]).toEqual([[], []]);
+    expect([core.messages.replies(), core.tunnels.learnt()]).toEqual([[], []]);
   });
 
   test('a message is refused once', () => {
@@ -55,7 +55,7 @@ describe.each(cores)('$name', ({ make }) => {
     sendPackets(core, [packet]);
     core.refuse(0, code, 7000);
     expect(replyBytes(core)).toEqual([told(packet)]);
-    expect(core.learnt()).toEqual([{ vm: B, unreachable: code }]);
+    expect(core.tunnels.learnt()).toEqual([{ vm: B, unreachable: code }]);
     expect(tunnelsOf(core, 7000).get(B)).toMatchObject({ unreachable: code, outbound: { packets: 0, bytes: 0 } });
     const end = 7000 + abi.UNREACHABLE_LIFETIME * 1000;
     expect(tunnelsOf(core, end - 1).get(B)).toHaveProperty('unreachable');
@@ -66,7 +66,7 @@ describe.each(cores)('$name', ({ make }) => {
     const core = coreOf(make, {});
     sendPackets(core, [wire.packetOf({})]);
     core.refuse(0, code, 0);
-    expect([core.replies(), core.learnt(), notWritten(core, 'outbound')]).toEqual([[], [], 1]);
+    expect([core.messages.replies(), core.tunnels.learnt(), notWritten(core, 'outbound')]).toEqual([[], [], 1]);
   });
 
   test('what goes out to the VM makes it reachable again', () => {
@@ -76,13 +76,13 @@ describe.each(cores)('$name', ({ make }) => {
     sendPackets(core, [wire.packetOf({})]);
     expect(tunnelsOf(core).get(B)).toMatchObject({ unreachable: NETWORK });
     core.reach(networkOrder(B), 0);
-    expect(core.learnt()).toEqual([{ vm: B }]);
+    expect(core.tunnels.learnt()).toEqual([{ vm: B }]);
     expect(tunnelsOf(core).get(B)).not.toHaveProperty('unreachable');
     // That is no news a second time, nor about a VM that nothing is known of.
     core.reach(networkOrder(B), 0);
     core.reach(networkOrder(C), 0);
     core.reach(0, 0);
-    expect(core.learnt().length).toBe(1);
+    expect(core.tunnels.learnt().length).toBe(1);
   });
 
   test.each<[name: string, frame: Uint8Array, offloads: number, mtu: number, packets: number[]]>([
@@ -105,12 +105,12 @@ describe.each(cores)('$name', ({ make }) => {
   ])('%s: the packet is quoted as the container sent it', (_, frame, offloads, mtu, packets) => {
     const core = coreOf(make, { offloads, mtu });
     const made = send(core, [frame]);
-    expect(made.map(({ cargo }) => cargo.packets)).toEqual(packets);
+    expect(made.map(({ content }) => content.packets)).toEqual(packets);
     for (const { index } of made) core.refuse(index, NETWORK, 0);
     // Once, however many messages it became.
-    const [reply, ...others] = core.replies();
+    const [reply, ...others] = core.messages.replies();
     expect(others).toEqual([]);
-    const quoted = core.messageBytes(reply as number).subarray(abi.VIRTIO_SIZE + 28);
+    const quoted = core.messages.bytes(reply as number).subarray(abi.VIRTIO_SIZE + 28);
     expect(hex(quoted.subarray(0, 28))).toBe(hex(frame.subarray(abi.VIRTIO_SIZE, abi.VIRTIO_SIZE + 28)));
     expect(quoted.length).toBe(548);
     const { received, forwarded, bytes } = core.counters('outbound');
@@ -121,7 +121,7 @@ describe.each(cores)('$name', ({ make }) => {
   test('datagrams in one message: all are counted, and one reply is about the first', () => {
     const core = coreOf(make, { encapsulation: 'gre-udp', ports: 1, offloads: abi.OFFLOAD_UDP_SEGMENT });
     const packets = [1, 2, 3].map((n) => wire.packetOf({ payload: wire.payloadOf(100, n) }));
-    expect(sendPackets(core, packets).map(({ cargo }) => cargo.packets)).toEqual([3]);
+    expect(sendPackets(core, packets).map(({ content }) => content.packets)).toEqual([3]);
     core.refuse(0, NETWORK, 0);
     expect(replyBytes(core)).toEqual([told(packets[0] as Uint8Array)]);
     expect([core.counters('outbound').forwarded, notWritten(core, 'outbound')]).toEqual([0, 3]);
@@ -131,7 +131,7 @@ describe.each(cores)('$name', ({ make }) => {
     const core = coreOf(make, {});
     sendPackets(core, [wire.packetAround({ protocol: 1 }, wire.icmpMessage(3, 1, 0, [1, 2]))]);
     core.refuse(0, NETWORK, 0);
-    expect([core.replies(), tunnelsOf(core).get(B)?.unreachable]).toEqual([[], NETWORK]);
+    expect([core.messages.replies(), tunnelsOf(core).get(B)?.unreachable]).toEqual([[], NETWORK]);
   });
 
   test('I4 replies are as few as others', () => {
@@ -146,24 +146,24 @@ describe.each(cores)('$name', ({ make }) => {
     const away = { destination: 0x0b000001 };
     for (let i = 0; i < 128; i++) core.put(i, wire.packetOf(i < 28 ? { ...away, source: 0x0a102002 + i } : {}));
     expect(core.encapsulate(0, 128, 0)).toBe(128);
-    const before = hex(core.bytes.subarray(abi.DESCRIPTORS, abi.CARGOS));
+    const before = hex(core.bytes.subarray(abi.DESCRIPTORS, abi.CONTENTS));
     // A host whose clock runs away: no limit holds.
     for (let message = 0; message < 100; message++) core.refuse(message, NETWORK, message * 1000);
-    expect([core.replies().length, core.counters('outbound').replies]).toEqual([128, 128]);
-    expect(hex(core.bytes.subarray(abi.DESCRIPTORS, abi.CARGOS))).toBe(before);
+    expect([core.messages.replies().length, core.counters('outbound').replies]).toEqual([128, 128]);
+    expect(hex(core.bytes.subarray(abi.DESCRIPTORS, abi.CONTENTS))).toBe(before);
   });
 
   test.each([0, MERGE_ALL])('inbound, with offloads %d: the tunnel that the packets came by', (offloads) => {
     const core = coreOf(make, { local: B, offloads });
     const made = receive(core, wire.burst(10));
     core.refuse(made[0]?.index as number, NETWORK, 0);
-    const packets = 10 - (made[0]?.cargo.packets as number);
+    const packets = 10 - (made[0]?.content.packets as number);
     expect(core.counters('inbound')).toMatchObject({ received: 10, forwarded: packets, bytes: 140 * packets });
     const [tunnel] = tunnelsOf(core).values();
     expect(tunnel?.inbound).toEqual({ packets, bytes: 140 * packets });
     // Nobody is told: the code is about what goes out.
     expect(tunnel).not.toHaveProperty('unreachable');
-    expect(core.replies()).toEqual([]);
+    expect(core.messages.replies()).toEqual([]);
   });
 
   test.each([0, VIRTIO, MERGE_ALL])('inbound, merged, with offloads %d: the tunnel that it came by', (offloads) => {
@@ -173,7 +173,7 @@ describe.each(cores)('$name', ({ make }) => {
       const made = receive(core, [merged], 1000);
       const before = tunnelsOf(core).get(A)?.inbound;
       core.refuse(made[0]?.index as number, -1, 0);
-      const { packets, bytes } = made[0]?.cargo ?? { packets: 0, bytes: 0 };
+      const { packets, bytes } = made[0]?.content ?? { packets: 0, bytes: 0 };
       expect([before?.packets, notWritten(core, 'inbound')]).toEqual([3, packets]);
       const rest = { packets: 3 - packets, bytes: (before?.bytes as number) - bytes };
       expect(tunnelsOf(core).get(A)?.inbound).toEqual(rest);
@@ -211,9 +211,9 @@ describe.each(cores)('$name', ({ make }) => {
     const core = coreOf(make, {});
     sendPackets(core, [wire.packetOf({})]);
     sendPackets(core, [wire.packetOf({ destination: 0x0b000001 })]);
-    expect(core.replies().length).toBe(1);
+    expect(core.messages.replies().length).toBe(1);
     const before = core.bytes.slice(0, abi.SLOTS);
-    for (const message of [0, ...core.replies()]) core.refuse(message, NETWORK, 0);
+    for (const message of [0, ...core.messages.replies()]) core.refuse(message, NETWORK, 0);
     expect(Buffer.compare(core.bytes.subarray(0, abi.SLOTS), before)).toBe(0);
   });
 
@@ -222,9 +222,9 @@ describe.each(cores)('$name', ({ make }) => {
     sendPackets(core, [wire.packetOf({})]);
     core.expire(1);
     core.refuse(0, NETWORK, 0);
-    expect([core.tunnelCount, notWritten(core, 'outbound')]).toEqual([0, 1]);
+    expect([core.tunnels.count, notWritten(core, 'outbound')]).toEqual([0, 1]);
     // The container is told all the same.
-    expect(core.replies().length).toBe(1);
+    expect(core.messages.replies().length).toBe(1);
   });
 
   test('a message that is put back is refused as it was made', () => {
@@ -233,7 +233,7 @@ describe.each(cores)('$name', ({ make }) => {
       const packet = wire.packetOf({ sourcePort: 7 });
       const [message] = sendPackets(core, [packet]);
       sendPackets(core, [wire.packetOf({ destination: CONTAINER_C })]);
-      core.putMessage(networkOrder(message?.peer as number), packet);
+      core.messages.put(networkOrder(message?.peer as number), packet);
       core.refuse(0, NETWORK, 0);
       expect(replyBytes(core)).toEqual([told(packet)]);
       expect(tunnelsOf(core).get(B)).toMatchObject({ unreachable: NETWORK, outbound: { packets: 0, bytes: 0 } });

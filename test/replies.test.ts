@@ -15,7 +15,7 @@ function unreachable(packet: Uint8Array, code: number, mtu = 0, from = OWN): Uin
   return wire.ipv4Around({ source: from, destination: view(packet).getUint32(12), tos: 0xc0, protocol: 1 }, message);
 }
 
-const repliesOf = (core: PacketCore) => core.replies().map((message) => core.messageBytes(message));
+const repliesOf = (core: PacketCore) => core.messages.replies().map((message) => core.messages.bytes(message));
 
 /** Containers send packets, without virtio headers. Answers the replies. */
 function replies(core: PacketCore, packets: readonly Uint8Array[], now = 0): Uint8Array[] {
@@ -30,7 +30,7 @@ function lose(core: PacketCore, vm: number, code: number, now: number): void {
   const message = wire.icmpMessage(3, code, 0, quoted);
   core.put(0, wire.ipv4Around({ source: vm, destination: A, protocol: 1 }, message));
   core.learn(0, 1, now);
-  expect([core.verdict(0), core.messageCount(), core.replies()]).toEqual([abi.FORWARD, 0, []]);
+  expect([core.verdict(0), core.messages.count(), core.messages.replies()]).toEqual([abi.FORWARD, 0, []]);
 }
 
 describe.each(cores)('$name', ({ make }) => {
@@ -52,11 +52,11 @@ describe.each(cores)('$name', ({ make }) => {
     ]) {
       const packet = wire.packetOf({ destination, ...parts });
       expect(hexes(replies(core, [packet]))).toEqual([hex(unreachable(packet, HOST_UNREACHABLE))]);
-      expect([core.verdict(0), core.messageCount()]).toEqual([verdict, 0]);
+      expect([core.verdict(0), core.messages.count()]).toEqual([verdict, 0]);
     }
     const { replies: made, suppressed, received, drops } = core.counters('outbound');
     expect([made, suppressed, received, drops[-verdict]]).toEqual([4, 0, 4, 4]);
-    expect(core.tunnelCount).toBe(0);
+    expect(core.tunnels.count).toBe(0);
   });
 
   test.each([
@@ -91,8 +91,8 @@ describe.each(cores)('$name', ({ make }) => {
       expect(hex(reply)).toBe(hex(unreachable(packet, HOST_UNREACHABLE)));
       expect(reply.length).toBe(Math.min(28 + length, 576));
       // What is quoted is a piece of its own, from where the packet lies.
-      const [message] = core.replies() as [number];
-      expect(core.messagePieces(message)).toBe(2);
+      const [message] = core.messages.replies() as [number];
+      expect(core.messages.pieces(message)).toBe(2);
       const iov = abi.IOVS + message * abi.IOVS_PER_MESSAGE * abi.IOV_SIZE;
       expect([word(core, iov), word(core, iov + 16)]).toEqual([abi.REPLIES + abi.REPLY_IPV4, core.slot(0)]);
       core.bytes.fill(0, abi.REPLY_BUCKETS, abi.REPLIES);
@@ -304,19 +304,21 @@ describe.each(cores)('$name', ({ make }) => {
       i % 16 === 0 ? wire.packetOf({ source: 0x0a102002 + i, ...away }) : wire.packetOf({ payload: wire.payloadOf(9) }),
     );
     expect(replies(core, packets)).toHaveLength(8);
-    expect([core.messageCount(), core.messages().length, core.messageCount(abi.REPLY_PORT)]).toEqual([120, 120, 8]);
-    expect(core.replies()).toEqual([0, 1, 2, 3, 4, 5, 6, 7].map((i) => abi.MESSAGES + i));
-    for (const message of core.replies()) {
-      expect(core.messageCargo(message)).toEqual({ packets: 0, bytes: 0 });
+    expect([core.messages.count(), core.messages.all().length, core.messages.count(abi.REPLY_PORT)]).toEqual([
+      120, 120, 8,
+    ]);
+    expect(core.messages.replies()).toEqual([0, 1, 2, 3, 4, 5, 6, 7].map((i) => abi.MESSAGES + i));
+    for (const message of core.messages.replies()) {
+      expect(core.messages.content(message)).toEqual({ packets: 0, bytes: 0 });
       expect(word(core, abi.MESSAGE_TABLE + message * abi.MESSAGE_SIZE + abi.MESSAGE_CONTROL_LENGTH)).toBe(0);
     }
     // The next call begins with none.
     expect(replies(core, [wire.packetOf({})])).toEqual([]);
     core.encapsulate(0, 0, 0);
-    expect(core.replies()).toEqual([]);
+    expect(core.messages.replies()).toEqual([]);
     replies(core, [wire.packetOf(away)]);
     core.decapsulate(0, 0, 0);
-    expect(core.replies()).toEqual([]);
+    expect(core.messages.replies()).toEqual([]);
   });
 
   const formats: [options: Partial<CoreConfig>, outer: number][] = [
@@ -329,7 +331,7 @@ describe.each(cores)('$name', ({ make }) => {
   /** What a router says about the outer packet that the core makes of this one, of which it quotes so much. */
   function about(core: PacketCore, packet: Uint8Array, code: number, quoted = 548, mtu = 0): Uint8Array {
     replies(core, [packet]);
-    let [sent] = core.messages().map((message) => core.messageBytes(message)) as [Uint8Array];
+    let [sent] = core.messages.all().map((message) => core.messages.bytes(message)) as [Uint8Array];
     // The kernel's part of GRE-in-UDP.
     if (sent[0] !== 0x45) {
       const udp = [0xc3, 0x50, 0x12, 0x92, 0, 0, 0, 0];
@@ -343,7 +345,7 @@ describe.each(cores)('$name', ({ make }) => {
   function learn(core: PacketCore, packet: Uint8Array, now = 0): Uint8Array[] {
     core.put(0, packet);
     core.learn(0, 1, now);
-    expect([core.verdict(0), core.messageCount()]).toEqual([abi.FORWARD, 0]);
+    expect([core.verdict(0), core.messages.count()]).toEqual([abi.FORWARD, 0]);
     return repliesOf(core);
   }
 
@@ -353,9 +355,9 @@ describe.each(cores)('$name', ({ make }) => {
       const packet = wire.packetOf({});
       // Host unreachable, for whatever reason.
       expect(hexes(learn(core, about(core, packet, code)))).toEqual([hex(unreachable(packet, HOST_UNREACHABLE))]);
-      expect(core.learnt()).toEqual([{ vm: B, unreachable: code }]);
+      expect(core.tunnels.learnt()).toEqual([{ vm: B, unreachable: code }]);
       // The next packet is sent; if it arrives, nobody is told anything.
-      expect([replies(core, [packet]), core.messageCount() > 0, core.verdict(0)]).toEqual([[], true, abi.FORWARD]);
+      expect([replies(core, [packet]), core.messages.count() > 0, core.verdict(0)]).toEqual([[], true, abi.FORWARD]);
       core.put(0, wire.grePacket(B, A, wire.packetOf({ source: 0x0a102107, destination: CONTAINER })));
     }
   });
@@ -364,16 +366,16 @@ describe.each(cores)('$name', ({ make }) => {
     const core = coreOf(make, {});
     replies(core, [wire.packetOf({})]);
     lose(core, B, 1, 0);
-    expect(core.learnt()).toEqual([{ vm: B, unreachable: 1 }]);
+    expect(core.tunnels.learnt()).toEqual([{ vm: B, unreachable: 1 }]);
     // A packet that is dropped says nothing.
     core.put(0, wire.grePacket(B, A, wire.packetOf({ source: 0x0a102207, destination: CONTAINER })));
     core.decapsulate(0, 1, 0);
-    expect([core.verdict(0), core.learnt()]).toEqual([abi.DROP_SPOOFED_SOURCE, []]);
+    expect([core.verdict(0), core.tunnels.learnt()]).toEqual([abi.DROP_SPOOFED_SOURCE, []]);
     core.put(0, wire.grePacket(B, A, wire.packetOf({ source: 0x0a102107, destination: CONTAINER })));
     core.decapsulate(0, 1, 0);
-    expect([core.verdict(0), core.learnt()]).toEqual([abi.FORWARD, [{ vm: B }]]);
+    expect([core.verdict(0), core.tunnels.learnt()]).toEqual([abi.FORWARD, [{ vm: B }]]);
     core.decapsulate(0, 1, 0);
-    expect(core.learnt()).toEqual([]);
+    expect(core.tunnels.learnt()).toEqual([]);
   });
 
   test.each(formats)('M2 so is how much fits, to whom it says something: %j', (options) => {
@@ -386,7 +388,7 @@ describe.each(cores)('$name', ({ make }) => {
     const other = coreOf(make, { ...options, mtu: 1400 });
     const fragmentable = wire.packetOf({ fragment: 0, payload: wire.payloadOf(1300) });
     expect(learn(other, about(other, fragmentable, 4, 1400, 1300))).toEqual([]);
-    expect([replies(other, [fragmentable]), other.messages().length]).toEqual([[], 2]);
+    expect([replies(other, [fragmentable]), other.messages.all().length]).toEqual([[], 2]);
   });
 
   test.each(formats)('I2 as much is quoted as there is, and nothing if it tells no flow: %j', (options, outer) => {
@@ -429,13 +431,13 @@ describe.each(cores)('$name', ({ make }) => {
     const quoted = wire.grePacket(A, B, wire.packetOf({}));
     const message = wire.ipv4Around({ source: B, destination: A, protocol: 1 }, wire.icmpMessage(3, 1, 0, quoted));
     for (let i = 0; i < 12; i++) core.put(i, message);
-    expect([core.learn(0, 12, 0), core.replies().length]).toEqual([12, 10]);
+    expect([core.learn(0, 12, 0), core.messages.replies().length]).toEqual([12, 10]);
     expect(core.counters('outbound')).toMatchObject({ replies: 10, suppressed: 2 });
     const [first] = repliesOf(core) as [Uint8Array];
     expect(hex(first)).toBe(hex(wire.frameOf(unreachable(wire.packetOf({}), HOST_UNREACHABLE))));
     // Who forges such messages does not keep the core from saying what it knows itself.
     putFrame(core, 0, wire.frameOf(wire.packetOf(away)));
     core.encapsulate(0, 1, 0);
-    expect([core.replies().length, core.counters('outbound').suppressed]).toEqual([1, 2]);
+    expect([core.messages.replies().length, core.counters('outbound').suppressed]).toEqual([1, 2]);
   });
 });

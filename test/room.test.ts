@@ -14,13 +14,13 @@ describe.each(cores)('$name', ({ make }) => {
     const small = wire.frameOf(wire.packetOf({}));
     for (let i = 0; i < 4; i++) putFrame(core, i, i === 3 ? small : BIGGEST);
     const full = abi.MESSAGES / abi.MAX_SEGMENTS;
-    const before = hex(core.bytes.subarray(abi.DESCRIPTORS + full * abi.DESCRIPTOR_SIZE, abi.CARGOS));
-    expect([core.encapsulate(0, 4, 0), core.messageCount()]).toEqual([full, abi.MESSAGES]);
+    const before = hex(core.bytes.subarray(abi.DESCRIPTORS + full * abi.DESCRIPTOR_SIZE, abi.CONTENTS));
+    expect([core.encapsulate(0, 4, 0), core.messages.count()]).toEqual([full, abi.MESSAGES]);
     expect(core.counters('outbound').received).toBe(abi.MESSAGES);
-    expect(hex(core.bytes.subarray(abi.DESCRIPTORS + full * abi.DESCRIPTOR_SIZE, abi.CARGOS))).toBe(before);
-    expect([core.encapsulate(full, 4, 0), core.messageCount()]).toEqual([4, abi.MAX_SEGMENTS + 1]);
+    expect(hex(core.bytes.subarray(abi.DESCRIPTORS + full * abi.DESCRIPTOR_SIZE, abi.CONTENTS))).toBe(before);
+    expect([core.encapsulate(full, 4, 0), core.messages.count()]).toEqual([4, abi.MAX_SEGMENTS + 1]);
     expect(core.counters('outbound').received).toBe(abi.MESSAGES + abi.MAX_SEGMENTS + 1);
-    expect(core.messageBytes(abi.MAX_SEGMENTS).length).toBe(24 + 140);
+    expect(core.messages.bytes(abi.MAX_SEGMENTS).length).toBe(24 + 140);
   });
 
   test('a packet that is dropped needs no room', () => {
@@ -49,7 +49,7 @@ describe.each(cores)('$name', ({ make }) => {
     for (let i = 0; i < 3; i++) putFrame(core, i, big);
     expect(core.encapsulate(0, 3, 0)).toBe(1);
     const [{ port } = { port: -1 }] = messages(core);
-    expect(core.messageCount(port)).toBe(100);
+    expect(core.messages.count(port)).toBe(100);
     expect([core.encapsulate(1, 3, 0), core.encapsulate(2, 3, 0)]).toEqual([2, 3]);
     expect(core.counters('outbound').received).toBe(300);
   });
@@ -60,7 +60,7 @@ describe.each(cores)('$name', ({ make }) => {
     const longer = wire.superFrame({ payload: wire.payloadOf(128 * 500 + 1) }, 500);
     const core = coreOf(make, { ...vm, offloads: VIRTIO | abi.OFFLOAD_UDP_SEGMENT });
     const made = send(core, [BIGGEST]);
-    expect(made.map(({ cargo }) => cargo.packets)).toEqual(Array(8).fill(64));
+    expect(made.map(({ content }) => content.packets)).toEqual(Array(8).fill(64));
     // Neither does what lies in the port's last message take room from it, nor two of them from each other.
     const small = wire.frameOf(wire.packetOf({ payload: wire.payloadOf(128) }));
     for (const [i, frame] of [small, BIGGEST, BIGGEST, BIGGEST].entries()) putFrame(core, i, frame);
@@ -91,7 +91,12 @@ describe.each(cores)('$name', ({ make }) => {
       // Outer headers have taken the place of virtio headers.
       for (let i = 0; i < abi.BATCH_SIZE; i++) putFrame(core, i, wire.frameOf(wire.packetOf({})));
       const before = core.counters('outbound').received;
-      expect([first, count, core.encapsulate(first, count, 0), core.messageCount()]).toEqual([first, count, end, made]);
+      expect([first, count, core.encapsulate(first, count, 0), core.messages.count()]).toEqual([
+        first,
+        count,
+        end,
+        made,
+      ]);
       expect(core.counters('outbound').received).toBe(before + made);
     }
   });

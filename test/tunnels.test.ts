@@ -5,7 +5,7 @@ import { cores, putFrame } from './core.ts';
 import * as wire from './packet.ts';
 import { A, B, coreOf, MERGE_ALL, receive, VIRTIO } from './vms.ts';
 
-const tunnelsOf = (core: PacketCore) => tunnelsFrom(core.copyTunnels(0));
+const tunnelsOf = (core: PacketCore) => tunnelsFrom(core.tunnels.copy(0));
 
 /** Two meshes: 10.0.0.0/8 over 100.64.0.0/10, of which the VMs are many, and 11.0.0.0/8 over 192.168.0.0/16. */
 const mappings = [
@@ -51,9 +51,9 @@ describe.each(cores)('$name', ({ make }) => {
     };
     for (let i = 0; i < 8; i++) to(i, 10 + i);
     to(0, 20);
-    expect([core.opened(), core.closed()]).toEqual([[], []]);
+    expect([core.tunnels.opened(), core.tunnels.closed()]).toEqual([[], []]);
     to(8, 21);
-    expect([core.opened(), core.closed()]).toEqual([[rivals[8]], [rivals[1]]]);
+    expect([core.tunnels.opened(), core.tunnels.closed()]).toEqual([[rivals[8]], [rivals[1]]]);
     expect(core.expire(13)).toBe(1);
     to(9, 22);
     expect(tunnelsOf(core).map(({ vm }) => rivals.indexOf(vm))).toEqual([0, 8, 9, 3, 4, 5, 6, 7]);
@@ -65,19 +65,19 @@ describe.each(cores)('$name', ({ make }) => {
       // Slices of 4; the first underlay address of all is no VM's.
       for (let i = 0; i < abi.BATCH_SIZE; i++) core.put(i, wire.ipv4Packet(0x0b000105, 0x0a000006 + (vm + i) * 4, 0));
       const now = vm * abi.LEASE_INTERVAL;
-      expect([core.encapsulate(0, abi.BATCH_SIZE, now), core.opened().length]).toEqual([
+      expect([core.encapsulate(0, abi.BATCH_SIZE, now), core.tunnels.opened().length]).toEqual([
         abi.BATCH_SIZE,
         abi.BATCH_SIZE,
       ]);
     }
-    expect([core.expire(0), core.tunnelCount]).toEqual([0, 65536]);
+    expect([core.expire(0), core.tunnels.count]).toEqual([0, 65536]);
     // With so many, a call looks ahead; but not at descriptors that it is not told of.
     for (const first of [abi.BATCH_SIZE, 2 ** 29, 2 ** 31 - 1]) {
       expect([core.encapsulate(first, 1, 0), core.decapsulate(first, 1, 0)]).toEqual([1, 1]);
     }
     let closed = 0;
     for (let n: number = abi.BATCH_SIZE; n === abi.BATCH_SIZE; closed += n) n = core.expire(32768 * abi.LEASE_INTERVAL);
-    expect([closed, core.tunnelCount]).toEqual([32768, 32768]);
+    expect([closed, core.tunnels.count]).toEqual([32768, 32768]);
     expect(Math.min(...tunnelsOf(core).map(({ lastUse }) => lastUse))).toBe(32768 * abi.LEASE_INTERVAL);
   });
 });

@@ -9,9 +9,9 @@ const long: wire.Parts = { payload: wire.payloadOf(2500) };
 
 describe.each(cores)('$name', ({ make }) => {
   const marks = (core: PacketCore, frames: readonly Uint8Array[]) =>
-    send(core, frames).map(({ index, peer }) => [peer, core.isUnheard(index)]);
+    send(core, frames).map(({ index, peer }) => [peer, core.messages.isUnheard(index)]);
   const both = (core: PacketCore, frames: readonly Uint8Array[]) =>
-    send(core, frames).map(({ index }) => [core.isUnheard(index), core.isWhole(index)]);
+    send(core, frames).map(({ index }) => [core.messages.isUnheard(index), core.messages.isWhole(index)]);
 
   test.each<{ name: string; vm?: Vm; frame: Uint8Array; messages: number; whole?: boolean }>([
     { name: 'a packet', frame: wire.frameOf(wire.packetOf({})), messages: 1 },
@@ -67,12 +67,12 @@ describe.each(cores)('$name', ({ make }) => {
     const mark = () => {
       put(out);
       core.encapsulate(0, 1, 0);
-      return core.isUnheard(0);
+      return core.messages.isUnheard(0);
     };
     expect(mark()).toBe(true);
     put(wire.grePacket(B, A, wire.ipv4Packet(0x0a102107, 0x0a102005, 8)));
     core.decapsulate(0, 1, 0);
-    expect([core.messageCount(), core.isUnheard(0)]).toEqual([1, false]);
+    expect([core.messages.count(), core.messages.isUnheard(0)]).toEqual([1, false]);
     expect(mark()).toBe(false);
   });
 });

@@ -15,7 +15,7 @@ function run(core: PacketCore, { direction, input, merged, refused }: Vector) {
     handled,
     verdict: verdictName(core.verdict(0)),
     messages: made,
-    replies: core.replies().map((reply) => hex(core.messageBytes(reply))),
+    replies: core.messages.replies().map((reply) => hex(core.messages.bytes(reply))),
     slot: hex(core.bytes.subarray(core.slot(0), core.slot(0) + packet.length)),
     peer: networkOrder(core.peer(0)),
   };
@@ -44,22 +44,22 @@ describe.each(cores)('$name', ({ make }) => {
         const peer = Number(address(vector.peer as string).bits);
         const outputs = outputsOf(vector);
         expect(got.messages.map((message) => hex(message.bytes))).toEqual(outputs);
-        for (const { port, cargo } of got.messages) expect([port, cargo.packets]).toEqual([0, 1]);
+        for (const { port, content } of got.messages) expect([port, content.packets]).toEqual([0, 1]);
         const sent = vector.refused === undefined;
-        expect(got.messages.reduce((sum, { cargo }) => sum + (sent ? cargo.bytes : 0), 0)).toBe(counters.bytes);
+        expect(got.messages.reduce((sum, { content }) => sum + (sent ? content.bytes : 0), 0)).toBe(counters.bytes);
         if (vector.direction === 'outbound') expect(got.messages[0]?.peer).toBe(peer);
         expect(got.peer).toBe(peer);
         const packets = outputs.length;
         const [forwarded, lost] = sent ? [packets, 0] : [0, packets];
         expect({ ...counters, drops }).toMatchObject({ received: packets, forwarded, drops: lost });
-        const [tunnel] = tunnelsFrom(core.copyTunnels(1));
+        const [tunnel] = tunnelsFrom(core.tunnels.copy(1));
         expect(tunnel).toMatchObject({ [vector.direction]: { packets: forwarded, bytes: counters.bytes } });
         expect(tunnel?.unreachable).toBe(vector.refused);
       } else {
         expect(got).toMatchObject({ messages: [], slot: vector.input, peer: 0 });
         expect({ ...counters, drops }).toMatchObject({ received: 1, forwarded: 0, bytes: 0, drops: 1 });
         // These two are found out with what the tunnel knows.
-        expect(core.tunnelCount).toBe(['too-big', 'gre-sequence'].includes(vector.verdict) ? 1 : 0);
+        expect(core.tunnels.count).toBe(['too-big', 'gre-sequence'].includes(vector.verdict) ? 1 : 0);
       }
     });
 

@@ -98,7 +98,7 @@ describe.each(cores)('$name', ({ make }) => {
       expect(made.length).toBeGreaterThan(0);
     } else {
       // However many it would have been, it is one.
-      expect([made, received, drops[-verdict], core.tunnelCount]).toEqual([[], 1, 1, 0]);
+      expect([made, received, drops[-verdict], core.tunnels.count]).toEqual([[], 1, 1, 0]);
       const start = core.slot(0) - abi.VIRTIO_SIZE;
       expect(hex(core.bytes.subarray(start, start + frame.length))).toBe(hex(frame));
     }

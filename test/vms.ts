@@ -93,12 +93,12 @@ export function innerOf(sent: readonly Message[], outer = 24): Uint8Array[] {
 }
 
 export const hexes = (packets: readonly Uint8Array[]) => packets.map(hex);
-export const packetsIn = (all: readonly Message[]) => all.map((message) => message.cargo.packets);
+export const packetsIn = (all: readonly Message[]) => all.map((message) => message.content.packets);
 export const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 
 export function expectSums(core: PacketCore, direction: 'outbound' | 'inbound', made: readonly Message[]): void {
   const { received, forwarded, bytes, drops } = core.counters(direction);
   expect(received).toBe(forwarded + drops.reduce((sum, n) => sum + n, 0));
-  expect(made.reduce((sum, { cargo }) => sum + cargo.packets, 0)).toBe(forwarded);
-  expect(made.reduce((sum, { cargo }) => sum + cargo.bytes, 0)).toBe(bytes);
+  expect(made.reduce((sum, { content }) => sum + content.packets, 0)).toBe(forwarded);
+  expect(made.reduce((sum, { content }) => sum + content.bytes, 0)).toBe(bytes);
 }

@@ -39,11 +39,11 @@ describe.each(cores)('$name', ({ make }) => {
       offset: 16,
     });
     expect(made.map(({ bytes, whole, peer }) => [hex(bytes), whole, peer])).toEqual([[hex(expected), true, B]]);
-    expect(core.messagePieces(0)).toBe(1);
+    expect(core.messages.pieces(0)).toBe(1);
     // All is counted as what it is cut into.
     const cut = wire.cut(wire.packetOf(long(parts)), 1000);
     const bytes = cut.reduce((sum, { length }) => sum + length, 0);
-    expect(made[0]?.cargo).toEqual({ packets: 3, bytes });
+    expect(made[0]?.content).toEqual({ packets: 3, bytes });
     expect(core.counters('outbound')).toMatchObject({ received: 3, forwarded: 3, bytes });
     core.refuse(0);
     expect(core.counters('outbound').drops[-abi.DROP_NOT_WRITTEN]).toBe(3);
@@ -141,7 +141,7 @@ describe.each(cores)('$name', ({ make }) => {
     // Of 1,024, the first leaves 524, the second all of these but one.
     const cut = wire.edited(of(500), 0, 0);
     for (const [i, frame] of [cut, of(500), cut, of(23), of(500)].entries()) putFrame(core, i, frame);
-    expect([core.encapsulate(0, 5, 0), core.messageCount()]).toEqual([4, 1002]);
+    expect([core.encapsulate(0, 5, 0), core.messages.count()]).toEqual([4, 1002]);
   });
 
   test('where room ends, its segments count; it takes one message', () => {
@@ -150,10 +150,10 @@ describe.each(cores)('$name', ({ make }) => {
     // These are cut, and leave room for two messages.
     const cut = [128, 128, 128, 128, 128, 128, 128, 126].map((segments) => wire.edited(of(segments), 0, 0));
     for (const [i, frame] of [...cut, of(2), of(2)].entries()) putFrame(core, i, frame);
-    expect([core.encapsulate(0, 10, 0), core.messageCount(), core.isWhole(1022)]).toEqual([9, 1023, true]);
-    expect([core.encapsulate(9, 10, 0), core.messageCount()]).toEqual([10, 1]);
+    expect([core.encapsulate(0, 10, 0), core.messages.count(), core.messages.isWhole(1022)]).toEqual([9, 1023, true]);
+    expect([core.encapsulate(9, 10, 0), core.messages.count()]).toEqual([10, 1]);
     for (const [i, frame] of [...cut, of(3)].entries()) putFrame(core, i, frame);
-    expect([core.encapsulate(0, 9, 0), core.messageCount()]).toEqual([8, 1022]);
+    expect([core.encapsulate(0, 9, 0), core.messages.count()]).toEqual([8, 1022]);
   });
 
   test('what is wrong with it is so without cutting, too', () => {

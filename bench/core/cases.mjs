@@ -30,9 +30,9 @@ function setUp(core, local, encapsulation = 'gre', offloads = 0) {
 
 /** The messages of the last call, copied. */
 function messagesOf(core) {
-  return Array.from({ length: core.messageCount() }, (_, i) => ({
-    bytes: core.messageBytes(i),
-    segment: core.messageSegment(i),
+  return Array.from({ length: core.messages.count() }, (_, i) => ({
+    bytes: core.messages.bytes(i),
+    segment: core.messages.segment(i),
   }));
 }
 

@@ -49,12 +49,12 @@ export function outcome({ prepare }, core) {
   refresh?.();
   run();
   if (!direction) return '';
-  const count = core.messageCount();
+  const count = core.messages.count();
   const hash = createHash('sha256');
   let carried = 0;
   for (let i = 0; i < count; i++) {
-    carried += core.messageCargo(i).packets;
-    hash.update(core.messageBytes(i));
+    carried += core.messages.content(i).packets;
+    hash.update(core.messages.bytes(i));
   }
   if (carried !== packets) throw new Error(`${carried} packets were forwarded instead of ${packets}`);
   if (messages !== undefined && count !== messages) throw new Error(`${count} messages instead of ${messages}`);

@@ -47,7 +47,7 @@ export function tunnelCase(tunnels) {
       }
       hear(core);
       const check = () => {
-        if (core.tunnelCount !== tunnels) throw new Error(`${core.tunnelCount} tunnels are open, not ${tunnels}`);
+        if (core.tunnels.count !== tunnels) throw new Error(`${core.tunnels.count} tunnels are open, not ${tunnels}`);
       };
       return { direction: 'outbound', packets: BATCH, messages: BATCH, run, refresh, check };
     },

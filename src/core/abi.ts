@@ -75,6 +75,7 @@ export const CONFIG_PORTS = 28; // u32, source ports in use
 export const CONFIG_BASE = 32; // u64, address of this memory in the host's process
 export const CONFIG_MTU = 40; // i32, bytes of the longest inner packet that fits the underlay
 export const CONFIG_DSCP = 44; // u32
+export const CONFIG_OVERHEAD = 48; // u32, bytes that the outer headers add to a packet on the wire
 
 /** One mapping, derived once so that a packet needs only masks and one shift. */
 export const MAPPING_SIZE = 64;
@@ -162,11 +163,11 @@ export const CONTROL_TOS = 40; // i32
 export const CONTROL_TTL = 64; // i32
 
 /** What a message carries, for `refuse` if it cannot be sent, and where it goes. */
-export const CARGO_SIZE = 16;
-export const CARGO_PACKETS = 0; // u32, inner packets
-export const CARGO_BYTES = 4; // u32, bytes of the inner packets
-export const CARGO_FLAGS = 8; // u32, FLAG_ bits
-export const CARGO_PACKET = 12; // u32, outbound: where the container's packet lies that the message is made of, or begins with; else 0
+export const CONTENT_SIZE = 16;
+export const CONTENT_PACKETS = 0; // u32, inner packets
+export const CONTENT_BYTES = 4; // u32, bytes of the inner packets
+export const CONTENT_FLAGS = 8; // u32, FLAG_ bits
+export const CONTENT_PACKET = 12; // u32, outbound: where the container's packet lies that the message is made of, or begins with; else 0
 /** An outbound super-packet that is to be written to the overlay device. */
 export const FLAG_WHOLE = 1;
 /** Outbound: it goes to a VM that nothing was ever heard of. */
@@ -294,8 +295,8 @@ export const BUCKET_OF_ALL = 8 * (1 << SOURCES_LOG2);
 export const RELAY_BUCKETS = REPLY_BUCKETS + BUCKET_OF_ALL + 64;
 export const REPLIES = RELAY_BUCKETS + BUCKET_OF_ALL + 64;
 export const DESCRIPTORS = REPLIES + REPLY_SIZE * MESSAGES_PER_PORT;
-export const CARGOS = DESCRIPTORS + DESCRIPTOR_SIZE * BATCH_SIZE;
-export const NAMES = CARGOS + CARGO_SIZE * ALL_MESSAGES;
+export const CONTENTS = DESCRIPTORS + DESCRIPTOR_SIZE * BATCH_SIZE;
+export const NAMES = CONTENTS + CONTENT_SIZE * ALL_MESSAGES;
 export const CONTROLS = NAMES + NAME_SIZE * ALL_MESSAGES;
 export const MESSAGE_TABLE = CONTROLS + CONTROL_SIZE * ALL_MESSAGES;
 export const IOVS = MESSAGE_TABLE + MESSAGE_SIZE * ALL_MESSAGES;

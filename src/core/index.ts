@@ -1,8 +1,11 @@
-/** The packet core for any JavaScript host: `wasmCore(module)`, or `typescriptCore()` where WebAssembly is not to be had. */
+/** The packet core for any JavaScript host: no imports from it, nothing native. docs/embedding.md is its guide. */
 export * as abi from './abi.ts';
-export type { CoreConfig, CoreDevices, CoreName, Direction, DirectionCounters, Encapsulation } from './core.ts';
-export { overhead, PacketCore } from './core.ts';
-export { type Tunnel, tunnelsFrom } from './tunnels.ts';
-export { typescriptCore } from './typescript/index.ts';
-export { DROP_REASONS, verdictName } from './verdict.ts';
+export { ipv4, ipv4Text, type Mapping, mapping, networkOrder } from './address.ts';
+export { type CoreConfig, type CoreDevices, type Encapsulation, overhead } from './config.ts';
+export { type CoreName, PacketCore } from './core.ts';
+export type { Direction, DirectionCounters } from './counters.ts';
+export { type CoreSource, createCore, hasSimd } from './create.ts';
+export type { Messages } from './messages.ts';
+export { type Tunnel, type TunnelState, type Tunnels, tunnelsFrom } from './tunnels.ts';
+export { DROP_REASONS, type DropReason, dropReason, verdictName } from './verdict.ts';
 export { wasmCore } from './wasm.ts';

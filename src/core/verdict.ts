@@ -1,7 +1,7 @@
 /** Names and meanings of the verdicts: what counters, metrics and documentation call them. */
 import * as abi from './abi.ts';
 
-interface DropReason {
+export interface DropReason {
   readonly verdict: number;
   readonly name: string;
   readonly meaning: string;

@@ -7,14 +7,18 @@ interface CoreExports extends CoreFunctions {
   ABI_VERSION: WebAssembly.Global;
 }
 
-/** Makes a core from the module build/core.wasm or build/core-scalar.wasm; each has its own memory. */
+/** Makes a core, with a memory of its own, from the module core.wasm or core-scalar.wasm; throws if it is another, or another version's. */
 export function wasmCore(module: WebAssembly.Module): PacketCore {
-  const exports = new WebAssembly.Instance(module).exports as unknown as CoreExports;
-  const version = exports.ABI_VERSION.value;
-  if (version !== ABI_VERSION || exports.memory.buffer.byteLength !== MEMORY_SIZE) {
-    throw new Error(
-      `core.wasm has ABI version ${version}, expected ${ABI_VERSION} with ${MEMORY_SIZE} bytes of memory`,
-    );
+  const exports = new WebAssembly.Instance(module).exports as unknown as Partial<CoreExports>;
+  if (!isCore(exports)) throw new Error('the module is not a packet core: it exports no ABI_VERSION and memory');
+  const [version, size] = [exports.ABI_VERSION.value, exports.memory.buffer.byteLength];
+  if (version !== ABI_VERSION || size !== MEMORY_SIZE) {
+    const expected = `expected ${ABI_VERSION} with ${MEMORY_SIZE}`;
+    throw new Error(`the packet core has ABI version ${version} with ${size} bytes of memory, ${expected}`);
   }
   return new PacketCore('wasm', exports.memory.buffer, exports);
+}
+
+function isCore(exports: Partial<CoreExports>): exports is CoreExports {
+  return exports.ABI_VERSION instanceof WebAssembly.Global && exports.memory instanceof WebAssembly.Memory;
 }

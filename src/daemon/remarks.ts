@@ -2,7 +2,7 @@
 import type { Config } from '../config/config.ts';
 import { otherVmRemarks } from '../containers/other-vm.ts';
 import { DROP_FOREIGN_DESTINATION, DROP_FOREIGN_UNDERLAY, DROP_SPOOFED_SOURCE } from '../core/abi.ts';
-import type { DirectionCounters } from '../core/core.ts';
+import type { DirectionCounters } from '../core/counters.ts';
 import { verdictName } from '../core/verdict.ts';
 import type { DataPlane } from '../dataplane/dataplane.ts';
 import { OUTER } from '../dataplane/wire-format.ts';

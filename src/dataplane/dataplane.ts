@@ -1,6 +1,6 @@
 /** The seam between the daemon and what forwards its packets. */
 import type { Config } from '../config/config.ts';
-import type { DirectionCounters } from '../core/core.ts';
+import type { DirectionCounters } from '../core/counters.ts';
 import type { Tunnel, TunnelState } from '../core/tunnels.ts';
 import type { Message } from '../linux/netlink/message.ts';
 import type { Log } from '../log.ts';

@@ -1,5 +1,5 @@
 /** Log lines about dropped packets: an example, what it means, and what can be done. So few of them that no sender can fill the log. */
-import type { Direction } from '../core/core.ts';
+import type { Direction } from '../core/counters.ts';
 import { dropReason } from '../core/verdict.ts';
 import type { Log } from '../log.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';

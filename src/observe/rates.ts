@@ -1,5 +1,5 @@
 /** Traffic of the last seconds and drops of the last minute, from looks at the counters. */
-import type { DirectionCounters } from '../core/core.ts';
+import type { DirectionCounters } from '../core/counters.ts';
 import type { Counters } from '../dataplane/dataplane.ts';
 
 /** ms that the traffic of now is an average of, and that recent drops are of. */

@@ -1,7 +1,7 @@
 /** What `status` and `tunnels` show: the documented JSON, and the same for people. */
 
 import type { Config } from '../config/config.ts';
-import type { DirectionCounters } from '../core/core.ts';
+import type { DirectionCounters } from '../core/counters.ts';
 import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
 import type { DataPlaneStatus, Refused } from '../dataplane/dataplane.ts';

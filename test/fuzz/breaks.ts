@@ -1,6 +1,7 @@
 /** Cores that do something wrong, and the proof that the fuzzer sees it and makes small what shows it: else a run that finds nothing would say nothing. */
 import { expect } from 'vitest';
-import { abi, type PacketCore, typescriptCore } from '../../src/core/index.ts';
+import { abi, type PacketCore } from '../../src/core/index.ts';
+import { typescriptCore } from '../../src/core/typescript/index.ts';
 import { Judge } from './judge.mjs';
 import { minimise } from './minimise.mjs';
 import { caseOf, replay, runRound } from './rounds.mjs';
@@ -87,7 +88,7 @@ export const BREAKS: readonly Break[] = [
     bytes: 50,
     spoil: (call) => {
       const { core, verdict, view } = call;
-      if (verdict !== abi.FORWARD || core.messageCount() === 0) return;
+      if (verdict !== abi.FORWARD || core.messages.count() === 0) return;
       const at = firstPiece(call) >>> 0;
       view.setUint8(at + 3, view.getUint8(at + 3) ^ 1);
     },
@@ -189,7 +190,7 @@ export const BREAKS: readonly Break[] = [
     spoil: (call) => {
       // Where the limit is the least that there is, it need not be learnt first.
       if (call.view.getInt32(abi.CONFIG + abi.CONFIG_MTU, true) !== 68) return;
-      if (call.name !== 'encapsulate' || call.core.messageCount() === 0) return;
+      if (call.name !== 'encapsulate' || call.core.messages.count() === 0) return;
       const inner = (firstPiece(call) >>> 0) + call.view.getUint32(abi.IOVS + abi.IOV_LENGTH, true) - 20;
       if (inner >= abi.SLOTS || call.view.getUint8(inner) !== 0x45 || call.view.getUint8(inner + 6) !== 0x20) return;
       call.view.setUint8(inner + 7, 1);
@@ -206,7 +207,7 @@ export const BREAKS: readonly Break[] = [
     both: true,
     bytes: 40,
     spoil: ({ core, view, name, end }) => {
-      if (name !== 'encapsulate' || core.messageCount(abi.REPLY_PORT) === 0) return;
+      if (name !== 'encapsulate' || core.messages.count(abi.REPLY_PORT) === 0) return;
       const iov = abi.IOVS + (abi.MESSAGES * abi.IOVS_PER_MESSAGE + 1) * abi.IOV_SIZE;
       const length = view.getUint32(iov + abi.IOV_LENGTH, true);
       const start = view.getUint32(iov, true) - view.getUint32(abi.CONFIG + abi.CONFIG_BASE, true);

@@ -1,6 +1,7 @@
 /** All that the fuzzer knows of the core's interface (docs/abi.md), but for what view.mjs reads in memory. */
 import { readFileSync } from 'node:fs';
-import { abi, DROP_REASONS, typescriptCore, wasmCore } from 'inlay/core';
+import { abi, DROP_REASONS, wasmCore } from 'inlay/core';
+import { typescriptCore } from 'inlay/core/typescript';
 
 const load = (name) => wasmCore(new WebAssembly.Module(readFileSync(new URL(`../../build/${name}`, import.meta.url))));
 
@@ -51,7 +52,7 @@ export const [LEAST, MOST, HEADROOM] = [abi.SLOTS + abi.HEADROOM - abi.VIRTIO_SI
 const REGIONS =
   `CONFIG MAPPINGS OUTBOUND_COUNTERS INBOUND_COUNTERS ICMP_COUNTERS CHANGES MESSAGE_COUNTS SCRATCH REPLY_BUCKETS
   RELAY_BUCKETS REPLIES
-  DESCRIPTORS CARGOS NAMES CONTROLS MESSAGE_TABLE IOVS HEADERS TUNNEL_KEYS TUNNELS SLOTS`
+  DESCRIPTORS CONTENTS NAMES CONTROLS MESSAGE_TABLE IOVS HEADERS TUNNEL_KEYS TUNNELS SLOTS`
     .split(/\s+/)
     .map((name) => ({ name, start: abi[name] }))
     .sort((a, b) => b.start - a.start);

@@ -277,17 +277,17 @@ export class Judge {
   #refuse({ refuse, now }) {
     if (!refuse) return null;
     const [view] = this.#views;
-    const replies = view.core.messageCount(abi.REPLY_PORT);
-    const learnt = view.core.learnt().length;
+    const replies = view.core.messages.count(abi.REPLY_PORT);
+    const learnt = view.core.tunnels.learnt().length;
     for (let message = -1; message <= abi.ALL_MESSAGES; message += refuse.every) {
-      const peer = message >= 0 && message < abi.MESSAGES ? view.core.messagePeer(message) : message;
+      const peer = message >= 0 && message < abi.MESSAGES ? view.core.messages.peer(message) : message;
       const wrong = this.#call((core) => core.refuse(message, refuse.code, now));
       if (wrong) return wrong;
       if (message % 3 === 0) this.#call((core) => core.reach(peer, now));
     }
     this.met.refused++;
-    this.met['refused reply'] += view.core.messageCount(abi.REPLY_PORT) - replies;
-    this.met['reached again'] += view.core
+    this.met['refused reply'] += view.core.messages.count(abi.REPLY_PORT) - replies;
+    this.met['reached again'] += view.core.tunnels
       .learnt()
       .slice(learnt)
       .filter(({ unreachable }) => unreachable === undefined).length;
@@ -297,7 +297,7 @@ export class Judge {
   #narrow({ narrow, now }) {
     if (!narrow) return null;
     const wrong = this.#call((core) => core.narrow(narrow.vm, narrow.mtu, now));
-    if (this.#views[0].core.tunnelsChanged) this.met.narrowed++;
+    if (this.#views[0].core.tunnels.haveChanged) this.met.narrowed++;
     return wrong ?? this.#compare('answers');
   }
 

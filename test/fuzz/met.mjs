@@ -38,12 +38,12 @@ const [TCP, SYN] = [6, 2];
 /** Adds what the last call of the view did to `met`. `before` tells the byte that was at an address when it began. */
 export function tally(view, direction, met, before) {
   const { core } = view;
-  if (core.tunnelCount > CROWD) met.crowded++;
-  if (core.tunnelsChanged) tallyChanges(view, direction, met);
-  const replies = core.messageCount(abi.REPLY_PORT);
+  if (core.tunnels.count > CROWD) met.crowded++;
+  if (core.tunnels.haveChanged) tallyChanges(view, direction, met);
+  const replies = core.messages.count(abi.REPLY_PORT);
   if (replies > 0) met[`${direction} reply`] += replies;
   for (let port = 0; port < abi.MAX_PORTS; port++) {
-    const count = core.messageCount(port);
+    const count = core.messages.count(port);
     if (port > 0 && count > 0) met['another port']++;
     for (let message = port * abi.MESSAGES_PER_PORT, end = message + count; message < end; message++) {
       if (direction === 'outbound') tallySent(view, message, met, before);
@@ -53,8 +53,8 @@ export function tally(view, direction, met, before) {
 }
 
 function tallyChanges({ core, config }, direction, met) {
-  if (core.closed().length > 0) met.evicted++;
-  for (const { pathMtu, unreachable } of core.learnt()) {
+  if (core.tunnels.closed().length > 0) met.evicted++;
+  for (const { pathMtu, unreachable } of core.tunnels.learnt()) {
     if (direction === 'icmp' && unreachable !== undefined) met['unreachable learnt']++;
     else if (direction === 'icmp' && pathMtu !== undefined) met['path MTU lowered']++;
     else if (direction === 'inbound' && (config.options & abi.OPTION_CLAMP_MSS) === 0) met['unreachable cleared']++;
@@ -64,7 +64,7 @@ function tallyChanges({ core, config }, direction, met) {
 
 function tallySent(view, message, met, before) {
   const { bytes, config } = view;
-  const isWhole = view.core.isWhole(message);
+  const isWhole = view.core.messages.isWhole(message);
   if (isWhole) met.whole++;
   else if (view.packets(message) > 1) met.joined++;
   const outer = view.pieceStart(message, 0) + (isWhole ? abi.VIRTIO_SIZE : 0);
@@ -80,7 +80,7 @@ function tallyDelivered(view, message, met, before) {
   if (first >= abi.SLOTS) return tallyClamped(view, first, met, before);
   // It is a virtio header, with or without others, or these alone.
   if (view.pieceLength(message, 0) !== abi.VIRTIO_SIZE) met['cut inbound']++;
-  else if (view.packets(message) > 1 && view.core.messagePieces(message) === 2) met['merged before']++;
+  else if (view.packets(message) > 1 && view.core.messages.pieces(message) === 2) met['merged before']++;
   else if (view.packets(message) > 1) met[bytes[first + abi.VIRTIO_GSO_TYPE] === 1 ? 'merged TCP' : 'merged UDP']++;
   else if (bytes[first + abi.VIRTIO_FLAGS] === 1) met['open checksum']++;
   if (view.pieceLength(message, 0) === abi.VIRTIO_SIZE) tallyClamped(view, view.pieceStart(message, 1), met, before);

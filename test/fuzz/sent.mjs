@@ -28,7 +28,7 @@ export class Sent {
   /** Keeps one message of each port of the view's last call. */
   note(view) {
     for (let port = 0; port < abi.MAX_PORTS; port++) {
-      const count = view.core.messageCount(port);
+      const count = view.core.messages.count(port);
       if (count > 0) this.#keep(view, port * abi.MESSAGES_PER_PORT + ((this.#next * 7) % count), port);
     }
   }
@@ -36,18 +36,18 @@ export class Sent {
   #keep(view, message, port) {
     const { core, bytes, config } = view;
     const entry = this.#entries[this.#next % ENTRIES];
-    let skip = core.isWhole(message) ? abi.VIRTIO_SIZE : 0;
+    let skip = core.messages.isWhole(message) ? abi.VIRTIO_SIZE : 0;
     let most = KEPT;
     entry.length = 0;
     if (config.isUdp) {
-      const length = core.messageSegment(message);
+      const length = core.messages.segment(message);
       const gre = putUdp(entry.bytes, KERNELS, length, port);
       const fields = { source: config.local, destination: view.remote(message), protocol: UDP };
-      putIpv4(entry.bytes, gre, KERNELS - gre + length, { ...fields, tos: core.messageTos(message) });
+      putIpv4(entry.bytes, gre, KERNELS - gre + length, { ...fields, tos: core.messages.tos(message) });
       entry.length = KERNELS;
       most = Math.min(KERNELS + length, KEPT);
     }
-    for (let i = 0, pieces = core.messagePieces(message); i < pieces && entry.length < most; i++) {
+    for (let i = 0, pieces = core.messages.pieces(message); i < pieces && entry.length < most; i++) {
       const start = view.pieceStart(message, i) + skip;
       const length = Math.min(view.pieceLength(message, i) - skip, most - entry.length);
       entry.bytes.set(bytes.subarray(start, start + length), entry.length);

@@ -80,16 +80,16 @@ export class View {
 
   /** The VM that a message is for. */
   remote(message) {
-    return swapped(this.core.messagePeer(message));
+    return swapped(this.core.messages.peer(message));
   }
 
   /** Packets that a message carries, and their bytes. */
   packets(message) {
-    return this.words[(abi.CARGOS + message * abi.CARGO_SIZE + abi.CARGO_PACKETS) / 4];
+    return this.words[(abi.CONTENTS + message * abi.CONTENT_SIZE + abi.CONTENT_PACKETS) / 4];
   }
 
   packetBytes(message) {
-    return this.words[(abi.CARGOS + message * abi.CARGO_SIZE + abi.CARGO_BYTES) / 4];
+    return this.words[(abi.CONTENTS + message * abi.CONTENT_SIZE + abi.CONTENT_BYTES) / 4];
   }
 
   /** Fills `pieces` with address and length of each piece of each message, replies included. Returns how many numbers. */
@@ -98,10 +98,10 @@ export class View {
     let n = 0;
     for (let port = 0; port <= abi.REPLY_PORT; port++) {
       const first = port * abi.MESSAGES_PER_PORT;
-      const end = first + core.messageCount(port);
+      const end = first + core.messages.count(port);
       for (let message = first; message < end; message++) {
         let iov = this.#iov(message, 0);
-        const count = core.messagePieces(message);
+        const count = core.messages.pieces(message);
         for (let i = 0; i < count; i++, iov += abi.IOV_SIZE / 4) {
           pieces[n++] = (words[iov + abi.IOV_BASE / 4] - this.#base) >>> 0;
           pieces[n++] = words[iov + abi.IOV_LENGTH / 4];
@@ -118,17 +118,17 @@ export class View {
     const { core } = this;
     for (let port = 0; direction === 'outbound' && port < abi.MAX_PORTS; port++) {
       const first = port * abi.MESSAGES_PER_PORT;
-      for (let message = first, end = first + core.messageCount(port); message < end; message++) {
+      for (let message = first, end = first + core.messages.count(port); message < end; message++) {
         const most = this.packets(message) * this.#limit(this.remote(message));
         if (this.packetBytes(message) > most) return `message ${message} has packets longer than their tunnel takes`;
       }
     }
-    if (direction === 'inbound' && core.messageCount(abi.REPLY_PORT) > 0)
+    if (direction === 'inbound' && core.messages.count(abi.REPLY_PORT) > 0)
       return 'a reply, though nobody is to be answered';
     const longest = LONGEST_REPLY + (this.config.hasVirtio ? abi.VIRTIO_SIZE : 0);
-    for (let reply = abi.MESSAGES, end = reply + core.messageCount(abi.REPLY_PORT); reply < end; reply++) {
+    for (let reply = abi.MESSAGES, end = reply + core.messages.count(abi.REPLY_PORT); reply < end; reply++) {
       const [headers, quote] = [this.pieceLength(reply, 0), this.pieceLength(reply, 1)];
-      if (core.messageLength(reply) !== headers + quote || headers + quote > longest)
+      if (core.messages.length(reply) !== headers + quote || headers + quote > longest)
         return `reply ${reply} is too long`;
     }
     return null;

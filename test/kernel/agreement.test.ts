@@ -1,7 +1,8 @@
 /** The programs' verdicts are those of the packet core, whatever the addresses of a packet are. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type PacketCore, typescriptCore, verdictName } from '../../src/core/index.ts';
+import { type PacketCore, verdictName } from '../../src/core/index.ts';
+import { typescriptCore } from '../../src/core/typescript/index.ts';
 import { INBOUND, OUTBOUND } from '../../src/dataplane/check/counts.ts';
 import { BELIEVED, loadMarkProgram, VERDICT } from '../../src/dataplane/check/mark.ts';
 import { SourceCheck } from '../../src/dataplane/check/source-check.ts';

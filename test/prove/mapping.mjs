@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { typescriptCore, wasmCore } from 'inlay/core';
+import { wasmCore } from 'inlay/core';
+import { typescriptCore } from 'inlay/core/typescript';
 
 const plan = (name, overlay, overlayLength, underlay, underlayLength) => ({
   name,

@@ -52,5 +52,8 @@ export function pass(core: PacketCore, direction: Direction, { input }: Packet):
   core.put(0, Buffer.from(input, 'hex'));
   if (direction === 'outbound') core.encapsulate(0, 1, 0);
   else core.decapsulate(0, 1, 0);
-  return [messages(core).map(({ bytes }) => hex(bytes)), core.replies().map((reply) => hex(core.messageBytes(reply)))];
+  return [
+    messages(core).map(({ bytes }) => hex(bytes)),
+    core.messages.replies().map((reply) => hex(core.messages.bytes(reply))),
+  ];
 }

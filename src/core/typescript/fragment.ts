@@ -9,7 +9,7 @@ import { fold, sum } from './checksum.ts';
 import { putSegment } from './cut.ts';
 import { outerLength, outerTtl, putOuter } from './encapsulation.ts';
 import * as ipv4 from './ipv4.ts';
-import { addCargo, addPiece, messageForFragment } from './messages.ts';
+import { addContent, addPiece, messageForFragment } from './messages.ts';
 import { NO_OPERATION, optionLength } from './options.ts';
 import { outerService } from './service.ts';
 import { headersLength } from './virtio.ts';
@@ -76,7 +76,7 @@ export function sendFragments(
     addPiece(memory, message, block, outer + header);
     if (nearLength !== 0) addPiece(memory, message, p + start, nearLength);
     if (farLength !== 0) addPiece(memory, message, farStart, farLength);
-    addCargo(memory, message, 1, header + length);
+    addContent(memory, message, 1, header + length);
   }
 }
 

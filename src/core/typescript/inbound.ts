@@ -13,7 +13,7 @@ import * as ipv4 from './ipv4.ts';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping.ts';
 import { mergePacket } from './merge.ts';
 import { bytesOf, deliverSegments, isUndividable, messagesOf, packetsOf, segmentSize } from './merged.ts';
-import { addCargo, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
+import { addContent, addPiece, freeMessages, nextMessage, openMessage } from './messages.ts';
 import { isPathKnown, learnReachable, limitOf } from './paths.ts';
 import { applyService, isLostMark } from './service.ts';
 import { demand, hasLevel, isOverShare, takeShare, workOf } from './shares.ts';
@@ -199,7 +199,7 @@ function deliver(memory: Memory, inner: number, size: number): void {
   if (isOpen(memory, inner)) completeOpen(memory, inner);
   const message = openMessage(memory, PORT);
   addPiece(memory, message, inner, length);
-  addCargo(memory, message, 1, length);
+  addContent(memory, message, 1, length);
 }
 
 /** Adds the inner packet to the super-packet of its flow, or makes it a message with a virtio header before it. */
@@ -220,5 +220,5 @@ function deliverFramed(memory: Memory, inner: number, size: number): void {
   }
   addPiece(memory, message, virtio, abi.VIRTIO_SIZE);
   addPiece(memory, message, inner, length);
-  addCargo(memory, message, 1, length);
+  addContent(memory, message, 1, length);
 }

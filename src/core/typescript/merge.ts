@@ -8,7 +8,7 @@ import { clear, getI32, loadI32, type Memory, putU16, storeI32 } from './bytes.t
 import { fold } from './checksum.ts';
 import { hasOffload } from './config.ts';
 import * as ipv4 from './ipv4.ts';
-import { addCargo, addPiece } from './messages.ts';
+import { addContent, addPiece } from './messages.ts';
 import * as transport from './transport.ts';
 import { putVirtio } from './virtio.ts';
 
@@ -158,7 +158,7 @@ function addPacket(memory: Memory, bucket: number, p: number, headers: number): 
   const payload = total - headers;
   const message = loadI32(memory, bucket + MESSAGE);
   addPiece(memory, message, p + headers, payload);
-  addCargo(memory, message, 1, total);
+  addContent(memory, message, 1, total);
   storeI32(memory, bucket + PACKETS, loadI32(memory, bucket + PACKETS) + 1);
   storeI32(memory, bucket + TOTAL, loadI32(memory, bucket + TOTAL) + payload);
   storeI32(memory, bucket + NEXT, loadI32(memory, bucket + NEXT) + payload);

@@ -8,7 +8,7 @@ import { fold } from './checksum.ts';
 import { configuredMtu, hasOffload } from './config.ts';
 import { putSegment } from './cut.ts';
 import * as ipv4 from './ipv4.ts';
-import { addCargo, addPiece, openMessage } from './messages.ts';
+import { addContent, addPiece, openMessage } from './messages.ts';
 import * as transport from './transport.ts';
 import { clearVirtio, headersLength, putVirtio } from './virtio.ts';
 
@@ -78,7 +78,7 @@ function deliverWhole(memory: Memory, p: number, size: number): void {
   addPiece(memory, message, virtio, abi.VIRTIO_SIZE);
   addPiece(memory, message, p, total);
   const packets = packetsOf(memory, p, size);
-  addCargo(memory, message, packets, bytesOf(memory, p, packets));
+  addContent(memory, message, packets, bytesOf(memory, p, packets));
 }
 
 function deliverCut(memory: Memory, p: number, size: number): void {
@@ -96,7 +96,7 @@ function deliverCut(memory: Memory, p: number, size: number): void {
     putSegment(memory, block + virtioLength, p, headers, n, offset, length);
     addPiece(memory, message, block + virtioLength, headers);
     addPiece(memory, message, p + headers + offset, length);
-    addCargo(memory, message, 1, headers + length);
+    addContent(memory, message, 1, headers + length);
   }
 }
 

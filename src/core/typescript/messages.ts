@@ -81,13 +81,13 @@ export function openMessage(memory: Memory, port: number): number {
   storeI32(memory, recordOf(message) + abi.MESSAGE_IOV_COUNT, 0);
   storeI32(memory, recordOf(message) + abi.MESSAGE_CONTROL_LENGTH, 0);
   storeI32(memory, recordOf(message) + abi.MESSAGE_LENGTH, 0);
-  clear(memory, cargoOf(message), abi.CARGO_SIZE);
+  clear(memory, contentOf(message), abi.CONTENT_SIZE);
   return message;
 }
 
 /**
  * The message for a datagram of `length` bytes to `vm`: the last of the port if UDP_SEGMENT divides that into the same
- * datagrams again, else a new one. The datagram's pieces and cargo are to be added next.
+ * datagrams again, else a new one. The datagram's pieces and content are to be added next.
  */
 export function messageFor(memory: Memory, port: number, vm: number, tos: number, ttl: number, length: number): number {
   if (!isGreUdp(memory)) return openNamed(memory, port, vm, 0);
@@ -153,10 +153,10 @@ export function addPiece(memory: Memory, message: number, from: number, length: 
 }
 
 /** Notes that the message carries so many more inner packets, of `bytes` bytes together. */
-export function addCargo(memory: Memory, message: number, packets: number, bytes: number): void {
-  const cargo = cargoOf(message);
-  storeI32(memory, cargo + abi.CARGO_PACKETS, loadI32(memory, cargo + abi.CARGO_PACKETS) + packets);
-  storeI32(memory, cargo + abi.CARGO_BYTES, loadI32(memory, cargo + abi.CARGO_BYTES) + bytes);
+export function addContent(memory: Memory, message: number, packets: number, bytes: number): void {
+  const content = contentOf(message);
+  storeI32(memory, content + abi.CONTENT_PACKETS, loadI32(memory, content + abi.CONTENT_PACKETS) + packets);
+  storeI32(memory, content + abi.CONTENT_BYTES, loadI32(memory, content + abi.CONTENT_BYTES) + bytes);
 }
 
 /**
@@ -165,7 +165,7 @@ export function addCargo(memory: Memory, message: number, packets: number, bytes
  */
 export function notePacket(memory: Memory, first: number, end: number, inner: number, isUnheard: boolean): void {
   for (let message = first; message < end; message++) {
-    storeI32(memory, cargoOf(message) + abi.CARGO_PACKET, inner);
+    storeI32(memory, contentOf(message) + abi.CONTENT_PACKET, inner);
     if (isUnheard) flag(memory, message, abi.FLAG_UNHEARD);
   }
 }
@@ -178,19 +178,19 @@ export function isMessage(memory: Memory, message: number): boolean {
 }
 
 /** What the message carries, and where the container's packet lies that it is made of: 0 if it is inbound. */
-export function cargoIn(memory: Memory, message: number): { packets: number; bytes: number; inner: number } {
-  const cargo = cargoOf(message);
+export function contentIn(memory: Memory, message: number): { packets: number; bytes: number; inner: number } {
+  const content = contentOf(message);
   return {
-    packets: loadI32(memory, cargo + abi.CARGO_PACKETS),
-    bytes: loadI32(memory, cargo + abi.CARGO_BYTES),
-    inner: loadI32(memory, cargo + abi.CARGO_PACKET),
+    packets: loadI32(memory, content + abi.CONTENT_PACKETS),
+    bytes: loadI32(memory, content + abi.CONTENT_BYTES),
+    inner: loadI32(memory, content + abi.CONTENT_PACKET),
   };
 }
 
 /** Notes that the message carries nothing that is counted. */
-export function forgetCargo(memory: Memory, message: number): void {
-  storeI32(memory, cargoOf(message) + abi.CARGO_PACKETS, 0);
-  storeI32(memory, cargoOf(message) + abi.CARGO_BYTES, 0);
+export function forgetContent(memory: Memory, message: number): void {
+  storeI32(memory, contentOf(message) + abi.CONTENT_PACKETS, 0);
+  storeI32(memory, contentOf(message) + abi.CONTENT_BYTES, 0);
 }
 
 /** The VM that the outbound message is for, a signed number. */
@@ -210,7 +210,7 @@ export function markWhole(memory: Memory, message: number): void {
 }
 
 function flag(memory: Memory, message: number, bit: number): void {
-  const flags = cargoOf(message) + abi.CARGO_FLAGS;
+  const flags = contentOf(message) + abi.CONTENT_FLAGS;
   storeI32(memory, flags, loadI32(memory, flags) | bit);
 }
 
@@ -220,7 +220,7 @@ function flag(memory: Memory, message: number, bit: number): void {
  */
 function joins(memory: Memory, message: number, vm: number, tos: number, ttl: number, length: number): boolean {
   const record = recordOf(message);
-  const packets = loadI32(memory, cargoOf(message) + abi.CARGO_PACKETS);
+  const packets = loadI32(memory, contentOf(message) + abi.CONTENT_PACKETS);
   const sent = loadI32(memory, record + abi.MESSAGE_LENGTH);
   const control = controlOf(message);
   const segment = packets === 1 ? sent : loadU16(memory, control + abi.CONTROL_SEGMENT);
@@ -268,8 +268,8 @@ function controlOf(message: number): number {
   return abi.CONTROLS + message * abi.CONTROL_SIZE;
 }
 
-function cargoOf(message: number): number {
-  return abi.CARGOS + message * abi.CARGO_SIZE;
+function contentOf(message: number): number {
+  return abi.CONTENTS + message * abi.CONTENT_SIZE;
 }
 
 function iovsOf(message: number): number {

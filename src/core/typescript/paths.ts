@@ -13,8 +13,9 @@ import { remoteVm } from './tunnels.ts';
 /** Bytes in an entry of the list of what was learnt. */
 const LEARNT_SIZE = 8;
 
-/** Sets how many bytes the longest inner packet that fits the underlay has. All else must be configured by now. */
+/** Sets how many bytes outer headers add, and how many the longest inner packet that fits has. All else must be configured by now. */
 export function configureMtu(memory: Memory, mtu: number): void {
+  storeI32(memory, abi.CONFIG + abi.CONFIG_OVERHEAD, overhead(memory));
   const most = ipv4.MAX_TOTAL_LENGTH - overhead(memory);
   storeI32(memory, abi.CONFIG + abi.CONFIG_MTU, Math.min(Math.max(mtu, ipv4.MIN_MTU), most));
 }

@@ -9,7 +9,7 @@ import { countUnwritten } from './counters.ts';
 import { HOST_UNREACHABLE, MAX_CODE } from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
 import { vmOf } from './mapping.ts';
-import { cargoIn, forgetCargo, isMessage, placeOf, receiverOf } from './messages.ts';
+import { contentIn, forgetContent, isMessage, placeOf, receiverOf } from './messages.ts';
 import { learnReachable, learnUnreachable } from './paths.ts';
 import { reply } from './replies.ts';
 import { findTunnel } from './tunnels.ts';
@@ -17,8 +17,8 @@ import { findTunnel } from './tunnels.ts';
 /** Handles one message that was not written, once; `code` is that of the ICMP message that says why its VM cannot be reached, negative if it can. */
 export function refuse(memory: Memory, message: number, code: number, now: number): void {
   if (!isMessage(memory, message)) return;
-  const { packets, bytes, inner } = cargoIn(memory, message);
-  forgetCargo(memory, message);
+  const { packets, bytes, inner } = contentIn(memory, message);
+  forgetContent(memory, message);
   if (packets === 0) return;
   const isOutbound = inner !== 0;
   countUnwritten(memory, isOutbound ? abi.OUTBOUND_COUNTERS : abi.INBOUND_COUNTERS, packets, bytes);
@@ -31,7 +31,7 @@ export function refuse(memory: Memory, message: number, code: number, now: numbe
   if (!isOutbound || code < 0 || code > MAX_CODE) return;
   if (tunnel !== 0) learnUnreachable(memory, tunnel, code, now);
   // A packet that was cut or fragmented is one packet to its sender.
-  const goesOn = isMessage(memory, message - 1) && cargoIn(memory, message - 1).inner === inner;
+  const goesOn = isMessage(memory, message - 1) && contentIn(memory, message - 1).inner === inner;
   if (!goesOn) reply(memory, inner, HOST_UNREACHABLE, 0, now);
 }
 

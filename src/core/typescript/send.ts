@@ -7,7 +7,7 @@ import { configuredOptions, hasOffload, isGreUdp } from './config.ts';
 import { putSegment } from './cut.ts';
 import { outerLength, outerTtl, overhead, putOuter, skipIdentifications } from './encapsulation.ts';
 import * as ipv4 from './ipv4.ts';
-import { addCargo, addPiece, MAX_UDP_PAYLOAD, markWhole, messageFor } from './messages.ts';
+import { addContent, addPiece, MAX_UDP_PAYLOAD, markWhole, messageFor } from './messages.ts';
 import { outerService } from './service.ts';
 import { PROTOCOL_TCP } from './transport.ts';
 import { isChecksumOpen, putOuterVirtio } from './virtio.ts';
@@ -32,7 +32,7 @@ export function sendSingle(
   const innerSum = (options & abi.OPTION_CHECKSUM) === 0 ? 0 : sum(memory, inner, length);
   putOuter(memory, inner, options, tunnel, vm, tos, ttl, innerSum);
   addPiece(memory, message, inner - outer, outer + length);
-  addCargo(memory, message, 1, length);
+  addContent(memory, message, 1, length);
 }
 
 /** The most messages that so many segments, of `length` bytes each with their own headers, become: datagrams of one size share them. */
@@ -71,7 +71,7 @@ export function sendCut(
     putOuter(memory, block + outer, options, tunnel, vm, tos, ttl, innerSum);
     addPiece(memory, message, block, outer + headers);
     addPiece(memory, message, data, length);
-    addCargo(memory, message, 1, headers + length);
+    addContent(memory, message, 1, headers + length);
   }
 }
 
@@ -117,6 +117,6 @@ export function sendWhole(
   putOuter(memory, inner, options, tunnel, vm, tos, ttl, 0);
   skipIdentifications(memory, tunnel, options, segments - 1);
   addPiece(memory, message, start, abi.VIRTIO_SIZE + outer + length);
-  addCargo(memory, message, segments, bytes);
+  addContent(memory, message, segments, bytes);
   markWhole(memory, message);
 }

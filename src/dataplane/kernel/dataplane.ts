@@ -1,7 +1,8 @@
 /** The kernel data plane: the kernel forwards through one device of its own, and the neighbour daemon tells it where to. */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
-import { type DirectionCounters, overhead } from '../../core/core.ts';
+import { overhead } from '../../core/config.ts';
+import type { DirectionCounters } from '../../core/counters.ts';
 import type { Tunnel } from '../../core/tunnels.ts';
 import { DROP_REASONS } from '../../core/verdict.ts';
 import * as native from '../../linux/native.ts';

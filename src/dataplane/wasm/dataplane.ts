@@ -1,6 +1,7 @@
 /** The wasm data plane: packets cross this process, from a TUN device through the packet core to a socket, and back. */
 import type { Config } from '../../config/config.ts';
-import { type CoreConfig, type CoreName, overhead } from '../../core/core.ts';
+import { type CoreConfig, overhead } from '../../core/config.ts';
+import type { CoreName } from '../../core/core.ts';
 import { InlayError } from '../../errors.ts';
 import { findLink } from '../../linux/netlink/rtnetlink.ts';
 import type { Outcome } from '../../machine/machine.ts';

@@ -1,6 +1,7 @@
 /** The seam between the wasm data plane and its I/O engines: device, sockets and core, in a thread or an event loop of their own. */
 import { LEAST_PATH_MTU } from '../../core/abi.ts';
-import type { CoreConfig, CoreName, PacketCore } from '../../core/core.ts';
+import type { CoreConfig } from '../../core/config.ts';
+import type { CoreName, PacketCore } from '../../core/core.ts';
 import type { Log } from '../../log.ts';
 import type { Counters, DataPlane, DataPlaneStatus } from '../dataplane.ts';
 import type { ForwarderListeners } from './forwarder.ts';
@@ -56,7 +57,7 @@ export interface EngineOptions extends ForwarderListeners {
 /** What an engine with one core has to tell. */
 export function countersOf(core: PacketCore, { counts }: Refusals): Counters {
   const [outbound, inbound, icmp] = (['outbound', 'inbound', 'icmp'] as const).map((name) => core.counters(name));
-  return { outbound, inbound, icmp, refused: structuredClone(counts), tunnels: core.tunnelCount } as Counters;
+  return { outbound, inbound, icmp, refused: structuredClone(counts), tunnels: core.tunnels.count } as Counters;
 }
 
 /** How often idle tunnels are looked for, in ms. */

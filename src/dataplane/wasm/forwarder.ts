@@ -75,11 +75,11 @@ export class Forwarder {
   #write(port: number, to: PacketDevice): void {
     const core = this.#core;
     const first = port * MESSAGES_PER_PORT;
-    const end = first + core.messageCount(port);
+    const end = first + core.messages.count(port);
     for (let start = first, next = first; start < end; start = next) {
-      const isWhole = core.isWhole(start);
+      const isWhole = core.messages.isWhole(start);
       do next++;
-      while (next < end && core.isWhole(next) === isWhole);
+      while (next < end && core.messages.isWhole(next) === isWhole);
       (isWhole ? this.#overlay : to).write(core, start, next);
     }
   }
@@ -93,7 +93,7 @@ export class Forwarder {
   /** After all other messages: writes the replies to containers, and reports what is new about tunnels, both once. Replies carry nothing that is counted, so one may get lost. */
   finish(): void {
     this.#write(REPLY_PORT, this.#overlay);
-    this.#core.forgetReplies();
+    this.#core.messages.forgetReplies();
     this.#reportTunnels();
   }
 
@@ -113,13 +113,13 @@ export class Forwarder {
   }
 
   #reportTunnels(): void {
-    if (!this.#core.tunnelsChanged) return;
+    if (!this.#core.tunnels.haveChanged) return;
     for (const change of ['opened', 'closed'] as const) {
-      const vms = this.#core[change]();
+      const vms = this.#core.tunnels[change]();
       if (vms.length > 0) this.#listeners.onTunnels(change, vms);
     }
-    const learnt = this.#core.learnt();
+    const learnt = this.#core.tunnels.learnt();
     if (learnt.length > 0) this.#listeners.onLearnt(learnt);
-    this.#core.forgetChanges();
+    this.#core.tunnels.forgetChanges();
   }
 }

@@ -43,11 +43,11 @@ export class LoopbackDevice implements PacketDevice {
 
   write(core: PacketCore, first: number, end: number): void {
     for (let message = first; message < end; message++) {
-      const bytes = core.messageBytes(message);
+      const bytes = core.messages.bytes(message);
       const datagrams =
         this.#address === undefined
           ? {}
-          : { datagrams: { segment: core.messageSegment(message), peer: this.#address } };
+          : { datagrams: { segment: core.messages.segment(message), peer: this.#address } };
       if (!this.#take({ bytes, ...datagrams })) core.refuse(message);
     }
   }

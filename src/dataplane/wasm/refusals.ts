@@ -1,6 +1,7 @@
 /** Messages that a device did not take: they are counted by what the kernel said, and where there is no way to a VM, the core is told. */
 import { DROP_NOT_WRITTEN, UNREACHABLE_LIFETIME } from '../../core/abi.ts';
-import { networkOrder, type PacketCore } from '../../core/core.ts';
+import { networkOrder } from '../../core/address.ts';
+import type { PacketCore } from '../../core/core.ts';
 import type { Refused } from '../dataplane.ts';
 import type { DeviceName, DropSample } from '../drop-log.ts';
 import { refusalCause } from '../refusal-causes.ts';
@@ -33,11 +34,11 @@ export class Refusals {
   /** A message of the core's last call was not taken. */
   refuse(message: number, device: DeviceName, errno: string): void {
     const core = this.#core;
-    const { packets } = core.messageCargo(message);
+    const { packets } = core.messages.content(message);
     if (packets === 0) return; // A reply: nothing is counted.
     const now = performance.now();
-    const peer = core.messagePeer(message);
-    const place = core.messagePacket(message);
+    const peer = core.messages.peer(message);
+    const place = core.messages.packet(message);
     const code = device === 'underlay' ? refusalCause(device, errno).code : undefined;
     const counts = this.counts[device];
     counts[errno] = (counts[errno] ?? 0) + packets;
@@ -55,14 +56,14 @@ export class Refusals {
 
   /** A packet that a socket had taken could not be sent. As after a call of the core, there may be replies to write then. */
   refuseSent({ peer, packet }: SentPacket, errno: string): void {
-    this.#core.putMessage(peer, packet);
+    this.#core.messages.put(peer, packet);
     this.refuse(0, 'underlay', errno);
   }
 
   /** Messages `first` to `end` - 1 were sent: their VMs can be reached. */
   sent(first: number, end: number): void {
     if (!this.#isAnyCutOff()) return;
-    for (let message = first; message < end; message++) this.#reach(this.#core.messagePeer(message));
+    for (let message = first; message < end; message++) this.#reach(this.#core.messages.peer(message));
   }
 
   /** Something was sent to this VM, as in `PacketCore.peer`. */

@@ -1,6 +1,8 @@
 /** Examples of dropped packets, read from where they lie in the core's slots: a few a second, however many are dropped. */
 import { FORWARD, VERDICTS, VIRTIO_SIZE } from '../../core/abi.ts';
-import { type Direction, networkOrder, type PacketCore } from '../../core/core.ts';
+import { networkOrder } from '../../core/address.ts';
+import type { PacketCore } from '../../core/core.ts';
+import type { Direction } from '../../core/counters.ts';
 import type { DropSample } from '../drop-log.ts';
 
 /** ms from one example of a reason to the next. */

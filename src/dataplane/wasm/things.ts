@@ -1,6 +1,6 @@
 /** All that the wasm data plane makes on the machine, its TUN device included. */
 import type { Config } from '../../config/config.ts';
-import type { Encapsulation } from '../../core/core.ts';
+import type { Encapsulation } from '../../core/config.ts';
 import {
   conf,
   FALLBACK_GRE,

@@ -1,7 +1,8 @@
 /** UDP sockets (udp(7)) for GRE-in-UDP (RFC 8086): the kernel cuts long messages into datagrams, and puts datagrams together. */
 
 import { BATCH_SIZE, GRE_UDP_PORT, MAX_PORTS, MESSAGES_PER_PORT } from '../../../core/abi.ts';
-import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../../core/core.ts';
+import { type CoreConfig, DEFAULT_TTL } from '../../../core/config.ts';
+import type { PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
 import type { PacketDevice } from '../device.ts';
 import { portError, sourcePorts } from '../gre-udp.ts';

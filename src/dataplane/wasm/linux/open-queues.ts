@@ -1,5 +1,5 @@
 /** Opens what all queues need, or nothing: a descriptor that was left open would keep the device and the ports. */
-import { overhead } from '../../../core/core.ts';
+import { overhead } from '../../../core/config.ts';
 import { InlayError } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
 import { openTun } from '../../../linux/tun.ts';

@@ -1,6 +1,6 @@
 /** Who cuts the TCP super-packets of GRE: the core, or the kernel, which can only where packets that it forwards are not dropped. */
 import { OFFLOAD_GRE_SEGMENT } from '../../../core/abi.ts';
-import { overhead } from '../../../core/core.ts';
+import { overhead } from '../../../core/config.ts';
 import { InlayError } from '../../../errors.ts';
 import { bpfObstacle } from '../../../linux/bpf/obstacle.ts';
 import * as native from '../../../linux/native.ts';

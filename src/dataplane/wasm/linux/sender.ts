@@ -41,7 +41,7 @@ export class Sender {
   #unheardBytes(first: number, end: number): number {
     const core = this.#core;
     let bytes = 0;
-    for (let i = first; i < end; i++) if (core.isUnheard(i)) bytes += core.messageLength(i) + KERNEL_BYTES;
+    for (let i = first; i < end; i++) if (core.messages.isUnheard(i)) bytes += core.messages.length(i) + KERNEL_BYTES;
     return bytes;
   }
 
@@ -49,9 +49,9 @@ export class Sender {
   #sendHeard(first: number, end: number): void {
     const core = this.#core;
     for (let i = first, next = first; i < end; i = next) {
-      while (next < end && !core.isUnheard(next)) next++;
+      while (next < end && !core.messages.isUnheard(next)) next++;
       if (next > i) this.#send(i, next);
-      for (; next < end && core.isUnheard(next); next++) this.#listeners.onRefused(native.EAGAIN, next);
+      for (; next < end && core.messages.isUnheard(next); next++) this.#listeners.onRefused(native.EAGAIN, next);
     }
   }
 

@@ -49,6 +49,6 @@ export class TunDevice implements PacketDevice {
 
   #take(core: PacketCore, message: number): boolean {
     const iovs = this.#base + abi.IOVS + message * abi.IOVS_PER_MESSAGE * abi.IOV_SIZE;
-    return native.writev(this.#fd, iovs, core.messagePieces(message)) >= 0;
+    return native.writev(this.#fd, iovs, core.messages.pieces(message)) >= 0;
   }
 }

@@ -1,7 +1,9 @@
 /** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../../core/abi.ts';
-import { type CoreConfig, type CoreName, networkOrder, overhead } from '../../../core/core.ts';
+import { networkOrder } from '../../../core/address.ts';
+import { type CoreConfig, overhead } from '../../../core/config.ts';
+import type { CoreName } from '../../../core/core.ts';
 import type { TunnelState } from '../../../core/tunnels.ts';
 import { errnoName } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
@@ -72,10 +74,10 @@ const tun = new TunDevice(fds.tun, core, (errno, message) => refusals.refuse(mes
 /** When it was last reported that packets to a VM are too long, in ms. */
 const reported = new Map<number, number>();
 const onRefused = (errno: number, message: number) => {
-  const refusal = refusalOf(errno, core.messageSegment(message) < core.messageLength(message));
+  const refusal = refusalOf(errno, core.messages.segment(message) < core.messages.length(message));
   if (refusal === 'no-segmentation') segmentsRefused = true;
   // No ICMP message tells of it.
-  else if (refusal === 'too-long') reportTooLong(networkOrder(core.messagePeer(message)));
+  else if (refusal === 'too-long') reportTooLong(networkOrder(core.messages.peer(message)));
   refusals.refuse(message, 'underlay', errnoName(errno));
 };
 const onSent = (first: number, end: number) => refusals.sent(first, end);
@@ -114,7 +116,7 @@ function run(): void {
   let busyUntil = now;
   for (;;) {
     const isBusy = now < busyUntil;
-    const timeout = core.tunnelCount > 0 ? Math.max(Math.ceil(nextSweep - now), 0) : -1;
+    const timeout = core.tunnels.count > 0 ? Math.max(Math.ceil(nextSweep - now), 0) : -1;
     const found = native.poll(waitPointer, waitFor.length / POLLFD_WORDS, isBusy ? 0 : timeout);
     now = performance.now();
     if (found > 0) busyUntil = now + busyPoll;
@@ -166,7 +168,7 @@ function answerRequests(): 'close' | undefined {
       post({ kind: 'answer', answer: countersOf(core, refusals) });
     } else {
       const now = performance.now();
-      const rows = core.copyTunnels(now);
+      const rows = core.tunnels.copy(now);
       post({ kind: 'answer', answer: { now, rows } }, [rows.buffer]);
     }
   }

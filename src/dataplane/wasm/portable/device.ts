@@ -45,10 +45,10 @@ export abstract class EventDevice implements PacketDevice {
     transmit: (bytes: Buffer, to: string, done: (error: Error | null) => void) => void,
   ): Refusal {
     if (this.#unsent >= MAX_UNSENT) return 'EAGAIN';
-    const bytes = Buffer.from(core.messageBytes(message).buffer);
-    const peer = core.messagePeer(message);
+    const bytes = Buffer.from(core.messages.bytes(message).buffer);
+    const peer = core.messages.peer(message);
     // Without UDP_SEGMENT a message carries one packet, behind its outer headers.
-    const packet = bytes.subarray(bytes.length - core.messageCargo(message).bytes);
+    const packet = bytes.subarray(bytes.length - core.messages.content(message).bytes);
     this.#unsent++;
     transmit(bytes, peerText(peer), (error) => {
       this.#unsent--;

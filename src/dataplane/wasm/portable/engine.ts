@@ -134,7 +134,7 @@ class PortableEngine implements Engine {
 
   async tunnels(): ReturnType<Engine['tunnels']> {
     const now = performance.now();
-    return { now, tunnels: this.#isClosed ? [] : tunnelsFrom(this.#core.copyTunnels(now)) };
+    return { now, tunnels: this.#isClosed ? [] : tunnelsFrom(this.#core.tunnels.copy(now)) };
   }
 
   async close(): Promise<void> {

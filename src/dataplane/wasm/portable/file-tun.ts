@@ -70,7 +70,7 @@ class FileTun extends EventDevice {
 
   protected send(core: PacketCore, message: number): Refusal {
     try {
-      fs.writeSync(this.#fd, core.messageBytes(message));
+      fs.writeSync(this.#fd, core.messages.bytes(message));
       return undefined;
     } catch (error) {
       return errorCode(error) ?? 'EIO';

@@ -2,7 +2,8 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { GRE_UDP_PORT, MESSAGES_PER_PORT } from '../../../core/abi.ts';
-import { type CoreConfig, DEFAULT_TTL, type PacketCore } from '../../../core/core.ts';
+import { type CoreConfig, DEFAULT_TTL } from '../../../core/config.ts';
+import type { PacketCore } from '../../../core/core.ts';
 import { errorCode } from '../../../errors.ts';
 import { portError, sourcePorts } from '../gre-udp.ts';
 import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';

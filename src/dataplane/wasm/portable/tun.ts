@@ -39,7 +39,7 @@ export class Tuntap2Tun extends EventDevice {
   protected send(core: PacketCore, message: number): Refusal {
     // A stream that asks to wait has taken the packet all the same; refusing the next ones bounds its buffer.
     if (this.#tun.writableNeedDrain) return 'EAGAIN';
-    this.#tun.write(Buffer.from(core.messageBytes(message).buffer));
+    this.#tun.write(Buffer.from(core.messages.bytes(message).buffer));
     return undefined;
   }
 
