@@ -1,7 +1,7 @@
 /** The names of error numbers. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { SystemError } from '../src/errors.ts';
+import { SystemError } from '../src/linux/system-error.ts';
 import { skip } from './net/require.ts';
 
 const codeOf = (errno: number) => new SystemError('read', errno, 'from a file').code;

@@ -2,10 +2,11 @@
 import { accessSync, closeSync, constants, fchmodSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { LOCK_FILE as FILE } from '../containers/mesh.ts';
-import { InlayError, SystemError } from '../errors.ts';
+import { InlayError } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { isSameFile, LOCK, openOwn } from '../linux/own-file.ts';
 import { uidOf } from '../linux/proc.ts';
+import { SystemError } from '../linux/system-error.ts';
 import { ask, isListening } from './control.ts';
 import { runDirError } from './own-directory.ts';
 

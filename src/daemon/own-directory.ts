@@ -5,8 +5,9 @@
 import { chmodSync, constants, lstatSync, mkdirSync, readlinkSync, type Stats, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { errorCode, InlayError, SystemError } from '../errors.ts';
+import { errorCode, InlayError } from '../errors.ts';
 import { isOurUser } from '../linux/own-file.ts';
+import { SystemError } from '../linux/system-error.ts';
 import { quote } from '../shell.ts';
 
 const MODE = 0o755;

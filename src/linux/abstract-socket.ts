@@ -1,6 +1,7 @@
 /** Who listens at an abstract name: each network namespace has names of its own (unix(7)). */
-import { SystemError } from '../errors.ts';
+
 import * as native from './native.ts';
+import { SystemError } from './system-error.ts';
 
 /** struct sockaddr_un (<linux/un.h>): the family, then the name, whose first byte is zero. */
 const FAMILY_SIZE = 2;

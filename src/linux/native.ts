@@ -1,7 +1,8 @@
 /** The doorway to the system calls, through koffi; the only file that touches native code. */
 import os from 'node:os';
 import koffi from 'koffi';
-import { InlayError, SystemError } from '../errors.ts';
+import { InlayError } from '../errors.ts';
+import { SystemError } from './system-error.ts';
 
 // <asm-generic/fcntl.h>, <linux/socket.h>, <linux/sockios.h>, <linux/in.h>, <linux/udp.h>, <asm-generic/poll.h>, <sys/file.h>,
 // <linux/if_tun.h>, <sys/eventfd.h>, <linux/prctl.h>, <linux/sched.h>, <linux/nsfs.h>, <linux/time.h>

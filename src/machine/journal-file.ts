@@ -1,9 +1,9 @@
 /** A file that several processes append to: under a lock, whole or not at all. */
 import { closeSync, fstatSync, ftruncateSync, lstatSync } from 'node:fs';
-import { SystemError } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { APPEND, isSameFile, openOwn, readOwn } from '../linux/own-file.ts';
 import { pause } from '../linux/pause.ts';
+import { SystemError } from '../linux/system-error.ts';
 import { writeAll } from '../linux/whole.ts';
 
 /**

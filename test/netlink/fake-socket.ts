@@ -1,9 +1,9 @@
 /** A netlink socket of the fake kernel. */
 import os from 'node:os';
-import { SystemError } from '../../src/errors.ts';
 import { Writer } from '../../src/linux/netlink/codec.ts';
 import { type Message, messagesIn } from '../../src/linux/netlink/message.ts';
 import type { Transport } from '../../src/linux/netlink/transport.ts';
+import { SystemError } from '../../src/linux/system-error.ts';
 
 const { EBADF, ENOBUFS } = os.constants.errno;
 

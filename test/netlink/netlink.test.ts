@@ -1,7 +1,6 @@
 /** Requests, dumps and notifications, asked of a kernel that the test made. */
 import os from 'node:os';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { SystemError } from '../../src/errors.ts';
 import { Writer } from '../../src/linux/netlink/codec.ts';
 import { IFF_UP, link, RTM_GETLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../src/linux/netlink/link.ts';
 import {
@@ -48,6 +47,7 @@ import {
 } from '../../src/linux/netlink/route.ts';
 import { linksOfKind } from '../../src/linux/netlink/rtnetlink.ts';
 import type { Transport } from '../../src/linux/netlink/transport.ts';
+import { SystemError } from '../../src/linux/system-error.ts';
 import { FakeKernel } from './fake-kernel.ts';
 
 const { EINTR, ENOENT, EPERM } = os.constants.errno;

@@ -1,8 +1,8 @@
 /** The programs that check sources, and where they belong; where that cannot be, why. */
 import { DROP_SPOOFED_SOURCE } from '../../core/abi.ts';
-import { SystemError } from '../../errors.ts';
 import type { Message } from '../../linux/netlink/message.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
+import { SystemError } from '../../linux/system-error.ts';
 import type { Log } from '../../log.ts';
 import { type Outcome, type Trouble, troubleOf } from '../../machine/machine.ts';
 import type { FilterThing, NetworkPlan } from '../../machine/state.ts';

@@ -6,11 +6,11 @@
 import { readFileSync } from 'node:fs';
 import { LEAST_TCP_SEGMENT, LEAST_UDP_SEGMENT } from '../../core/abi.ts';
 import { DROP_REASONS } from '../../core/verdict.ts';
-import type { SystemError } from '../../errors.ts';
 import { assemble } from '../../linux/bpf/assembler.ts';
 import { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BpfMap } from '../../linux/bpf/map.ts';
 import { loadProgram } from '../../linux/bpf/program.ts';
 import * as native from '../../linux/native.ts';
+import type { SystemError } from '../../linux/system-error.ts';
 import { contains, ipv4, lowBits, type Prefix } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 import type { DropSample } from '../drop-log.ts';

@@ -1,5 +1,6 @@
 /** Why a program or a map could not be had. */
-import { errorCode, SystemError } from '../../errors.ts';
+import { errorCode } from '../../errors.ts';
+import { SystemError } from '../system-error.ts';
 
 /** In words: bpf(2) asks for CAP_BPF beside CAP_NET_ADMIN (bpf_prog_load in kernel/bpf/syscall.c). */
 export function bpfObstacle(cause: unknown): string {

@@ -1,7 +1,7 @@
 /** bpf(2), which the C library has no function for. */
 import os from 'node:os';
-import { SystemError } from '../../errors.ts';
 import * as native from '../native.ts';
+import { SystemError } from '../system-error.ts';
 
 /** By architecture (<asm/unistd.h>). */
 const SYSCALL_NUMBERS: Partial<Record<string, number>> = { x64: 321, arm64: 280 };

@@ -2,7 +2,7 @@
  * Messages (struct nlmsghdr, <linux/netlink.h>): what goes into a datagram and comes out of one,
  * acknowledgements included.
  */
-import { SystemError } from '../../errors.ts';
+import { SystemError } from '../system-error.ts';
 import { align, attributes, type Codec, s32, struct, text, u16, u32, type Writer } from './codec.ts';
 
 // <linux/netlink.h>

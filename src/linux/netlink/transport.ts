@@ -1,8 +1,8 @@
 /** Netlink sockets (netlink(7)): what carries datagrams to and from the kernel. */
 import os from 'node:os';
-import { SystemError } from '../../errors.ts';
 import * as native from '../native.ts';
 import { attachSocketFilter, type SocketFilter } from '../socket-filter.ts';
+import { SystemError } from '../system-error.ts';
 
 // <linux/netlink.h>
 export const NETLINK_ROUTE = 0;
