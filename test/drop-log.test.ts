@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { settings } from '../src/config/settings.ts';
 import { abi, DROP_REASONS } from '../src/core/index.ts';
+import { dropHint } from '../src/dataplane/drop-hints.ts';
 import { DropLog, type DropSample } from '../src/dataplane/drop-log.ts';
 import { refusalCause } from '../src/dataplane/refusal-causes.ts';
 
@@ -89,9 +90,8 @@ describe('lines', () => {
 
 test('hints name settings that there are', () => {
   const names = ['EPERM', 'EMSGSIZE', 'EACCES', 'ENETUNREACH', 'EHOSTUNREACH', 'EINVAL', 'ENOBUFS', 'EAGAIN'];
-  const hints = [...DROP_REASONS, ...names.map((errno) => refusalCause('underlay', errno))].map(
-    ({ hint }) => hint ?? '',
-  );
+  const causes = names.map((errno) => refusalCause('underlay', errno).hint);
+  const hints = [...DROP_REASONS.map(({ verdict }) => dropHint(verdict)), ...causes].map((hint) => hint ?? '');
   const options = hints.join(' ').match(/--[a-z][a-z-]*/g) ?? [];
   expect(options).toContain('--underlay-mtu');
   for (const option of options) expect(Object.keys(settings)).toContain(option.slice(2));

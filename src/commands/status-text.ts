@@ -1,6 +1,7 @@
 /** `status` for people: what matters first, each number beside its word. */
 import { DROP_REASONS } from '../core/verdict.ts';
 import type { Refused } from '../dataplane/dataplane.ts';
+import { dropHint } from '../dataplane/drop-hints.ts';
 import type { DeviceName } from '../dataplane/drop-log.ts';
 import { refusalCause } from '../dataplane/refusal-causes.ts';
 import { wireFormat } from '../dataplane/wire-format.ts';
@@ -84,7 +85,8 @@ function dropsText({ outbound, inbound, icmp, refused }: Status): string {
 }
 
 function hintFor(reason: string): string[] {
-  const hint = DROP_REASONS.find(({ name }) => name === reason)?.hint;
+  const known = DROP_REASONS.find(({ name }) => name === reason);
+  const hint = known && dropHint(known.verdict);
   return hint === undefined ? [] : [`    hint: ${hint}`];
 }
 

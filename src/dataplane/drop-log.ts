@@ -3,6 +3,7 @@ import type { Direction } from '../core/counters.ts';
 import { dropReason } from '../core/verdict.ts';
 import type { Log } from '../log.ts';
 import { formatAddress, ipv4 } from '../mesh/address.ts';
+import { dropHint, isRoutineDrop } from './drop-hints.ts';
 import { refusalCause } from './refusal-causes.ts';
 
 export type DeviceName = 'underlay' | 'overlay';
@@ -79,9 +80,9 @@ export class DropLog {
 
   #write(sample: DropSample, packets: number): void {
     const { verdict, refusal } = sample;
-    const { meaning, hint, isRoutine } = dropReason(verdict);
-    if (isRoutine) return;
-    const found = refusal ? refusalCause(refusal.device, refusal.errno) : { hint };
+    if (isRoutineDrop(verdict)) return;
+    const { meaning } = dropReason(verdict);
+    const found = refusal ? refusalCause(refusal.device, refusal.errno) : { hint: dropHint(verdict) };
     const level = found.hint === undefined ? 'info' : 'warn';
     this.#log[level]({ packets, ...factsOf(sample), meaning, ...found, code: undefined }, 'packets dropped');
   }
