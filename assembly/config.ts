@@ -121,11 +121,6 @@ export function overhead(): i32 {
   return load<i32>(CONFIG + CONFIG_OVERHEAD);
 }
 
-/** Address of this memory in the host's process. */
-export function base(): u64 {
-  return load<u64>(CONFIG + CONFIG_BASE);
-}
-
 export function mappingCount(): i32 {
   return load<i32>(CONFIG + CONFIG_MAPPINGS);
 }

@@ -2,12 +2,13 @@
  * A super-packet becomes wire packets, segment for segment what Linux would send (inet_gso_segment, tcp_gso_segment, __udp_gso_segment): the headers are
  * made anew for each, the payload stays where it is.
  */
-import { getU16, getU32, putU16, putU32 } from './bytes';
-import { fold, sum as sumOf } from './checksum';
-import { headerLength, IDENTIFICATION, protocol, putTotalLength } from './ipv4';
+import { getU32, putU16, putU32 } from './bytes';
+import { fold, sum } from './checksum';
+import { headerLength, identification, protocol, putIdentification, putTotalLength } from './ipv4';
 import {
   CWR,
   FIN,
+  never0,
   PROTOCOL_TCP,
   PSH,
   pseudoSum,
@@ -17,13 +18,12 @@ import {
   UDP_CHECKSUM,
   UDP_LENGTH_FIELD,
 } from './transport';
-import { never0 } from './virtio';
 
 /** Puts the inner headers, `headers` bytes, of segment `n` of the super-packet at `p` to `h`; its payload is `length` bytes from byte n * `size` on. */
 export function putSegment(h: usize, p: usize, headers: i32, n: i32, size: i32, length: i32, isLast: bool): void {
   copyWords(h, p, headers);
   const ip = headerLength(p);
-  putU16(h + IDENTIFICATION, getU16(p + IDENTIFICATION) + <u32>n);
+  putIdentification(h, identification(p) + <u32>n);
   putTotalLength(h, headers + length);
   const payload = p + <usize>(headers + n * size);
   const transport = headers - ip + length;
@@ -35,9 +35,9 @@ export function putSegment(h: usize, p: usize, headers: i32, n: i32, size: i32, 
     if (n > 0) flags &= ~CWR;
     store<u8>(t + TCP_FLAGS, <u8>flags);
     store<u16>(t + TCP_CHECKSUM, 0);
-    const sum = ~checksum(h, t, headers - ip, payload, length, transport);
+    const made = ~checksum(h, t, headers - ip, payload, length, transport);
     // A lone segment is not cut by Linux: its checksum is completed (skb_checksum_help).
-    store<u16>(t + TCP_CHECKSUM, n === 0 && isLast ? never0(sum) : <u16>sum);
+    store<u16>(t + TCP_CHECKSUM, n === 0 && isLast ? never0(made) : <u16>made);
   } else {
     putU16(t + UDP_LENGTH_FIELD, <u32>transport);
     store<u16>(t + UDP_CHECKSUM, 0);
@@ -47,7 +47,7 @@ export function putSegment(h: usize, p: usize, headers: i32, n: i32, size: i32, 
 
 /** The folded sum over pseudo header, transport header and payload. */
 function checksum(h: usize, t: usize, header: i32, payload: usize, length: i32, transport: i32): u32 {
-  return fold(sumOf(payload, length, sumOf(t, header, pseudoSum(h, transport))));
+  return fold(sum(payload, length, sum(t, header, pseudoSum(h, transport))));
 }
 
 /** Copies `length` bytes, a multiple of 4: headers are so short that a call of memory.copy would cost more. */

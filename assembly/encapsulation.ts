@@ -17,8 +17,8 @@ import {
 } from '../src/core/abi';
 import { sum } from './checksum';
 import { hasOffload, hasOption, isGreUdp, local, overhead, ports, ttl } from './config';
-import { greLength, putGre } from './gre';
-import { DONT_FRAGMENT, IPV4_LENGTH, MAX_TOTAL_LENGTH, PROTOCOL_GRE, putIpv4, timeToLive, typeOfService } from './ipv4';
+import { greLength, PROTOCOL_GRE, putGre } from './gre';
+import { DONT_FRAGMENT, IPV4_LENGTH, MAX_TOTAL_LENGTH, putIpv4, timeToLive, typeOfService } from './ipv4';
 import {
   addContent,
   lastMessage,
@@ -28,13 +28,13 @@ import {
   openMessage,
   packetsIn,
   segmentOf,
+  setControl,
   setOrigin,
   setSegment,
-  setService,
   setWay,
   wayOf,
 } from './messages';
-import { serviceOut } from './service';
+import { tosOut } from './tos';
 import { flowHash, portOf, UDP_LENGTH } from './transport';
 
 const MAX_DATAGRAM: i32 = MAX_TOTAL_LENGTH - IPV4_LENGTH - UDP_LENGTH;
@@ -45,8 +45,8 @@ let packet: usize = 0;
 let remote: u32 = 0;
 let tunnel: usize = 0;
 let port: i32 = 0;
-let tos: u32 = 0;
-let hops: u32 = 0;
+let outerTos: u32 = 0;
+let outerTtl: u32 = 0;
 let flags: u32 = 0;
 
 /** Begins with the packet at `p`, which goes to `vm` through the tunnel whose record is at `t`. */
@@ -57,8 +57,8 @@ export function beginPacket(p: usize, vm: u32, t: usize): void {
   flags = load<f64>(t + TUNNEL_INBOUND_PACKETS) > 0 ? 0 : FLAG_UNHEARD;
   // The underlay spreads flows by the source port (RFC 8086 §3.2.1); only what is numbered has to stay in order.
   port = isGreUdp() && !hasOption(OPTION_SEQUENCE) ? portOf(flowHash(p), ports()) : 0;
-  tos = serviceOut(typeOfService(p));
-  hops = hasOption(OPTION_TTL_INHERIT) ? timeToLive(p) : ttl();
+  outerTos = tosOut(typeOfService(p));
+  outerTtl = hasOption(OPTION_TTL_INHERIT) ? timeToLive(p) : ttl();
 }
 
 /** How many messages the packet may become at most. */
@@ -95,12 +95,12 @@ export function bodySum(p: usize, length: i32, before: u64): u64 {
 
 /** Writes the outer headers of a packet of `length` bytes, whose `bodySum` is `body`, at `h`. */
 export function putOuter(h: usize, length: i32, body: u64): void {
-  putHeaders(h, length, body, 1, hops);
+  putHeaders(h, length, body, 1, outerTtl);
 }
 
 /** Writes those of a super-packet that the kernel will cut into `packets`; it forwards it, which takes one from the time to live. */
 export function putWholeOuter(h: usize, length: i32, packets: i32): void {
-  putHeaders(h, length, 0, packets, min(hops + 1, MAX_TTL));
+  putHeaders(h, length, 0, packets, min(outerTtl + 1, MAX_TTL));
 }
 
 function putHeaders(h: usize, length: i32, body: u64, packets: i32, ttl: u32): void {
@@ -109,7 +109,7 @@ function putHeaders(h: usize, length: i32, body: u64, packets: i32, ttl: u32): v
     const total = outerLength() + length;
     // "originating sources MAY set the IPv4 ID field of atomic datagrams to any value" (RFC 6864 §4.1).
     const fragment = hasOption(OPTION_MAY_FRAGMENT) ? nextIdentification(packets) << 16 : DONT_FRAGMENT;
-    putIpv4(h, tos, total, fragment, ttl, PROTOCOL_GRE, local(), remote);
+    putIpv4(h, outerTos, total, fragment, ttl, PROTOCOL_GRE, local(), remote);
     gre += IPV4_LENGTH;
   }
   putGre(gre, body, hasOption(OPTION_SEQUENCE) ? nextSequence() : 0);
@@ -149,7 +149,7 @@ function openFor(inner: i32): i32 {
   const message = openMessage(port);
   nameMessage(message, remote, isGreUdp() ? GRE_UDP_PORT : 0);
   if (isGreUdp()) {
-    setService(message, tos, hops, hasOption(OPTION_TTL_INHERIT));
+    setControl(message, outerTos, outerTtl, hasOption(OPTION_TTL_INHERIT));
     setWay(port, way());
   }
   addContent(message, 1, inner);
@@ -159,7 +159,7 @@ function openFor(inner: i32): i32 {
 
 /** To whom the packet goes, and with which type of service and time to live. */
 function way(): u64 {
-  return <u64>remote | ((<u64>((tos << 8) | hops)) << 32);
+  return <u64>remote | ((<u64>((outerTos << 8) | outerTtl)) << 32);
 }
 
 /** The message of a super-packet that goes back to the kernel: `packets`, together of `bytes` bytes. */

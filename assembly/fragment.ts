@@ -1,11 +1,11 @@
 /** Fragments of inner packets that are too long for a tunnel (RFC 791 §3.2, RFC 7588 §3). */
-import { getU16, putU16 } from './bytes';
 import {
-  FRAGMENT,
+  flagsAndOffset,
   headerLength,
   IPV4_LENGTH,
   MORE_FRAGMENTS,
   OFFSET_MASK,
+  putFlagsAndOffset,
   putTotalLength,
   RESERVED_FLAG,
 } from './ipv4';
@@ -30,9 +30,9 @@ export function putFragment(h: usize, p: usize, offset: i32, length: i32, isLast
   const header = headerLength(p);
   memory.copy(h, p, header);
   if (offset !== 0) clearOptions(h + IPV4_LENGTH, h + <usize>header);
-  const before = getU16(p + FRAGMENT);
+  const before = flagsAndOffset(p);
   const more = isLast ? before & MORE_FRAGMENTS : MORE_FRAGMENTS;
-  putU16(h + FRAGMENT, (before & RESERVED_FLAG) | more | ((before + (<u32>offset >> 3)) & OFFSET_MASK));
+  putFlagsAndOffset(h, (before & RESERVED_FLAG) | more | ((before + (<u32>offset >> 3)) & OFFSET_MASK));
   putTotalLength(h, header + length);
 }
 

@@ -24,6 +24,7 @@ import { fold, sum, verifies } from './checksum';
 import { hasOption, key, options } from './config';
 
 // From the specification.
+export const PROTOCOL_GRE: u32 = 47;
 export const GRE_MIN_LENGTH: i32 = 4;
 const OPTION_LENGTH: i32 = 4;
 const CHECKSUM_PRESENT: u32 = 0x8000;
@@ -51,7 +52,7 @@ export function checkGre(p: usize, length: i32, isMerged: bool): i32 {
   if ((flags & VERSION_MASK) !== 0) return DROP_GRE_VERSION;
   if ((flags & MUST_BE_ZERO) !== 0) return DROP_GRE_FLAGS;
   const keyAt = GRE_MIN_LENGTH + ((flags & CHECKSUM_PRESENT) !== 0 ? OPTION_LENGTH : 0);
-  const header = headerOf(p);
+  const header = statedLength(p);
   if (length < header) return DROP_TRUNCATED;
   if ((flags & CHECKSUM_PRESENT) !== 0 && !isMerged && !verifies(p, length)) return DROP_GRE_CHECKSUM;
   if (getU16(p + 2) !== TYPE_IPV4) return DROP_GRE_PROTOCOL;
@@ -62,7 +63,7 @@ export function checkGre(p: usize, length: i32, isMerged: bool): i32 {
 }
 
 /** Length in bytes that the header at `p` says it has. */
-export function headerOf(p: usize): i32 {
+export function statedLength(p: usize): i32 {
   return GRE_MIN_LENGTH + OPTION_LENGTH * popcnt<i32>(getU16(p) & (CHECKSUM_PRESENT | KEY_PRESENT | SEQUENCE_PRESENT));
 }
 
@@ -79,7 +80,7 @@ export function sequenceOf(p: usize, header: i32): u32 {
 }
 
 /** The first 32 bits of our headers: flags and protocol type. */
-export function greWord(): u32 {
+export function firstWord(): u32 {
   let flags: u32 = 0;
   if (hasOption(OPTION_CHECKSUM)) flags |= CHECKSUM_PRESENT;
   if (hasOption(OPTION_KEY)) flags |= KEY_PRESENT;
@@ -88,7 +89,7 @@ export function greWord(): u32 {
 }
 
 /** Where our headers have the key. */
-export function keyPlace(): i32 {
+export function keyOffset(): i32 {
   return hasOption(OPTION_CHECKSUM) ? GRE_MIN_LENGTH + OPTION_LENGTH : GRE_MIN_LENGTH;
 }
 
@@ -98,7 +99,7 @@ export function putGre(p: usize, body: u64, sequence: u32): void {
     putU32(p, TYPE_IPV4);
     return;
   }
-  putU32(p, greWord());
+  putU32(p, firstWord());
   let at = p + GRE_MIN_LENGTH;
   if (hasOption(OPTION_CHECKSUM)) {
     putU32(at, 0);

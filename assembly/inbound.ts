@@ -4,7 +4,6 @@
  * The inner source fixes the only legal outer source, so a spoofed packet is seen without any table (compare RFC 5969 §12).
  */
 import {
-  COUNTERS_ANOMALIES,
   DROP_BAD_DESCRIPTOR,
   DROP_ECN,
   DROP_FOREIGN_DESTINATION,
@@ -35,29 +34,27 @@ import { canClamp, clampMss } from './clamp';
 import { local, options } from './config';
 import { countDropped, countForwarded } from './counters';
 import { address, bytes, isInside, merged, outerTos, peer, segment, setPeer } from './descriptor';
-import { checkGre, GRE_MIN_LENGTH, headerOf, isInSequence, sequenceOf } from './gre';
+import { checkGre, GRE_MIN_LENGTH, isInSequence, PROTOCOL_GRE, sequenceOf, statedLength } from './gre';
 import {
   checkIpv4,
   destination,
   headerLength,
   IPV4_LENGTH,
   isFragment,
-  PROTOCOL_GRE,
   protocol,
-  putTypeOfService,
   source,
   totalLength,
   typeOfService,
 } from './ipv4';
 import { findMapping, isReserved, isUnderlay, senderOf, vmIn } from './mapping';
 import { deliver } from './merge';
-import { isCutHere, isLeftMerged, segmentSize, segmentsOf } from './merged';
+import { bytesOf, isCutHere, isUndividable, packetsOf, segmentSize } from './merged';
 import { messageCount, NO_ROOM } from './messages';
-import { limitOf, markReachable } from './path';
-import { isAnomaly, isLost, isPlain, serviceIn } from './service';
-import { hasShares, isOverShare, takeShare, wantShare, workOf } from './share';
+import { limitOf, markReachable } from './paths';
+import { demandShare, hasShares, isOverShare, takeShare, workOf } from './shares';
+import { isLost, receiveTos } from './tos';
+import { openChecksum } from './transport';
 import { useTunnel } from './tunnels';
-import { headersLength, openChecksum } from './virtio';
 
 /** Decapsulates the packet or the datagrams of descriptor `d` into messages, and counts them; answers the verdict, or NO_ROOM. */
 export function decapsulatePackets(d: usize, now: f64): i32 {
@@ -85,7 +82,7 @@ export function likelySender(d: usize): u32 {
 }
 
 /** Notes the sources of what descriptor `d` describes, if they may be whose they say, and how much work they make. */
-export function wantInbound(d: usize): void {
+export function demandInbound(d: usize): void {
   if (!isInside(d)) return;
   const p = <usize>address(d);
   const length = bytes(d);
@@ -93,21 +90,21 @@ export function wantInbound(d: usize): void {
   if (size !== 0) {
     if (length === 0 || (length - 1) / size + 1 > <u32>MESSAGES) return;
     for (let offset: u32 = 0; offset < length; offset += size) {
-      wantGre(p + <usize>offset, <i32>min(size, length - offset), peer(d));
+      demandGre(p + <usize>offset, <i32>min(size, length - offset), peer(d));
     }
   } else if (length >= <u32>IPV4_LENGTH && headerLength(p) <= totalLength(p) && <u32>totalLength(p) <= length) {
-    wantGre(p + <usize>headerLength(p), totalLength(p) - headerLength(p), source(p));
+    demandGre(p + <usize>headerLength(p), totalLength(p) - headerLength(p), source(p));
   }
 }
 
 /** The same of the GRE packet at `gre`, `length` bytes, that came from `vm`. */
-function wantGre(gre: usize, length: i32, vm: u32): void {
+function demandGre(gre: usize, length: i32, vm: u32): void {
   if (length < GRE_MIN_LENGTH) return;
-  const header = headerOf(gre);
+  const header = statedLength(gre);
   if (length < header + IPV4_LENGTH) return;
   const p = gre + <usize>header;
   if (vm === 0 || senderOf(source(p)) !== vm) return;
-  wantShare(INBOUND_SHARES, source(p), workOf(min(totalLength(p), length - header), 0));
+  demandShare(INBOUND_SHARES, source(p), workOf(min(totalLength(p), length - header), 0));
 }
 
 /** One packet with its outer IPv4 header. */
@@ -154,9 +151,9 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
   if (isReserved(mapping, dst, local())) return drop(DROP_RESERVED_ADDRESS);
   if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
   if (isLost(typeOfService(p), outer)) return drop(DROP_ECN);
-  if (merged === 0 && isLeftMerged(p)) return drop(DROP_MERGED);
+  if (merged === 0 && isUndividable(p)) return drop(DROP_MERGED);
   const size = segmentSize(p, merged);
-  const packets = size === 0 ? 1 : segmentsOf(p, size);
+  const packets = size === 0 ? 1 : packetsOf(p, size);
   if (size !== 0 && isCutHere(p)) {
     if (packets > MESSAGES) return drop(DROP_TOO_LONG);
     if (messageCount(0) + packets > MESSAGES) {
@@ -172,22 +169,14 @@ function decapsulate(gre: usize, length: i32, vm: u32, outer: u32, merged: u32, 
   }
 
   markReachable(tunnel, vm, now);
-  if (!isPlain(outer, known)) receiveService(p, outer);
+  receiveTos(p, outer);
   if ((known & OPTION_CLAMP_MSS) !== 0 && canClamp(p)) clampMss(p, limitOf(tunnel, vm, now), openChecksum(p) !== 0);
-  const total = packets === 1 ? totalLength(p) : totalLength(p) + (packets - 1) * headersLength(p);
+  const total = packets === 1 ? totalLength(p) : bytesOf(p, packets);
   addF64(tunnel + TUNNEL_INBOUND_PACKETS, <f64>packets);
   addF64(tunnel + TUNNEL_INBOUND_BYTES, <f64>total);
   countForwarded(INBOUND_COUNTERS, packets, total);
   deliver(p, size);
   return FORWARD;
-}
-
-/** What the outer type of service tells goes into the packet at `p`. */
-function receiveService(p: usize, outer: u32): void {
-  const inner = typeOfService(p);
-  if (isAnomaly(inner, outer)) addF64(INBOUND_COUNTERS + COUNTERS_ANOMALIES, 1);
-  const tos = serviceIn(inner, outer);
-  if (tos !== inner) putTypeOfService(p, tos);
 }
 
 function drop(reason: i32): i32 {

@@ -1,17 +1,17 @@
 /** The packet core: a pure function over bytes in the module's own memory. docs/abi.md is its reference. */
 import { BATCH_SIZE, INBOUND_SHARES, OUTBOUND_SHARES, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
+import { clearBlocks } from './blocks';
 import { setConfig, setLengths } from './config';
 import { descriptor, setVerdict } from './descriptor';
 import { measureHeaders } from './encapsulation';
-import { decapsulatePackets, likelySender, wantInbound } from './inbound';
-import { MAX_TOTAL_LENGTH } from './ipv4';
+import { decapsulatePackets, demandInbound, likelySender } from './inbound';
+import { MAX_TOTAL_LENGTH, MIN_MTU } from './ipv4';
 import { learnFrom, narrowTunnel } from './learn';
 import { closeFlows } from './merge';
 import { clearMessages, NO_ROOM } from './messages';
-import { encapsulatePacket, likelyReceiver, wantOutbound } from './outbound';
-import { MIN_MTU } from './path';
+import { demandOutbound, encapsulatePacket, likelyReceiver } from './outbound';
 import { reachVm, refuseMessage } from './refuse';
-import { endShares, setLevel } from './share';
+import { endShares, setLevel } from './shares';
 import { clearChanges, expireTunnels, isTableLarge, warmTunnels } from './tunnels';
 
 // Hosts in other languages read the layout from the module.
@@ -211,8 +211,8 @@ export function configure(local: u32, options: i32, key: u32, ttl: u32, dscp: u3
 export function share(inbound: i32, count: i32, divisor: i32): i32 {
   const end = clamp(count, BATCH_SIZE);
   for (let i = 0; i < end; i++) {
-    if (inbound !== 0) wantInbound(descriptor(i));
-    else wantOutbound(descriptor(i));
+    if (inbound !== 0) demandInbound(descriptor(i));
+    else demandOutbound(descriptor(i));
   }
   return setLevel(inbound !== 0 ? INBOUND_SHARES : OUTBOUND_SHARES, divisor);
 }
@@ -220,6 +220,7 @@ export function share(inbound: i32, count: i32, divisor: i32): i32 {
 export function encapsulate(first: i32, count: i32, now: f64): i32 {
   clearChanges();
   clearMessages();
+  clearBlocks();
   const end = clamp(count, BATCH_SIZE);
   const start = clamp(first, end);
   if (isTableLarge()) {

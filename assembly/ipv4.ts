@@ -23,16 +23,17 @@ import { fold, sum, update, verifies } from './checksum';
 // From the specification.
 export const IPV4_LENGTH: i32 = 20;
 export const MAX_TOTAL_LENGTH: i32 = 65535;
-export const PROTOCOL_ICMP: u32 = 1;
-export const PROTOCOL_GRE: u32 = 47;
+/** "Every internet module must be able to forward a datagram of 68 octets without further fragmentation" (RFC 791 §3.2). */
+export const MIN_MTU: i32 = 68;
+const VERSION: i32 = 4;
 const TYPE_OF_SERVICE: usize = 1;
 const TOTAL_LENGTH: usize = 2;
-export const IDENTIFICATION: usize = 4;
-export const FRAGMENT: usize = 6;
-export const TIME_TO_LIVE: usize = 8;
+const IDENTIFICATION: usize = 4;
+const FRAGMENT: usize = 6;
+const TIME_TO_LIVE: usize = 8;
 const PROTOCOL: usize = 9;
-export const CHECKSUM: usize = 10;
-export const SOURCE: usize = 12;
+const CHECKSUM: usize = 10;
+const SOURCE: usize = 12;
 const DESTINATION: usize = 16;
 export const RESERVED_FLAG: u32 = 0x8000;
 export const DONT_FRAGMENT: u32 = 0x4000;
@@ -42,7 +43,7 @@ export const OFFSET_MASK: u32 = 0x1fff; // in units of 8 bytes
 /** Checks the header of the packet at `p`, of which `available` bytes are there. Once it answers FORWARD, no accessor below reads past them. */
 export function checkIpv4(p: usize, available: i32): i32 {
   if (available < IPV4_LENGTH) return DROP_TRUNCATED;
-  if (load<u8>(p) >> 4 !== 4) return DROP_NOT_IPV4;
+  if (!isIpv4(p)) return DROP_NOT_IPV4;
   const header = headerLength(p);
   if (header < IPV4_LENGTH) return DROP_BAD_HEADER_LENGTH;
   const total = totalLength(p);
@@ -50,6 +51,11 @@ export function checkIpv4(p: usize, available: i32): i32 {
   if (total > available) return DROP_TRUNCATED;
   if (!verifies(p, header)) return DROP_BAD_HEADER_CHECKSUM;
   return FORWARD;
+}
+
+/** Whether what begins at `p` says that it is IPv4. */
+export function isIpv4(p: usize): bool {
+  return load<u8>(p) >> 4 === VERSION;
 }
 
 /** Header length in bytes. */
@@ -67,17 +73,26 @@ export function totalLength(p: usize): i32 {
   return <i32>getU16(p + TOTAL_LENGTH);
 }
 
+export function identification(p: usize): u32 {
+  return getU16(p + IDENTIFICATION);
+}
+
+/** Three flags, and the place of a fragment in units of 8 bytes. */
+export function flagsAndOffset(p: usize): u32 {
+  return getU16(p + FRAGMENT);
+}
+
 export function isFragment(p: usize): bool {
-  return (getU16(p + FRAGMENT) & (MORE_FRAGMENTS | OFFSET_MASK)) !== 0;
+  return (flagsAndOffset(p) & (MORE_FRAGMENTS | OFFSET_MASK)) !== 0;
 }
 
 export function isDontFragment(p: usize): bool {
-  return (getU16(p + FRAGMENT) & DONT_FRAGMENT) !== 0;
+  return (flagsAndOffset(p) & DONT_FRAGMENT) !== 0;
 }
 
 /** Whether the packet at `p` is a fragment other than the first. */
 export function isLaterFragment(p: usize): bool {
-  return (getU16(p + FRAGMENT) & OFFSET_MASK) !== 0;
+  return (flagsAndOffset(p) & OFFSET_MASK) !== 0;
 }
 
 export function timeToLive(p: usize): u32 {
@@ -88,12 +103,32 @@ export function protocol(p: usize): u32 {
   return <u32>load<u8>(p + PROTOCOL);
 }
 
+/** The header's checksum; as it lies in memory, see checksum.ts. */
+export function headerChecksum(p: usize): u16 {
+  return load<u16>(p + CHECKSUM);
+}
+
 export function source(p: usize): u32 {
   return getU32(p + SOURCE);
 }
 
 export function destination(p: usize): u32 {
   return getU32(p + DESTINATION);
+}
+
+/** Whether the packets at `p` and `q` have the same source and destination. */
+export function hasSameAddresses(p: usize, q: usize): bool {
+  return load<u64>(p + SOURCE) === load<u64>(q + SOURCE);
+}
+
+/** Sets the identification; the header checksum is still to be put right. */
+export function putIdentification(p: usize, identification: u32): void {
+  putU16(p + IDENTIFICATION, identification);
+}
+
+/** Sets flags and fragment offset; the header checksum is still to be put right. */
+export function putFlagsAndOffset(p: usize, value: u32): void {
+  putU16(p + FRAGMENT, value);
 }
 
 /** Sets the total length and puts the header checksum right. */

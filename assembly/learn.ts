@@ -20,7 +20,20 @@ import { verifies } from './checksum';
 import { hasOption, isGreUdp, key, local } from './config';
 import { countDropped, countForwarded } from './counters';
 import { address, bytes, isInside, setPeer } from './descriptor';
-import { greLength, greWord, keyPlace } from './gre';
+import { firstWord, greLength, keyOffset, PROTOCOL_GRE } from './gre';
+import {
+  DESTINATION_UNREACHABLE,
+  FRAGMENTATION_NEEDED,
+  HOST_UNREACHABLE,
+  ICMP_LENGTH,
+  icmpCode,
+  icmpType,
+  LAST_CODE,
+  nextHopMtu,
+  PORT_UNREACHABLE,
+  PROTOCOL_ICMP,
+  PROTOCOL_UNREACHABLE,
+} from './icmp';
 import {
   checkIpv4,
   destination,
@@ -28,29 +41,20 @@ import {
   IPV4_LENGTH,
   isDontFragment,
   isFragment,
+  isIpv4,
   isLaterFragment,
-  PROTOCOL_GRE,
-  PROTOCOL_ICMP,
+  MIN_MTU,
   protocol,
   source,
   totalLength,
 } from './ipv4';
 import { findMapping, isUnderlay, senderOf } from './mapping';
-import { limitOf, lowerPathMtu, MIN_MTU, markUnreachable } from './path';
-import {
-  DESTINATION_UNREACHABLE,
-  FRAGMENTATION_NEEDED,
-  HOST_UNREACHABLE,
-  ICMP_LENGTH,
-  LAST_CODE,
-  relay,
-} from './reply';
+import { limitOf, lowerPathMtu, markUnreachable } from './paths';
+import { relay } from './replies';
 import { PROTOCOL_UDP, UDP_LENGTH } from './transport';
 import { findTunnel } from './tunnels';
 
 // From the specifications.
-const PROTOCOL_UNREACHABLE: u32 = 2;
-const PORT_UNREACHABLE: u32 = 3;
 /** What every router quotes behind the IPv4 header (RFC 792). */
 const MIN_QUOTE: i32 = 8;
 /** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.2.1). */
@@ -72,8 +76,8 @@ export function learnFrom(d: usize, now: f64): i32 {
   if (length < ICMP_LENGTH) return drop(DROP_TRUNCATED);
   if (!verifies(icmp, length)) return drop(DROP_ICMP_CHECKSUM);
 
-  const code = <u32>load<u8>(icmp + 1);
-  if (<u32>load<u8>(icmp) !== DESTINATION_UNREACHABLE || code > LAST_CODE) return drop(DROP_FOREIGN_ICMP);
+  const code = icmpCode(icmp);
+  if (icmpType(icmp) !== DESTINATION_UNREACHABLE || code > LAST_CODE) return drop(DROP_FOREIGN_ICMP);
   const quote = icmp + ICMP_LENGTH;
   if (!isOurs(quote, length - ICMP_LENGTH)) return drop(DROP_FOREIGN_ICMP);
   const vm = destination(quote);
@@ -82,7 +86,7 @@ export function learnFrom(d: usize, now: f64): i32 {
   if (code === FRAGMENTATION_NEEDED) {
     if (hasOption(OPTION_MAY_FRAGMENT) || !isDontFragment(quote)) return drop(DROP_FOREIGN_ICMP);
     const sent = totalLength(quote);
-    const told = <i32>getU16(icmp + 6);
+    const told = nextHopMtu(icmp);
     const mtu = told === 0 ? plateauBelow(sent) : told;
     if (mtu < MIN_MTU || mtu >= sent) return drop(DROP_FOREIGN_ICMP);
     lowerPathMtu(tunnel, vm, mtu, now);
@@ -107,7 +111,7 @@ export function narrowTunnel(vm: u32, mtu: i32, now: f64): void {
 
 /** Whether the beginning of a packet at `q`, of which `length` bytes are there, is one that this VM sends to another. */
 function isOurs(q: usize, length: i32): bool {
-  if (length < IPV4_LENGTH || load<u8>(q) >> 4 !== 4) return false;
+  if (length < IPV4_LENGTH || !isIpv4(q)) return false;
   const header = headerLength(q);
   if (header < IPV4_LENGTH || length < header + MIN_QUOTE) return false;
   const vm = destination(q);
@@ -123,7 +127,7 @@ function tell(q: usize, length: i32, vm: u32, code: u32, mtu: i32, now: f64): vo
   const outer = headerLength(q) + (isGreUdp() ? UDP_LENGTH : 0) + greLength();
   const p = q + <usize>outer;
   const rest = length - outer;
-  if (rest < IPV4_LENGTH + MIN_QUOTE || load<u8>(p) >> 4 !== 4) return;
+  if (rest < IPV4_LENGTH + MIN_QUOTE || !isIpv4(p)) return;
   if (headerLength(p) < IPV4_LENGTH || rest < headerLength(p) + MIN_QUOTE || totalLength(p) < headerLength(p)) return;
   if (senderOf(source(p)) !== local() || senderOf(destination(p)) !== vm) return;
   if (code === FRAGMENTATION_NEEDED && !isDontFragment(p)) return;
@@ -132,8 +136,8 @@ function tell(q: usize, length: i32, vm: u32, code: u32, mtu: i32, now: f64): vo
 
 /** Whether the beginning of a GRE header at `p` is ours, as far as it is there: `length` bytes. */
 function isOurGre(p: usize, length: i32): bool {
-  if (!startsWord(p, length, greWord())) return false;
-  const at = keyPlace();
+  if (!startsWord(p, length, firstWord())) return false;
+  const at = keyOffset();
   return !hasOption(OPTION_KEY) || startsWord(p + <usize>at, length - at, key());
 }
 

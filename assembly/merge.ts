@@ -10,34 +10,40 @@ import {
   SCRATCH,
   VIRTIO_SIZE,
 } from '../src/core/abi';
+import { blockOf } from './blocks';
 import { getU16, getU32, putU16 } from './bytes';
 import { fold } from './checksum';
 import { hasOffload } from './config';
 import {
-  CHECKSUM,
   DONT_FRAGMENT,
-  FRAGMENT,
+  flagsAndOffset,
+  hasSameAddresses,
+  headerChecksum,
   headerLength,
-  IDENTIFICATION,
   IPV4_LENGTH,
+  identification,
   MAX_TOTAL_LENGTH,
   protocol,
   putTotalLength,
-  SOURCE,
-  TIME_TO_LIVE,
+  timeToLive,
   totalLength,
+  typeOfService,
 } from './ipv4';
 import { deliverMerged } from './merged';
-import { addContent, addPiece, block, openMessage, packetsIn } from './messages';
+import { addContent, addPiece, openMessage, packetsIn } from './messages';
 import {
   ACK,
   ECE,
   flowHash,
   hasPorts,
+  headersLength,
+  isChecksumRight,
+  openChecksum,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   PSH,
   pseudoSum,
+  putChecksum,
   TCP_ACKNOWLEDGEMENT,
   TCP_CHECKSUM,
   TCP_FLAGS,
@@ -46,20 +52,10 @@ import {
   TCP_SEQUENCE,
   TCP_URGENT,
   TCP_WINDOW,
-  transportSum,
   UDP_CHECKSUM,
   UDP_LENGTH_FIELD,
 } from './transport';
-import {
-  clearVirtio,
-  GSO_NONE,
-  GSO_TCPV4,
-  GSO_UDP_L4,
-  headersLength,
-  openChecksum,
-  putChecksum,
-  putVirtio,
-} from './virtio';
+import { clearVirtio, GSO_NONE, GSO_TCPV4, GSO_UDP_L4, putVirtio } from './virtio';
 
 // A bucket's open flow. Its first packet, unchanged until it is closed, is what others are compared with.
 const FLOW_SIZE: i32 = 32;
@@ -110,7 +106,7 @@ export function deliver(p: usize, size: i32): void {
     return;
   }
   const message = openSuperPacket(p);
-  if (open !== 0) putVirtio(block(message), GSO_NONE, 0, 0, headerLength(p), open);
+  if (open !== 0) putVirtio(blockOf(message), GSO_NONE, 0, 0, headerLength(p), open);
   if (headers !== 0 && !isPushed(p)) openFlow(flow, p, headers, message);
 }
 
@@ -125,8 +121,8 @@ export function closeFlows(): void {
 /** A message with a virtio header and this packet. */
 function openSuperPacket(p: usize): i32 {
   const message = openMessage(0);
-  clearVirtio(block(message));
-  addPiece(message, block(message), VIRTIO_SIZE);
+  clearVirtio(blockOf(message));
+  addPiece(message, blockOf(message), VIRTIO_SIZE);
   addPiece(message, p, totalLength(p));
   addContent(message, 1, totalLength(p));
   return message;
@@ -138,11 +134,11 @@ function isOfFlow(p: usize): bool {
 
 /** Bytes of headers if the packet of a flow can be merged with others, else 0. */
 function mergeableHeaders(p: usize): i32 {
-  if (headerLength(p) !== IPV4_LENGTH || (getU16(p + FRAGMENT) & ~DONT_FRAGMENT) !== 0) return 0;
+  if (headerLength(p) !== IPV4_LENGTH || (flagsAndOffset(p) & ~DONT_FRAGMENT) !== 0) return 0;
   const total = totalLength(p);
   const t = p + <usize>IPV4_LENGTH;
   const headers = headersLength(p);
-  if (headers >= total || load<u16>(p + CHECKSUM) === NEGATIVE_ZERO) return 0;
+  if (headers >= total || headerChecksum(p) === NEGATIVE_ZERO) return 0;
   if (protocol(p) === PROTOCOL_TCP) {
     if ((<u32>load<u8>(t + TCP_FLAGS) & ~(PSH | ECE)) !== ACK) return 0;
     if (load<u16>(t + TCP_CHECKSUM) === NEGATIVE_ZERO) return 0;
@@ -150,7 +146,7 @@ function mergeableHeaders(p: usize): i32 {
     if (!hasOffload(OFFLOAD_UDP_MERGE) || load<u16>(t + UDP_CHECKSUM) === 0) return 0;
     if (<i32>getU16(t + UDP_LENGTH_FIELD) !== total - IPV4_LENGTH) return 0;
   }
-  return fold(transportSum(p, total - IPV4_LENGTH)) === 0xffff ? headers : 0;
+  return isChecksumRight(p) ? headers : 0;
 }
 
 function isPushed(p: usize): bool {
@@ -166,21 +162,20 @@ function openFlow(flow: usize, p: usize, headers: i32, message: i32): void {
   store<i32>(flow + FLOW_PAYLOAD, payload);
   store<i32>(flow + FLOW_TOTAL, totalLength(p));
   store<u32>(flow + FLOW_SEQUENCE, getU32(p + IPV4_LENGTH + TCP_SEQUENCE) + <u32>payload);
-  store<u32>(flow + FLOW_IDENTIFICATION, getU16(p + IDENTIFICATION));
+  store<u32>(flow + FLOW_IDENTIFICATION, identification(p));
   store<u32>(flow + FLOW_FLAGS, 0);
 }
 
 /** Whether the packet at `p`, which can be merged, is the next one of `flow`. */
 function belongs(flow: usize, p: usize, headers: i32): bool {
   const first = <usize>load<u32>(flow + FLOW_FIRST);
-  // Addresses and ports, protocol and TTL, TOS, don't-fragment.
-  if (load<u64>(p + SOURCE) !== load<u64>(first + SOURCE)) return false;
-  if (load<u32>(p + IPV4_LENGTH) !== load<u32>(first + IPV4_LENGTH)) return false;
-  if (load<u16>(p + TIME_TO_LIVE) !== load<u16>(first + TIME_TO_LIVE)) return false;
-  if (load<u16>(p) !== load<u16>(first) || load<u16>(p + FRAGMENT) !== load<u16>(first + FRAGMENT)) return false;
+  if (protocol(p) !== protocol(first) || !hasSameAddresses(p, first)) return false;
+  if (load<u32>(p + IPV4_LENGTH) !== load<u32>(first + IPV4_LENGTH)) return false; // Ports.
+  if (timeToLive(p) !== timeToLive(first) || typeOfService(p) !== typeOfService(first)) return false;
+  if (flagsAndOffset(p) !== flagsAndOffset(first)) return false;
   const next = (load<u32>(flow + FLOW_IDENTIFICATION) + 1) & 0xffff;
   // "originating sources MAY set the IPv4 ID field of atomic datagrams to any value" (RFC 6864 §4.1).
-  if (getU16(p + IDENTIFICATION) !== next && getU16(p + FRAGMENT) !== DONT_FRAGMENT) return false;
+  if (identification(p) !== next && flagsAndOffset(p) !== DONT_FRAGMENT) return false;
   const payload = totalLength(p) - headers;
   if (payload > load<i32>(flow + FLOW_PAYLOAD)) return false;
   if (load<i32>(flow + FLOW_TOTAL) + payload > MAX_TOTAL_LENGTH) return false;
@@ -212,7 +207,7 @@ function add(flow: usize, p: usize, headers: i32): void {
   addContent(message, 1, totalLength(p));
   store<i32>(flow + FLOW_TOTAL, load<i32>(flow + FLOW_TOTAL) + payload);
   store<u32>(flow + FLOW_SEQUENCE, load<u32>(flow + FLOW_SEQUENCE) + <u32>payload);
-  store<u32>(flow + FLOW_IDENTIFICATION, getU16(p + IDENTIFICATION));
+  store<u32>(flow + FLOW_IDENTIFICATION, identification(p));
   if (isPushed(p)) store<u32>(flow + FLOW_FLAGS, PSH);
   if (isPushed(p) || payload < load<i32>(flow + FLOW_PAYLOAD)) close(flow);
 }
@@ -233,10 +228,10 @@ function close(flow: usize): void {
   if (protocol(p) === PROTOCOL_TCP) {
     store<u8>(t + TCP_FLAGS, <u8>(load<u8>(t + TCP_FLAGS) | load<u32>(flow + FLOW_FLAGS)));
     store<u16>(t + TCP_CHECKSUM, pseudo);
-    putVirtio(block(message), GSO_TCPV4, headers, payload, IPV4_LENGTH, <i32>TCP_CHECKSUM);
+    putVirtio(blockOf(message), GSO_TCPV4, headers, payload, IPV4_LENGTH, <i32>TCP_CHECKSUM);
   } else {
     putU16(t + UDP_LENGTH_FIELD, <u32>length);
     store<u16>(t + UDP_CHECKSUM, pseudo);
-    putVirtio(block(message), GSO_UDP_L4, headers, payload, IPV4_LENGTH, <i32>UDP_CHECKSUM);
+    putVirtio(blockOf(message), GSO_UDP_L4, headers, payload, IPV4_LENGTH, <i32>UDP_CHECKSUM);
   }
 }

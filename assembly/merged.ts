@@ -3,32 +3,36 @@
  * had, as the host says, or with one that surely fits.
  */
 import { LEAST_PATH_MTU, NOT_MERGED, OFFLOAD_UDP_MERGE, OFFLOAD_VIRTIO, VIRTIO_SIZE } from '../src/core/abi';
+import { blockOf } from './blocks';
 import { putU16 } from './bytes';
 import { fold } from './checksum';
 import { hasOffload, mtu } from './config';
 import { putSegment } from './cut';
 import { headerLength, protocol, totalLength } from './ipv4';
-import { addContent, addPiece, block, openMessage } from './messages';
+import { addContent, addPiece, openMessage } from './messages';
 import {
+  checksumOffset,
+  hasHeaders,
+  headersLength,
+  isChecksumRight,
+  openChecksum,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   pseudoSum,
-  TCP_CHECKSUM,
-  transportSum,
   UDP_CHECKSUM,
   UDP_LENGTH_FIELD,
 } from './transport';
-import { clearVirtio, GSO_TCPV4, GSO_UDP_L4, hasHeaders, headersLength, openChecksum, putVirtio } from './virtio';
+import { clearVirtio, GSO_TCPV4, GSO_UDP_L4, putVirtio } from './virtio';
 
 /**
  * Whether the packet at `p` must have been merged, and cannot be taken apart without its segment size: it is longer than the tunnel carries, and its checksum
  * is not that of one packet. With rx-gro-list it is that of the first (udp4_gro_complete, net/ipv4/udp_offload.c).
  */
-export function isLeftMerged(p: usize): bool {
+export function isUndividable(p: usize): bool {
   if (totalLength(p) <= mtu() || !hasHeaders(p)) return false;
   if (openChecksum(p) !== 0) return protocol(p) === PROTOCOL_UDP;
   if (protocol(p) === PROTOCOL_UDP && load<u16>(p + <usize>headerLength(p) + UDP_CHECKSUM) === 0) return false;
-  return fold(transportSum(p, totalLength(p) - headerLength(p))) !== 0xffff;
+  return !isChecksumRight(p);
 }
 
 /**
@@ -47,8 +51,13 @@ export function segmentSize(p: usize, merged: u32): i32 {
 }
 
 /** How many packets that gives. */
-export function segmentsOf(p: usize, size: i32): i32 {
+export function packetsOf(p: usize, size: i32): i32 {
   return (totalLength(p) - headersLength(p) - 1) / size + 1;
+}
+
+/** Bytes of these packets together. */
+export function bytesOf(p: usize, packets: i32): i32 {
+  return totalLength(p) + (packets - 1) * headersLength(p);
 }
 
 /** Whether the overlay device does not take a super-packet (GSO) of this protocol, so that the core has to cut it. */
@@ -68,16 +77,16 @@ function deliverWhole(p: usize, size: i32): void {
   const t = p + <usize>start;
   const length = totalLength(p) - start;
   const headers = headersLength(p);
-  const packets = segmentsOf(p, size);
+  const packets = packetsOf(p, size);
   const message = openMessage(0);
   const isTcp = protocol(p) === PROTOCOL_TCP;
-  const field = isTcp ? TCP_CHECKSUM : UDP_CHECKSUM;
+  const field = checksumOffset(p);
   if (!isTcp) putU16(t + UDP_LENGTH_FIELD, <u32>length);
   store<u16>(t + field, <u16>fold(pseudoSum(p, length)));
-  putVirtio(block(message), isTcp ? GSO_TCPV4 : GSO_UDP_L4, headers, size, start, <i32>field);
-  addPiece(message, block(message), VIRTIO_SIZE);
+  putVirtio(blockOf(message), isTcp ? GSO_TCPV4 : GSO_UDP_L4, headers, size, start, <i32>field);
+  addPiece(message, blockOf(message), VIRTIO_SIZE);
   addPiece(message, p, totalLength(p));
-  addContent(message, packets, totalLength(p) + (packets - 1) * headers);
+  addContent(message, packets, bytesOf(p, packets));
 }
 
 /** Packet by packet. */
@@ -88,7 +97,7 @@ function deliverCut(p: usize, size: i32): void {
   for (let n = 0, at = 0; at < payload; n++, at += size) {
     const length = min(size, payload - at);
     const message = openMessage(0);
-    const b = block(message);
+    const b = blockOf(message);
     if (before !== 0) {
       clearVirtio(b);
       addPiece(message, b, before);

@@ -5,6 +5,8 @@
  */
 import {
   ALL_MESSAGES,
+  CONFIG,
+  CONFIG_BASE,
   CONTENT_BYTES,
   CONTENT_FLAGS,
   CONTENT_PACKET,
@@ -20,9 +22,6 @@ import {
   CONTROL_TTL,
   CONTROL_TYPE,
   CONTROLS,
-  HEADER_BLOCK_SIZE,
-  HEADER_BLOCKS,
-  HEADERS,
   IOV_BASE,
   IOV_LENGTH,
   IOV_SIZE,
@@ -50,7 +49,7 @@ import {
   SCRATCH_SIZE,
 } from '../src/core/abi';
 import { getU32, putU16, putU32 } from './bytes';
-import { base, setDevices } from './config';
+import { setDevices } from './config';
 
 /** Answered instead of a verdict if there is no room for a packet's messages; but for its tunnel, nothing has happened then. */
 export const NO_ROOM: i32 = 1;
@@ -68,8 +67,6 @@ const LENGTH_OF_INT: u64 = 20;
 
 /** During one call, the way of each port's last message: u64. Not where flows are: these have to be 0 between calls. */
 const WAYS: usize = SCRATCH + SCRATCH_SIZE / 2;
-
-let blocksUsed: i32 = 0;
 
 /** Notes what the host's devices can do, and writes what stays the same in all messages. */
 export function attach(base: f64, offloads: i32, ports: i32): void {
@@ -99,7 +96,6 @@ function putControl(c: usize, length: u64, level: i32, type: i32): void {
 /** Forgets the messages of the call before. */
 export function clearMessages(): void {
   memory.fill(MESSAGE_COUNTS, 0, 4 * (MAX_PORTS + 1));
-  blocksUsed = 0;
 }
 
 export function messageCount(port: i32): i32 {
@@ -191,12 +187,12 @@ export function packetsIn(message: i32): i32 {
   return load<i32>(content(message) + CONTENT_PACKETS);
 }
 
-/** Says what the kernel's UDP socket is to put into the outer IPv4 headers of a message: `hops` only if it is not what the socket has. */
-export function setService(message: i32, tos: u32, hops: u32, hasHops: bool): void {
+/** Says what the kernel's UDP socket is to put into the outer IPv4 headers of a message: `ttl` only if it is not what the socket has. */
+export function setControl(message: i32, tos: u32, ttl: u32, hasTtl: bool): void {
   store<u16>(control(message) + CONTROL_SEGMENT, 0);
   store<u32>(control(message) + CONTROL_TOS, tos);
-  store<u32>(control(message) + CONTROL_TTL, hops);
-  const items = hasHops ? 3 : tos !== 0 ? 2 : 0;
+  store<u32>(control(message) + CONTROL_TTL, ttl);
+  const items = hasTtl ? 3 : tos !== 0 ? 2 : 0;
   store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, <u64>(items * CONTROL_ITEM_SIZE));
 }
 
@@ -222,17 +218,9 @@ export function segmentOf(message: i32): i32 {
   return <i32>load<u16>(control(message) + CONTROL_SEGMENT);
 }
 
-export function freeBlocks(): i32 {
-  return HEADER_BLOCKS - blocksUsed;
-}
-
-/** The next free header block. */
-export function takeBlock(): usize {
-  return block(blocksUsed++);
-}
-
-export function block(i: i32): usize {
-  return <usize>(HEADERS + i * HEADER_BLOCK_SIZE);
+/** Address of this memory in the host's process. */
+function base(): u64 {
+  return load<u64>(CONFIG + CONFIG_BASE);
 }
 
 /** What the host's kernel calls the place `p`. */

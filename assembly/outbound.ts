@@ -16,69 +16,44 @@ import {
   DROP_TRUNCATED,
   FORWARD,
   HEADER_BLOCKS,
-  OFFLOAD_GRE_SEGMENT,
   OFFLOAD_VIRTIO,
-  OPTION_CHECKSUM,
   OPTION_CLAMP_MSS,
-  OPTION_SEQUENCE,
   OUTBOUND_COUNTERS,
   OUTBOUND_SHARES,
   TUNNEL_OUTBOUND_BYTES,
   TUNNEL_OUTBOUND_PACKETS,
-  VIRTIO_CHECKSUM_OFFSET,
-  VIRTIO_CHECKSUM_START,
   VIRTIO_GSO_TYPE,
   VIRTIO_SIZE,
 } from '../src/core/abi';
+import { freeBlocks } from './blocks';
 import { addF64 } from './bytes';
 import { canClamp, clampMss } from './clamp';
-import { hasOffload, hasOption, isGreUdp, local, overhead } from './config';
+import { hasOffload, hasOption, local } from './config';
 import { countDropped, countForwarded } from './counters';
-import { putSegment } from './cut';
 import { address, bytes, isInside, setPeer } from './descriptor';
-import {
-  beginPacket,
-  bodySum,
-  capacity,
-  freeMessages,
-  loneMessage,
-  messageFor,
-  messagesOf,
-  outerLength,
-  putOuter,
-  putWholeOuter,
-  wholeMessage,
-} from './encapsulation';
-import { fragmentsOf, nextLength, putFragment } from './fragment';
+import { beginPacket, capacity, freeMessages, messagesOf, outerLength } from './encapsulation';
+import { fragmentsOf } from './fragment';
+import { PROTOCOL_GRE } from './gre';
+import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE } from './icmp';
 import {
   checkIpv4,
   destination,
   headerLength,
   IPV4_LENGTH,
   isDontFragment,
-  MAX_TOTAL_LENGTH,
-  PROTOCOL_GRE,
   protocol,
   source,
   totalLength,
 } from './ipv4';
-import { leaseTunnel } from './lease';
+import { leaseTunnel } from './leases';
 import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
-import { addPiece, freeBlocks, NO_ROOM, takeBlock } from './messages';
-import { limitOf } from './path';
-import { FRAGMENTATION_NEEDED, HOST_UNREACHABLE, reply } from './reply';
-import { hasShares, isOverShare, takeShare, wantShare, workOf } from './share';
-import { PROTOCOL_TCP } from './transport';
-import {
-  checkOffload,
-  completeChecksum,
-  GSO_NONE,
-  gsoSize,
-  headersLength,
-  isTcpOpen,
-  needsChecksum,
-  putVirtio,
-} from './virtio';
+import { NO_ROOM } from './messages';
+import { limitOf } from './paths';
+import { reply } from './replies';
+import { fitsWhole, send, sendCut, sendWhole } from './send';
+import { demandShare, hasShares, isOverShare, takeShare, workOf } from './shares';
+import { headersLength } from './transport';
+import { checkVirtio, GSO_NONE, gsoSize, needsChecksum } from './virtio';
 
 /** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. */
 export function encapsulatePacket(d: usize, now: f64): i32 {
@@ -106,7 +81,7 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   if (vm === local()) return refuse(p, DROP_OWN_SLICE, now);
   if (isReserved(mapping, dst, vm)) return refuse(p, DROP_RESERVED_ADDRESS, now);
   if (protocol(p) === PROTOCOL_GRE) return drop(DROP_NESTED_GRE);
-  const segments = virtio === 0 ? 0 : checkOffload(virtio, p);
+  const segments = virtio === 0 ? 0 : checkVirtio(virtio, p);
   if (segments < 0) return drop(segments);
 
   const tunnel = leaseTunnel(vm, source(p), now);
@@ -157,7 +132,7 @@ export function likelyReceiver(d: usize): u32 {
 }
 
 /** Notes the source of descriptor `d`, if the packet may be its own, and how much work it makes. */
-export function wantOutbound(d: usize): void {
+export function demandOutbound(d: usize): void {
   if (!isInside(d)) return;
   const virtio = hasOffload(OFFLOAD_VIRTIO) ? <usize>address(d) : 0;
   const before = virtio === 0 ? 0 : VIRTIO_SIZE;
@@ -166,87 +141,13 @@ export function wantOutbound(d: usize): void {
   const p = <usize>address(d) + <usize>before;
   const sender = senderOf(source(p));
   if (sender === 0 || sender !== local()) return;
-  wantShare(OUTBOUND_SHARES, source(p), workIn(virtio, min(totalLength(p), available)));
+  demandShare(OUTBOUND_SHARES, source(p), workIn(virtio, min(totalLength(p), available)));
 }
 
 /** The work of a packet of `length` bytes. */
 function workIn(virtio: usize, length: i32): i32 {
   const isWhole = virtio === 0 || <u32>load<u8>(virtio + VIRTIO_GSO_TYPE) === GSO_NONE;
   return workOf(length, isWhole ? 0 : gsoSize(virtio));
-}
-
-/** Sends the packet at `p`; in fragments of at most `limit` bytes if that is not 0. */
-function send(virtio: usize, p: usize, limit: i32): void {
-  if (virtio !== 0) completeChecksum(virtio, p);
-  const length = totalLength(p);
-  if (limit !== 0) {
-    sendFragments(p, length - headerLength(p), 0, limit);
-    return;
-  }
-  const outer = p - <usize>outerLength();
-  putOuter(outer, length, bodySum(p, length, 0));
-  addPiece(messageFor(outerLength() + length, length), outer, outerLength() + length);
-}
-
-/** Whoever receives a super-packet whole from a raw socket is not told where its datagrams end; only TCP needs no such thing. */
-function fitsWhole(virtio: usize, p: usize): bool {
-  if (!hasOffload(OFFLOAD_GRE_SEGMENT) || isGreUdp() || protocol(p) !== PROTOCOL_TCP) return false;
-  if (hasOption(OPTION_CHECKSUM | OPTION_SEQUENCE)) return false;
-  return totalLength(p) + overhead() <= MAX_TOTAL_LENGTH && isTcpOpen(virtio, p);
-}
-
-/** The kernel gets the super-packet back, as one of GRE. */
-function sendWhole(virtio: usize, p: usize, headers: i32, packets: i32, bytes: i32): void {
-  const gso = <u32>load<u8>(virtio + VIRTIO_GSO_TYPE);
-  const size = gsoSize(virtio);
-  const start = outerLength() + <i32>load<u16>(virtio + VIRTIO_CHECKSUM_START);
-  const offset = <i32>load<u16>(virtio + VIRTIO_CHECKSUM_OFFSET);
-  const outer = p - <usize>outerLength();
-  putWholeOuter(outer, totalLength(p), packets);
-  putVirtio(outer - VIRTIO_SIZE, gso, outerLength() + headers, size, start, offset);
-  const message = wholeMessage(packets, bytes);
-  addPiece(message, outer - VIRTIO_SIZE, VIRTIO_SIZE + outerLength() + totalLength(p));
-}
-
-/** Sends the segments of the super-packet at `p`; each in fragments of at most `limit` bytes if that is not 0. */
-function sendCut(p: usize, headers: i32, size: i32, segments: i32, limit: i32): void {
-  const total = totalLength(p) - headers;
-  for (let n = 0; n < segments; n++) {
-    const length = min(size, total - n * size);
-    const outer = takeBlock();
-    const h = outer + <usize>outerLength();
-    const payload = p + <usize>(headers + n * size);
-    putSegment(h, p, headers, n, size, length, n === segments - 1);
-    if (limit !== 0) {
-      sendFragments(h, headers - headerLength(h), payload, limit);
-      continue;
-    }
-    putOuter(outer, headers + length, bodySum(payload, length, bodySum(h, headers, 0)));
-    const message = messageFor(outerLength() + headers + length, headers + length);
-    addPiece(message, outer, outerLength() + headers);
-    addPiece(message, payload, length);
-  }
-}
-
-/** Sends the packet whose header is at `p`, `near` bytes of its data behind that, and the rest of them at `far`, in fragments of at most `limit` bytes. */
-function sendFragments(p: usize, near: i32, far: usize, limit: i32): void {
-  const header = headerLength(p);
-  const data = totalLength(p) - header;
-  let length = 0;
-  for (let at = 0; at < data; at += length) {
-    length = nextLength(data - at, limit - header);
-    const here = min(max(near - at, 0), length);
-    const outer = takeBlock();
-    const h = outer + <usize>outerLength();
-    const first = p + <usize>(header + at);
-    const rest = far + <usize>(at + here - near);
-    putFragment(h, p, at, length, at + length === data);
-    putOuter(outer, header + length, bodySum(rest, length - here, bodySum(first, here, bodySum(h, header, 0))));
-    const message = loneMessage(header + length);
-    addPiece(message, outer, outerLength() + header);
-    if (here > 0) addPiece(message, first, here);
-    if (length > here) addPiece(message, rest, length - here);
-  }
 }
 
 /** How many fragments of at most `limit` bytes the packet at `p` becomes, after it is cut into segments of `size` bytes if it has `headers` to repeat. */

@@ -11,11 +11,12 @@ import {
 } from '../src/core/abi';
 import { hasOffload } from './config';
 import { countUnwritten } from './counters';
+import { HOST_UNREACHABLE, LAST_CODE } from './icmp';
 import { IPV4_LENGTH, source } from './ipv4';
 import { vmOf } from './mapping';
 import { addressee, bytesIn, clearContent, isMessage, packetOf, packetsIn, pieceAt } from './messages';
-import { markReachable, markUnreachable } from './path';
-import { HOST_UNREACHABLE, LAST_CODE, reply } from './reply';
+import { markReachable, markUnreachable } from './paths';
+import { reply } from './replies';
 import { findTunnel } from './tunnels';
 
 /** Takes it that a message was not written; `code` is that of the ICMP message which says that its VM cannot be reached, or negative. */

@@ -1,6 +1,6 @@
 /** TCP (RFC 9293 §3.1) and UDP (RFC 768) as far as flows, cutting and merging need them. */
 import { getU32 } from './bytes';
-import { sum } from './checksum';
+import { fold, sum } from './checksum';
 import { destination, headerLength, isFragment, protocol, source, totalLength } from './ipv4';
 
 // From the specifications.
@@ -35,6 +35,21 @@ export function tcpLength(t: usize): i32 {
   return <i32>((load<u8>(t + TCP_OFFSET) >> 4) << 2);
 }
 
+/** Length of the IPv4 and the TCP or UDP header at `p` in bytes; more than the packet's if they are not whole. */
+export function headersLength(p: usize): i32 {
+  const ip = headerLength(p);
+  if (protocol(p) === PROTOCOL_UDP) return ip + UDP_LENGTH;
+  if (totalLength(p) < ip + TCP_MIN_LENGTH) return i32.MAX_VALUE;
+  const tcp = tcpLength(p + <usize>ip);
+  return tcp < TCP_MIN_LENGTH ? i32.MAX_VALUE : ip + tcp;
+}
+
+/** Whether the packet at `p` is TCP or UDP, no fragment, and its headers end within it. */
+export function hasHeaders(p: usize): bool {
+  if (isFragment(p) || (protocol(p) !== PROTOCOL_TCP && protocol(p) !== PROTOCOL_UDP)) return false;
+  return headersLength(p) <= totalLength(p);
+}
+
 /** The sum of the pseudo header (RFC 9293 §3.1, RFC 768) of the packet at `p` with `length` bytes behind its IPv4 header. */
 export function pseudoSum(p: usize, length: i32): u64 {
   // Addresses as they lie in memory, so the numbers have to be swapped: see checksum.ts.
@@ -42,9 +57,38 @@ export function pseudoSum(p: usize, length: i32): u64 {
   return addresses + <u64>(protocol(p) << 8) + <u64>bswap<u16>(<u16>length);
 }
 
-/** The sum over pseudo header and all `length` bytes behind the IPv4 header of the packet at `p`. */
-export function transportSum(p: usize, length: i32): u64 {
-  return sum(p + <usize>headerLength(p), length, pseudoSum(p, length));
+/** Where the checksum is, in bytes from the beginning of the TCP or UDP header. */
+export function checksumOffset(p: usize): usize {
+  return protocol(p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
+}
+
+/** Whether the checksum of the TCP or UDP packet at `p` is right, its field among what is summed. */
+export function isChecksumRight(p: usize): bool {
+  const length = totalLength(p) - headerLength(p);
+  return fold(sum(p + <usize>headerLength(p), length, pseudoSum(p, length))) === 0xffff;
+}
+
+/**
+ * Where no wire was in between, and where GRO has merged packets before the socket got them, Linux leaves checksums open (CHECKSUM_PARTIAL, <linux/skbuff.h>): the
+ * field holds the sum of the pseudo header alone. Answers the field's place in the transport header, or 0 if the checksum is not open.
+ */
+export function openChecksum(p: usize): i32 {
+  if (!hasHeaders(p)) return 0;
+  const length = totalLength(p) - headerLength(p);
+  const offset = checksumOffset(p);
+  const field = <u32>load<u16>(p + <usize>headerLength(p) + offset);
+  return field === fold(pseudoSum(p, length)) ? <i32>offset : 0;
+}
+
+/** Puts the checksum of what begins at byte `start` of the packet at `p` to its byte `offset`, where the sum of the pseudo header is. */
+export function putChecksum(p: usize, start: i32, offset: i32): void {
+  const t = p + <usize>start;
+  store<u16>(t + <usize>offset, never0(~fold(sum(t, totalLength(p) - start, 0))));
+}
+
+/** A checksum that comes out as 0 is sent as all ones, which is the same number: 0 means none in UDP (RFC 768). */
+export function never0(checksum: u32): u16 {
+  return <u16>checksum === 0 ? 0xffff : <u16>checksum;
 }
 
 /** Whether the packet at `p` begins with two port numbers. */

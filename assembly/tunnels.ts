@@ -21,7 +21,7 @@ import {
   TUNNEL_WAYS,
   TUNNELS,
 } from '../src/core/abi';
-import { isPathFresh } from './path';
+import { isPathFresh } from './paths';
 
 /** 2^32 divided by the golden ratio: spreads consecutive addresses evenly (Knuth, TAOCP vol. 3, §6.4). */
 const GOLDEN_RATIO: u32 = 0x9e3779b1;

@@ -16,19 +16,9 @@ import {
   VIRTIO_GSO_TYPE,
   VIRTIO_HEADER_LENGTH,
 } from '../src/core/abi';
-import { fold, sum } from './checksum';
 import { overhead } from './config';
 import { headerLength, isFragment, protocol, totalLength } from './ipv4';
-import {
-  PROTOCOL_TCP,
-  PROTOCOL_UDP,
-  pseudoSum,
-  TCP_CHECKSUM,
-  TCP_MIN_LENGTH,
-  tcpLength,
-  UDP_CHECKSUM,
-  UDP_LENGTH,
-} from './transport';
+import { headersLength, PROTOCOL_TCP, PROTOCOL_UDP, putChecksum, TCP_CHECKSUM } from './transport';
 
 const NEEDS_CHECKSUM: u32 = 1;
 export const GSO_NONE: u32 = 0;
@@ -38,7 +28,7 @@ export const GSO_UDP_L4: u32 = 5;
 const GSO_ECN: u32 = 0x80;
 
 /** Checks the virtio header at `v` against the checked packet at `p`; answers the segments to cut it into, 0 if it is not to be cut, or the drop reason. */
-export function checkOffload(v: usize, p: usize): i32 {
+export function checkVirtio(v: usize, p: usize): i32 {
   const gso = <u32>load<u8>(v + VIRTIO_GSO_TYPE) & ~GSO_ECN;
   if (gso === GSO_NONE) return needsChecksum(v) && !isChecksumInside(v, p) ? DROP_BAD_OFFLOAD : 0;
   if (gso !== GSO_TCPV4 && gso !== GSO_UDP_L4) return DROP_BAD_OFFLOAD;
@@ -66,48 +56,10 @@ export function gsoSize(v: usize): i32 {
   return <i32>load<u16>(v + VIRTIO_GSO_SIZE);
 }
 
-/** Length of the IPv4 and the TCP or UDP header at `p` in bytes; more than the packet's if they are not whole. */
-export function headersLength(p: usize): i32 {
-  const ip = headerLength(p);
-  if (protocol(p) === PROTOCOL_UDP) return ip + UDP_LENGTH;
-  if (totalLength(p) < ip + TCP_MIN_LENGTH) return i32.MAX_VALUE;
-  const tcp = tcpLength(p + <usize>ip);
-  return tcp < TCP_MIN_LENGTH ? i32.MAX_VALUE : ip + tcp;
-}
-
-/** Whether the packet at `p` is TCP or UDP, no fragment, and its headers end within it. */
-export function hasHeaders(p: usize): bool {
-  if (isFragment(p) || (protocol(p) !== PROTOCOL_TCP && protocol(p) !== PROTOCOL_UDP)) return false;
-  return headersLength(p) <= totalLength(p);
-}
-
-/**
- * Where no wire was in between, and where GRO has merged packets before the socket got them, Linux leaves checksums open (CHECKSUM_PARTIAL, <linux/skbuff.h>): the
- * field holds the sum of the pseudo header alone. Answers the field's place in the transport header, or 0 if the checksum is not open.
- */
-export function openChecksum(p: usize): i32 {
-  if (!hasHeaders(p)) return 0;
-  const length = totalLength(p) - headerLength(p);
-  const offset = protocol(p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
-  const field = <u32>load<u16>(p + <usize>headerLength(p) + offset);
-  return field === fold(pseudoSum(p, length)) ? <i32>offset : 0;
-}
-
 /** Completes the checksum of the packet at `p`, if that was left to be done (skb_checksum_help, net/core/dev.c). */
 export function completeChecksum(v: usize, p: usize): void {
   if (!needsChecksum(v)) return;
   putChecksum(p, load<u16>(v + VIRTIO_CHECKSUM_START), load<u16>(v + VIRTIO_CHECKSUM_OFFSET));
-}
-
-/** Puts the checksum of what begins at byte `start` of the packet at `p` to its byte `offset`, where the sum of the pseudo header is. */
-export function putChecksum(p: usize, start: i32, offset: i32): void {
-  const t = p + <usize>start;
-  store<u16>(t + <usize>offset, never0(~fold(sum(t, totalLength(p) - start, 0))));
-}
-
-/** A checksum that comes out as 0 is sent as all ones, which is the same number: 0 means none in UDP (RFC 768). */
-export function never0(checksum: u32): u16 {
-  return <u16>checksum === 0 ? 0xffff : <u16>checksum;
 }
 
 /** A virtio header that asks for nothing. */

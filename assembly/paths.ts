@@ -12,12 +12,8 @@ import {
   TUNNEL_UNREACHABLE_UNTIL,
   UNREACHABLE_LIFETIME,
 } from '../src/core/abi';
+import { seconds } from './clock';
 import { mtu, overhead } from './config';
-
-/** "Every internet module must be able to forward a datagram of 68 octets without further fragmentation" (RFC 791 §3.2). */
-export const MIN_MTU: i32 = 68;
-/** Past it, in ms, seconds would not fit 32 bits. */
-const CLOCK_END: f64 = 4e12;
 
 /** Bytes of the longest inner packet that the tunnel to `vm` carries. */
 export function limitOf(tunnel: usize, vm: u32, now: f64): i32 {
@@ -84,9 +80,4 @@ function noteLearnt(tunnel: usize, vm: u32, now: f64): void {
   store<u16>(entry + 4, <u16>pathMtu(tunnel));
   store<u16>(entry + 6, <u16>unreachable(tunnel, now));
   store<i32>(CHANGES + CHANGES_LEARNT, n + 1);
-}
-
-/** A time in ms, in whole seconds; 0 if it is none. */
-export function seconds(now: f64): u32 {
-  return now >= 0 && now < CLOCK_END ? <u32>(now / 1000) : 0;
 }

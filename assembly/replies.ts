@@ -21,16 +21,15 @@ import {
   SOURCES_LOG2,
   VIRTIO_SIZE,
 } from '../src/core/abi';
-import { addF64, putU16, putU32 } from './bytes';
-import { fold, sum } from './checksum';
+import { addF64 } from './bytes';
 import { hasOffload } from './config';
+import { ICMP_LENGTH, icmpType, isError, PROTOCOL_ICMP, putUnreachable } from './icmp';
 import {
   DONT_FRAGMENT,
   destination,
   headerLength,
   IPV4_LENGTH,
   isLaterFragment,
-  PROTOCOL_ICMP,
   protocol,
   putIpv4,
   source,
@@ -41,14 +40,6 @@ import { addPiece, openMessage } from './messages';
 import { clearVirtio } from './virtio';
 
 // From the specifications.
-export const ICMP_LENGTH: i32 = 8;
-export const DESTINATION_UNREACHABLE: u32 = 3;
-export const HOST_UNREACHABLE: u32 = 1;
-export const FRAGMENTATION_NEEDED: u32 = 4;
-export const LAST_CODE: u32 = 15;
-/** Types 3, 4, 5, 11 and 12, as bits: "an ICMP error message MUST NOT be sent as the result of receiving an ICMP error message" (RFC 1122 §3.2.2). */
-const ERRORS: u32 = (1 << 3) | (1 << 4) | (1 << 5) | (1 << 11) | (1 << 12);
-const LAST_ERROR: u32 = 12;
 /** "SHOULD contain as much of the original datagram as possible without the length of the ICMP datagram exceeding 576 bytes" (RFC 1812 §4.3.2.3). */
 const MAX_QUOTE: i32 = 576 - IPV4_LENGTH - ICMP_LENGTH;
 /** Internetwork control (RFC 1812 §4.3.2.5). */
@@ -77,7 +68,6 @@ function answer(p: usize, length: i32, code: u32, mtu: i32, buckets: usize, now:
   const quote = min(length, MAX_QUOTE);
   const to = source(p);
   const ip = block + REPLY_IPV4;
-  const icmp = block + REPLY_ICMP;
   putIpv4(
     ip,
     PRECEDENCE,
@@ -88,10 +78,7 @@ function answer(p: usize, length: i32, code: u32, mtu: i32, buckets: usize, now:
     vmAddress(to),
     to,
   );
-  putU16(icmp, (DESTINATION_UNREACHABLE << 8) | code);
-  putU16(icmp + 2, 0);
-  putU32(icmp + 4, <u32>mtu);
-  store<u16>(icmp + 2, <u16>~fold(sum(p, quote, sum(icmp, ICMP_LENGTH, 0))));
+  putUnreachable(block + REPLY_ICMP, code, mtu, p, quote);
   if (hasOffload(OFFLOAD_VIRTIO)) {
     clearVirtio(block + REPLY_VIRTIO);
     addPiece(message, block + REPLY_VIRTIO, VIRTIO_SIZE + IPV4_LENGTH + ICMP_LENGTH);
@@ -108,8 +95,7 @@ function mayBeAnswered(p: usize): bool {
   if (to >> 28 === 14 || to === 0xffffffff) return false;
   if (protocol(p) !== PROTOCOL_ICMP) return true;
   if (totalLength(p) === headerLength(p)) return false;
-  const type = <u32>load<u8>(p + <usize>headerLength(p));
-  return type > LAST_ERROR || ((1 << type) & ERRORS) === 0;
+  return !isError(icmpType(p + <usize>headerLength(p)));
 }
 
 /** Takes a token from the bucket of the source and from that of all, if both have one (RFC 1812 §4.3.2.8). */

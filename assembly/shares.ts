@@ -28,34 +28,8 @@ export function workOf(length: i32, size: i32): i32 {
   return 1 + (length >> WORK_BYTES_LOG2) + (segments >> WORK_SEGMENTS_LOG2);
 }
 
-/** Whether the batch that is handled has shares. */
-export function hasShares(shares: usize): bool {
-  return load<f64>(shares + SHARES_LEVEL) !== 0;
-}
-
-/** Whether `from` has had its share of a batch that has shares. */
-export function isOverShare(shares: usize, from: u32): bool {
-  return load<f64>(recordOf(shares, from) + SHARE_HEIGHT) >= load<f64>(shares + SHARES_LEVEL);
-}
-
-/**
- * Counts a packet of `from` that is handled, of a batch that has shares, whatever becomes of it: who sends what nobody gets takes part of the work, too. Its last
- * one may take a source above the level: it has to make up for that. `work` below 0 gives it back.
- */
-export function takeShare(shares: usize, from: u32, work: i32): void {
-  const record = recordOf(shares, from);
-  const height = load<f64>(record + SHARE_HEIGHT) + <f64>work;
-  store<f64>(record + SHARE_HEIGHT, height);
-  store<f64>(shares + SHARES_TOP, max(load<f64>(shares + SHARES_TOP), height));
-}
-
-/** The batch has been handled. */
-export function endShares(shares: usize): void {
-  store<f64>(shares + SHARES_LEVEL, 0);
-}
-
 /** Notes that a packet of `from` waits. */
-export function wantShare(shares: usize, from: u32, work: i32): void {
+export function demandShare(shares: usize, from: u32, work: i32): void {
   const record = recordOf(shares, from);
   const before = load<u32>(record + SHARE_DEMAND);
   if (before === 0) meet(shares, record, from);
@@ -119,6 +93,32 @@ function forget(shares: usize): void {
   store<u32>(shares + SHARES_FIRST, 0);
   store<u32>(shares + SHARES_SOURCES, 0);
   store<u32>(shares + SHARES_WORK, 0);
+}
+
+/** Whether the batch that is handled has shares. */
+export function hasShares(shares: usize): bool {
+  return load<f64>(shares + SHARES_LEVEL) !== 0;
+}
+
+/** Whether `from` has had its share of a batch that has shares. */
+export function isOverShare(shares: usize, from: u32): bool {
+  return load<f64>(recordOf(shares, from) + SHARE_HEIGHT) >= load<f64>(shares + SHARES_LEVEL);
+}
+
+/**
+ * Counts a packet of `from` that is handled, of a batch that has shares, whatever becomes of it: who sends what nobody gets takes part of the work, too. Its last
+ * one may take a source above the level: it has to make up for that. `work` below 0 gives it back.
+ */
+export function takeShare(shares: usize, from: u32, work: i32): void {
+  const record = recordOf(shares, from);
+  const height = load<f64>(record + SHARE_HEIGHT) + <f64>work;
+  store<f64>(record + SHARE_HEIGHT, height);
+  store<f64>(shares + SHARES_TOP, max(load<f64>(shares + SHARES_TOP), height));
+}
+
+/** The batch has been handled. */
+export function endShares(shares: usize): void {
+  store<f64>(shares + SHARES_LEVEL, 0);
 }
 
 function recordOf(shares: usize, from: u32): usize {

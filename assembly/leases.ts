@@ -12,7 +12,7 @@ import {
   TUNNEL_LAST_USE,
   TUNNEL_LEASE,
 } from '../src/core/abi';
-import { seconds } from './path';
+import { seconds } from './clock';
 import { findTunnel, useTunnel } from './tunnels';
 
 /** The record of the tunnel to `vm` for a packet from `from`, marked as used at `now`; 0 if the tunnel is not leased and `from` has no token to lease it. */
@@ -34,7 +34,7 @@ function isLeased(tunnel: usize, now: f64): bool {
   return rest !== 0 && rest <= <u32>LEASE_LIFETIME;
 }
 
-/** A bucket is the time at which it is full again, as in reply.ts. */
+/** A bucket is the time at which it is full again, as in replies.ts. */
 function takeToken(from: u32, now: f64): bool {
   const bucket = <usize>(LEASE_BUCKETS + 8 * <i32>(from & ((1 << SOURCES_LOG2) - 1)));
   const full = load<f64>(bucket);
