@@ -23,8 +23,9 @@ export function installationError(error: unknown): InlayError | undefined {
   const name = missingPackage(error);
   if (name === undefined) return undefined;
   return new InlayError('ERR_FAILED', `the package ${name} is not installed, or not for this kind of machine`, {
+    // Without koffi, which is native, npm can install what only wants the core.
     hint: ROOT.includes('/node_modules/')
-      ? 'install Inlay again with npm, which brings its packages'
+      ? 'install Inlay again with npm, without --omit=optional, which brings its packages'
       : `install the packages: cd ${quote(ROOT)} && npm ci`,
     cause: error,
   });
