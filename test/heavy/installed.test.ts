@@ -74,7 +74,7 @@ test.skipIf(skip('a bundle in a browser', noChromium))(
       const address = server.resolvedUrls?.local[0] as string;
       page.on('request', (request) => request.url().startsWith(address) || wrong.push(request.url()));
       await page.goto(address);
-      await page.waitForFunction(() => document.title !== '');
+      await page.waitForFunction("document.title !== ''");
       expect([await page.title(), wrong]).toEqual(['44', []]);
     } finally {
       await browser.close();
