@@ -1,4 +1,4 @@
-/** The Wasm modules are what docs/abi.md says: no imports, own fixed memory, the layout exported; and it lists what there is. */
+/** The Wasm modules are what docs/abi.md says: no imports, own fixed memory, the layout exported. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { abi } from '../src/core/index.ts';
@@ -6,7 +6,6 @@ import { DROP_REASONS } from '../src/core/verdict.ts';
 
 const root = new URL('../', import.meta.url);
 const asconfig = JSON.parse(readFileSync(new URL('asconfig.json', root), 'utf8'));
-const documented = readFileSync(new URL('docs/abi.md', root), 'utf8');
 
 const layout = new Map(Object.entries(abi));
 
@@ -166,15 +165,4 @@ test('every drop reason has a verdict, a name and a meaning of its own', () => {
   expect(constants.map(([name, value]) => [name.slice(5).toLowerCase().replaceAll('_', '-'), value])).toEqual(
     DROP_REASONS.map((r) => [r.name, r.verdict]),
   );
-});
-
-test('docs/abi.md has every exported constant', () => {
-  const bytes = readFileSync(new URL('build/core.wasm', root));
-  const names = WebAssembly.Module.exports(new WebAssembly.Module(bytes)).map((e) => e.name);
-  expect(names.filter((name) => !documented.includes(name))).toEqual([]);
-});
-
-test('docs/abi.md explains every drop reason', () => {
-  const rows = DROP_REASONS.map((r) => `| ${r.verdict} | \`${r.name}\` | ${r.meaning} |`);
-  expect(rows.filter((row) => !documented.includes(row))).toEqual([]);
 });

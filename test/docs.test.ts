@@ -1,6 +1,8 @@
 /** The documents say what the code does, lead somewhere, and can be read. */
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { settingsTable } from '../src/config/settings.ts';
 import { reasonsTable } from '../src/containers/reasons.ts';
@@ -23,13 +25,27 @@ test('docs/containers.md has the table of reasons', () => {
   expect(read('docs/containers.md')).toContain(reasonsTable());
 });
 
+/** Those of the guide are one program, with a test of its own: test/embedding.test.ts. */
+const programs = DOCUMENTS.filter((file) => file !== 'docs/embedding.md').flatMap((file) => {
+  const blocks = blocksOf(file).filter(({ words }) => words.join(' ') === 'js tested');
+  return blocks.map(({ text }) => ({ file, text }));
+});
+
+test.each(programs)('the program in $file runs, and its packet is forwarded', ({ text }) => {
+  const [args, cwd] = [['--input-type=module', '-e', text], fileURLToPath(new URL('..', import.meta.url))];
+  // An outer IPv4 header of protocol 47 to 192.168.16.33, GRE, and the packet that was put in.
+  expect(execFileSync(process.execPath, args, { cwd, encoding: 'utf8' })).toMatch(
+    /^forward\n4500002c.{10}2f.{4}c0a81020c0a8102100000800450000140{8}4001/,
+  );
+});
+
 test('README is short', () => {
   expect(read('README.md').trimEnd().split('\n').length).toBeLessThan(150);
 });
 
 describe.each(DOCUMENTS)('%s', (file) => {
   test(`has lines of at most ${COLUMNS} columns, but for tables, drawings and links`, () => {
-    const isFree = (text: string) => /^(\|| {4}|!\[)/.test(text) || !text.trim().includes(' ');
+    const isFree = (text: string) => /^( *\|| {4}|!\[)/.test(text) || !text.trim().includes(' ');
     const long = proseOf(file).filter(({ text }) => text.length > COLUMNS && !isFree(text));
     expect(long).toEqual([]);
   });

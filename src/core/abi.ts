@@ -1,5 +1,5 @@
 /**
- * The core's memory layout, drawn in docs/abi.md. Compiled by asc and by tsc: constants only, no imports, no types.
+ * The core's memory layout, which docs/abi.md describes. Compiled by asc and by tsc: constants only, no imports, no types.
  * Numbers in memory are little-endian; bytes of packets and `peer` are in network order.
  */
 
@@ -147,7 +147,7 @@ export const IOV_LENGTH = 8; // u64, bytes
 export const NAME_SIZE = 16;
 export const NAME_FAMILY = 0; // u16, AF_INET
 export const NAME_PORT = 2; // u16, network order
-export const NAME_ADDRESS = 4; // u32, network order
+export const NAME_ADDRESS = 4; // 4 bytes, network order
 
 /**
  * Three control messages, each a `struct cmsghdr` (<linux/socket.h>), its value and padding: UDP_SEGMENT (<linux/udp.h>), IP_TOS and IP_TTL
@@ -187,9 +187,9 @@ export const HEADER_BLOCK_SIZE = 192;
 
 /** One reply but for what it quotes: virtio header, IPv4 header and ICMP header. */
 export const REPLY_SIZE = 64;
-export const REPLY_VIRTIO = 6;
-export const REPLY_IPV4 = 16;
-export const REPLY_ICMP = 36;
+export const REPLY_VIRTIO = 6; // 10 bytes
+export const REPLY_IPV4 = 16; // 20 bytes
+export const REPLY_ICMP = 36; // 8 bytes
 
 // How many replies are made: a token bucket for all, and one for each source, or rather for those that have the same low bits.
 
