@@ -126,12 +126,16 @@ export function functions(): DocumentedFunction[] {
   }));
 }
 
-/** The signatures of the functions that assembly/ exports and those of CoreFunctions, in the same form. */
+/** The signatures of the functions that assembly/index.ts exports, its own or another file's, in the same form. */
 export function signaturesInSource(names: readonly string[]): string[] {
-  const sources = ['index', 'mapping', 'messages'].map((file) => text(`assembly/${file}.ts`)).join('');
+  const index = text('assembly/index.ts');
   return names.map((name) => {
-    const [, rest = ''] = new RegExp(`^export function (${name}\\([^)]*\\): \\w+) \\{$`, 'm').exec(sources) ?? [];
-    return rest.replace(/: void$/, '');
+    const [, file = 'index'] =
+      new RegExp(`^export \\{[^}]*\\b${name}\\b[^}]*\\} from '\\./(\\w+)';$`, 'm').exec(index) ?? [];
+    const declared = new RegExp(`^export function (${name}\\([^)]*\\): \\w+) \\{$`, 'm').exec(
+      text(`assembly/${file}.ts`),
+    );
+    return (declared?.[1] ?? '').replace(/: void$/, '');
   });
 }
 
