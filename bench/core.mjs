@@ -1,76 +1,100 @@
 /**
- * The packet core: WebAssembly with SIMD, WebAssembly without, and TypeScript, side by side in one process.
+ * The packet core: WebAssembly with SIMD, WebAssembly without, TypeScript, and C as the bound, side by side in one process.
  *
- * Each figure is in ns, the median of several rounds in which cases and cores take turns; the ratios, taken within a round, are what
- * to quote. Uses the built package by its own name, as an embedder would. Ends with 1 if a core does not forward what it is given,
- * or not the same bytes as the others.
+ * Each figure is in ns, the median of several rounds in which cases, cores and the two libraries that measure take turns; the ratios, taken
+ * within a round, are what to quote. Uses the built package by its own name, as an embedder would. Ends with 1 if a core does not forward
+ * what it is given, or not the same bytes as the others. CASES is a pattern that chooses cases by name, ROUNDS how many rounds.
  */
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import os from 'node:os';
-import { wasmCore } from 'inlay/core';
-import { typescriptCore } from 'inlay/core/typescript';
 import { CASES } from './core/cases.mjs';
+import { loadCores } from './core/cores.mjs';
 import { measure, outcome } from './core/measure.mjs';
+import { TIMERS } from './core/timers.mjs';
 import { median, spread, table } from './statistics.mjs';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 11);
 if (!(Number.isInteger(ROUNDS) && ROUNDS > 0))
   throw new RangeError(`ROUNDS "${process.env.ROUNDS}": expected 1 or more`);
+/** From which factor on the two libraries disagree. */
+const DISAGREEMENT = 1.2;
 
-const require = createRequire(import.meta.url);
-const load = (name) => wasmCore(new WebAssembly.Module(readFileSync(require.resolve(name))));
-const CORES = {
-  wasm: load('inlay/core.wasm'),
-  'wasm, scalar': load('inlay/core-scalar.wasm'),
-  typescript: typescriptCore(),
-};
-const NAMES = Object.keys(CORES);
+const cores = await loadCores();
+const cases = CASES.filter(({ name }) => new RegExp(process.env.CASES ?? '').test(name));
+
+const coresOf = ({ direction }) => cores.filter(({ isOutbound }) => !isOutbound || direction === 'outbound');
 
 /** Calls `work` for a case on a core; an error says which. */
-function on(benchCase, name, work) {
+async function on(benchCase, core, work) {
   try {
-    return work(benchCase, CORES[name]);
+    return await work(benchCase, core);
   } catch (error) {
-    throw new Error(`${benchCase.name} (${name}): ${error.message}`, { cause: error });
+    throw new Error(`${benchCase.name} (${core.name}): ${error.message}`, { cause: error });
   }
 }
 
-for (const benchCase of CASES) {
-  const outcomes = NAMES.map((name) => on(benchCase, name, outcome));
-  if (new Set(outcomes).size > 1) throw new Error(`${benchCase.name}: the cores make different bytes of it`);
+for (const benchCase of cases) {
+  const outcomes = new Set();
+  for (const core of coresOf(benchCase)) outcomes.add(await on(benchCase, core, outcome));
+  if (outcomes.size > 1) throw new Error(`${benchCase.name}: the cores make different bytes of it`);
 }
 
-/** Seconds: case, core, round. */
-const times = new Map(CASES.map(({ name }) => [name, NAMES.map(() => [])]));
+/** Seconds by timer, case, core and round. */
+const times = Object.fromEntries(
+  Object.keys(TIMERS).map((timer) => [
+    timer,
+    Object.fromEntries(cases.map((c) => [c.name, Object.fromEntries(coresOf(c).map(({ name }) => [name, []]))])),
+  ]),
+);
 for (let round = 1; round <= ROUNDS; round++) {
-  if (process.stderr.isTTY) process.stderr.write(`round ${round} of ${ROUNDS}\r`);
-  for (const benchCase of CASES) {
-    for (const [i, name] of NAMES.entries()) times.get(benchCase.name)[i].push(on(benchCase, name, measure));
+  for (const [i, benchCase] of cases.entries()) {
+    if (process.stderr.isTTY) process.stderr.write(`round ${round} of ${ROUNDS}, case ${i + 1} of ${cases.length} \r`);
+    for (const core of coresOf(benchCase)) {
+      for (const [timer, secondsOf] of Object.entries(TIMERS)) {
+        times[timer][benchCase.name][core.name].push(await on(benchCase, core, (c, of) => measure(c, of, secondsOf)));
+      }
+    }
   }
 }
 
-const ratios = (values, base) => values.map((value, round) => value / base[round]);
+const NAMES = cores.map(({ name }) => name);
+const ratio = (values, base, digits) =>
+  values && base ? median(values.map((value, round) => value / base[round])).toFixed(digits) : '';
 
-function rowsOf({ name, per }) {
-  const [wasm, scalar, typescript] = times.get(name);
-  const quotient = median(ratios(typescript, wasm)).toFixed(1);
-  return Object.entries(per).map(([unit, count]) => [
-    name + unit,
-    ...[wasm, scalar, typescript].map((values) => ((median(values) * 1e9) / count).toFixed(1)),
-    ...[quotient, spread(wasm).toFixed(0)],
-  ]);
+/** A row of a timer's times of a case: each core's in ns of one part in `count`, and the ratios. */
+function rowOf(timer, name, unit, count) {
+  const byCore = times[timer][name];
+  const figures = NAMES.map((core) => (byCore[core] ? ((median(byCore[core]) * 1e9) / count).toFixed(1) : ''));
+  const share = ratio(byCore['native C'], byCore.wasm, 2);
+  return [name + unit, ...figures, ratio(byCore.typescript, byCore.wasm, 1), share, spread(byCore.wasm).toFixed(0)];
 }
 
 function comparisonOf({ name, comparedTo }) {
-  const base = times.get(comparedTo);
-  const cells = times.get(name).map((values, i) => `${median(ratios(values, base[i])).toFixed(2)} x`);
-  return [`${name} / 1 tunnel`, ...cells, '', ''];
+  const [byCore, base] = [times.benchmark[name], times.benchmark[comparedTo]];
+  const cells = NAMES.map((core) => ratio(byCore[core], base?.[core], 2));
+  return [`${name} / 1 tunnel`, ...cells, '', '', ''];
 }
 
-const head = ['ns per packet, unless it says otherwise', ...NAMES, 'typescript / wasm', 'spread of wasm, %'];
-const rows = [...CASES.flatMap(rowsOf), ...CASES.filter(({ comparedTo }) => comparedTo).map(comparisonOf)];
-const cores = os.cpus();
+/** Where the libraries disagree. */
+function disagreements() {
+  const found = cases.flatMap(({ name }) =>
+    NAMES.filter((core) => times.mitata[name][core]).flatMap((core) => {
+      const factor = Number(ratio(times.mitata[name][core], times.benchmark[name][core], 2));
+      return Math.max(factor, 1 / factor) < DISAGREEMENT ? [] : [`${name} (${core}): ${factor}`];
+    }),
+  );
+  if (found.length === 0) return `mitata and benchmark agree within a factor of ${DISAGREEMENT}.\n`;
+  return `mitata's time / benchmark's, where they disagree by a factor of ${DISAGREEMENT} or more: ${found.join('; ')}.\n`;
+}
+
+const head = [...NAMES, 'typescript / wasm', 'C / wasm', 'spread of wasm, %'];
+const rows = cases.flatMap(({ name, per }) =>
+  Object.entries(per).map(([unit, count]) => rowOf('benchmark', name, unit, count)),
+);
+const comparisons = cases.filter(({ comparedTo }) => comparedTo).map(comparisonOf);
+const checks = cases.map(({ name, per }) => rowOf('mitata', name, ...Object.entries(per)[0]));
+const cpus = os.cpus();
 process.stdout.write(
-  `Node ${process.version}, ${cores[0]?.model.trim()}, ${cores.length} cores, medians of ${ROUNDS} rounds\n\n${table([head, ...rows])}`,
+  `Node ${process.version}, ${cpus[0]?.model.trim()}, ${cpus.length} cores, medians of ${ROUNDS} rounds\n\n` +
+    `${table([['ns per packet, unless it says otherwise', ...head], ...rows, ...comparisons])}\n` +
+    `${table([['the same with mitata', ...head], ...checks])}\n${disagreements()}`,
 );

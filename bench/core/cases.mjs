@@ -1,5 +1,5 @@
 /**
- * What is measured. `prepare` makes a core ready and returns how to run it:
+ * What is measured. If `direction` is 'outbound', a core that only encapsulates can do it. `prepare` makes a core ready and returns how to run it:
  * - `run` makes one call of the core that handles `packets` packets (as they are on the wire), in `direction`, into `messages` messages;
  * - `refresh`, if there is one, first makes good what `run` destroys or moves; its time is measured too, and subtracted;
  * - `check`, if there is one, throws unless the core is as it should be after all runs.
@@ -71,6 +71,7 @@ const emptyCall = {
 function encapsulate(size) {
   return {
     name: `encapsulate ${size} B`,
+    direction: 'outbound',
     per: { '': BATCH },
     prepare(core) {
       setUp(core, HERE);
@@ -99,6 +100,7 @@ function decapsulate(size, change = (packet) => packet, suffix = '') {
 function encapsulateRun(size) {
   return {
     name: `encapsulate ${size} B, gre-udp runs`,
+    direction: 'outbound',
     per: { '': BATCH },
     prepare(core) {
       setUp(core, HERE, 'gre-udp', abi.OFFLOAD_UDP_SEGMENT);
@@ -137,6 +139,7 @@ function putDatagrams(core, runs) {
 function cut({ encapsulation, segment, segments }, superPackets = SUPER_PACKETS) {
   return {
     name: `cut 64 KiB of TCP, ${encapsulation}`,
+    direction: 'outbound',
     per: { ', a super-packet': superPackets, ', a segment': superPackets * segments },
     prepare(core) {
       setUp(core, HERE, encapsulation, abi.OFFLOAD_VIRTIO | abi.OFFLOAD_UDP_SEGMENT);

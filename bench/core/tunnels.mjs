@@ -13,7 +13,7 @@ const FIRST = abi.SLOTS + abi.HEADROOM;
 /** 2^20 VMs with 14 containers each. */
 const MAPPING = { overlay: 0x0a000000, overlayLength: 8, underlay: 0xac100000, underlayLength: 12 };
 const CONTAINER_BITS = 4;
-const LOCAL = 0xfffff; // number of this VM: above all others
+const LOCAL = 0xffffe; // number of this VM: above all others, and not that of the broadcast address
 const underlay = (vm) => (MAPPING.underlay | vm) >>> 0;
 const overlay = (vm) => MAPPING.overlay + (vm << CONTAINER_BITS) + 2;
 
@@ -23,6 +23,7 @@ export function tunnelCase(tunnels) {
   const packets = packetsTo(tunnels);
   return {
     name: name(tunnels),
+    direction: 'outbound',
     per: { '': BATCH },
     // The baseline that the last rows of the table refer to.
     ...(tunnels > 1 ? { comparedTo: name(1) } : {}),
