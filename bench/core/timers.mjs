@@ -12,7 +12,7 @@ const CALLS = 128;
 /** On a busy machine, whatever else runs only ever adds to a sample: so both answer what a quarter of the samples stay below. */
 export const TIMERS = {
   benchmark(name, run) {
-    const bench = new Benchmark(name, run, { maxTime: TIME, minTime: SAMPLE, minSamples: 3 });
+    const bench = new Benchmark(name, run, { maxTime: TIME, minTime: SAMPLE, minSamples: 7 });
     bench.run();
     if (bench.error) throw bench.error;
     return quantile(bench.stats.sample, 0.25);
