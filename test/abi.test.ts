@@ -62,6 +62,11 @@ describe.each(['core.wasm', 'core-scalar.wasm'])('%s', (file) => {
     expect(() => memory.grow(1)).toThrow(RangeError);
   });
 
+  test('begins with memory that is all zeros', () => {
+    const { memory } = new WebAssembly.Instance(module).exports as { memory: WebAssembly.Memory };
+    expect(new Uint8Array(memory.buffer).findIndex((byte) => byte !== 0)).toBe(-1);
+  });
+
   test('is small', () => {
     expect(bytes.length).toBeLessThan(SIZE_BUDGET);
   });

@@ -2,7 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { blocksOf } from './documents.ts';
+import { rowsOf } from './abi-document.ts';
+import { cores } from './core.ts';
+import { blocksOf, read } from './documents.ts';
 import { drawings } from './drawings.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -30,6 +32,20 @@ describe('docs/embedding.md', () => {
     const args = ['--input-type=module', '-e', program];
     const printed = execFileSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' }).split(END).slice(0, -1);
     expect(printed).toEqual(snippets.map(({ prints }) => prints));
+  });
+
+  const core = cores[0]?.make();
+  test.each([
+    ['core.', core],
+    ['core.messages.', core?.messages],
+    ['core.tunnels.', core?.tunnels],
+  ])('lists all that %s has, and nothing else', (prefix, object) => {
+    const inherited = Object.getOwnPropertyNames(Object.getPrototypeOf(object)).filter(
+      (name) => name !== 'constructor',
+    );
+    const cells = rowsOf(read('docs/embedding.md'), `| \`${prefix}\` | what |`).map(([members = '']) => members);
+    const documented = cells.flatMap((cell) => [...cell.matchAll(/`(\w+)[^`]*`/g)].map((m) => m[1] as string));
+    expect(documented.sort()).toEqual([...inherited, ...Object.keys(object as object)].sort());
   });
 
   const drawn = drawings();
