@@ -1,0 +1,78 @@
+/** Every host of examples/ whose toolchain is here makes the same of all golden packets and of 100,000 others, byte for byte. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import { afterAll, describe, expect, test } from 'vitest';
+import { Missing } from '../hosts/command.mjs';
+import { conform } from '../hosts/conform.mjs';
+import { prepare, weakness } from '../hosts/expected.mjs';
+import { HOSTS } from '../hosts/hosts.mjs';
+import { PageServer } from '../hosts/page-server.mjs';
+import { skip } from '../net/require.ts';
+
+const PACKETS = 100_000;
+const expected = prepare({ seed: 1, packets: PACKETS });
+afterAll(() => expected.close());
+
+test('the corpus meets all drop reasons that a host can be told of', () => {
+  expect(weakness(expected, PACKETS)).toBeUndefined();
+});
+
+describe.each(HOSTS.filter(({ isOnlyAskedFor }) => !isOnlyAskedFor))('$name', ({ name, isExtra, open }) => {
+  // Its toolchain may have to be downloaded, and to build it.
+  test('conforms', { timeout: 600_000 }, async ({ skip: leaveOut }) => {
+    const host = await open().catch((error) => {
+      if (!(error instanceof Missing)) throw error;
+      // Not to be had everywhere, or too long in the making.
+      if (isExtra) process.stderr.write(`left out: test/heavy/hosts: ${name}: ${error.message}\n`);
+      else skip(`test/heavy/hosts: ${name}`, error.message);
+    });
+    if (!host) return leaveOut();
+    try {
+      const { passed, digest, problems } = await conform(host, expected);
+      expect(problems).toEqual([]);
+      expect([passed, digest]).toEqual([expected.answers.length, expected.digest]);
+    } finally {
+      await host.close();
+    }
+  });
+});
+
+/** Why there is no such test here; undefined if there is. */
+function browserMissing(): string | undefined {
+  try {
+    execFileSync('chromium', ['--version'], { stdio: 'ignore' });
+    return undefined;
+  } catch {
+    return 'chromium is not here (apt-get install chromium)';
+  }
+}
+
+describe.skipIf(skip('test/heavy/hosts: page', browserMissing()))('the page of examples/browser', () => {
+  test('takes a pcap from its file input, and gives one to download', async () => {
+    const server = new PageServer();
+    const url = await server.listen();
+    const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
+    const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+    try {
+      const page = await browser.newPage();
+      await page.goto(`${url}examples/browser/index.html`);
+      await page.setInputFiles('#input', expected.pcaps['decapsulate']);
+      await page.selectOption('#direction', 'decapsulate');
+      await page.click('button');
+      const [download] = await Promise.all([page.waitForEvent('download'), page.click('#output a')]);
+      expect(download.suggestedFilename()).toBe('out.pcap');
+      const { pcap } = expected.outcomes['decapsulate'];
+      expect(Buffer.compare(readFileSync(await download.path()), pcap)).toBe(0);
+      expect(await page.textContent('#counters')).toMatch(/^received \d+\nforwarded \d+\ndropped as truncated: \d+\n/);
+
+      await page.setInputFiles('#input', { name: 'x', mimeType: '', buffer: Buffer.from('no pcap') });
+      await page.click('button');
+      await page.waitForFunction("document.querySelector('#counters').textContent.startsWith('a pcap of 7 bytes')");
+      expect(await page.$('#output a')).toBeNull();
+    } finally {
+      await browser.close();
+      server.close();
+    }
+  });
+});

@@ -1,0 +1,82 @@
+/**
+ * Browsers as hosts: a page asks a server on the loopback for one mode after the other, and answers. So nothing of a browser is
+ * driven but its start, and each browser is as good as any other.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as setTimer } from 'node:timers/promises';
+import { ask } from './command.mjs';
+import { PageServer } from './page-server.mjs';
+
+/** ms, for a browser to open the page. */
+const PATIENCE = 60_000;
+
+/** How each is started without a window, with a profile of its own, and without a word to anybody but the loopback. */
+const BROWSERS = {
+  chromium: (profile, url) => [
+    'chromium',
+    ...['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
+    ...['--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'],
+    `--user-data-dir=${profile}`,
+    url,
+  ],
+  'firefox-esr': (profile, url) => {
+    // A proxy that is not there: Firefox asks it for everything that is not on the loopback.
+    const preferences = {
+      'network.proxy.type': 1,
+      'network.proxy.http': '127.0.0.1',
+      'network.proxy.http_port': 9,
+      'network.proxy.ssl': '127.0.0.1',
+      'network.proxy.ssl_port': 9,
+      'app.normandy.enabled': false,
+      'datareporting.policy.dataSubmissionEnabled': false,
+      'browser.shell.checkDefaultBrowser': false,
+    };
+    const lines = Object.entries(preferences).map(
+      ([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});\n`,
+    );
+    writeFileSync(path.join(profile, 'user.js'), lines.join(''));
+    return ['firefox-esr', '--headless', '--no-remote', '--profile', profile, url];
+  },
+};
+
+/** Starts a browser, one of the above. Throws Missing if it is not there. */
+export async function openBrowser(name) {
+  const version = (await ask([name, '--version'])).match(/[\d.]+/)?.[0];
+  const server = new PageServer();
+  const profile = mkdtempSync(path.join(os.tmpdir(), 'inlay-browser-'));
+  const url = await server.listen();
+  const [command, ...args] = BROWSERS[name](profile, `${url}test/hosts/page.html`);
+  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    stderr = (stderr + text).slice(-2000);
+  });
+  const ended = new Promise((resolve) => {
+    child.on('error', resolve);
+    child.on('close', resolve);
+  });
+  const close = async () => {
+    child.kill();
+    const late = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+    // It has ended when none of its processes holds the other end of standard error.
+    await ended;
+    clearTimeout(late);
+    server.close();
+    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  };
+  const fails = ended.then(() => Promise.reject(new Error(`${name} has ended: ${stderr}`)));
+  fails.catch(() => {});
+  const opened = await Promise.race([
+    server.asked.then(() => true),
+    fails.catch(() => false),
+    setTimer(PATIENCE, false, { ref: false }),
+  ]);
+  if (!opened) {
+    await close();
+    throw new Error(`${name} has not opened the page: ${stderr}`);
+  }
+  return { version, run: (words) => Promise.race([server.run(words), fails]), close };
+}
