@@ -1,6 +1,15 @@
-/** Builds dist/ from src/ (tsc; rolldown for what starts most often) and build/*.wasm from assembly/ (asc). */
+/** Builds dist/ from src/ (tsc; rolldown for what starts most often, and for the playground) and build/*.wasm from assembly/ (asc). */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -32,6 +41,7 @@ run('asc', '--target', 'simd');
 run('asc', '--target', 'scalar');
 run('tsc', '-p', '.');
 await bundle();
+await playground();
 for (const entry of ['cli.js', 'cni.cjs', 'netavark.js']) chmodSync(`${root}dist/${entry}`, 0o755);
 // Newer than every source: scripts/setup.mjs compares.
 writeFileSync(`${root}build/.built`, '');
@@ -54,4 +64,25 @@ async function bundle() {
       postBanner: `/*! With ipaddr.js:\n${licence}*/`,
     },
   });
+}
+
+/** The playground: a page of files that stand alone, for any web server. */
+async function playground() {
+  const { build } = await import('rolldown');
+  const packages = ['ipaddr.js/LICENSE', 'valibot/LICENSE.md'];
+  const licences = packages.map((file) => readFileSync(`${root}node_modules/${file}`, 'utf8'));
+  const to = `${root}dist/playground`;
+  await build({
+    input: `${root}playground/main.ts`,
+    platform: 'browser',
+    output: {
+      file: `${to}/main.js`,
+      format: 'esm',
+      minify: true,
+      postBanner: `/*! With ipaddr.js and valibot:\n${licences.join('\n')}*/`,
+    },
+  });
+  const files = readdirSync(`${root}playground`).filter((name) => /\.(html|css|svg)$/.test(name));
+  for (const file of files) copyFileSync(`${root}playground/${file}`, `${to}/${file}`);
+  for (const file of ['core.wasm', 'core-scalar.wasm']) copyFileSync(`${root}build/${file}`, `${to}/${file}`);
 }

@@ -21,7 +21,15 @@ function changed(name) {
 }
 
 const needsInstall = () => changed(installed) === 0 || changed(installed) < changed('package-lock.json');
-const sources = ['src', 'assembly', 'asconfig.json', 'tsconfig.json', 'package.json', 'scripts/build.mjs'];
+const sources = [
+  'src',
+  'assembly',
+  'playground',
+  'asconfig.json',
+  'tsconfig.json',
+  'package.json',
+  'scripts/build.mjs',
+];
 const needsBuild = () =>
   changed('dist/cli.js') === 0 || changed(built) === 0 || changed(built) < Math.max(...sources.map(changed));
 

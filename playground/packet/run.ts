@@ -1,0 +1,132 @@
+/** Hands packets to the core as a VM's host does, and shows what it makes of them. */
+
+import { DEFAULT_TTL } from '../../src/core/config.ts';
+import { abi, type CoreConfig, dropReason, networkOrder, type PacketCore, verdictName } from '../../src/core/index.ts';
+import { dropHint } from '../../src/dataplane/drop-hints.ts';
+import { udpDatagram } from './make.ts';
+
+interface Verdict {
+  /** 0, or the drop reason as the core has it. */
+  number: number;
+  name: string;
+  meaning: string;
+  hint?: string;
+}
+
+export interface Outcome {
+  verdict: Verdict;
+  /** The remote VM, of a packet that is forwarded. */
+  peer: number | undefined;
+  /** What is to be written: to the underlay if encapsulated, else to the overlay device. */
+  messages: Uint8Array<ArrayBuffer>[];
+  /** Bytes at the beginning of each message that the kernel's UDP socket makes, not the core. */
+  byKernel: number;
+  /** ICMP messages to the container that sent the packet. */
+  replies: Uint8Array<ArrayBuffer>[];
+}
+
+export type Way = 'encapsulate' | 'decapsulate';
+
+/** "it is RECOMMENDED that the source port be in the ephemeral port range" (RFC 8086 §3.2.1): the daemon's first. */
+const SOURCE_PORT = 49152;
+const OUTER_LENGTH = 28;
+const PROTOCOL_UDP = 17;
+
+/** A VM: a core, as it was told. What it keeps of tunnels lasts until it is configured anew. */
+export class Vm {
+  readonly #core: PacketCore;
+  readonly #config: CoreConfig;
+
+  /** Takes the core as if it had just been made. */
+  constructor(core: PacketCore, config: CoreConfig) {
+    // All that a core knows is in its memory; packets in their slots mean nothing without a descriptor.
+    core.bytes.fill(0, 0, abi.SLOTS);
+    core.attach({});
+    core.configure(config);
+    this.#core = core;
+    this.#config = config;
+  }
+
+  /** One packet at `now`, in ms: the container's, or the underlay's with its outer IPv4 header. */
+  handle(way: Way, packet: Uint8Array, now: number): Outcome {
+    if (packet.length > abi.SLOT_SIZE - abi.HEADROOM) throw new RangeError(`${packet.length} bytes do not fit a slot`);
+    return way === 'encapsulate' ? this.#encapsulate(packet, now) : this.#decapsulate(packet, now);
+  }
+
+  #encapsulate(packet: Uint8Array, now: number): Outcome {
+    const core = this.#core;
+    core.put(0, packet);
+    core.encapsulate(0, 1, now);
+    if (this.#config.encapsulation !== 'gre-udp') return this.#outcome(0);
+    // The kernel's socket puts UDP and IPv4 around what the core makes.
+    const messages = core.messages.all().map((message) => {
+      const outer = {
+        source: this.#config.local,
+        destination: networkOrder(core.messages.peer(message)),
+        tos: core.messages.tos(message) ?? 0,
+        ttl: core.messages.ttl(message) ?? DEFAULT_TTL,
+        dontFragment: true,
+      };
+      return udpDatagram(outer, [SOURCE_PORT, abi.GRE_UDP_PORT], core.messages.bytes(message));
+    });
+    return { ...this.#outcome(OUTER_LENGTH), messages };
+  }
+
+  #decapsulate(packet: Uint8Array, now: number): Outcome {
+    const core = this.#core;
+    const datagram = udpPayload(packet, this.#config.local);
+    if (datagram) {
+      core.bytes.set(datagram.bytes, core.slot(0));
+      core.describeDatagrams(
+        0,
+        datagram.bytes.length,
+        datagram.bytes.length,
+        networkOrder(datagram.source),
+        datagram.tos,
+      );
+    } else {
+      core.bytes.set(packet, core.slot(0));
+      core.describe(0, packet.length, core.slot(0), abi.NOT_MERGED);
+    }
+    core.decapsulate(0, 1, now);
+    return this.#outcome(0);
+  }
+
+  #outcome(byKernel: number): Outcome {
+    const core = this.#core;
+    const number = core.verdict(0);
+    return {
+      verdict: explain(number),
+      peer: number === abi.FORWARD ? networkOrder(core.peer(0)) : undefined,
+      messages: core.messages.all().map((message) => core.messages.bytes(message)),
+      byKernel,
+      replies: core.messages.replies().map((message) => core.messages.bytes(message)),
+    };
+  }
+}
+
+/** What a verdict means, in the words of the command line and the log. */
+function explain(number: number): Verdict {
+  if (number === abi.FORWARD) return { number, name: verdictName(number), meaning: 'the packet is forwarded' };
+  const { name, meaning } = dropReason(number);
+  const hint = dropHint(number);
+  return { number, name, meaning, ...(hint !== undefined && { hint }) };
+}
+
+/**
+ * What the kernel hands to the UDP socket of `local`: the payload of a whole, sound packet to its port. Undefined for any
+ * other packet: the core sees it as it is.
+ */
+function udpPayload(packet: Uint8Array, local: number): { bytes: Uint8Array; source: number; tos: number } | undefined {
+  const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
+  if (packet.length < OUTER_LENGTH || view.getUint8(0) >> 4 !== 4 || view.getUint8(9) !== PROTOCOL_UDP)
+    return undefined;
+  const header = (view.getUint8(0) & 15) * 4;
+  const total = view.getUint16(2);
+  const isFragment = (view.getUint16(6) & 0x3fff) !== 0;
+  if (header < 20 || total > packet.length || total < header + 8 || isFragment || view.getUint32(16) !== local)
+    return undefined;
+  const length = view.getUint16(header + 4);
+  if (view.getUint16(header + 2) !== abi.GRE_UDP_PORT || length < 8 || header + length > total) return undefined;
+  return { bytes: packet.subarray(header + 8, header + length), source: view.getUint32(12), tos: view.getUint8(1) };
+}
