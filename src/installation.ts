@@ -5,6 +5,8 @@ import { errorCode, InlayError } from './errors.ts';
 import { quote } from './shell.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** The folder of the playground's files, as they were built. */
+export const PLAYGROUND = `${ROOT}dist/playground`;
 
 /** Throws ERR_FAILED if `version`, such as 18.20.8, is older than what package.json asks for. */
 export function requireNode(version: string): void {

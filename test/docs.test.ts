@@ -14,12 +14,21 @@ test('docs/configuration.md has the table of settings', () => {
   expect(read('docs/configuration.md')).toContain(settingsTable());
 });
 
-test.each(['plan', 'explain', 'up', 'down', 'status', 'tunnels', 'attach', 'detach', 'containers', 'demo'])(
-  'docs/configuration.md explains %s',
-  (command) => {
-    expect(read('docs/configuration.md')).toContain(`| \`${command}`);
-  },
-);
+test.each([
+  'plan',
+  'explain',
+  'up',
+  'down',
+  'status',
+  'tunnels',
+  'attach',
+  'detach',
+  'containers',
+  'demo',
+  'playground',
+])('docs/configuration.md explains %s', (command) => {
+  expect(read('docs/configuration.md')).toContain(`| \`${command}`);
+});
 
 test('docs/containers.md has the table of reasons', () => {
   expect(read('docs/containers.md')).toContain(reasonsTable());

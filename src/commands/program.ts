@@ -14,6 +14,7 @@ import { addDownCommand } from './down.ts';
 import { addExplainCommand } from './explain.ts';
 import { addOciHookCommand } from './oci-hook.ts';
 import { addPlanCommand } from './plan.ts';
+import { addPlaygroundCommand } from './playground.ts';
 import { addStatusCommand } from './status.ts';
 import { addTunnelsCommand } from './tunnels.ts';
 import { addUpCommand } from './up.ts';
@@ -59,6 +60,7 @@ function program(name: string | undefined): Command {
   addDockerCommand(inlay);
   addOciHookCommand(inlay);
   addDemoCommand(inlay);
+  addPlaygroundCommand(inlay);
   return inlay;
 }
 
