@@ -77,13 +77,23 @@ export function isTableLarge(): bool {
 /** Closes tunnels last used before `before`, at most as many as the list of closed ones holds; answers how many. */
 export function expireTunnels(before: f64): i32 {
   let closed = 0;
-  for (let i = 0; i < TUNNEL_CAPACITY && closed < BATCH_SIZE; i++) {
-    if (keyOf(i) !== 0 && load<f64>(record(i) + TUNNEL_LAST_USE) < before && !isPathFresh(record(i), before)) {
+  for (let set = 0; set < TUNNEL_CAPACITY; set += TUNNEL_WAYS) {
+    // However few tunnels there are, all sets are looked at: most of them at a glance.
+    if (isSetEmpty(set)) continue;
+    for (let i = set; i < set + TUNNEL_WAYS; i++) {
+      if (keyOf(i) === 0 || !(load<f64>(record(i) + TUNNEL_LAST_USE) < before) || isPathFresh(record(i), before))
+        continue;
+      if (closed === BATCH_SIZE) return closed;
       closeTunnel(i);
       closed++;
     }
   }
   return closed;
+}
+
+function isSetEmpty(set: i32): bool {
+  const keys = <usize>(TUNNEL_KEYS + 4 * set);
+  return (load<u64>(keys) | load<u64>(keys, 8) | load<u64>(keys, 16) | load<u64>(keys, 24)) === 0;
 }
 
 /** The first free way of a set, or else the way that has been idle longest. */
