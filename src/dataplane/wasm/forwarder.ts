@@ -1,5 +1,5 @@
 /** The data path: packets go from one device through the core to the other. */
-import { MAX_PORTS, MESSAGES_PER_PORT, REPLY_PORT } from '../../core/abi.ts';
+import { BATCH_SIZE, MAX_PORTS, MESSAGES_PER_PORT, REPLY_PORT } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { TunnelListeners } from '../dataplane.ts';
 import type { DropSample } from '../drop-log.ts';
@@ -107,7 +107,7 @@ export class Forwarder {
   expire(before: number): void {
     let more = true;
     while (more) {
-      more = this.#core.expire(before) > 0;
+      more = this.#core.expire(before) === BATCH_SIZE;
       this.#reportTunnels();
     }
   }
