@@ -34,35 +34,35 @@ void core_open(struct core *core)
         wasm_rt_init();
         Z_inlay_init_module();
     }
-    Z_inlay_instantiate(&core->instance);
+    wasm2c_inlay_instantiate(&core->instance);
     if (CONSTANT(core, ABI_VERSION) != EXPECTED_ABI_VERSION)
         fail("the core has ABI version %u, expected %u", CONSTANT(core, ABI_VERSION),
              EXPECTED_ABI_VERSION);
-    core->memory = Z_inlayZ_memory(&core->instance)->data;
+    core->memory = EXPORT(memory)(&core->instance)->data;
     core_attach(core, 0);
 }
 
 void core_close(struct core *core)
 {
-    Z_inlay_free(&core->instance);
+    wasm2c_inlay_free(&core->instance);
 }
 
 void core_attach(struct core *core, uint32_t offloads)
 {
     /* Base 0: pointers in messages are places in memory. */
-    Z_inlayZ_attach(&core->instance, 0, offloads, 1);
+    EXPORT(attach)(&core->instance, 0, offloads, 1);
 }
 
 void core_configure(struct core *core, const struct config *c)
 {
-    Z_inlayZ_configure(&core->instance, c->local, c->options, c->key, c->ttl, c->dscp,
-                       c->encapsulation, c->mtu);
+    EXPORT(configure)(&core->instance, c->local, c->options, c->key, c->ttl, c->dscp,
+                      c->encapsulation, c->mtu);
 }
 
 void core_map(struct core *core, const struct mapping *m)
 {
-    int32_t count = (int32_t)Z_inlayZ_addMapping(&core->instance, m->overlay, m->overlay_length,
-                                                 m->underlay, m->underlay_length);
+    int32_t count = (int32_t)EXPORT(addMapping)(&core->instance, m->overlay, m->overlay_length,
+                                                m->underlay, m->underlay_length);
     if (count < 0)
         fail("the mapping /%u to /%u does not fit the core", m->overlay_length, m->underlay_length);
 }
@@ -91,8 +91,8 @@ void core_put(struct core *core, uint32_t index, const void *packet, size_t leng
 uint32_t core_call(struct core *core, enum direction direction, uint32_t first, uint32_t count,
                    double now)
 {
-    return direction == OUTBOUND ? Z_inlayZ_encapsulate(&core->instance, first, count, now)
-                                 : Z_inlayZ_decapsulate(&core->instance, first, count, now);
+    return direction == OUTBOUND ? EXPORT(encapsulate)(&core->instance, first, count, now)
+                                 : EXPORT(decapsulate)(&core->instance, first, count, now);
 }
 
 int32_t core_verdict(struct core *core, uint32_t index)
@@ -143,7 +143,7 @@ struct piece core_piece(struct core *core, uint32_t message, uint32_t i)
 
 void core_refuse(struct core *core, uint32_t message, int32_t code, double now)
 {
-    Z_inlayZ_refuse(&core->instance, message, (uint32_t)code, now);
+    EXPORT(refuse)(&core->instance, message, (uint32_t)code, now);
 }
 
 static double counter(struct core *core, enum direction direction, uint32_t field)

@@ -7,15 +7,23 @@
 
 #include "module.h"
 
-/**
- * What the module exports by this name: constants are globals, and wasm2c makes a function of each
- * that gives its address.
- */
-#define CONSTANT(core, name) (*Z_inlayZ_##name(&(core)->instance))
+/** What wasm2c makes of the module named inlay: it has had other names for that before 1.0.33. */
+#ifdef WASM2C_Z_NAMES
+typedef Z_inlay_instance_t w2c_inlay;
+#define EXPORT(name) Z_inlayZ_##name
+#define wasm2c_inlay_instantiate Z_inlay_instantiate
+#define wasm2c_inlay_free Z_inlay_free
+#else
+#define EXPORT(name) w2c_inlay_##name
+#define Z_inlay_init_module() ((void)0)
+#endif
+
+/** A constant of the module: these are globals, and wasm2c makes a function that gives the address of each. */
+#define CONSTANT(core, name) (*EXPORT(name)(&(core)->instance))
 
 /** One instance of the module. Its state is its memory, so cores do not share anything. */
 struct core {
-    Z_inlay_instance_t instance;
+    w2c_inlay instance;
     /** Linear memory. It never grows, so it stays where it is. */
     uint8_t *memory;
 };
