@@ -5,7 +5,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { typescriptCore } from 'inlay/core/typescript';
 import { afterAll, describe, expect, test } from 'vitest';
+import { forwarded } from '../examples/javascript/forward.js';
 import { PcapWriter, readPcap } from '../examples/javascript/pcap.js';
 import { run } from '../examples/javascript/program.js';
 import { abi, ipv4, type PacketCore, verdictName } from '../src/core/index.ts';
@@ -18,7 +20,8 @@ import { MESH } from './hosts/traffic.mjs';
 import { ipv4Packet } from './packet.ts';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'inlay-hosts-test-'));
-const expected = prepare({ seed: 7, packets: 600 });
+const PACKETS = 600;
+const expected = prepare({ seed: 7, packets: PACKETS });
 afterAll(() => {
   rmSync(folder, { recursive: true });
   expected.close();
@@ -188,8 +191,23 @@ describe('the runner', () => {
     expect(problems).toEqual([expect.stringMatching(/^encapsulate: ends with 1: .*no room/)]);
   });
 
+  test('has batches in its corpus for which one call has no room', () => {
+    const core = typescriptCore();
+    const calls = { encapsulate: 0, decapsulate: 0 };
+    for (const direction of ['encapsulate', 'decapsulate'] as const) {
+      core[direction] = (...words) => {
+        calls[direction]++;
+        return Object.getPrototypeOf(core)[direction].apply(core, words);
+      };
+      forwarded(core, direction, MESH, readFileSync(expected.pcaps[direction]));
+    }
+    const batches = Math.ceil(PACKETS / 2 / abi.BATCH_SIZE);
+    expect(calls.encapsulate).toBeGreaterThan(batches);
+    expect(calls.decapsulate).toBeGreaterThan(batches);
+  });
+
   test('wants a corpus that meets what there is', () => {
-    expect(weakness(expected, 600)).toBeUndefined();
+    expect(weakness(expected, PACKETS)).toBeUndefined();
     expect(weakness({ ...expected, met: new Set([-1]) }, 100_000)).toContain('1 drop reasons are met');
     const counters = 'received 100\nforwarded 10\n';
     const outcomes = { encapsulate: { counters }, decapsulate: { counters } };

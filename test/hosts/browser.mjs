@@ -7,11 +7,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as setTimer } from 'node:timers/promises';
-import { ask } from './command.mjs';
+import { ask, PATIENCE } from './command.mjs';
 import { PageServer } from './page-server.mjs';
 
-/** ms, for a browser to open the page. */
-const PATIENCE = 60_000;
+/** ms, for a browser to open the page, or to end. */
+const START = 60_000;
 
 /** How each is started without a window, with a profile of its own, and without a word to anybody but the loopback. */
 const BROWSERS = {
@@ -60,7 +60,7 @@ export async function openBrowser(name) {
   });
   const close = async () => {
     child.kill();
-    const late = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+    const late = setTimeout(() => child.kill('SIGKILL'), START);
     // It has ended when none of its processes holds the other end of standard error.
     await ended;
     clearTimeout(late);
@@ -72,11 +72,12 @@ export async function openBrowser(name) {
   const opened = await Promise.race([
     server.asked.then(() => true),
     fails.catch(() => false),
-    setTimer(PATIENCE, false, { ref: false }),
+    setTimer(START, false, { ref: false }),
   ]);
   if (!opened) {
     await close();
     throw new Error(`${name} has not opened the page: ${stderr}`);
   }
-  return { version, run: (words) => Promise.race([server.run(words), fails]), close };
+  const hangs = () => setTimer(PATIENCE, { code: -1, stdout: '', stderr: 'the page does not answer' }, { ref: false });
+  return { version, run: (words) => Promise.race([server.run(words), fails, hangs()]), close };
 }

@@ -7,13 +7,16 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** What a host needs is not on this machine. */
 export class Missing extends Error {}
 
+/** ms; nothing here takes so long, unless it hangs. */
+export const PATIENCE = 900_000;
+
 /**
  * Runs a command to its end, in the root of the repository unless told otherwise. Resolves to its exit code (-1 if it could not be
  * started or was killed) and what it printed.
  */
 export function run([command, ...args], { cwd = ROOT, env = {} } = {}) {
   return new Promise((resolve) => {
-    const options = { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] };
+    const options = { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], timeout: PATIENCE };
     const child = spawn(command, args, options);
     const texts = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr']) {
@@ -37,4 +40,9 @@ export async function ask(words, options) {
 export async function build(words, options) {
   const { code, stdout, stderr } = await run(words, options);
   if (code !== 0) throw new Error(`${words.join(' ')} ends with ${code}:\n${stdout}${stderr}`);
+}
+
+/** Runs a command that fetches packages; throws Missing if that cannot be done, as without a network. */
+export async function fetchPackages(words, options) {
+  await ask(words, options);
 }

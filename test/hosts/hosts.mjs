@@ -15,7 +15,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { openBrowser } from './browser.mjs';
-import { ask, build, Missing, ROOT, run } from './command.mjs';
+import { ask, build, fetchPackages, Missing, ROOT, run } from './command.mjs';
 
 const CORE = path.join(ROOT, 'build/core.wasm');
 const EXAMPLES = path.join(ROOT, 'examples');
@@ -75,6 +75,7 @@ async function openGo() {
   const version = (await ask(['go', 'env', 'GOVERSION'], { env: GO_ENV })).replace('go', '');
   const cwd = path.join(EXAMPLES, 'go');
   const out = path.join(BUILT, 'go-host');
+  await fetchPackages(['go', 'mod', 'download'], { cwd, env: GO_ENV });
   await build(['go', 'build', '-o', out, '.'], { cwd, env: GO_ENV });
   const module = (await ask(['go', 'list', '-m', 'github.com/tetratelabs/wazero'], { cwd, env: GO_ENV })).split(' ');
   return program(`${version}, wazero ${module[1].replace('v', '')}`, [out]);
@@ -87,7 +88,7 @@ async function openPython() {
   const python = path.join(venv, 'bin/python');
   const source = path.join(EXAMPLES, 'python');
   if (!existsSync(python)) await build(['python3', '-m', 'venv', venv]);
-  await build([python, '-m', 'pip', 'install', '-q', '-r', path.join(source, 'requirements.txt')]);
+  await fetchPackages([python, '-m', 'pip', 'install', '-q', '-r', path.join(source, 'requirements.txt')]);
   const tell = 'import importlib.metadata; print(importlib.metadata.version("wasmtime"))';
   return program(`${version}, wasmtime ${await ask([python, '-c', tell])}`, [python, path.join(source, 'main.py')]);
 }
@@ -98,6 +99,7 @@ async function openRust(runtime) {
   const cwd = path.join(EXAMPLES, 'rust');
   const target = path.join(BUILT, `rust-${runtime}`);
   const features = ['--no-default-features', '--features', runtime];
+  await fetchPackages(['cargo', 'fetch', '-q', '--locked'], { cwd });
   await build(['cargo', 'build', '-q', '--release', '--locked', ...features, '--target-dir', target], { cwd });
   const [, used] = (await ask(['cargo', 'pkgid', '--locked', runtime], { cwd })).split('@');
   return program(`${version}, ${runtime} ${used}`, [path.join(target, 'release/inlay-host')]);

@@ -64,13 +64,15 @@ async function open(host, isRequired) {
   }
 }
 
+const asProblem = (error) => ({ passed: 0, problems: [error.message] });
+
 /** Each host by itself; those that conform stay open. */
 async function judge(hosts, required, expected) {
   const results = [];
   for (const host of hosts) {
     const start = performance.now();
     const { opened, ...found } = await open(host, required.includes(host.name));
-    const result = opened ? await conform(opened, expected) : { passed: 0, ...found };
+    const result = opened ? await conform(opened, expected).catch(asProblem) : { passed: 0, ...found };
     results.push({ name: host.name, version: opened?.version ?? '', opened, ...result });
     if (opened) say(`${host.name} ${opened.version}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
     for (const problem of result.problems) say(`  ${problem}`);
