@@ -30,6 +30,8 @@ const MTU = 1500;
 /** So many packets in so many are long, one after the other: what they become is more than one call has room for. */
 const [BURST, BURST_EVERY] = [120, 10_000];
 const BURST_BYTES = [8000, 20_000];
+/** And so many, in the middle between those, are of somebody who looks for VMs: more than one may at once. */
+const SCAN = 400;
 
 export class Traffic {
   /** The last packet is in here. */
@@ -53,13 +55,16 @@ export class Traffic {
   /** Makes the next packet: the bytes from `start` up to `end`, in `data`, until the next one is made. */
   next() {
     const random = this.#random;
-    let end = this.#made++ % BURST_EVERY < BURST ? this.#burst() : this.#any();
+    let end = this.#put(this.#made++ % BURST_EVERY);
     const start = this.#isOutbound ? ROOM : this.#wrap(end);
     if (random.chance(1)) end = start + random.below(end - start + 1);
     return { start, end };
   }
 
-  #any() {
+  /** An inner packet, or what should be one: that of a burst or, mostly, of any kind. Returns its end, as all of these. */
+  #put(place) {
+    if (place < BURST) return this.#burst();
+    if (place >= BURST_EVERY / 2 && place < BURST_EVERY / 2 + SCAN) return this.#scan();
     const kind = this.#random.below(100);
     if (kind < 70) return this.#nextOfFlow();
     if (kind < 72) return this.#long();
