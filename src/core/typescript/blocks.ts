@@ -1,23 +1,28 @@
 /** Header blocks: room for headers that are not next to their payload, taken one after the other during a call (docs/abi.md). */
 import * as abi from '../abi.ts';
-import { loadI32, type Memory, storeI32 } from './bytes.ts';
+import { loadU32, type Memory, storeU32 } from './bytes.ts';
 
-/** How many header blocks this call has used. */
-const USED_BLOCKS = abi.SCRATCH;
+/** u32 in SCRATCH, how many blocks this call has used. */
+const USED = abi.SCRATCH + abi.SCRATCH_SIZE - 4;
 
 /** Frees all header blocks. */
 export function clearBlocks(memory: Memory): void {
-  storeI32(memory, USED_BLOCKS, 0);
+  storeU32(memory, USED, 0);
 }
 
 /** How many header blocks are free. */
 export function freeBlocks(memory: Memory): number {
-  return abi.HEADER_BLOCKS - loadI32(memory, USED_BLOCKS);
+  return abi.HEADER_BLOCKS - loadU32(memory, USED);
 }
 
 /** The place of the next free header block, which is then used. */
 export function takeBlock(memory: Memory): number {
-  const used = loadI32(memory, USED_BLOCKS);
-  storeI32(memory, USED_BLOCKS, used + 1);
-  return abi.HEADERS + used * abi.HEADER_BLOCK_SIZE;
+  const used = loadU32(memory, USED);
+  storeU32(memory, USED, used + 1);
+  return blockOf(used);
+}
+
+/** The place of the header block that goes with an inbound message. */
+export function blockOf(message: number): number {
+  return abi.HEADERS + message * abi.HEADER_BLOCK_SIZE;
 }

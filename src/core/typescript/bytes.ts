@@ -1,32 +1,23 @@
 /**
- * Loads and stores over the core's memory: packets in network order (RFC 1700), records in little-endian.
- * 32-bit values travel as signed numbers with the same bits: V8 keeps those unboxed, while an address above 127.255.255.255
- * as an unsigned number would be an allocation wherever it leaves a register.
+ * Loads and stores over the core's memory: packets are in network order (RFC 1700), records in little-endian.
+ *
+ * A u32 is a signed number with the same 32 bits, everywhere in this folder: JavaScript's operators on bits give such numbers, so that
+ * two of them are equal if their bits are.
  */
 
-/** The memory of one core. A DataView needs no alignment, and V8 compiles its loads and stores to one instruction each. */
+/** The memory of one core. */
 export type Memory = DataView<ArrayBuffer>;
 
 // Packets: network order.
-
-/** The byte at `p`. */
-export function getU8(memory: Memory, p: number): number {
-  return memory.getUint8(p);
-}
 
 /** The 16 bits at `p`, network order. */
 export function getU16(memory: Memory, p: number): number {
   return memory.getUint16(p);
 }
 
-/** The 32 bits at `p`, network order, as a signed number. */
-export function getI32(memory: Memory, p: number): number {
+/** The 32 bits at `p`, network order. */
+export function getU32(memory: Memory, p: number): number {
   return memory.getInt32(p);
-}
-
-/** Stores the low 8 bits of `value` at `p`. */
-export function putU8(memory: Memory, p: number, value: number): void {
-  memory.setUint8(p, value);
 }
 
 /** Stores the low 16 bits of `value` at `p`, network order. */
@@ -35,54 +26,64 @@ export function putU16(memory: Memory, p: number, value: number): void {
 }
 
 /** Stores the low 32 bits of `value` at `p`, network order. */
-export function putI32(memory: Memory, p: number, value: number): void {
+export function putU32(memory: Memory, p: number, value: number): void {
   memory.setInt32(p, value);
 }
 
-// Records: little-endian, docs/abi.md.
+/** Adds to the f64 at `p`. */
+export function addF64(memory: Memory, p: number, value: number): void {
+  storeF64(memory, p, loadF64(memory, p) + value);
+}
 
-/** The field of 16 bits at `p`. */
+// Records: little-endian, docs/abi.md. AssemblyScript has all of these built in.
+
+export function loadU8(memory: Memory, p: number): number {
+  return memory.getUint8(p);
+}
+
 export function loadU16(memory: Memory, p: number): number {
   return memory.getUint16(p, true);
 }
 
-/** Stores the low 16 bits of `value` in the field at `p`. */
-export function storeU16(memory: Memory, p: number, value: number): void {
-  memory.setUint16(p, value, true);
-}
-
-/** The field of 32 bits at `p`, as a signed number. */
-export function loadI32(memory: Memory, p: number): number {
+export function loadU32(memory: Memory, p: number): number {
   return memory.getInt32(p, true);
 }
 
-/** Stores the low 32 bits of `value` in the field at `p`. */
-export function storeI32(memory: Memory, p: number, value: number): void {
-  memory.setInt32(p, value, true);
-}
-
-/** The f64 field at `p`. */
 export function loadF64(memory: Memory, p: number): number {
   return memory.getFloat64(p, true);
 }
 
-/** Stores the f64 field at `p`. */
+/** Stores the low 8 bits of `value`. */
+export function storeU8(memory: Memory, p: number, value: number): void {
+  memory.setUint8(p, value);
+}
+
+/** Stores the low 16 bits of `value`. */
+export function storeU16(memory: Memory, p: number, value: number): void {
+  memory.setUint16(p, value, true);
+}
+
+/** Stores the low 32 bits of `value`. */
+export function storeU32(memory: Memory, p: number, value: number): void {
+  memory.setInt32(p, value, true);
+}
+
+/** Stores `value`, which is from 0 to 2^31 - 1, in 64 bits. */
+export function storeU64(memory: Memory, p: number, value: number): void {
+  storeU32(memory, p, value);
+  storeU32(memory, p + 4, 0);
+}
+
 export function storeF64(memory: Memory, p: number, value: number): void {
   memory.setFloat64(p, value, true);
 }
 
-/** Adds to the f64 field at `p`. */
-export function addF64(memory: Memory, p: number, value: number): void {
-  memory.setFloat64(p, memory.getFloat64(p, true) + value, true);
+/** Copies `size` bytes, a multiple of 4. */
+export function copy(memory: Memory, to: number, from: number, size: number): void {
+  for (let i = 0; i < size; i += 4) storeU32(memory, to + i, loadU32(memory, from + i));
 }
 
-/** Stores `value`, at most 2^31 - 1, in the u64 field at `p`. */
-export function storeU64(memory: Memory, p: number, value: number): void {
-  memory.setInt32(p, value, true);
-  memory.setInt32(p + 4, 0);
-}
-
-/** Zeroes the record of `size` bytes, a multiple of 4, at `p`. */
+/** Zeroes `size` bytes, a multiple of 4. */
 export function clear(memory: Memory, p: number, size: number): void {
-  for (let i = 0; i < size; i += 4) memory.setInt32(p + i, 0);
+  for (let i = 0; i < size; i += 4) storeU32(memory, p + i, 0);
 }

@@ -1,116 +1,133 @@
 /**
- * The packet core in TypeScript: the Wasm core's twin, its fallback and its oracle (docs/abi.md; GRE over IPv4, RFC 2784;
- * GRE-in-UDP, RFC 8086).
+ * The packet core in TypeScript: the Wasm core's twin, its fallback and its oracle. docs/abi.md is its reference. Each function of the
+ * core has the core's memory as its first argument; `typescriptCore` makes both one.
  */
 import * as abi from '../abi.ts';
 import { PacketCore } from '../core.ts';
 import { clearBlocks } from './blocks.ts';
 import type { Memory } from './bytes.ts';
-import { configure, configureDevices, hasOffload } from './config.ts';
-import { decide, NO_ROOM } from './descriptor.ts';
+import { setConfig, setLengths } from './config.ts';
+import { descriptor, setVerdict } from './descriptor.ts';
+import { measureHeaders } from './encapsulation.ts';
 import { decapsulatePackets, demandInbound } from './inbound.ts';
-import { learnFrom, narrow } from './learn.ts';
+import { MAX_TOTAL_LENGTH, MIN_MTU } from './ipv4.ts';
+import { learnFrom, narrowTunnel } from './learn.ts';
 import { addMapping, vmOf } from './mapping.ts';
-import { clearFlows, closeFlows } from './merge.ts';
-import { clearMessages, writeMessages } from './messages.ts';
+import { closeFlows } from './merge.ts';
+import { attach, clearMessages, NO_ROOM } from './messages.ts';
 import { demandOutbound, encapsulatePacket } from './outbound.ts';
-import { configureMtu } from './paths.ts';
-import { reach, refuse } from './refuse.ts';
-import { divide, endShares } from './shares.ts';
+import { reachVm, refuseMessage } from './refuse.ts';
+import { endShares, setLevel } from './shares.ts';
 import { clearChanges, expireTunnels } from './tunnels.ts';
 
-/** A core with its own memory. */
-export function typescriptCore(): PacketCore {
-  const buffer = new ArrayBuffer(abi.MEMORY_SIZE);
-  const memory: Memory = new DataView(buffer);
-  // `| 0` converts arguments as a call into the Wasm core would.
-  return new PacketCore('typescript', buffer, {
-    configure: (local, options, key, ttl, dscp, encapsulation, mtu) => {
-      configure(memory, local, options, key, ttl, dscp, encapsulation | 0);
-      configureMtu(memory, mtu | 0);
-    },
-    attach: (base, offloads, ports) => {
-      configureDevices(memory, base, offloads, ports | 0);
-      writeMessages(memory);
-    },
-    addMapping: (overlay, overlayLength, underlay, underlayLength) =>
-      addMapping(memory, overlay, overlayLength | 0, underlay, underlayLength | 0),
-    vmOf: (address) => vmOf(memory, address | 0),
-    share: (inbound, count, divisor) => share(memory, (inbound | 0) !== 0, clampCount(count | 0), divisor | 0),
-    encapsulate: (first, count, now) => encapsulate(memory, first | 0, clampCount(count | 0), now),
-    decapsulate: (first, count, now) => decapsulate(memory, first | 0, clampCount(count | 0), now),
-    learn: (first, count, now) => learn(memory, first | 0, clampCount(count | 0), now),
-    narrow: (vm, mtu, now) => {
-      clearChanges(memory);
-      narrow(memory, vm | 0, mtu | 0, now);
-    },
-    refuse: (message, code, now) => refuse(memory, message | 0, code | 0, now),
-    reach: (vm, now) => reach(memory, vm | 0, now),
-    expire: (before) => {
-      clearChanges(memory);
-      return expireTunnels(memory, before);
-    },
-  });
+export { addMapping, vmOf } from './mapping.ts';
+export { attach } from './messages.ts';
+
+export function configure(
+  memory: Memory,
+  local: number,
+  options: number,
+  key: number,
+  ttl: number,
+  dscp: number,
+  encapsulation: number,
+  mtu: number,
+): void {
+  setConfig(memory, local, options, key, ttl, dscp, encapsulation);
+  const overhead = measureHeaders(memory);
+  setLengths(memory, overhead, Math.min(Math.max(mtu, MIN_MTU), MAX_TOTAL_LENGTH - overhead));
 }
 
-/** Sets how much of descriptors 0 to `count` - 1 goes on: one part in `divisor`. Returns how many sources they have. */
-function share(memory: Memory, inbound: boolean, count: number, divisor: number): number {
-  const demandOf = inbound ? demandInbound : demandOutbound;
-  for (let i = 0; i < count; i++) demandOf(memory, abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE);
-  return divide(memory, inbound ? abi.INBOUND_SHARES : abi.OUTBOUND_SHARES, divisor);
+export function share(memory: Memory, inbound: number, count: number, divisor: number): number {
+  const isInbound = inbound !== 0;
+  const end = clamp(count, abi.BATCH_SIZE);
+  for (let i = 0; i < end; i++) {
+    if (isInbound) demandInbound(memory, descriptor(i));
+    else demandOutbound(memory, descriptor(i));
+  }
+  return setLevel(memory, isInbound ? abi.INBOUND_SHARES : abi.OUTBOUND_SHARES, divisor);
 }
 
-/** Handles descriptors `first` up to `count`, a number in its range. Returns the first that had no room, or `count`. */
-function encapsulate(memory: Memory, first: number, count: number, now: number): number {
+export function encapsulate(memory: Memory, first: number, count: number, now: number): number {
   clearChanges(memory);
   clearMessages(memory);
   clearBlocks(memory);
-  for (let i = clampFirst(first, count); i < count; i++) {
-    const descriptor = abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE;
-    const verdict = encapsulatePacket(memory, descriptor, now);
+  const end = clamp(count, abi.BATCH_SIZE);
+  for (let i = clamp(first, end); i < end; i++) {
+    const verdict = encapsulatePacket(memory, descriptor(i), now);
     if (verdict === NO_ROOM) return i;
-    decide(memory, descriptor, verdict);
+    setVerdict(memory, descriptor(i), verdict);
   }
   endShares(memory, abi.OUTBOUND_SHARES);
-  return count;
+  return end;
 }
 
-/** As `encapsulate`; flows that are merged end with the call. */
-function decapsulate(memory: Memory, first: number, count: number, now: number): number {
+export function decapsulate(memory: Memory, first: number, count: number, now: number): number {
   clearChanges(memory);
   clearMessages(memory);
-  const merges = hasOffload(memory, abi.OFFLOAD_VIRTIO);
-  if (merges) clearFlows(memory);
-  let next = count;
-  for (let i = clampFirst(first, count); i < count; i++) {
-    const descriptor = abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE;
-    const verdict = decapsulatePackets(memory, descriptor, now);
-    if (verdict === NO_ROOM) {
-      next = i;
-      break;
-    }
-    decide(memory, descriptor, verdict);
+  const end = clamp(count, abi.BATCH_SIZE);
+  let i = clamp(first, end);
+  for (; i < end; i++) {
+    const verdict = decapsulatePackets(memory, descriptor(i), now);
+    if (verdict === NO_ROOM) break;
+    setVerdict(memory, descriptor(i), verdict);
   }
-  if (merges) closeFlows(memory);
-  if (next === count) endShares(memory, abi.INBOUND_SHARES);
-  return next;
+  closeFlows(memory);
+  if (i === end) endShares(memory, abi.INBOUND_SHARES);
+  return i;
 }
 
-/** As `encapsulate`, but makes no messages: there is room for everything. */
-function learn(memory: Memory, first: number, count: number, now: number): number {
+export function learn(memory: Memory, first: number, count: number, now: number): number {
   clearChanges(memory);
   clearMessages(memory);
-  for (let i = clampFirst(first, count); i < count; i++) {
-    const descriptor = abi.DESCRIPTORS + i * abi.DESCRIPTOR_SIZE;
-    decide(memory, descriptor, learnFrom(memory, descriptor, now));
+  const end = clamp(count, abi.BATCH_SIZE);
+  for (let i = clamp(first, end); i < end; i++) {
+    setVerdict(memory, descriptor(i), learnFrom(memory, descriptor(i), now));
   }
-  return count;
+  return end;
 }
 
-function clampCount(count: number): number {
-  return Math.min(Math.max(count, 0), abi.BATCH_SIZE);
+export function narrow(memory: Memory, vm: number, mtu: number, now: number): void {
+  clearChanges(memory);
+  narrowTunnel(memory, vm, mtu, now);
 }
 
-function clampFirst(first: number, count: number): number {
-  return Math.min(Math.max(first, 0), count);
+export function refuse(memory: Memory, message: number, code: number, now: number): void {
+  refuseMessage(memory, message, code, now);
+}
+
+export function reach(memory: Memory, vm: number, now: number): void {
+  reachVm(memory, vm, now);
+}
+
+export function expire(memory: Memory, before: number): number {
+  clearChanges(memory);
+  return expireTunnels(memory, before);
+}
+
+function clamp(value: number, most: number): number {
+  return Math.max(Math.min(value, most), 0);
+}
+
+/** A core with a memory of its own. */
+export function typescriptCore(): PacketCore {
+  const buffer = new ArrayBuffer(abi.MEMORY_SIZE);
+  const memory: Memory = new DataView(buffer);
+  // `| 0` converts arguments as a call into the Wasm core would, but for those of which only some bits are stored.
+  return new PacketCore('typescript', buffer, {
+    configure: (local, options, key, ttl, dscp, encapsulation, mtu) =>
+      configure(memory, local, options, key, ttl, dscp, encapsulation | 0, mtu | 0),
+    attach: (base, offloads, ports) => attach(memory, base, offloads, ports | 0),
+    addMapping: (overlay, overlayLength, underlay, underlayLength) =>
+      addMapping(memory, overlay, overlayLength | 0, underlay, underlayLength | 0),
+    vmOf: (address) => vmOf(memory, address | 0),
+    share: (inbound, count, divisor) => share(memory, inbound | 0, count | 0, divisor | 0),
+    encapsulate: (first, count, now) => encapsulate(memory, first | 0, count | 0, now),
+    decapsulate: (first, count, now) => decapsulate(memory, first | 0, count | 0, now),
+    learn: (first, count, now) => learn(memory, first | 0, count | 0, now),
+    narrow: (vm, mtu, now) => narrow(memory, vm | 0, mtu | 0, now),
+    refuse: (message, code, now) => refuse(memory, message | 0, code | 0, now),
+    reach: (vm, now) => reach(memory, vm | 0, now),
+    expire: (before) => expire(memory, before),
+  });
 }

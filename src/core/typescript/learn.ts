@@ -3,16 +3,16 @@
  * Anybody can send such, so only those are believed that quote what this VM may have sent (compare RFC 5927 §4).
  */
 import * as abi from '../abi.ts';
-import { getI32, getU8, getU16, loadI32, type Memory, putI32 } from './bytes.ts';
-import { ALL_ONES, sum } from './checksum.ts';
-import { configuredKey, configuredOptions, isGreUdp, localVm } from './config.ts';
+import { getU16, getU32, loadU8, type Memory } from './bytes.ts';
+import { verifies } from './checksum.ts';
+import * as config from './config.ts';
 import { countDropped, countForwarded } from './counters.ts';
-import { isInside } from './descriptor.ts';
-import { firstWord, greLength, keyOffset } from './gre.ts';
+import * as descriptor from './descriptor.ts';
+import { firstWord, greLength, keyOffset, PROTOCOL_GRE } from './gre.ts';
 import * as icmp from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
 import { findMapping, isUnderlay, senderOf } from './mapping.ts';
-import { learnPathMtu, learnUnreachable, limitOf } from './paths.ts';
+import { limitOf, lowerPathMtu, markUnreachable } from './paths.ts';
 import { relay } from './replies.ts';
 import { PROTOCOL_UDP, UDP_LENGTH } from './transport.ts';
 import { findTunnel } from './tunnels.ts';
@@ -25,24 +25,22 @@ const FIRST_DYNAMIC_PORT = 49152;
 const PLATEAUS = [32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68];
 
 /** Reads one message and counts it. Returns the verdict. */
-export function learnFrom(memory: Memory, descriptor: number, now: number): number {
-  const verdict = listen(memory, descriptor, now);
+export function learnFrom(memory: Memory, d: number, now: number): number {
+  const verdict = listen(memory, d, now);
   if (verdict < 0) return countDropped(memory, abi.ICMP_COUNTERS, verdict);
-  const outer = loadI32(memory, descriptor + abi.DESCRIPTOR_ADDRESS);
-  countForwarded(memory, abi.ICMP_COUNTERS, 1, ipv4.totalLength(memory, outer));
+  countForwarded(memory, abi.ICMP_COUNTERS, 1, ipv4.totalLength(memory, descriptor.address(memory, d)));
   return verdict;
 }
 
 /** What happens to a message, in order. */
-function listen(memory: Memory, descriptor: number, now: number): number {
-  const outer = loadI32(memory, descriptor + abi.DESCRIPTOR_ADDRESS);
-  const available = loadI32(memory, descriptor + abi.DESCRIPTOR_LENGTH);
-  if (!isInside(outer, available)) return abi.DROP_BAD_DESCRIPTOR;
-  const check = ipv4.checkIpv4(memory, outer, available);
+function listen(memory: Memory, d: number, now: number): number {
+  if (!descriptor.isInside(memory, d)) return abi.DROP_BAD_DESCRIPTOR;
+  const outer = descriptor.address(memory, d);
+  const check = ipv4.checkIpv4(memory, outer, descriptor.bytes(memory, d));
   if (check !== abi.FORWARD) return check;
   if (ipv4.protocol(memory, outer) !== icmp.PROTOCOL_ICMP) return abi.DROP_FOREIGN_ICMP;
   if (ipv4.isFragment(memory, outer)) return abi.DROP_FRAGMENT;
-  if (ipv4.destination(memory, outer) !== localVm(memory)) return abi.DROP_NOT_FOR_US;
+  if (ipv4.destination(memory, outer) !== config.local(memory)) return abi.DROP_NOT_FOR_US;
   // Containers are not asked about the underlay.
   const isContainer = findMapping(memory, ipv4.source(memory, outer)) !== 0;
   if (isContainer) return abi.DROP_FOREIGN_ICMP;
@@ -50,9 +48,9 @@ function listen(memory: Memory, descriptor: number, now: number): number {
   const p = outer + ipv4.headerLength(memory, outer);
   const end = outer + ipv4.totalLength(memory, outer);
   if (end - p < icmp.ICMP_LENGTH) return abi.DROP_TRUNCATED;
-  if (sum(memory, p, end - p) !== ALL_ONES) return abi.DROP_ICMP_CHECKSUM;
+  if (!verifies(memory, p, end - p)) return abi.DROP_ICMP_CHECKSUM;
   const code = icmp.icmpCode(memory, p);
-  if (icmp.icmpType(memory, p) !== icmp.UNREACHABLE || code > icmp.MAX_CODE) return abi.DROP_FOREIGN_ICMP;
+  if (icmp.icmpType(memory, p) !== icmp.DESTINATION_UNREACHABLE || code > icmp.LAST_CODE) return abi.DROP_FOREIGN_ICMP;
 
   const quote = p + icmp.ICMP_LENGTH;
   const tunnel = tunnelOf(memory, quote, end);
@@ -64,19 +62,24 @@ function listen(memory: Memory, descriptor: number, now: number): number {
 
   if (code === icmp.FRAGMENTATION_NEEDED) {
     // Who said that, if we let packets be fragmented?
-    const isAsked = (configuredOptions(memory) & abi.OPTION_MAY_FRAGMENT) === 0;
-    const hasFlag = (ipv4.flagsAndOffset(memory, quote) & ipv4.DONT_FRAGMENT) !== 0;
-    if (!isAsked || !hasFlag) return abi.DROP_FOREIGN_ICMP;
+    const isAsked = !config.hasOption(memory, abi.OPTION_MAY_FRAGMENT);
+    if (!isAsked || !ipv4.isDontFragment(memory, quote)) return abi.DROP_FOREIGN_ICMP;
     const mtu = mtuOf(memory, p, ipv4.totalLength(memory, quote));
     if (mtu === 0) return abi.DROP_FOREIGN_ICMP;
-    learnPathMtu(memory, tunnel, mtu, now);
-    tell(memory, quote, end, vm, code, limitOf(memory, tunnel, now), now);
+    lowerPathMtu(memory, tunnel, vm, mtu, now);
+    tell(memory, quote, end, vm, code, limitOf(memory, tunnel, vm, now), now);
   } else {
-    learnUnreachable(memory, tunnel, code, now);
+    markUnreachable(memory, tunnel, vm, code, now);
     tell(memory, quote, end, vm, icmp.HOST_UNREACHABLE, 0, now);
   }
-  putI32(memory, descriptor + abi.DESCRIPTOR_PEER, vm);
+  descriptor.setPeer(memory, d, vm);
   return abi.FORWARD;
+}
+
+/** Takes it from the host that outer packets to `vm`, if there is a tunnel to it, have at most `mtu` bytes. */
+export function narrowTunnel(memory: Memory, vm: number, mtu: number, now: number): void {
+  const tunnel = findTunnel(memory, vm);
+  if (tunnel !== 0) lowerPathMtu(memory, tunnel, vm, mtu, now);
 }
 
 /**
@@ -84,33 +87,26 @@ function listen(memory: Memory, descriptor: number, now: number): number {
  * 2003 §4: the encapsulator relays what it is told).
  */
 function tell(memory: Memory, quote: number, end: number, vm: number, code: number, mtu: number, now: number): void {
-  const gre = quote + ipv4.headerLength(memory, quote) + (isGreUdp(memory) ? UDP_LENGTH : 0);
-  const inner = gre + greLength(configuredOptions(memory));
+  const gre = quote + ipv4.headerLength(memory, quote) + (config.isGreUdp(memory) ? UDP_LENGTH : 0);
+  const inner = gre + greLength(memory);
   const quoted = end - inner;
-  if (quoted < ipv4.IPV4_LENGTH + MIN_QUOTED_DATA || getU8(memory, inner) >> 4 !== ipv4.VERSION) return;
+  if (quoted < ipv4.IPV4_LENGTH + MIN_QUOTED_DATA || !ipv4.isIpv4(memory, inner)) return;
   const header = ipv4.headerLength(memory, inner);
   const total = ipv4.totalLength(memory, inner);
   if (header < ipv4.IPV4_LENGTH || total < header || quoted < header + MIN_QUOTED_DATA) return;
-  if (senderOf(memory, ipv4.source(memory, inner)) !== localVm(memory)) return;
+  if (senderOf(memory, ipv4.source(memory, inner)) !== config.local(memory)) return;
   if (senderOf(memory, ipv4.destination(memory, inner)) !== vm) return;
-  const isFragmentable = (ipv4.flagsAndOffset(memory, inner) & ipv4.DONT_FRAGMENT) === 0;
-  if (code === icmp.FRAGMENTATION_NEEDED && isFragmentable) return;
+  if (code === icmp.FRAGMENTATION_NEEDED && !ipv4.isDontFragment(memory, inner)) return;
   relay(memory, inner, Math.min(quoted, total), code, mtu, now);
-}
-
-/** Takes it from the host that outer packets to `vm`, if there is a tunnel to it, have at most `mtu` bytes. */
-export function narrow(memory: Memory, vm: number, mtu: number, now: number): void {
-  const tunnel = vm === 0 ? 0 : findTunnel(memory, vm);
-  if (tunnel !== 0) learnPathMtu(memory, tunnel, mtu, now);
 }
 
 /** The tunnel of the packet of which the bytes from `quote` to `end` are the beginning; 0 if this VM has not sent it. */
 function tunnelOf(memory: Memory, quote: number, end: number): number {
-  if (end - quote < ipv4.IPV4_LENGTH || getU8(memory, quote) >> 4 !== ipv4.VERSION) return 0;
+  if (end - quote < ipv4.IPV4_LENGTH || !ipv4.isIpv4(memory, quote)) return 0;
   const header = ipv4.headerLength(memory, quote);
   if (header < ipv4.IPV4_LENGTH || end - quote < header + MIN_QUOTED_DATA) return 0;
-  const local = localVm(memory);
-  if (ipv4.source(memory, quote) !== local || ipv4.fragmentOffset(memory, quote) !== 0) return 0;
+  const local = config.local(memory);
+  if (ipv4.source(memory, quote) !== local || ipv4.isLaterFragment(memory, quote)) return 0;
   const vm = ipv4.destination(memory, quote);
   if (vm === 0 || vm === local || !isUnderlay(memory, vm)) return 0;
   return isOurs(memory, quote, quote + header, end) ? findTunnel(memory, vm) : 0;
@@ -119,7 +115,7 @@ function tunnelOf(memory: Memory, quote: number, end: number): number {
 /** Whether the bytes from `p` to `end`, behind the IPv4 header at `quote`, are such as this VM sends. */
 function isOurs(memory: Memory, quote: number, p: number, end: number): boolean {
   const protocol = ipv4.protocol(memory, quote);
-  if (!isGreUdp(memory)) return protocol === ipv4.PROTOCOL_GRE && isOurGre(memory, p, end);
+  if (!config.isGreUdp(memory)) return protocol === PROTOCOL_GRE && isOurGre(memory, p, end);
   return (
     protocol === PROTOCOL_UDP &&
     getU16(memory, p) >= FIRST_DYNAMIC_PORT &&
@@ -130,16 +126,16 @@ function isOurs(memory: Memory, quote: number, p: number, end: number): boolean 
 
 /** Whether the GRE header at `p`, as far as it is there, is one that this VM sends. */
 function isOurGre(memory: Memory, p: number, end: number): boolean {
-  const options = configuredOptions(memory);
-  if (!isWord(memory, p, end, firstWord(options))) return false;
-  return (options & abi.OPTION_KEY) === 0 || isWord(memory, p + keyOffset(options), end, configuredKey(memory));
+  if (!isWord(memory, p, end, firstWord(memory))) return false;
+  const isKeyed = config.hasOption(memory, abi.OPTION_KEY);
+  return !isKeyed || isWord(memory, p + keyOffset(memory), end, config.key(memory));
 }
 
 /** Whether the 32 bits at `p`, in network order, are `word`, as far as they lie before `end`. */
 function isWord(memory: Memory, p: number, end: number, word: number): boolean {
-  if (end - p >= 4) return getI32(memory, p) === word;
+  if (end - p >= 4) return getU32(memory, p) === word;
   for (let i = 0; i < end - p; i++) {
-    if (getU8(memory, p + i) !== ((word >>> (24 - 8 * i)) & 0xff)) return false;
+    if (loadU8(memory, p + i) !== ((word >>> (24 - 8 * i)) & 0xff)) return false;
   }
   return true;
 }
@@ -152,8 +148,5 @@ function mtuOf(memory: Memory, p: number, total: number): number {
 }
 
 function plateauBelow(total: number): number {
-  for (const plateau of PLATEAUS) {
-    if (plateau < total) return plateau;
-  }
-  return 0;
+  return PLATEAUS.find((plateau) => plateau < total) ?? 0;
 }

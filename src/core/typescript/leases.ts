@@ -4,7 +4,7 @@
  */
 import * as abi from '../abi.ts';
 import { loadF64, loadU16, type Memory, storeF64, storeU16 } from './bytes.ts';
-import { inSeconds } from './clock.ts';
+import { seconds } from './clock.ts';
 import { findTunnel, useTunnel } from './tunnels.ts';
 
 const SOURCE_MASK = (1 << abi.SOURCES_LOG2) - 1;
@@ -20,18 +20,18 @@ export function leaseTunnel(memory: Memory, vm: number, source: number, now: num
   const isFree = tunnel !== 0 && (isHeard(memory, tunnel) || hasLease(memory, tunnel, now));
   if (!isFree && !takeToken(memory, source, now)) return 0;
   const used = useTunnel(memory, vm, now);
-  if (!isFree) storeU16(memory, used + abi.TUNNEL_LEASE, (inSeconds(now) + abi.LEASE_LIFETIME) & 0xffff);
+  if (!isFree) storeU16(memory, used + abi.TUNNEL_LEASE, (seconds(now) + abi.LEASE_LIFETIME) & 0xffff);
   return used;
 }
 
 /** Whether the tunnel's VM has sent anything. */
-export function isHeard(memory: Memory, tunnel: number): boolean {
+function isHeard(memory: Memory, tunnel: number): boolean {
   return loadF64(memory, tunnel + abi.TUNNEL_INBOUND_PACKETS) > 0;
 }
 
 /** Whether the tunnel has a lease that ends later than now, and not so late that its 16 bits must be of another time. */
 function hasLease(memory: Memory, tunnel: number, now: number): boolean {
-  const left = (loadU16(memory, tunnel + abi.TUNNEL_LEASE) - inSeconds(now)) & 0xffff;
+  const left = (loadU16(memory, tunnel + abi.TUNNEL_LEASE) - seconds(now)) & 0xffff;
   return left > 0 && left <= abi.LEASE_LIFETIME;
 }
 

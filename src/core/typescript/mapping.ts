@@ -7,7 +7,8 @@
  *     underlay address         | underlay prefix | k bits |
  */
 import * as abi from '../abi.ts';
-import { clear, loadI32, type Memory, storeI32 } from './bytes.ts';
+import { clear, loadU32, type Memory, storeU32 } from './bytes.ts';
+import { mappingCount, setMappingCount } from './config.ts';
 
 /** Bits in an IPv4 address. */
 const WIDTH = 32;
@@ -15,11 +16,11 @@ const WIDTH = 32;
 const MIN_CONTAINER_BITS = 2;
 /** The VM's own index in its slice. */
 const OWN_INDEX = 1;
-/** 255.255.255.255, as a signed number. */
-const LIMITED_BROADCAST = -1;
+/** 255.255.255.255. */
+const LIMITED_BROADCAST = 0xffffffff | 0;
 
 /**
- * Adds a mapping and derives its masks. Addresses in either sign, lengths in bits. Returns the number of mappings, or -1
+ * Adds a mapping and derives its masks. Lengths in bits. Returns the number of mappings, or -1
  * and changes nothing if the table is full, the lengths do not fit each other, or some of the addresses are no host's.
  */
 export function addMapping(
@@ -29,7 +30,7 @@ export function addMapping(
   underlay: number,
   underlayLength: number,
 ): number {
-  const count = loadI32(memory, abi.CONFIG + abi.CONFIG_MAPPINGS);
+  const count = mappingCount(memory);
   if (count >= abi.MAX_MAPPINGS) return -1;
   if (overlayLength < 1 || overlayLength > WIDTH || underlayLength < 1 || underlayLength > WIDTH) return -1;
   const containerBits = WIDTH - overlayLength - (WIDTH - underlayLength);
@@ -40,16 +41,16 @@ export function addMapping(
   if (touchesSpecial(overlay, overlayMask)) return -1;
   const mapping = abi.MAPPINGS + count * abi.MAPPING_SIZE;
   clear(memory, mapping, abi.MAPPING_SIZE);
-  storeI32(memory, mapping + abi.MAPPING_OVERLAY, overlay & overlayMask);
-  storeI32(memory, mapping + abi.MAPPING_OVERLAY_MASK, overlayMask);
-  storeI32(memory, mapping + abi.MAPPING_UNDERLAY, underlay & underlayMask);
-  storeI32(memory, mapping + abi.MAPPING_VM_MASK, ~underlayMask);
-  storeI32(memory, mapping + abi.MAPPING_CONTAINER_BITS, containerBits);
-  storeI32(memory, mapping + abi.MAPPING_INDEX_MASK, -1 >>> (WIDTH - containerBits));
+  storeU32(memory, mapping + abi.MAPPING_OVERLAY, overlay & overlayMask);
+  storeU32(memory, mapping + abi.MAPPING_OVERLAY_MASK, overlayMask);
+  storeU32(memory, mapping + abi.MAPPING_UNDERLAY, underlay & underlayMask);
+  storeU32(memory, mapping + abi.MAPPING_VM_MASK, ~underlayMask);
+  storeU32(memory, mapping + abi.MAPPING_CONTAINER_BITS, containerBits);
+  storeU32(memory, mapping + abi.MAPPING_INDEX_MASK, -1 >>> (WIDTH - containerBits));
   const [first, last] = usableVms(overlay | ~overlayMask, underlayLength);
-  storeI32(memory, mapping + abi.MAPPING_FIRST_VM, (underlay & underlayMask) + first);
-  storeI32(memory, mapping + abi.MAPPING_VMS, last - first + 1);
-  storeI32(memory, abi.CONFIG + abi.CONFIG_MAPPINGS, count + 1);
+  storeU32(memory, mapping + abi.MAPPING_FIRST_VM, (underlay & underlayMask) + first);
+  storeU32(memory, mapping + abi.MAPPING_VMS, last - first + 1);
+  setMappingCount(memory, count + 1);
   return count + 1;
 }
 
@@ -81,43 +82,43 @@ function overlaps(a: number, maskOfA: number, b: number, maskOfB: number): boole
 
 /** The first mapping that covers the overlay address, as the record's place in memory; 0 if none does. */
 export function findMapping(memory: Memory, address: number): number {
-  const end = abi.MAPPINGS + loadI32(memory, abi.CONFIG + abi.CONFIG_MAPPINGS) * abi.MAPPING_SIZE;
+  const end = abi.MAPPINGS + mappingCount(memory) * abi.MAPPING_SIZE;
   for (let mapping = abi.MAPPINGS; mapping < end; mapping += abi.MAPPING_SIZE) {
-    const overlayMask = loadI32(memory, mapping + abi.MAPPING_OVERLAY_MASK);
-    if ((address & overlayMask) === loadI32(memory, mapping + abi.MAPPING_OVERLAY)) return mapping;
+    const overlayMask = loadU32(memory, mapping + abi.MAPPING_OVERLAY_MASK);
+    if ((address & overlayMask) === loadU32(memory, mapping + abi.MAPPING_OVERLAY)) return mapping;
   }
   return 0;
 }
 
-/** The underlay address of the VM whose slice holds the overlay address, which `mapping` covers; a signed number. */
+/** The underlay address of the VM whose slice holds the overlay address, which `mapping` covers; 0 if that is 0. */
 export function vmIn(memory: Memory, mapping: number, address: number): number {
-  const containerBits = loadI32(memory, mapping + abi.MAPPING_CONTAINER_BITS);
-  const vmMask = loadI32(memory, mapping + abi.MAPPING_VM_MASK);
-  return loadI32(memory, mapping + abi.MAPPING_UNDERLAY) | ((address >>> containerBits) & vmMask);
+  if (mapping === 0) return 0;
+  const containerBits = loadU32(memory, mapping + abi.MAPPING_CONTAINER_BITS);
+  const vmMask = loadU32(memory, mapping + abi.MAPPING_VM_MASK);
+  return loadU32(memory, mapping + abi.MAPPING_UNDERLAY) | ((address >>> containerBits) & vmMask);
+}
+
+/** The underlay address of the VM whose slice holds the overlay address: 0 if no mapping covers it. */
+export function vmOf(memory: Memory, address: number): number {
+  return vmIn(memory, findMapping(memory, address), address);
 }
 
 /** Whether the overlay address, which `mapping` covers, is nobody's: its index is 0 or all ones, or its slice that of an address that no VM can have. */
 export function isReserved(memory: Memory, mapping: number, address: number): boolean {
-  const indexMask = loadI32(memory, mapping + abi.MAPPING_INDEX_MASK);
+  const indexMask = loadU32(memory, mapping + abi.MAPPING_INDEX_MASK);
   const index = address & indexMask;
   return index === 0 || index === indexMask || !canBeVm(memory, mapping, vmIn(memory, mapping, address));
 }
 
 /** Whether the mapping has the underlay address for a VM. */
 function canBeVm(memory: Memory, mapping: number, vm: number): boolean {
-  const place = (vm - loadI32(memory, mapping + abi.MAPPING_FIRST_VM)) >>> 0;
-  return place < loadI32(memory, mapping + abi.MAPPING_VMS) >>> 0;
-}
-
-/** The underlay address of the VM whose slice holds the overlay address, a signed number; 0 if no mapping covers it. */
-export function vmOf(memory: Memory, address: number): number {
-  const mapping = findMapping(memory, address);
-  return mapping === 0 ? 0 : vmIn(memory, mapping, address);
+  const place = (vm - loadU32(memory, mapping + abi.MAPPING_FIRST_VM)) >>> 0;
+  return place < loadU32(memory, mapping + abi.MAPPING_VMS) >>> 0;
 }
 
 /** The overlay address of the VM itself that the slice of `address`, which a mapping covers, belongs to. */
-export function ownAddress(memory: Memory, address: number): number {
-  const indexMask = loadI32(memory, findMapping(memory, address) + abi.MAPPING_INDEX_MASK);
+export function vmAddress(memory: Memory, address: number): number {
+  const indexMask = loadU32(memory, findMapping(memory, address) + abi.MAPPING_INDEX_MASK);
   return (address & ~indexMask) | OWN_INDEX;
 }
 
@@ -129,7 +130,7 @@ export function senderOf(memory: Memory, address: number): number {
 
 /** Whether a VM can have the underlay address, by any mapping. */
 export function isUnderlay(memory: Memory, address: number): boolean {
-  const end = abi.MAPPINGS + loadI32(memory, abi.CONFIG + abi.CONFIG_MAPPINGS) * abi.MAPPING_SIZE;
+  const end = abi.MAPPINGS + mappingCount(memory) * abi.MAPPING_SIZE;
   for (let mapping = abi.MAPPINGS; mapping < end; mapping += abi.MAPPING_SIZE) {
     if (canBeVm(memory, mapping, address)) return true;
   }

@@ -3,14 +3,15 @@
  * that the host knows of, or with one that fits everywhere; where the device takes no super-packet, it is cut here.
  */
 import * as abi from '../abi.ts';
-import { type Memory, putU16 } from './bytes.ts';
+import { blockOf } from './blocks.ts';
+import { getU16, type Memory, putU16 } from './bytes.ts';
 import { fold } from './checksum.ts';
-import { configuredMtu, hasOffload } from './config.ts';
+import { hasOffload, mtu } from './config.ts';
 import { putSegment } from './cut.ts';
 import * as ipv4 from './ipv4.ts';
 import { addContent, addPiece, openMessage } from './messages.ts';
 import * as transport from './transport.ts';
-import { clearVirtio, headersLength, putVirtio } from './virtio.ts';
+import { clearVirtio, GSO_TCPV4, GSO_UDP_L4, putVirtio } from './virtio.ts';
 
 /** Inbound, all messages are those of one port. */
 const PORT = 0;
@@ -20,61 +21,59 @@ const PORT = 0;
  * checksum is open (UDP) or wrong. Where GRO makes a list of packets (rx-gro-list), it leaves the first one's checksum there.
  */
 export function isUndividable(memory: Memory, p: number): boolean {
-  if (ipv4.totalLength(memory, p) <= configuredMtu(memory) || !transport.hasHeaders(memory, p)) return false;
+  if (ipv4.totalLength(memory, p) <= mtu(memory) || !transport.hasHeaders(memory, p)) return false;
   const isUdp = ipv4.protocol(memory, p) === transport.PROTOCOL_UDP;
-  if (transport.isOpen(memory, p)) return isUdp;
-  if (isUdp && transport.udpChecksum(memory, p + ipv4.headerLength(memory, p)) === 0) return false;
+  if (transport.openChecksum(memory, p) !== 0) return isUdp;
+  const udpChecksum = p + ipv4.headerLength(memory, p) + transport.UDP_CHECKSUM;
+  if (isUdp && getU16(memory, udpChecksum) === 0) return false;
   return !transport.isChecksumRight(memory, p);
 }
 
-/** Bytes of payload in each segment of the packet at `p`; 0 if it is one packet. `merged` is the descriptor's, as a signed number. */
+/** Bytes of payload in each segment of the packet at `p`; 0 if it is one packet. `merged` is the descriptor's. */
 export function segmentSize(memory: Memory, p: number, merged: number): number {
-  if (merged < 0 || !transport.hasHeaders(memory, p)) return 0; // 2^31 and more, NOT_MERGED among them, is more than any payload.
+  if (merged === abi.NOT_MERGED || !transport.hasHeaders(memory, p)) return 0;
   const total = ipv4.totalLength(memory, p);
-  const headers = headersLength(memory, p);
+  const headers = transport.headersLength(memory, p);
   if (merged !== 0) return merged < total - headers ? merged : 0;
   const isLong = ipv4.protocol(memory, p) === transport.PROTOCOL_TCP && total > abi.LEAST_PATH_MTU;
-  return isLong && transport.isOpen(memory, p) ? abi.LEAST_PATH_MTU - headers : 0;
+  return isLong && transport.openChecksum(memory, p) !== 0 ? abi.LEAST_PATH_MTU - headers : 0;
 }
 
 /** How many packets the packet at `p` is, given its segment size. */
 export function packetsOf(memory: Memory, p: number, size: number): number {
-  return size === 0 ? 1 : Math.ceil((ipv4.totalLength(memory, p) - headersLength(memory, p)) / size);
+  return Math.ceil((ipv4.totalLength(memory, p) - transport.headersLength(memory, p)) / size);
 }
 
 /** Bytes of these packets together. */
 export function bytesOf(memory: Memory, p: number, packets: number): number {
-  const total = ipv4.totalLength(memory, p);
-  return packets === 1 ? total : total + (packets - 1) * headersLength(memory, p);
+  return ipv4.totalLength(memory, p) + (packets - 1) * transport.headersLength(memory, p);
 }
 
-/** How many messages the packet at `p` becomes. */
-export function messagesOf(memory: Memory, p: number, size: number): number {
-  return takesWhole(memory, p) ? 1 : packetsOf(memory, p, size);
+/** Whether the overlay device does not take super-packets of this packet's protocol. */
+export function isCutHere(memory: Memory, p: number): boolean {
+  if (!hasOffload(memory, abi.OFFLOAD_VIRTIO)) return true;
+  return ipv4.protocol(memory, p) === transport.PROTOCOL_UDP && !hasOffload(memory, abi.OFFLOAD_UDP_MERGE);
 }
 
 /** Hands the merged packet on, in one message or in one for each segment. */
-export function deliverSegments(memory: Memory, p: number, size: number): void {
-  if (takesWhole(memory, p)) deliverWhole(memory, p, size);
-  else deliverCut(memory, p, size);
-}
-
-/** Whether the overlay device takes super-packets of this packet's protocol. */
-function takesWhole(memory: Memory, p: number): boolean {
-  if (!hasOffload(memory, abi.OFFLOAD_VIRTIO)) return false;
-  return ipv4.protocol(memory, p) === transport.PROTOCOL_TCP || hasOffload(memory, abi.OFFLOAD_UDP_MERGE);
+export function deliverMerged(memory: Memory, p: number, size: number): void {
+  if (isCutHere(memory, p)) deliverCut(memory, p, size);
+  else deliverWhole(memory, p, size);
 }
 
 function deliverWhole(memory: Memory, p: number, size: number): void {
   const total = ipv4.totalLength(memory, p);
   const header = ipv4.headerLength(memory, p);
+  const isTcp = ipv4.protocol(memory, p) === transport.PROTOCOL_TCP;
+  const offset = transport.checksumOffset(memory, p);
   // Of a list, these are still the first packet's.
-  if (ipv4.protocol(memory, p) === transport.PROTOCOL_UDP) transport.putUdpLength(memory, p + header, total - header);
-  putU16(memory, transport.checksumOf(memory, p), fold(transport.pseudoSum(memory, p)));
+  if (!isTcp) putU16(memory, p + header + transport.UDP_LENGTH_FIELD, total - header);
+  putU16(memory, p + header + offset, fold(transport.pseudoSum(memory, p)));
 
   const message = openMessage(memory, PORT);
   const virtio = blockOf(message);
-  putVirtio(memory, virtio, p, size);
+  const headers = transport.headersLength(memory, p);
+  putVirtio(memory, virtio, isTcp ? GSO_TCPV4 : GSO_UDP_L4, headers, size, header, offset);
   addPiece(memory, message, virtio, abi.VIRTIO_SIZE);
   addPiece(memory, message, p, total);
   const packets = packetsOf(memory, p, size);
@@ -82,7 +81,7 @@ function deliverWhole(memory: Memory, p: number, size: number): void {
 }
 
 function deliverCut(memory: Memory, p: number, size: number): void {
-  const headers = headersLength(memory, p);
+  const headers = transport.headersLength(memory, p);
   const payload = ipv4.totalLength(memory, p) - headers;
   const virtioLength = hasOffload(memory, abi.OFFLOAD_VIRTIO) ? abi.VIRTIO_SIZE : 0;
   for (let n = 0, offset = 0; offset < payload; n++, offset += size) {
@@ -98,9 +97,4 @@ function deliverCut(memory: Memory, p: number, size: number): void {
     addPiece(memory, message, p + headers + offset, length);
     addContent(memory, message, 1, headers + length);
   }
-}
-
-/** The header block that goes with a message. */
-function blockOf(message: number): number {
-  return abi.HEADERS + message * abi.HEADER_BLOCK_SIZE;
 }

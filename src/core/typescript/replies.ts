@@ -3,11 +3,11 @@
  * come from the VM's own overlay address, and only so many, since who sends garbage is not to be paid in kind.
  */
 import * as abi from '../abi.ts';
-import { addF64, getU8, loadF64, type Memory, storeF64 } from './bytes.ts';
+import { addF64, loadF64, type Memory, storeF64 } from './bytes.ts';
 import { hasOffload } from './config.ts';
 import * as icmp from './icmp.ts';
 import * as ipv4 from './ipv4.ts';
-import { ownAddress } from './mapping.ts';
+import { vmAddress } from './mapping.ts';
 import { addPiece, openMessage } from './messages.ts';
 import { clearVirtio } from './virtio.ts';
 
@@ -74,18 +74,18 @@ function answer(
 
 /** Whether an ICMP message about the packet may be sent: not about fragments but the first, not to many, not about another such message (RFC 1122 §3.2.2). */
 function isAnswered(memory: Memory, p: number): boolean {
-  if (ipv4.fragmentOffset(memory, p) !== 0) return false;
+  if (ipv4.isLaterFragment(memory, p)) return false;
   const destination = ipv4.destination(memory, p);
   if ((destination & MULTICAST_MASK) === MULTICAST || destination === BROADCAST) return false;
   if (ipv4.protocol(memory, p) !== icmp.PROTOCOL_ICMP) return true;
   const header = ipv4.headerLength(memory, p);
-  return ipv4.totalLength(memory, p) > header && !icmp.isError(getU8(memory, p + header));
+  return ipv4.totalLength(memory, p) > header && !icmp.isError(icmp.icmpType(memory, p + header));
 }
 
 /** Puts the IPv4 and the ICMP header of the reply that quotes the first `quoted` bytes of the packet at `p`. */
 function putHeaders(memory: Memory, block: number, p: number, code: number, mtu: number, quoted: number): void {
   const to = ipv4.source(memory, p);
-  const from = ownAddress(memory, to);
+  const from = vmAddress(memory, to);
   const header = block + abi.REPLY_IPV4;
   ipv4.putIpv4(memory, header, TOS, HEADERS + quoted, ipv4.DONT_FRAGMENT, TTL, icmp.PROTOCOL_ICMP, from, to);
   icmp.putUnreachable(memory, block + abi.REPLY_ICMP, code, mtu, p, quoted);

@@ -1,122 +1,119 @@
-/** What becomes of a packet that fits its tunnel: one message or, cut, several; or one super-packet, which the kernel cuts. */
+/**
+ * What becomes of a packet that may go: one message or, cut or fragmented, several; or one super-packet, which the kernel cuts. Headers
+ * are made in blocks or in place before the packet; the data stays where it is.
+ */
 import * as abi from '../abi.ts';
 import { takeBlock } from './blocks.ts';
-import type { Memory } from './bytes.ts';
-import { fold, sum } from './checksum.ts';
-import { configuredOptions, hasOffload, isGreUdp } from './config.ts';
+import { loadU8, loadU16, type Memory } from './bytes.ts';
+import * as config from './config.ts';
 import { putSegment } from './cut.ts';
-import { outerLength, outerTtl, overhead, putOuter, skipIdentifications } from './encapsulation.ts';
+import * as encapsulation from './encapsulation.ts';
+import { bodySum, type Outgoing, outerLength, putOuter } from './encapsulation.ts';
+import { nextLength, putFragment } from './fragment.ts';
 import * as ipv4 from './ipv4.ts';
-import { addContent, addPiece, MAX_UDP_PAYLOAD, markWhole, messageFor } from './messages.ts';
-import { outerService } from './service.ts';
-import { PROTOCOL_TCP } from './transport.ts';
-import { isChecksumOpen, putOuterVirtio } from './virtio.ts';
+import { addPiece } from './messages.ts';
+import { headersLength, PROTOCOL_TCP } from './transport.ts';
+import { completeChecksum, gsoSize, isTcpOpen, putVirtio } from './virtio.ts';
 
-/** The largest time to live. */
-const MAX_TTL = 0xff;
-
-/** Makes the packet a message, or a part of one: outer headers in place before it. */
-export function sendSingle(
-  memory: Memory,
-  inner: number,
-  options: number,
-  tunnel: number,
-  vm: number,
-  port: number,
-): void {
-  const length = ipv4.totalLength(memory, inner);
-  const outer = outerLength(memory, options);
-  const tos = outerService(memory, inner, options);
-  const ttl = outerTtl(memory, inner, options);
-  const message = messageFor(memory, port, vm, tos, ttl, outer + length);
-  const innerSum = (options & abi.OPTION_CHECKSUM) === 0 ? 0 : sum(memory, inner, length);
-  putOuter(memory, inner, options, tunnel, vm, tos, ttl, innerSum);
-  addPiece(memory, message, inner - outer, outer + length);
-  addContent(memory, message, 1, length);
-}
-
-/** The most messages that so many segments, of `length` bytes each with their own headers, become: datagrams of one size share them. */
-export function messagesOfCut(memory: Memory, segments: number, length: number): number {
-  if (!isGreUdp(memory) || !hasOffload(memory, abi.OFFLOAD_UDP_SEGMENT)) return segments;
-  const datagram = outerLength(memory, configuredOptions(memory)) + length;
-  return Math.ceil(segments / Math.min(abi.PACKETS_PER_MESSAGE, Math.floor(MAX_UDP_PAYLOAD / datagram)));
+/** Sends the packet at `p`, whose virtio header is at `virtio`, if that is not 0; in fragments of at most `limit` bytes, if that is not 0. */
+export function send(memory: Memory, out: Outgoing, virtio: number, p: number, limit: number): void {
+  // Before the outer headers are put: they take the virtio header's place.
+  if (virtio !== 0) completeChecksum(memory, virtio, p);
+  const length = ipv4.totalLength(memory, p);
+  if (limit !== 0) {
+    sendFragments(memory, out, p, length, 0, limit);
+    return;
+  }
+  const outer = outerLength(memory);
+  putOuter(memory, out, p, bodySum(memory, p, length));
+  const message = encapsulation.messageFor(memory, out, outer + length, length);
+  addPiece(memory, message, p - outer, outer + length);
 }
 
 /**
- * Makes each segment of `size` bytes of payload a message, or a part of one: headers, of which the packet's own are
- * `headers` bytes, in a block, payload in place.
+ * Whether the super-packet at `p` goes back to the kernel, which can cut it. TCP only: of UDP the receiver could not tell the
+ * datagrams. What every packet has of its own, the kernel does not put.
  */
-export function sendCut(
+export function fitsWhole(memory: Memory, virtio: number, p: number): boolean {
+  return (
+    config.hasOffload(memory, abi.OFFLOAD_GRE_SEGMENT) &&
+    !config.isGreUdp(memory) &&
+    !config.hasOption(memory, abi.OPTION_CHECKSUM | abi.OPTION_SEQUENCE) &&
+    ipv4.protocol(memory, p) === PROTOCOL_TCP &&
+    config.overhead(memory) + ipv4.totalLength(memory, p) <= ipv4.MAX_TOTAL_LENGTH &&
+    isTcpOpen(memory, virtio, p)
+  );
+}
+
+/** Sends the super-packet at `p`, of so many packets with `bytes` bytes together, back to the kernel: outer headers and a virtio header before it. */
+export function sendWhole(
   memory: Memory,
-  inner: number,
-  headers: number,
-  size: number,
-  options: number,
-  tunnel: number,
-  vm: number,
-  port: number,
+  out: Outgoing,
+  virtio: number,
+  p: number,
+  packets: number,
+  bytes: number,
 ): void {
-  const outer = outerLength(memory, options);
-  const tos = outerService(memory, inner, options);
-  const ttl = outerTtl(memory, inner, options);
-  const payload = ipv4.totalLength(memory, inner) - headers;
+  const outer = outerLength(memory);
+  const start = p - outer - abi.VIRTIO_SIZE;
+  // Read before the outer headers are put: they take the other virtio header's place.
+  const gso = loadU8(memory, virtio + abi.VIRTIO_GSO_TYPE);
+  const size = gsoSize(memory, virtio);
+  const checksumStart = outer + loadU16(memory, virtio + abi.VIRTIO_CHECKSUM_START);
+  const checksumOffset = loadU16(memory, virtio + abi.VIRTIO_CHECKSUM_OFFSET);
+  encapsulation.putWholeOuter(memory, out, p, packets);
+  putVirtio(memory, start, gso, outer + headersLength(memory, p), size, checksumStart, checksumOffset);
+  const message = encapsulation.wholeMessage(memory, out, packets, bytes);
+  addPiece(memory, message, start, abi.VIRTIO_SIZE + outer + ipv4.totalLength(memory, p));
+}
+
+/**
+ * Sends each segment of `size` bytes of payload of the super-packet at `p`, whose own headers are `headers` bytes; in fragments of at
+ * most `limit` bytes, if that is not 0.
+ */
+export function sendCut(memory: Memory, out: Outgoing, p: number, headers: number, size: number, limit: number): void {
+  const outer = outerLength(memory);
+  const payload = ipv4.totalLength(memory, p) - headers;
   for (let n = 0, offset = 0; offset < payload; n++, offset += size) {
     const length = Math.min(size, payload - offset);
-    const message = messageFor(memory, port, vm, tos, ttl, outer + headers + length);
     const block = takeBlock(memory);
-    const data = inner + headers + offset;
-    putSegment(memory, block + outer, inner, headers, n, offset, length);
-    const innerSum =
-      (options & abi.OPTION_CHECKSUM) === 0 ? 0 : fold(sum(memory, block + outer, headers) + sum(memory, data, length));
-    putOuter(memory, block + outer, options, tunnel, vm, tos, ttl, innerSum);
+    const segment = block + outer;
+    const data = p + headers + offset;
+    putSegment(memory, segment, p, headers, n, offset, length);
+    if (limit !== 0) {
+      sendFragments(memory, out, segment, headers, data, limit);
+      continue;
+    }
+    putOuter(memory, out, segment, bodySum(memory, segment, headers) + bodySum(memory, data, length));
+    const message = encapsulation.messageFor(memory, out, outer + headers + length, headers + length);
     addPiece(memory, message, block, outer + headers);
     addPiece(memory, message, data, length);
-    addContent(memory, message, 1, headers + length);
   }
 }
 
 /**
- * Whether the super-packet, whose virtio header is at `virtio`, goes back to the kernel, which can cut it. TCP only: of
- * UDP the receiver could not tell the datagrams. What every packet has of its own, the kernel does not put.
+ * Sends the packet at `p` in fragments of at most `limit` bytes. The first `near` bytes of the packet lie there, the others at `far`;
+ * `near` is even.
  */
-export function staysWhole(memory: Memory, virtio: number, inner: number, options: number): boolean {
-  return (
-    hasOffload(memory, abi.OFFLOAD_GRE_SEGMENT) &&
-    !isGreUdp(memory) &&
-    (options & (abi.OPTION_CHECKSUM | abi.OPTION_SEQUENCE)) === 0 &&
-    ipv4.protocol(memory, inner) === PROTOCOL_TCP &&
-    overhead(memory) + ipv4.totalLength(memory, inner) <= ipv4.MAX_TOTAL_LENGTH &&
-    isChecksumOpen(memory, virtio, inner)
-  );
-}
+function sendFragments(memory: Memory, out: Outgoing, p: number, near: number, far: number, limit: number): void {
+  const outer = outerLength(memory);
+  const header = ipv4.headerLength(memory, p);
+  const total = ipv4.totalLength(memory, p);
+  for (let start = header, length = 0; start < total; start += length) {
+    length = nextLength(total - start, limit - header);
+    const block = takeBlock(memory);
+    const fragment = block + outer;
+    putFragment(memory, fragment, p, start - header, length);
 
-/**
- * Makes the super-packet of `segments` segments, of `bytes` bytes together, a message for the overlay device: a virtio
- * header and outer headers in place before it, over that at `virtio`.
- */
-export function sendWhole(
-  memory: Memory,
-  virtio: number,
-  inner: number,
-  segments: number,
-  bytes: number,
-  options: number,
-  tunnel: number,
-  vm: number,
-  port: number,
-): void {
-  const length = ipv4.totalLength(memory, inner);
-  const outer = outerLength(memory, options);
-  const start = inner - outer - abi.VIRTIO_SIZE;
-  const tos = outerService(memory, inner, options);
-  // The kernel forwards it, which takes one off.
-  const ttl = Math.min(outerTtl(memory, inner, options) + 1, MAX_TTL);
-  const message = messageFor(memory, port, vm, tos, ttl, outer + length);
-  // Before the outer headers are: they take the other virtio header's place.
-  putOuterVirtio(memory, start, virtio, inner, outer);
-  putOuter(memory, inner, options, tunnel, vm, tos, ttl, 0);
-  skipIdentifications(memory, tunnel, options, segments - 1);
-  addPiece(memory, message, start, abi.VIRTIO_SIZE + outer + length);
-  addContent(memory, message, segments, bytes);
-  markWhole(memory, message);
+    const nearLength = Math.min(Math.max(near - start, 0), length);
+    const farLength = length - nearLength;
+    const farStart = far + start + nearLength - near;
+    const data = bodySum(memory, p + start, nearLength) + bodySum(memory, farStart, farLength);
+    putOuter(memory, out, fragment, bodySum(memory, fragment, header) + data);
+
+    const message = encapsulation.loneMessage(memory, out, header + length);
+    addPiece(memory, message, block, outer + header);
+    if (nearLength !== 0) addPiece(memory, message, p + start, nearLength);
+    if (farLength !== 0) addPiece(memory, message, farStart, farLength);
+  }
 }

@@ -4,14 +4,9 @@
  * who have had little get more, which is what start-time fair queueing does (Goyal, Vin and Cheng, 1996).
  */
 import * as abi from '../abi.ts';
-import { loadF64, loadI32, type Memory, storeF64, storeI32 } from './bytes.ts';
+import { loadF64, loadU32, type Memory, storeF64, storeU32 } from './bytes.ts';
 
 const SOURCE_MASK = (1 << abi.SOURCES_LOG2) - 1;
-
-/** `shares` is everywhere the place of those of one direction; sources are signed numbers, of which the low bits count. */
-function recordOf(shares: number, source: number): number {
-  return shares + (source & SOURCE_MASK) * abi.SHARE_SIZE;
-}
 
 /** How much work a packet of `length` bytes is; `size` is that of its segments, 0 if it is not to be cut. */
 export function workOf(length: number, size: number): number {
@@ -20,43 +15,43 @@ export function workOf(length: number, size: number): number {
 }
 
 /** Notes that a packet from `source` is among the descriptors. */
-export function demand(memory: Memory, shares: number, source: number, work: number): void {
+export function demandShare(memory: Memory, shares: number, source: number, work: number): void {
   const record = recordOf(shares, source);
-  const wanted = loadI32(memory, record + abi.SHARE_DEMAND);
+  const wanted = loadU32(memory, record + abi.SHARE_DEMAND);
   if (wanted === 0) {
     const lowest = loadF64(memory, shares + abi.SHARES_TOP) - abi.SHARE_WINDOW;
     storeF64(memory, record + abi.SHARE_HEIGHT, Math.max(loadF64(memory, record + abi.SHARE_HEIGHT), lowest));
-    storeI32(memory, record + abi.SHARE_NEXT, loadI32(memory, shares + abi.SHARES_FIRST));
-    storeI32(memory, shares + abi.SHARES_FIRST, (source & SOURCE_MASK) + 1);
+    storeU32(memory, record + abi.SHARE_NEXT, loadU32(memory, shares + abi.SHARES_FIRST));
+    storeU32(memory, shares + abi.SHARES_FIRST, (source & SOURCE_MASK) + 1);
   }
-  storeI32(memory, record + abi.SHARE_DEMAND, wanted + work);
+  storeU32(memory, record + abi.SHARE_DEMAND, wanted + work);
 }
 
 /**
- * Ends what `demand` began: sets the level at which the work of all, divided by `divisor`, goes on, and forgets what was
+ * Ends what `demandShare` began: sets the level at which the work of all, divided by `divisor`, goes on, and forgets what was
  * wanted. Returns the number of sources.
  */
-export function divide(memory: Memory, shares: number, divisor: number): number {
+export function setLevel(memory: Memory, shares: number, divisor: number): number {
   const records = takeRecords(memory, shares);
   const grounds = records.map((record) => loadF64(memory, record + abi.SHARE_HEIGHT));
-  const demands = records.map((record) => loadI32(memory, record + abi.SHARE_DEMAND));
-  for (const record of records) storeI32(memory, record + abi.SHARE_DEMAND, 0);
+  const demands = records.map((record) => loadU32(memory, record + abi.SHARE_DEMAND));
+  for (const record of records) storeU32(memory, record + abi.SHARE_DEMAND, 0);
   const work = demands.reduce((sum, wanted) => sum + wanted, 0);
   const budget = Math.max(Math.trunc(work / Math.max(divisor, 1)), abi.LEAST_WORK, records.length);
   storeF64(memory, shares + abi.SHARES_LEVEL, budget < work ? levelOf(grounds, demands, budget) : 0);
   return records.length;
 }
 
-/** The records that `demand` linked, which are so no more. */
+/** The records that `demandShare` linked, which are so no more. */
 function takeRecords(memory: Memory, shares: number): number[] {
   const records: number[] = [];
-  let link = loadI32(memory, shares + abi.SHARES_FIRST);
-  storeI32(memory, shares + abi.SHARES_FIRST, 0);
+  let link = loadU32(memory, shares + abi.SHARES_FIRST);
+  storeU32(memory, shares + abi.SHARES_FIRST, 0);
   while (link !== 0) {
     const record = recordOf(shares, link - 1);
     records.push(record);
-    link = loadI32(memory, record + abi.SHARE_NEXT);
-    storeI32(memory, record + abi.SHARE_NEXT, 0);
+    link = loadU32(memory, record + abi.SHARE_NEXT);
+    storeU32(memory, record + abi.SHARE_NEXT, 0);
   }
   return records;
 }
@@ -84,14 +79,13 @@ function levelOf(grounds: readonly number[], demands: readonly number[], budget:
 }
 
 /** Whether packets may be dropped because others wait. */
-export function hasLevel(memory: Memory, shares: number): boolean {
+export function hasShares(memory: Memory, shares: number): boolean {
   return loadF64(memory, shares + abi.SHARES_LEVEL) !== 0;
 }
 
-/** Whether the source has had as much of the batch as it gets. */
+/** Whether the source has had as much of the batch as it gets; only if there is a level. */
 export function isOverShare(memory: Memory, shares: number, source: number): boolean {
-  const level = loadF64(memory, shares + abi.SHARES_LEVEL);
-  return level !== 0 && loadF64(memory, recordOf(shares, source) + abi.SHARE_HEIGHT) >= level;
+  return loadF64(memory, recordOf(shares, source) + abi.SHARE_HEIGHT) >= loadF64(memory, shares + abi.SHARES_LEVEL);
 }
 
 /** Adds the work of a packet, whatever becomes of it, to what its source has had, while there is a level. That may be more than it gets: the rest counts the next time. Below 0, it gives work back. */
@@ -105,4 +99,9 @@ export function takeShare(memory: Memory, shares: number, source: number, work: 
 /** Lets everything go on again. */
 export function endShares(memory: Memory, shares: number): void {
   storeF64(memory, shares + abi.SHARES_LEVEL, 0);
+}
+
+/** The record of a source, of which the low bits count. `shares` is everywhere the place of those of one direction. */
+function recordOf(shares: number, source: number): number {
+  return shares + (source & SOURCE_MASK) * abi.SHARE_SIZE;
 }

@@ -1,6 +1,6 @@
 /** TCP (RFC 9293 §3.1) and UDP (RFC 768): header fields, checksum with its pseudo header, and the flow of a packet. */
-import { getI32, getU8, getU16, type Memory, putI32, putU8, putU16 } from './bytes.ts';
-import { ALL_ONES, completeSum, fold, sum } from './checksum.ts';
+import { getU16, getU32, loadU8, type Memory, putU16 } from './bytes.ts';
+import { fold, sum } from './checksum.ts';
 import * as ipv4 from './ipv4.ts';
 
 // From the specification. Offsets in bytes:
@@ -19,94 +19,56 @@ export const PROTOCOL_UDP = 17;
 const PROTOCOL_DCCP = 33;
 const PROTOCOL_SCTP = 132;
 const PROTOCOL_UDP_LITE = 136;
-/** Bytes in a TCP header without options, and in a UDP header. */
-export const TCP_LENGTH = 20;
-export const UDP_LENGTH = 8;
-/** Bytes of a header that tell its flow: the two ports. */
+/** Protocols whose headers begin with two ports. */
+const WITH_PORTS = [PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_DCCP, PROTOCOL_SCTP, PROTOCOL_UDP_LITE];
 const PORTS_LENGTH = 4;
-/** Where the checksum is, in bytes from the header's start. */
+/** Bytes in a TCP header without options. */
+export const TCP_MIN_LENGTH = 20;
+export const TCP_SEQUENCE = 4;
+export const TCP_ACKNOWLEDGEMENT = 8;
+export const TCP_OFFSET = 12;
+export const TCP_FLAGS = 13;
+export const TCP_WINDOW = 14;
 export const TCP_CHECKSUM = 16;
-export const UDP_CHECKSUM = 6;
-
+export const TCP_URGENT = 18;
 export const FIN = 0x01;
 export const SYN = 0x02;
 export const PSH = 0x08;
 export const ACK = 0x10;
 export const ECE = 0x40;
 export const CWR = 0x80;
-
-// From this implementation.
+/** Bytes in a UDP header. */
+export const UDP_LENGTH = 8;
+export const UDP_LENGTH_FIELD = 4;
+export const UDP_CHECKSUM = 6;
 
 /** 2^32 divided by the golden ratio, odd: that of tunnels.ts. */
-const HASH_MULTIPLIER = 0x9e3779b1;
+const GOLDEN_RATIO = 0x9e3779b1;
 
-// Fields: `t` is where the TCP or UDP header is.
-
-/** Bytes in the TCP header, options included. */
-export function tcpHeaderLength(memory: Memory, t: number): number {
-  return (getU8(memory, t + 12) >> 4) << 2;
+/** Bytes in the TCP header at `t`, options included. */
+export function tcpLength(memory: Memory, t: number): number {
+  return (loadU8(memory, t + TCP_OFFSET) >> 4) * 4;
 }
 
-/** The TCP header's data offset and reserved bits. */
-export function offsetAndReserved(memory: Memory, t: number): number {
-  return getU8(memory, t + 12);
+// Below, `p` is where the IPv4 header is.
+
+/** Bytes in the IPv4 header and the TCP or UDP header of the packet, which is one of the two, and long enough for one. */
+export function headersLength(memory: Memory, p: number): number {
+  const header = ipv4.headerLength(memory, p);
+  if (ipv4.protocol(memory, p) === PROTOCOL_UDP) return header + UDP_LENGTH;
+  return header + tcpLength(memory, p + header);
 }
 
-/** The TCP sequence number, as a signed number. */
-export function sequence(memory: Memory, t: number): number {
-  return getI32(memory, t + 4);
-}
-
-export function putSequence(memory: Memory, t: number, number: number): void {
-  putI32(memory, t + 4, number);
-}
-
-/** The TCP acknowledgement number, as a signed number. */
-export function acknowledgement(memory: Memory, t: number): number {
-  return getI32(memory, t + 8);
-}
-
-export function tcpFlags(memory: Memory, t: number): number {
-  return getU8(memory, t + 13);
-}
-
-export function putTcpFlags(memory: Memory, t: number, flags: number): void {
-  putU8(memory, t + 13, flags);
-}
-
-export function tcpWindow(memory: Memory, t: number): number {
-  return getU16(memory, t + 14);
-}
-
-export function urgentPointer(memory: Memory, t: number): number {
-  return getU16(memory, t + 18);
-}
-
-/** Bytes in the UDP header and what it carries, as it says. */
-export function udpLength(memory: Memory, t: number): number {
-  return getU16(memory, t + 4);
-}
-
-export function putUdpLength(memory: Memory, t: number, length: number): void {
-  putU16(memory, t + 4, length);
-}
-
-/** The TCP checksum. */
-export function tcpChecksum(memory: Memory, t: number): number {
-  return getU16(memory, t + TCP_CHECKSUM);
-}
-
-/** The UDP checksum; 0 if the packet has none. */
-export function udpChecksum(memory: Memory, t: number): number {
-  return getU16(memory, t + UDP_CHECKSUM);
-}
-
-// Checksums: `p` is where the IPv4 header is.
-
-/** Where the checksum of the TCP or UDP packet lies. */
-export function checksumOf(memory: Memory, p: number): number {
-  const t = p + ipv4.headerLength(memory, p);
-  return t + (ipv4.protocol(memory, p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM);
+/** Whether the packet is TCP or UDP, no fragment, and its headers end within it. */
+export function hasHeaders(memory: Memory, p: number): boolean {
+  if (ipv4.isFragment(memory, p)) return false;
+  const header = ipv4.headerLength(memory, p);
+  const behind = ipv4.totalLength(memory, p) - header;
+  const protocol = ipv4.protocol(memory, p);
+  if (protocol === PROTOCOL_UDP) return behind >= UDP_LENGTH;
+  if (protocol !== PROTOCOL_TCP || behind < TCP_MIN_LENGTH) return false;
+  const length = tcpLength(memory, p + header);
+  return length >= TCP_MIN_LENGTH && length <= behind;
 }
 
 /** The sum, not folded, over the pseudo header: addresses, protocol, and bytes behind the IPv4 header (RFC 9293 §3.1). */
@@ -117,76 +79,62 @@ export function pseudoSum(memory: Memory, p: number): number {
   return (from >>> 16) + (from & 0xffff) + (to >>> 16) + (to & 0xffff) + ipv4.protocol(memory, p) + length;
 }
 
+/** Where the checksum of the TCP or UDP packet is, in bytes from the start of that header. */
+export function checksumOffset(memory: Memory, p: number): number {
+  return ipv4.protocol(memory, p) === PROTOCOL_TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
+}
+
 /** Whether the checksum of the TCP or UDP packet is right. */
 export function isChecksumRight(memory: Memory, p: number): boolean {
   const header = ipv4.headerLength(memory, p);
   const data = sum(memory, p + header, ipv4.totalLength(memory, p) - header);
-  return fold(pseudoSum(memory, p) + data) === ALL_ONES;
+  return fold(pseudoSum(memory, p) + data) === 0xffff;
 }
 
 /**
- * Whether the packet is TCP or UDP whose checksum nobody has completed: its field holds the sum of the pseudo header alone
- * (CHECKSUM_PARTIAL), as it comes where no wire was in between.
+ * If the packet is TCP or UDP whose checksum nobody has completed, where that is, in bytes from the start of that header; else 0. Its
+ * field holds the sum of the pseudo header alone (CHECKSUM_PARTIAL), as it comes where no wire was in between.
  */
-export function isOpen(memory: Memory, p: number): boolean {
-  return hasHeaders(memory, p) && getU16(memory, checksumOf(memory, p)) === fold(pseudoSum(memory, p));
+export function openChecksum(memory: Memory, p: number): number {
+  if (!hasHeaders(memory, p)) return 0;
+  const offset = checksumOffset(memory, p);
+  const field = getU16(memory, p + ipv4.headerLength(memory, p) + offset);
+  return field === fold(pseudoSum(memory, p)) ? offset : 0;
 }
 
-/** Completes the checksum of the packet, which is open. */
-export function completeOpen(memory: Memory, p: number): void {
-  const t = p + ipv4.headerLength(memory, p);
-  completeSum(memory, t, p + ipv4.totalLength(memory, p), checksumOf(memory, p));
+/**
+ * Completes the checksum of what begins at byte `start` of the packet, in the field `offset` bytes further, which holds the sum of what
+ * else is to be covered: skb_checksum_help.
+ */
+export function putChecksum(memory: Memory, p: number, start: number, offset: number): void {
+  const checksum = ~sum(memory, p + start, ipv4.totalLength(memory, p) - start) & 0xffff;
+  putU16(memory, p + start + offset, never0(checksum));
 }
 
-/** Whether the packet is TCP or UDP, no fragment, and its headers end within it. */
-export function hasHeaders(memory: Memory, p: number): boolean {
-  if (ipv4.isFragment(memory, p)) return false;
-  const header = ipv4.headerLength(memory, p);
-  const behind = ipv4.totalLength(memory, p) - header;
-  const protocol = ipv4.protocol(memory, p);
-  if (protocol === PROTOCOL_UDP) return behind >= UDP_LENGTH;
-  if (protocol !== PROTOCOL_TCP || behind < TCP_LENGTH) return false;
-  const length = tcpHeaderLength(memory, p + header);
-  return length >= TCP_LENGTH && length <= behind;
+/** In UDP, a checksum of 0 would mean that there is none (RFC 768); everywhere else both stand for zero. */
+export function never0(checksum: number): number {
+  return checksum === 0 ? 0xffff : checksum;
 }
-
-// Flows.
 
 /** Whether the packet shows the ports of its flow; the others of a fragmented packet do not, so not even the first counts. */
-export function showsPorts(memory: Memory, p: number): boolean {
-  const behind = ipv4.totalLength(memory, p) - ipv4.headerLength(memory, p);
-  return behind >= PORTS_LENGTH && !ipv4.isFragment(memory, p);
-}
-
-/** Both ports of the packet, which shows them. */
-export function portsOf(memory: Memory, p: number): number {
-  return getI32(memory, p + ipv4.headerLength(memory, p));
+export function hasPorts(memory: Memory, p: number): boolean {
+  if (!WITH_PORTS.includes(ipv4.protocol(memory, p)) || ipv4.isFragment(memory, p)) return false;
+  return ipv4.totalLength(memory, p) - ipv4.headerLength(memory, p) >= PORTS_LENGTH;
 }
 
 /**
- * Hash of a flow: the packet's addresses and protocol, and `ports`. Its upper bits are what to use: the last multiplication
+ * Hash of the packet's flow: its addresses, protocol, and ports. Its upper bits are what to use: the last multiplication
  * brings the protocol there, which the addition hardly does.
  */
-export function hashFlow(memory: Memory, p: number, ports: number): number {
-  let h = Math.imul(ipv4.source(memory, p), HASH_MULTIPLIER) + ipv4.destination(memory, p);
-  h = Math.imul(h, HASH_MULTIPLIER) + ports;
-  h = (Math.imul(h, HASH_MULTIPLIER) + ipv4.protocol(memory, p)) | 0;
-  return Math.imul(h ^ (h >>> 15), HASH_MULTIPLIER);
+export function flowHash(memory: Memory, p: number): number {
+  const ports = hasPorts(memory, p) ? getU32(memory, p + ipv4.headerLength(memory, p)) : 0;
+  let h = Math.imul(ipv4.source(memory, p), GOLDEN_RATIO) + ipv4.destination(memory, p);
+  h = Math.imul(h, GOLDEN_RATIO) + ports;
+  h = (Math.imul(h, GOLDEN_RATIO) + ipv4.protocol(memory, p)) | 0;
+  return Math.imul(h ^ (h >>> 15), GOLDEN_RATIO);
 }
 
-/** Which of `count` outer source ports the packet's flow uses (RFC 8086 §3.2): 0 to `count` - 1. */
-export function outerPort(memory: Memory, p: number, count: number): number {
-  const isKnown = hasPorts(ipv4.protocol(memory, p)) && showsPorts(memory, p);
-  const h = hashFlow(memory, p, isKnown ? portsOf(memory, p) : 0);
-  return ((h >>> 16) * count) >>> 16;
-}
-
-function hasPorts(protocol: number): boolean {
-  return (
-    protocol === PROTOCOL_TCP ||
-    protocol === PROTOCOL_UDP ||
-    protocol === PROTOCOL_DCCP ||
-    protocol === PROTOCOL_SCTP ||
-    protocol === PROTOCOL_UDP_LITE
-  );
+/** Which of `ports` outer source ports the flow with this hash uses (RFC 8086 §3.2): 0 to `ports` - 1. */
+export function portOf(hash: number, ports: number): number {
+  return ((hash >>> 16) * ports) >>> 16;
 }

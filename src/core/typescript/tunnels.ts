@@ -3,23 +3,21 @@
  * Knuth, The Art of Computer Programming 3, §6.4. Look-ups cost the same at any fill, closing leaves nothing to repair.
  */
 import * as abi from '../abi.ts';
-import { clear, loadF64, loadI32, loadU16, type Memory, storeF64, storeI32 } from './bytes.ts';
-import { inSeconds, until } from './clock.ts';
+import { clear, loadF64, loadU32, type Memory, storeF64, storeU32 } from './bytes.ts';
+import { isPathFresh } from './paths.ts';
 
 /** 2^32 divided by the golden ratio, odd. */
 const HASH_MULTIPLIER = 0x9e3779b1;
 const HASH_SHIFT = 32 - abi.TUNNEL_SETS_LOG2;
 const KEY_SIZE = 4;
-/** log2 of how much larger a record is than a key: 64 to 4 bytes. */
-const KEY_SHIFT = 4;
 const SET_SIZE = KEY_SIZE * abi.TUNNEL_WAYS;
 const KEYS_END = abi.TUNNEL_KEYS + KEY_SIZE * abi.TUNNEL_CAPACITY;
 
 /** Empties the lists of opened and closed tunnels and of what was learnt. Entries beyond the counts keep their values. */
 export function clearChanges(memory: Memory): void {
-  storeI32(memory, abi.CHANGES + abi.CHANGES_OPENED, 0);
-  storeI32(memory, abi.CHANGES + abi.CHANGES_CLOSED, 0);
-  storeI32(memory, abi.CHANGES + abi.CHANGES_LEARNT, 0);
+  storeU32(memory, abi.CHANGES + abi.CHANGES_OPENED, 0);
+  storeU32(memory, abi.CHANGES + abi.CHANGES_CLOSED, 0);
+  storeU32(memory, abi.CHANGES + abi.CHANGES_LEARNT, 0);
 }
 
 /**
@@ -33,19 +31,15 @@ export function useTunnel(memory: Memory, vm: number, now: number): number {
   return tunnel;
 }
 
-/** The place of the record of the tunnel of `vm`, which is not 0; 0 if there is none. */
+/** The place of the record of the tunnel of `vm`; 0 if there is none. */
 export function findTunnel(memory: Memory, vm: number): number {
+  if (vm === 0) return 0; // What a free key holds.
   const set = setOf(vm);
   // All ways are compared before one is taken: closing may have left a free way before the vm's own.
   for (let key = set; key < set + SET_SIZE; key += KEY_SIZE) {
-    if (loadI32(memory, key) === vm) return recordOf(key);
+    if (loadU32(memory, key) === vm) return recordOf(key);
   }
   return 0;
-}
-
-/** The remote VM of the tunnel whose record is at `tunnel`, a signed number. */
-export function remoteVm(memory: Memory, tunnel: number): number {
-  return loadI32(memory, abi.TUNNEL_KEYS + ((tunnel - abi.TUNNELS) >> KEY_SHIFT));
 }
 
 /**
@@ -55,20 +49,14 @@ export function remoteVm(memory: Memory, tunnel: number): number {
 export function expireTunnels(memory: Memory, before: number): number {
   let closed = 0;
   for (let key = abi.TUNNEL_KEYS; key < KEYS_END && closed < abi.BATCH_SIZE; key += KEY_SIZE) {
-    if (loadI32(memory, key) === 0) continue;
+    if (loadU32(memory, key) === 0) continue;
     const tunnel = recordOf(key);
-    if (loadF64(memory, tunnel + abi.TUNNEL_LAST_USE) < before && !hasPathMtu(memory, tunnel, before)) {
+    if (loadF64(memory, tunnel + abi.TUNNEL_LAST_USE) < before && !isPathFresh(memory, tunnel, before)) {
       closeTunnel(memory, key);
       closed++;
     }
   }
   return closed;
-}
-
-/** Whether the tunnel has a path MTU whose time is not over at `time` (ms). */
-function hasPathMtu(memory: Memory, tunnel: number, time: number): boolean {
-  if (loadU16(memory, tunnel + abi.TUNNEL_PATH_MTU) === 0) return false;
-  return inSeconds(time) < until(memory, tunnel + abi.TUNNEL_PATH_MTU_UNTIL);
 }
 
 /** Opens a tunnel in the first free way of the set, or in the one used longest ago. Returns its record. */
@@ -79,7 +67,7 @@ function openTunnel(memory: Memory, set: number, vm: number, now: number): numbe
     closeTunnel(memory, way);
   }
   const tunnel = recordOf(way);
-  storeI32(memory, way, vm);
+  storeU32(memory, way, vm);
   clear(memory, tunnel, abi.TUNNEL_SIZE);
   storeF64(memory, tunnel + abi.TUNNEL_LAST_USE, now);
   countTunnels(memory, 1);
@@ -89,8 +77,8 @@ function openTunnel(memory: Memory, set: number, vm: number, now: number): numbe
 
 /** Closes the tunnel whose key is at `key`. */
 function closeTunnel(memory: Memory, key: number): void {
-  append(memory, abi.CHANGES_CLOSED, abi.CHANGES_CLOSED_LIST, loadI32(memory, key));
-  storeI32(memory, key, 0);
+  append(memory, abi.CHANGES_CLOSED, abi.CHANGES_CLOSED_LIST, loadU32(memory, key));
+  storeU32(memory, key, 0);
   clear(memory, recordOf(key), abi.TUNNEL_SIZE);
   countTunnels(memory, -1);
 }
@@ -98,7 +86,7 @@ function closeTunnel(memory: Memory, key: number): void {
 /** The place of the first free key in the set; 0 if there is none. */
 function firstFree(memory: Memory, set: number): number {
   for (let key = set; key < set + SET_SIZE; key += KEY_SIZE) {
-    if (loadI32(memory, key) === 0) return key;
+    if (loadU32(memory, key) === 0) return key;
   }
   return 0;
 }
@@ -129,12 +117,12 @@ function recordOf(key: number): number {
 
 function countTunnels(memory: Memory, change: number): void {
   const p = abi.CHANGES + abi.CHANGES_TUNNELS;
-  storeI32(memory, p, loadI32(memory, p) + change);
+  storeU32(memory, p, loadU32(memory, p) + change);
 }
 
 /** Appends to a list of changes. Room is certain: a call opens and closes at most one tunnel for each descriptor. */
 function append(memory: Memory, count: number, list: number, vm: number): void {
-  const length = loadI32(memory, abi.CHANGES + count);
-  storeI32(memory, abi.CHANGES + list + 4 * length, vm);
-  storeI32(memory, abi.CHANGES + count, length + 1);
+  const length = loadU32(memory, abi.CHANGES + count);
+  storeU32(memory, abi.CHANGES + list + 4 * length, vm);
+  storeU32(memory, abi.CHANGES + count, length + 1);
 }

@@ -1,7 +1,7 @@
 /** The type of service: DSCP (RFC 2474, in tunnels RFC 2983) and ECN (RFC 3168, in tunnels RFC 6040), outbound and inbound. */
 import * as abi from '../abi.ts';
 import { addF64, type Memory } from './bytes.ts';
-import { configuredDscp } from './config.ts';
+import { dscp, hasOption } from './config.ts';
 import * as ipv4 from './ipv4.ts';
 
 // From the specification: 6 bits of DSCP, 2 of ECN.
@@ -14,43 +14,34 @@ const ECT_1 = 1;
 const ECT_0 = 2;
 const CE = 3;
 
-/** What makes one of the two fields of the outer header another. */
-const OUTER_OPTIONS = abi.OPTION_DSCP_UNIFORM | abi.OPTION_ECN_COMPATIBILITY;
-
-/** The type of service of the outer header around the packet at `p`. `options` are those that are configured. */
-export function outerService(memory: Memory, p: number, options: number): number {
-  const inner = ipv4.service(memory, p);
+/** The type of service of the outer header around a packet with `inner`. */
+export function tosOut(memory: Memory, inner: number): number {
   // Pipe model: the way through the underlay is its own (RFC 2983 §3.1). Uniform: the tunnel does not show.
-  if ((options & OUTER_OPTIONS) === 0) return (configuredDscp(memory) << DSCP_SHIFT) | (inner & ECN_MASK);
-  return otherService(memory, inner, options);
-}
-
-/** As `outerService`, where one of the two fields is not as usual. */
-function otherService(memory: Memory, inner: number, options: number): number {
-  const dscp = (options & abi.OPTION_DSCP_UNIFORM) === 0 ? configuredDscp(memory) << DSCP_SHIFT : inner & DSCP_MASK;
-  return (options & abi.OPTION_ECN_COMPATIBILITY) === 0 ? dscp | (inner & ECN_MASK) : dscp;
+  const isUniform = hasOption(memory, abi.OPTION_DSCP_UNIFORM);
+  const code = isUniform ? inner & DSCP_MASK : dscp(memory) << DSCP_SHIFT;
+  return hasOption(memory, abi.OPTION_ECN_COMPATIBILITY) ? code : code | (inner & ECN_MASK);
 }
 
 /**
  * Whether the outer type of service says that congestion was experienced by a packet that cannot tell, as its inner one
  * says: "the decapsulator MUST drop the packet" (RFC 6040 §4.2).
  */
-export function isLostMark(inner: number, outer: number): boolean {
+export function isLost(inner: number, outer: number): boolean {
   return (outer & ECN_MASK) === CE && (inner & ECN_MASK) === NOT_ECT;
 }
 
 /**
- * Gives the inner packet at `p` what the outer type of service, which is another, says of the way. There is no lost mark.
- * Counts the combinations of ECN fields that should not occur.
+ * Gives the inner packet at `p`, which is not lost, what the outer type of service says of the way. Counts the combinations of ECN fields
+ * that should not occur.
  */
-export function applyService(memory: Memory, p: number, outer: number, options: number): void {
-  const inner = ipv4.service(memory, p);
+export function receiveTos(memory: Memory, p: number, outer: number): void {
+  const inner = ipv4.typeOfService(memory, p);
   const from = inner & ECN_MASK;
   const way = outer & ECN_MASK;
   if (isAnomaly(from, way)) addF64(memory, abi.INBOUND_COUNTERS + abi.COUNTERS_ANOMALIES, 1);
-  const dscp = ((options & abi.OPTION_DSCP_UNIFORM) === 0 ? inner : outer) & DSCP_MASK;
-  const tos = dscp | combine(from, way);
-  if (tos !== inner) ipv4.changeService(memory, p, tos);
+  const code = (hasOption(memory, abi.OPTION_DSCP_UNIFORM) ? outer : inner) & DSCP_MASK;
+  const tos = code | combine(from, way);
+  if (tos !== inner) ipv4.putTypeOfService(memory, p, tos);
 }
 
 /** The ECN field of a packet that goes on (RFC 6040 §4.2, figure 4): the more severe of both, but for those that cannot tell. */
