@@ -85,9 +85,10 @@ export function sequenceOf(memory: Memory, p: number, header: number): number {
 
 /** The first 32 bits of the header that `putGre` puts: flags and type. */
 export function firstWord(memory: Memory): number {
-  const checksum = config.hasOption(memory, abi.OPTION_CHECKSUM) ? CHECKSUM_PRESENT : 0;
-  const key = config.hasOption(memory, abi.OPTION_KEY) ? KEY_PRESENT : 0;
-  const sequence = config.hasOption(memory, abi.OPTION_SEQUENCE) ? SEQUENCE_PRESENT : 0;
+  const options = config.options(memory);
+  const checksum = (options & abi.OPTION_CHECKSUM) === 0 ? 0 : CHECKSUM_PRESENT;
+  const key = (options & abi.OPTION_KEY) === 0 ? 0 : KEY_PRESENT;
+  const sequence = (options & abi.OPTION_SEQUENCE) === 0 ? 0 : SEQUENCE_PRESENT;
   return ((checksum | key | sequence) << 16) | TYPE_IPV4;
 }
 
