@@ -48,7 +48,10 @@ function simulate(vms) {
   const child = fork(new URL('./simulate/process.mjs', import.meta.url), { serialization: 'advanced' });
   child.send({ ...options, vms });
   return new Promise((resolve, reject) => {
-    child.on('message', resolve);
+    child.on('message', (run) => {
+      process.stderr.write(`${vms} VMs: ${run.seconds.toFixed(1)} s\n`);
+      resolve(run);
+    });
     child.on('error', reject);
     child.on('exit', (code, signal) => reject(new Error(`the simulation of ${vms} VMs ended with ${signal ?? code}`)));
   });

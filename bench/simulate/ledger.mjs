@@ -1,6 +1,6 @@
 /**
- * What became of every packet. A packet, and each copy that the network makes of it, comes to exactly one end: it is delivered, or it is counted under one reason. Of a
- * packet in fragments it is seen when the last of them has come to its end.
+ * What became of every packet. A packet, and each copy that the network makes of it, comes to exactly one end: it is delivered, or it is counted under one reason.
+ * Of a packet in fragments it is seen when the last of them has come to its end.
  */
 import { abi, verdictName } from 'inlay/core';
 import { BYTES, ENDS } from './failures.mjs';

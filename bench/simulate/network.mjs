@@ -1,6 +1,6 @@
 /**
- * The underlay between the VMs: it carries packets from one round to the next, loses some, copies some, brings some late, and tells the sender in ICMP messages of those that
- * are too long for the path or for nobody (RFC 792, RFC 1191). What it did is counted, to be compared with what the VMs say.
+ * The underlay between the VMs: it carries packets from one round to the next, loses some, copies some, brings some late, and tells the sender in ICMP messages of
+ * those that are too long for the path or for nobody (RFC 792, RFC 1191). What it did is counted, to be compared with what the VMs say.
  */
 import { Random } from '../../test/fuzz/random.mjs';
 import { LOST, NOBODY, TOO_LONG, VANISHED } from './ledger.mjs';

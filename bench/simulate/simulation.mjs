@@ -1,6 +1,7 @@
 /**
- * A mesh far larger than this machine, on one core: VMs take turns. In its turn a VM is put into the core, gets what has arrived for it, and lets its containers send;
- * then the next one takes its place. What it sends arrives in the next round at the earliest. The data path is the daemon's own (src/dataplane/wasm/forwarder.ts), between devices in memory.
+ * A mesh far larger than this machine, on one core: VMs take turns. In its turn a VM is put into the core, gets what has arrived for it, and lets its containers
+ * send; then the next one takes its place. What it sends arrives in the next round at the earliest. The data path is the daemon's own
+ * (src/dataplane/wasm/forwarder.ts), between devices in memory.
  */
 import { abi } from 'inlay/core';
 import { Forwarder } from '../../dist/dataplane/wasm/forwarder.js';

@@ -1,9 +1,10 @@
 /**
- * Many VMs on one core. All that a core knows is in its memory, nearly all of which is empty tables. So a VM whose turn is over is what is not 0 there: its settings,
- * counters, buckets and tunnels (docs/abi.md). What only one call uses (descriptors, messages, slots) is nobody's.
+ * Many VMs on one core. All that a core knows is in its memory, nearly all of which is empty tables. So a VM whose turn is over is what is not 0 there: its
+ * settings, counters, buckets and tunnels (docs/abi.md). What only one call uses (descriptors, messages, slots) is nobody's.
  *
- * Only what a VM can have used is looked at, or a turn would cost more than its packets: counters and settings always; of each table of buckets the part that its own
- * slice falls on; and of the tunnels those that it came with and those that the core said it opened. `check` sees whether that was all.
+ * Only what a VM can have used is looked at, or a turn would cost more than its packets: counters and settings always; of each table of buckets the part that its
+ * own slice falls on; and of the tunnels those that it came with and those that the core said it opened. `check` sees whether that was all. `share` is never
+ * called here: a VM that is not busy has no shares.
  */
 import { abi } from 'inlay/core';
 

@@ -1,9 +1,9 @@
 /**
- * What containers send. Everything about a packet follows from its number and the VM that sends it, so that whoever receives it can say what it has to be, byte for
- * byte.
+ * What containers send. Everything about a packet follows from its number and the VM that sends it, so that whoever receives it can say what it has to be, byte
+ * for byte.
  *
- * A packet is UDP without a checksum (RFC 768), which nothing on the way has a reason to change. Of its payload every other word is the packet's number, so each fragment
- * tells whose it is; the words between depend on where they are.
+ * A packet is UDP without a checksum (RFC 768), which nothing on the way has a reason to change. Of its payload every other word is the packet's number, so each
+ * fragment tells whose it is; the words between depend on where they are.
  */
 import { addressOf, MOST_VMS, mix, overlayOf } from './mesh.mjs';
 
