@@ -67,7 +67,7 @@ export function measureHeaders(memory: Memory): number {
 
 /** Bytes in the outer headers that the core makes; of GRE-in-UDP, the kernel makes UDP and IPv4. */
 export function outerLength(memory: Memory): number {
-  return (config.isGreUdp(memory) ? 0 : ipv4.IPV4_LENGTH) + greLength(memory);
+  return config.overhead(memory) - (config.isGreUdp(memory) ? ipv4.IPV4_LENGTH + UDP_LENGTH : 0);
 }
 
 /** The ones-complement sum of `length` bytes at `p`, if the outer headers need it. Parts of a packet are added up. */
@@ -90,16 +90,18 @@ export function putWholeOuter(memory: Memory, out: Outgoing, inner: number, pack
 }
 
 function putHeaders(memory: Memory, out: Outgoing, inner: number, body: number, ttl: number): void {
-  const gre = inner - greLength(memory);
+  const outer = inner - outerLength(memory);
+  const options = config.options(memory);
+  let gre = outer;
   if (!config.isGreUdp(memory)) {
-    const outer = gre - ipv4.IPV4_LENGTH;
     const total = inner - outer + ipv4.totalLength(memory, inner);
     // Only packets that may be fragmented need an identification (RFC 6864 §4.1).
-    const mayFragment = config.hasOption(memory, abi.OPTION_MAY_FRAGMENT);
+    const mayFragment = (options & abi.OPTION_MAY_FRAGMENT) !== 0;
     const fragment = mayFragment ? nextIdentification(memory, out.tunnel) << 16 : ipv4.DONT_FRAGMENT;
     ipv4.putIpv4(memory, outer, out.tos, total, fragment, ttl, PROTOCOL_GRE, config.local(memory), out.vm);
+    gre += ipv4.IPV4_LENGTH;
   }
-  const isNumbered = config.hasOption(memory, abi.OPTION_SEQUENCE);
+  const isNumbered = (options & abi.OPTION_SEQUENCE) !== 0;
   putGre(memory, gre, body, isNumbered ? nextSequence(memory, out.tunnel) : 0);
 }
 

@@ -28,13 +28,9 @@ const TYPE_IPV4 = 0x0800;
 
 /** Bytes in the header that `putGre` puts. */
 export function greLength(memory: Memory): number {
-  const sequence = fieldLength(memory, abi.OPTION_SEQUENCE);
-  return keyOffset(memory) + fieldLength(memory, abi.OPTION_KEY) + sequence;
-}
-
-/** Bytes in the field that the option adds. */
-function fieldLength(memory: Memory, option: number): number {
-  return config.hasOption(memory, option) ? FIELD_LENGTH : 0;
+  const key = config.hasOption(memory, abi.OPTION_KEY) ? FIELD_LENGTH : 0;
+  const sequence = config.hasOption(memory, abi.OPTION_SEQUENCE) ? FIELD_LENGTH : 0;
+  return keyOffset(memory) + key + sequence;
 }
 
 /**
@@ -94,7 +90,7 @@ export function firstWord(memory: Memory): number {
 
 /** Where the key is, if there is one, in bytes from the start of the header that `putGre` puts. */
 export function keyOffset(memory: Memory): number {
-  return GRE_MIN_LENGTH + fieldLength(memory, abi.OPTION_CHECKSUM);
+  return GRE_MIN_LENGTH + (config.hasOption(memory, abi.OPTION_CHECKSUM) ? FIELD_LENGTH : 0);
 }
 
 /**
@@ -102,13 +98,22 @@ export function keyOffset(memory: Memory): number {
  * `sequence`, only if there is such a field.
  */
 export function putGre(memory: Memory, p: number, body: number, sequence: number): void {
+  const options = config.options(memory);
   putU32(memory, p, firstWord(memory));
-  const isSummed = config.hasOption(memory, abi.OPTION_CHECKSUM);
-  const keyAt = p + keyOffset(memory);
-  const sequenceAt = keyAt + fieldLength(memory, abi.OPTION_KEY);
-  if (isSummed) putU32(memory, p + GRE_MIN_LENGTH, 0);
-  if (config.hasOption(memory, abi.OPTION_KEY)) putU32(memory, keyAt, config.key(memory));
-  if (config.hasOption(memory, abi.OPTION_SEQUENCE)) putU32(memory, sequenceAt, sequence);
+  let end = p + GRE_MIN_LENGTH;
+  if ((options & abi.OPTION_CHECKSUM) !== 0) {
+    putU32(memory, end, 0);
+    end += FIELD_LENGTH;
+  }
+  if ((options & abi.OPTION_KEY) !== 0) {
+    putU32(memory, end, config.key(memory));
+    end += FIELD_LENGTH;
+  }
+  if ((options & abi.OPTION_SEQUENCE) !== 0) {
+    putU32(memory, end, sequence);
+    end += FIELD_LENGTH;
+  }
+  if ((options & abi.OPTION_CHECKSUM) === 0) return;
   // All else is there by now: the checksum covers "all the 16 bit words in the GRE header and the payload" (RFC 2784 §2.5).
-  if (isSummed) putU16(memory, p + GRE_MIN_LENGTH, ~fold(sum(memory, p, greLength(memory)) + body));
+  putU16(memory, p + GRE_MIN_LENGTH, ~fold(sum(memory, p, end - p) + body));
 }
