@@ -1,7 +1,7 @@
 /** Loads and stores in network byte order (RFC 1700); Wasm's own are little-endian. */
 
 export function getU16(p: usize): u32 {
-  return <u32>bswap<u16>(load<u16>(p));
+  return ((<u32>load<u8>(p)) << 8) | <u32>load<u8>(p, 1);
 }
 
 export function getU32(p: usize): u32 {

@@ -10,23 +10,33 @@ export function sum(p: usize, length: i32, initial: u64): u64 {
   let total = initial;
   let rest = length;
   if (ASC_FEATURE_SIMD) {
-    // Each 32-bit lane grows by at most 2 * 0xffff a step: room for 32,768 steps, and a packet has at most 1,024.
+    // Two sums of 64-bit words: of whole ones, without what is carried out, and of their upper halves, which never overflow. The second tells what the first lacks.
     if (rest >= 64) {
-      let a = i32x4.splat(0);
-      let b = i32x4.splat(0);
-      let c = i32x4.splat(0);
-      let d = i32x4.splat(0);
+      let a = i64x2.splat(0);
+      let b = i64x2.splat(0);
+      let c = i64x2.splat(0);
+      let d = i64x2.splat(0);
       do {
-        a = i32x4.add(a, i32x4.extadd_pairwise_i16x8_u(v128.load(p)));
-        b = i32x4.add(b, i32x4.extadd_pairwise_i16x8_u(v128.load(p, 16)));
-        c = i32x4.add(c, i32x4.extadd_pairwise_i16x8_u(v128.load(p, 32)));
-        d = i32x4.add(d, i32x4.extadd_pairwise_i16x8_u(v128.load(p, 48)));
+        const v0 = v128.load(p);
+        const v1 = v128.load(p, 16);
+        const v2 = v128.load(p, 32);
+        const v3 = v128.load(p, 48);
+        a = i64x2.add(a, v0);
+        b = i64x2.add(b, i64x2.shr_u(v0, 32));
+        c = i64x2.add(c, v1);
+        d = i64x2.add(d, i64x2.shr_u(v1, 32));
+        a = i64x2.add(a, v2);
+        b = i64x2.add(b, i64x2.shr_u(v2, 32));
+        c = i64x2.add(c, v3);
+        d = i64x2.add(d, i64x2.shr_u(v3, 32));
         p += 64;
         rest -= 64;
       } while (rest >= 64);
-      a = i32x4.add(i32x4.add(a, b), i32x4.add(c, d));
-      total += <u64>(<u32>i32x4.extract_lane(a, 0)) + <u64>(<u32>i32x4.extract_lane(a, 1));
-      total += <u64>(<u32>i32x4.extract_lane(a, 2)) + <u64>(<u32>i32x4.extract_lane(a, 3));
+      a = i64x2.add(a, c);
+      b = i64x2.add(b, d);
+      const whole = <u64>(i64x2.extract_lane(a, 0) + i64x2.extract_lane(a, 1));
+      const upper = <u64>(i64x2.extract_lane(b, 0) + i64x2.extract_lane(b, 1));
+      total += whole - (upper << 32) + upper;
     }
   }
   while (rest >= 8) {
@@ -49,13 +59,10 @@ export function sum(p: usize, length: i32, initial: u64): u64 {
   return total;
 }
 
-/** Folds a running sum to the 16-bit ones-complement sum. */
+/** Folds a running sum to the 16-bit ones-complement sum: each half is added to the other, and what is carried out of the lower one is carried in again. */
 export function fold(total: u64): u32 {
-  let folded = (total & 0xffffffff) + (total >> 32);
-  folded = (folded & 0xffff) + (folded >> 16);
-  folded = (folded & 0xffff) + (folded >> 16);
-  folded = (folded & 0xffff) + (folded >> 16);
-  return <u32>folded;
+  const words = <u32>((total + rotl<u64>(total, 32)) >> 32);
+  return (words + rotl<u32>(words, 16)) >> 16;
 }
 
 /** True if the bytes at `p`, their checksum field among them, sum to all ones (RFC 1071 §1 (3)). */

@@ -16,6 +16,10 @@ import {
 } from '../src/core/abi';
 import { getU32, putU32 } from './bytes';
 
+/** Where packets can lie: the first place, and how many bytes are behind it. */
+const FIRST: u32 = SLOTS + HEADROOM - VIRTIO_SIZE;
+const MOST: u32 = MEMORY_SIZE - FIRST;
+
 export function descriptor(index: i32): usize {
   return <usize>(DESCRIPTORS + index * DESCRIPTOR_SIZE);
 }
@@ -59,6 +63,7 @@ export function setVerdict(d: usize, verdict: i32): void {
 
 /** True if the packet lies among the slots and has its headroom: without this a host's mistake would be a trap. */
 export function isInside(d: usize): bool {
-  if (address(d) < <u32>(SLOTS + HEADROOM - VIRTIO_SIZE) || address(d) > <u32>MEMORY_SIZE) return false;
-  return bytes(d) <= <u32>MEMORY_SIZE - address(d);
+  // One branch instead of two: `|` for `||`.
+  const at = address(d) - FIRST;
+  return ((at > MOST ? 1 : 0) | (bytes(d) > MOST - at ? 1 : 0)) === 0;
 }

@@ -21,6 +21,7 @@ import { greLength, PROTOCOL_GRE, putGre } from './gre';
 import { DONT_FRAGMENT, IPV4_LENGTH, MAX_TOTAL_LENGTH, putIpv4, timeToLive, typeOfService } from './ipv4';
 import {
   addContent,
+  addPiece,
   lastMessage,
   messageCount,
   messageLength,
@@ -28,8 +29,9 @@ import {
   openMessage,
   packetsIn,
   segmentOf,
+  setContent,
   setControl,
-  setOrigin,
+  setPiece,
   setSegment,
   setWay,
   wayOf,
@@ -42,7 +44,7 @@ const MAX_TTL: u32 = 255;
 
 // What all have in common that the packet at hand becomes.
 let packet: usize = 0;
-let remote: u32 = 0;
+let remote: u32 = 0; // network order
 let tunnel: usize = 0;
 let port: i32 = 0;
 let outerTos: u32 = 0;
@@ -52,7 +54,7 @@ let flags: u32 = 0;
 /** Begins with the packet at `p`, which goes to `vm` through the tunnel whose record is at `t`. */
 export function beginPacket(p: usize, vm: u32, t: usize): void {
   packet = p;
-  remote = vm;
+  remote = bswap<u32>(vm);
   tunnel = t;
   flags = load<f64>(t + TUNNEL_INBOUND_PACKETS) > 0 ? 0 : FLAG_UNHEARD;
   // The underlay spreads flows by the source port (RFC 8086 §3.2.1); only what is numbered has to stay in order.
@@ -109,7 +111,7 @@ function putHeaders(h: usize, length: i32, body: u64, packets: i32, ttl: u32): v
     const total = outerLength() + length;
     // "originating sources MAY set the IPv4 ID field of atomic datagrams to any value" (RFC 6864 §4.1).
     const fragment = hasOption(OPTION_MAY_FRAGMENT) ? nextIdentification(packets) << 16 : DONT_FRAGMENT;
-    putIpv4(h, outerTos, total, fragment, ttl, PROTOCOL_GRE, local(), remote);
+    putIpv4(h, outerTos, total, fragment, ttl, PROTOCOL_GRE, bswap<u32>(local()), remote);
     gre += IPV4_LENGTH;
   }
   putGre(gre, body, hasOption(OPTION_SEQUENCE) ? nextSequence() : 0);
@@ -129,31 +131,35 @@ function nextIdentification(packets: i32): u32 {
   return next;
 }
 
-/** The message that takes the next packet, `length` bytes with its outer headers, of which `inner` are the packet's own. */
-export function messageFor(length: i32, inner: i32): i32 {
-  if (!isGreUdp() || !joins(length)) return openFor(inner);
+/**
+ * Puts the next packet, `length` bytes with its outer headers, of which `inner` are the packet's own, into the message that takes it; answers which that is. Its
+ * first piece are the `near` bytes at `h`.
+ */
+export function messageFor(h: usize, near: i32, length: i32, inner: i32): i32 {
+  if (!isGreUdp() || !joins(length)) return openFor(h, near, inner);
   const message = lastMessage(port);
   if (packetsIn(message) === 1) setSegment(message, messageLength(message));
   addContent(message, 1, inner);
+  addPiece(message, h, near);
   return message;
 }
 
-/** A message for one packet alone, whatever number of pieces it has. */
-export function loneMessage(inner: i32): i32 {
-  const message = openFor(inner);
+/** The same with a message for this packet alone, whatever number of pieces it has. */
+export function loneMessage(h: usize, near: i32, inner: i32): i32 {
+  const message = openFor(h, near, inner);
   setWay(port, 0);
   return message;
 }
 
-function openFor(inner: i32): i32 {
+function openFor(h: usize, near: i32, inner: i32): i32 {
   const message = openMessage(port);
-  nameMessage(message, remote, isGreUdp() ? GRE_UDP_PORT : 0);
+  setPiece(message, h, near);
+  setContent(message, 1, inner, packet, flags);
+  nameMessage(message, remote, isGreUdp() ? bswap<u16>(<u16>GRE_UDP_PORT) : 0);
   if (isGreUdp()) {
     setControl(message, outerTos, outerTtl, hasOption(OPTION_TTL_INHERIT));
     setWay(port, way());
   }
-  addContent(message, 1, inner);
-  setOrigin(message, packet, flags);
   return message;
 }
 
@@ -162,13 +168,12 @@ function way(): u64 {
   return <u64>remote | ((<u64>((outerTos << 8) | outerTtl)) << 32);
 }
 
-/** The message of a super-packet that goes back to the kernel: `packets`, together of `bytes` bytes. */
-export function wholeMessage(packets: i32, bytes: i32): i32 {
+/** Puts the `length` bytes at `p`, a super-packet that goes back to the kernel, into a message: `packets`, together of `bytes` bytes. */
+export function wholeMessage(p: usize, length: i32, packets: i32, bytes: i32): void {
   const message = openMessage(port);
+  setPiece(message, p, length);
+  setContent(message, packets, bytes, packet, flags | FLAG_WHOLE);
   nameMessage(message, remote, 0);
-  addContent(message, packets, bytes);
-  setOrigin(message, packet, flags | FLAG_WHOLE);
-  return message;
 }
 
 /** Whether a datagram can follow those of the port's last message. UDP_SEGMENT: all but the last are of one size (udp(7)). */

@@ -1,6 +1,7 @@
 /** The packet core: a pure function over bytes in the module's own memory. docs/abi.md is its reference. */
 import { BATCH_SIZE, INBOUND_SHARES, OUTBOUND_SHARES, SCRATCH, SCRATCH_SIZE } from '../src/core/abi';
 import { clearBlocks } from './blocks';
+import { seconds } from './clock';
 import { setConfig, setLengths } from './config';
 import { descriptor, setVerdict } from './descriptor';
 import { measureHeaders } from './encapsulation';
@@ -227,8 +228,9 @@ export function encapsulate(first: i32, count: i32, now: f64): i32 {
     for (let i = start; i < end; i++) store<u32>(VMS + <usize>(4 * i), likelyReceiver(descriptor(i)));
     warmTunnels(VMS + <usize>(4 * start), end - start);
   }
+  const second = seconds(now);
   for (let i = start; i < end; i++) {
-    const verdict = encapsulatePacket(descriptor(i), now);
+    const verdict = encapsulatePacket(descriptor(i), now, second);
     if (verdict === NO_ROOM) return i;
     setVerdict(descriptor(i), verdict);
   }

@@ -17,8 +17,8 @@ import {
   DROP_TRUNCATED,
   FORWARD,
 } from '../src/core/abi';
-import { getU16, getU32, putU16, putU32 } from './bytes';
-import { fold, sum, update, verifies } from './checksum';
+import { getU16, getU32, putU16 } from './bytes';
+import { fold, sum, update } from './checksum';
 
 // From the specification.
 export const IPV4_LENGTH: i32 = 20;
@@ -49,8 +49,16 @@ export function checkIpv4(p: usize, available: i32): i32 {
   const total = totalLength(p);
   if (total < header) return DROP_BAD_TOTAL_LENGTH;
   if (total > available) return DROP_TRUNCATED;
-  if (!verifies(p, header)) return DROP_BAD_HEADER_CHECKSUM;
+  if (fold(headerSum(p, header)) !== 0xffff) return DROP_BAD_HEADER_CHECKSUM;
   return FORWARD;
+}
+
+/** The sum of the `length` bytes of a header: nearly always 20, for which there is no loop. */
+function headerSum(p: usize, length: i32): u64 {
+  const first = load<u64>(p);
+  const second = load<u64>(p, 8);
+  const total = (first & 0xffffffff) + (first >> 32) + (second & 0xffffffff) + (second >> 32) + <u64>load<u32>(p, 16);
+  return length === IPV4_LENGTH ? total : sum(p + IPV4_LENGTH, length - IPV4_LENGTH, total);
 }
 
 /** Whether what begins at `p` says that it is IPv4. */
@@ -121,11 +129,6 @@ export function hasSameAddresses(p: usize, q: usize): bool {
   return load<u64>(p + SOURCE) === load<u64>(q + SOURCE);
 }
 
-/** Sets the identification; the header checksum is still to be put right. */
-export function putIdentification(p: usize, identification: u32): void {
-  putU16(p + IDENTIFICATION, identification);
-}
-
 /** Sets flags and fragment offset; the header checksum is still to be put right. */
 export function putFlagsAndOffset(p: usize, value: u32): void {
   putU16(p + FRAGMENT, value);
@@ -137,6 +140,21 @@ export function putTotalLength(p: usize, total: i32): void {
   putChecksum(p);
 }
 
+/** The sum of what the headers of all segments of the super-packet at `p` have in common: all but total length, identification and checksum. */
+export function networkSum(p: usize): u64 {
+  const own = <u64>load<u16>(p + TOTAL_LENGTH) + <u64>load<u16>(p + IDENTIFICATION) + <u64>load<u16>(p + CHECKSUM);
+  return headerSum(p, headerLength(p)) - own;
+}
+
+/** Makes a copy of a super-packet's header that of a segment; `common` is `networkSum`. */
+export function putSegmentNetwork(h: usize, total: i32, identification: u32, common: u64): void {
+  const length = bswap<u16>(<u16>total);
+  const id = bswap<u16>(<u16>identification);
+  store<u16>(h + TOTAL_LENGTH, length);
+  store<u16>(h + IDENTIFICATION, id);
+  store<u16>(h + CHECKSUM, <u16>~fold(common + <u64>length + <u64>id));
+}
+
 /** Sets the type of service; the header checksum stays as right as it was. */
 export function putTypeOfService(p: usize, tos: u32): void {
   const old = load<u16>(p);
@@ -146,24 +164,21 @@ export function putTypeOfService(p: usize, tos: u32): void {
 
 function putChecksum(p: usize): void {
   store<u16>(p + CHECKSUM, 0);
-  store<u16>(p + CHECKSUM, <u16>~fold(sum(p, headerLength(p), 0)));
+  store<u16>(p + CHECKSUM, <u16>~fold(headerSum(p, headerLength(p))));
 }
 
 /**
- * Writes a header of IPV4_LENGTH bytes at `p`; `fragment` is identification, flags and offset. The checksum is that of the numbers: to read back what has just
- * been stored, in other pieces, would cost more.
+ * Writes a header of IPV4_LENGTH bytes at `p`; `fragment` is identification, flags and offset, and the addresses are as they lie in memory. The checksum is that
+ * of the numbers: to read back what has just been stored, in other pieces, would cost more.
  */
 export function putIpv4(p: usize, tos: u32, total: i32, fragment: u32, ttl: u32, proto: u32, src: u32, dst: u32): void {
-  const first = 0x45000000 | (tos << 16) | <u32>total;
-  const third = (ttl << 24) | (proto << 16);
-  const checksum = ~fold(halves(first) + halves(fragment) + halves(third) + halves(src) + halves(dst));
-  putU32(p, first);
-  putU32(p + IDENTIFICATION, fragment);
-  putU32(p + TIME_TO_LIVE, third | (checksum & 0xffff));
-  putU32(p + SOURCE, src);
-  putU32(p + DESTINATION, dst);
-}
-
-function halves(word: u32): u64 {
-  return <u64>((word >> 16) + (word & 0xffff));
+  const first: u32 = 0x45 | (tos << 8) | ((<u32>bswap<u16>(<u16>total)) << 16);
+  const second = bswap<u32>(fragment);
+  const third: u32 = ttl | (proto << 8);
+  const checksum = ~fold(<u64>first + <u64>second + <u64>third + <u64>src + <u64>dst);
+  store<u32>(p, first);
+  store<u32>(p + IDENTIFICATION, second);
+  store<u32>(p + TIME_TO_LIVE, third | (checksum << 16));
+  store<u32>(p + SOURCE, src);
+  store<u32>(p + DESTINATION, dst);
 }

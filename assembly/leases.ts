@@ -12,25 +12,24 @@ import {
   TUNNEL_LAST_USE,
   TUNNEL_LEASE,
 } from '../src/core/abi';
-import { seconds } from './clock';
 import { findTunnel, useTunnel } from './tunnels';
 
-/** The record of the tunnel to `vm` for a packet from `from`, marked as used at `now`; 0 if the tunnel is not leased and `from` has no token to lease it. */
-export function leaseTunnel(vm: u32, from: u32, now: f64): usize {
+/** The record of the tunnel to `vm` for a packet from `from`, marked as used at `now`, which is `second` in s; 0 if the tunnel is not leased and `from` has no token to lease it. */
+export function leaseTunnel(vm: u32, from: u32, now: f64, second: u32): usize {
   const known = findTunnel(vm);
-  if (known !== 0 && (load<f64>(known + TUNNEL_INBOUND_PACKETS) > 0 || isLeased(known, now))) {
+  if (known !== 0 && (load<f64>(known + TUNNEL_INBOUND_PACKETS) > 0 || isLeased(known, second))) {
     store<f64>(known + TUNNEL_LAST_USE, now);
     return known;
   }
   if (!takeToken(from, now)) return 0;
   const tunnel = useTunnel(vm, now);
-  store<u16>(tunnel + TUNNEL_LEASE, <u16>(seconds(now) + LEASE_LIFETIME));
+  store<u16>(tunnel + TUNNEL_LEASE, <u16>(second + LEASE_LIFETIME));
   return tunnel;
 }
 
 /** Of the second at which a lease ends 16 bits are kept: it is one if it is near. */
-function isLeased(tunnel: usize, now: f64): bool {
-  const rest = (<u32>load<u16>(tunnel + TUNNEL_LEASE) - seconds(now)) & 0xffff;
+function isLeased(tunnel: usize, second: u32): bool {
+  const rest = (<u32>load<u16>(tunnel + TUNNEL_LEASE) - second) & 0xffff;
   return rest !== 0 && rest <= <u32>LEASE_LIFETIME;
 }
 

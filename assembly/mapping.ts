@@ -53,7 +53,7 @@ export function addMapping(overlay: u32, overlayLength: i32, underlay: u32, unde
   return count + 1;
 }
 
-/** The mapping whose overlay prefix holds `address`, or 0. */
+/** The mapping whose overlay prefix holds `address`, or 0, where memory is unused and 0: nobody can have an address by that. */
 export function findMapping(address: u32): usize {
   const end = at(mappingCount());
   for (let m = at(0); m < end; m += MAPPING_SIZE) {
@@ -64,7 +64,6 @@ export function findMapping(address: u32): usize {
 
 /** The underlay address of the VM that `address`, which mapping `m` covers, carries; 0 if `m` is 0. */
 export function vmIn(m: usize, address: u32): u32 {
-  if (m === 0) return 0;
   const vm = (address >> load<u32>(m + MAPPING_CONTAINER_BITS)) & load<u32>(m + MAPPING_VM_MASK);
   return load<u32>(m + MAPPING_UNDERLAY) | vm;
 }
@@ -77,7 +76,8 @@ export function vmOf(address: u32): u32 {
 /** True if `address` under mapping `m`, which is in the slice of `vm`, is nobody's: the slice itself, all ones, or of an address that no VM can have. */
 export function isReserved(m: usize, address: u32, vm: u32): bool {
   // An index of all ones is 0 when 1 is added, that of the slice itself is 1.
-  return ((address + 1) & load<u32>(m + MAPPING_INDEX_MASK)) <= 1 || !canBeVm(m, vm);
+  const isKept = ((address + 1) & load<u32>(m + MAPPING_INDEX_MASK)) <= 1 ? 1 : 0;
+  return (isKept | (canBeVm(m, vm) ? 0 : 1)) !== 0;
 }
 
 /** Whether mapping `m` allows a VM to have this underlay address. */
@@ -94,7 +94,7 @@ export function vmAddress(address: u32): u32 {
 export function senderOf(address: u32): u32 {
   const m = findMapping(address);
   const vm = vmIn(m, address);
-  return m === 0 || isReserved(m, address, vm) ? 0 : vm;
+  return isReserved(m, address, vm) ? 0 : vm;
 }
 
 /** True if a VM can have the underlay address `address`, by any of the mappings. */

@@ -30,7 +30,7 @@ import {
   typeOfService,
 } from './ipv4';
 import { deliverMerged } from './merged';
-import { addContent, addPiece, openMessage, packetsIn } from './messages';
+import { addContent, addPiece, openMessage, packetsIn, setContent, setPiece } from './messages';
 import {
   ACK,
   ECE,
@@ -85,8 +85,9 @@ export function deliver(p: usize, size: i32): void {
     }
     if (open !== 0) putChecksum(p, headerLength(p), open);
     const message = openMessage(0);
-    addPiece(message, p, totalLength(p));
-    addContent(message, 1, totalLength(p));
+    const length = totalLength(p);
+    setPiece(message, p, length);
+    setContent(message, 1, length, 0, 0);
     return;
   }
   if (!isOfFlow(p)) {
@@ -122,9 +123,9 @@ export function closeFlows(): void {
 function openSuperPacket(p: usize): i32 {
   const message = openMessage(0);
   clearVirtio(blockOf(message));
-  addPiece(message, blockOf(message), VIRTIO_SIZE);
+  setPiece(message, blockOf(message), VIRTIO_SIZE);
   addPiece(message, p, totalLength(p));
-  addContent(message, 1, totalLength(p));
+  setContent(message, 1, totalLength(p), 0, 0);
   return message;
 }
 

@@ -7,9 +7,9 @@ import { blockOf } from './blocks';
 import { putU16 } from './bytes';
 import { fold } from './checksum';
 import { hasOffload, mtu } from './config';
-import { putSegment } from './cut';
-import { headerLength, protocol, totalLength } from './ipv4';
-import { addContent, addPiece, openMessage } from './messages';
+import { putSegment, transportSum } from './cut';
+import { headerLength, networkSum, protocol, totalLength } from './ipv4';
+import { addPiece, openMessage, setContent, setPiece } from './messages';
 import {
   checksumOffset,
   hasHeaders,
@@ -84,9 +84,9 @@ function deliverWhole(p: usize, size: i32): void {
   if (!isTcp) putU16(t + UDP_LENGTH_FIELD, <u32>length);
   store<u16>(t + field, <u16>fold(pseudoSum(p, length)));
   putVirtio(blockOf(message), isTcp ? GSO_TCPV4 : GSO_UDP_L4, headers, size, start, <i32>field);
-  addPiece(message, blockOf(message), VIRTIO_SIZE);
+  setPiece(message, blockOf(message), VIRTIO_SIZE);
   addPiece(message, p, totalLength(p));
-  addContent(message, packets, bytesOf(p, packets));
+  setContent(message, packets, bytesOf(p, packets), 0, 0);
 }
 
 /** Packet by packet. */
@@ -94,17 +94,22 @@ function deliverCut(p: usize, size: i32): void {
   const headers = headersLength(p);
   const payload = totalLength(p) - headers;
   const before = hasOffload(OFFLOAD_VIRTIO) ? VIRTIO_SIZE : 0;
+  const network = networkSum(p);
+  const transport = transportSum(p, headers);
   for (let n = 0, at = 0; at < payload; n++, at += size) {
     const length = min(size, payload - at);
     const message = openMessage(0);
     const b = blockOf(message);
+    const h = b + <usize>before;
     if (before !== 0) {
       clearVirtio(b);
-      addPiece(message, b, before);
+      setPiece(message, b, before);
+      addPiece(message, h, headers);
+    } else {
+      setPiece(message, h, headers);
     }
-    putSegment(b + <usize>before, p, headers, n, size, length, at + length === payload);
-    addPiece(message, b + <usize>before, headers);
+    putSegment(h, p, headers, n, size, length, at + length === payload, network, transport);
     addPiece(message, p + <usize>(headers + at), length);
-    addContent(message, 1, headers + length);
+    setContent(message, 1, headers + length, 0, 0);
   }
 }

@@ -48,7 +48,7 @@ import {
   SCRATCH,
   SCRATCH_SIZE,
 } from '../src/core/abi';
-import { getU32, putU16, putU32 } from './bytes';
+import { getU32 } from './bytes';
 import { setDevices } from './config';
 
 /** Answered instead of a verdict if there is no room for a packet's messages; but for its tunnel, nothing has happened then. */
@@ -107,21 +107,18 @@ export function lastMessage(port: i32): i32 {
   return port * MESSAGES_PER_PORT + messageCount(port) - 1;
 }
 
-/** Opens an empty message for `port`. Whether there is room has been seen before. */
+/** Opens a message for `port`, which still needs its first piece and its content. Whether there is room has been seen before. */
 export function openMessage(port: i32): i32 {
-  const message = port * MESSAGES_PER_PORT + messageCount(port);
-  store<i32>(MESSAGE_COUNTS + 4 * port, messageCount(port) + 1);
-  store<u64>(table(message) + MESSAGE_IOV_COUNT, 0);
-  store<u64>(table(message) + MESSAGE_CONTROL_LENGTH, 0);
-  store<u32>(table(message) + MESSAGE_LENGTH, 0);
-  memory.fill(content(message), 0, CONTENT_SIZE);
+  const count = messageCount(port);
+  const message = port * MESSAGES_PER_PORT + count;
+  store<i32>(MESSAGE_COUNTS + 4 * port, count + 1);
   return message;
 }
 
-/** Addresses a message. */
-export function nameMessage(message: i32, vm: u32, port: u32): void {
-  putU16(name(message) + NAME_PORT, port);
-  putU32(name(message) + NAME_ADDRESS, vm);
+/** Addresses a message; both numbers as they lie in memory, in network order. */
+export function nameMessage(message: i32, vm: u32, port: u16): void {
+  store<u16>(name(message) + NAME_PORT, port);
+  store<u32>(name(message) + NAME_ADDRESS, vm);
 }
 
 /** The VM that a message goes to. */
@@ -132,6 +129,16 @@ export function addressee(message: i32): u32 {
 /** Where the bytes of piece `i` lie in this memory. */
 export function pieceAt(message: i32, i: i32): u32 {
   return <u32>(load<u64>(iov(message, i) + IOV_BASE) - base());
+}
+
+/** Begins a message with `length` bytes at `p`; it has no control messages yet. */
+export function setPiece(message: i32, p: usize, length: i32): void {
+  const m = table(message);
+  store<u64>(iov(message, 0) + IOV_BASE, pointer(p));
+  store<u64>(iov(message, 0) + IOV_LENGTH, <u64>length);
+  store<u64>(m + MESSAGE_IOV_COUNT, 1);
+  store<u64>(m + MESSAGE_CONTROL_LENGTH, 0);
+  store<i32>(m + MESSAGE_LENGTH, length);
 }
 
 /** Adds `length` bytes at `p`. */
@@ -150,8 +157,10 @@ export function addContent(message: i32, packets: i32, bytes: i32): void {
   store<i32>(content(message) + CONTENT_BYTES, bytesIn(message) + bytes);
 }
 
-/** Notes where the container's packet lies that a message is made of, and the message's FLAG_ bits. */
-export function setOrigin(message: i32, p: usize, flags: u32): void {
+/** Notes what a message carries: `packets` packets, together of `bytes` bytes, made of the container's packet at `p` (0 if it is inbound); and its FLAG_ bits. */
+export function setContent(message: i32, packets: i32, bytes: i32, p: usize, flags: u32): void {
+  store<i32>(content(message) + CONTENT_PACKETS, packets);
+  store<i32>(content(message) + CONTENT_BYTES, bytes);
   store<u32>(content(message) + CONTENT_FLAGS, flags);
   store<u32>(content(message) + CONTENT_PACKET, <u32>p);
 }

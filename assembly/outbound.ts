@@ -50,13 +50,13 @@ import { findMapping, isReserved, senderOf, vmIn, vmOf } from './mapping';
 import { NO_ROOM } from './messages';
 import { limitOf } from './paths';
 import { reply } from './replies';
-import { fitsWhole, send, sendCut, sendWhole } from './send';
+import { fitsWhole, send, sendCut, sendFragmented, sendWhole } from './send';
 import { demandShare, hasShares, isOverShare, takeShare, workOf } from './shares';
 import { headersLength } from './transport';
 import { checkVirtio, GSO_NONE, gsoSize, needsChecksum } from './virtio';
 
-/** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. */
-export function encapsulatePacket(d: usize, now: f64): i32 {
+/** Encapsulates the container's packet of descriptor `d` into messages, and counts it; answers the verdict, or NO_ROOM. `second` is `now` in s. */
+export function encapsulatePacket(d: usize, now: f64, second: u32): i32 {
   if (!isInside(d)) return drop(DROP_BAD_DESCRIPTOR);
   let p = <usize>address(d);
   let available = <i32>bytes(d);
@@ -68,11 +68,13 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   }
   const bad = checkIpv4(p, available);
   if (bad !== FORWARD) return drop(bad);
-  const sender = senderOf(source(p));
+  const total = totalLength(p);
+  const from = source(p);
+  const sender = senderOf(from);
   if (sender === 0 || sender !== local()) return drop(DROP_FOREIGN_SOURCE);
   if (hasShares(OUTBOUND_SHARES)) {
-    if (isOverShare(OUTBOUND_SHARES, source(p))) return drop(DROP_OVER_SHARE);
-    takeShare(OUTBOUND_SHARES, source(p), workIn(virtio, totalLength(p)));
+    if (isOverShare(OUTBOUND_SHARES, from)) return drop(DROP_OVER_SHARE);
+    takeShare(OUTBOUND_SHARES, from, workIn(virtio, total));
   }
   const dst = destination(p);
   const mapping = findMapping(dst);
@@ -84,11 +86,35 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
   const segments = virtio === 0 ? 0 : checkVirtio(virtio, p);
   if (segments < 0) return drop(segments);
 
-  const tunnel = leaseTunnel(vm, source(p), now);
+  const tunnel = leaseTunnel(vm, from, now, second);
   if (tunnel === 0) return drop(DROP_TOO_MANY_TUNNELS);
   const limit = limitOf(tunnel, vm, now);
+  // Nearly every packet goes as it is.
+  if (segments === 0 && total <= limit) {
+    beginPacket(p, vm, tunnel);
+    if (freeMessages() < 1) return stay(from, virtio, total);
+    if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
+    count(d, vm, tunnel, 1, total);
+    send(virtio, p, total);
+    return FORWARD;
+  }
+  return encapsulateLong(d, virtio, p, vm, tunnel, segments, limit, now);
+}
+
+/** The same of a packet that is to be cut into `segments`, or fragmented if it is longer than `limit`. */
+function encapsulateLong(
+  d: usize,
+  virtio: usize,
+  p: usize,
+  vm: u32,
+  tunnel: usize,
+  segments: i32,
+  limit: i32,
+  now: f64,
+): i32 {
+  const total = totalLength(p);
   const headers = segments === 0 ? 0 : headersLength(p);
-  const size = segments === 0 ? totalLength(p) : min(gsoSize(virtio), totalLength(p) - headers);
+  const size = segments === 0 ? total : min(gsoSize(virtio), total - headers);
   let fragments = 0;
   if (headers + size > limit) {
     if (isDontFragment(p)) {
@@ -98,29 +124,33 @@ export function encapsulatePacket(d: usize, now: f64): i32 {
     fragments = countFragments(p, headers, size, limit);
   }
   const blocks = segments + fragments;
-  let messages = 1;
-  if (blocks !== 0) {
-    messages = fragments !== 0 ? fragments : messagesOf(segments, outerLength() + headers + size);
-    if (messages > capacity() || blocks > HEADER_BLOCKS) return drop(DROP_TOO_LONG);
-  }
+  const messages = fragments !== 0 ? fragments : messagesOf(segments, outerLength() + headers + size);
+  if (messages > capacity() || blocks > HEADER_BLOCKS) return drop(DROP_TOO_LONG);
   beginPacket(p, vm, tunnel);
-  if (messages > freeMessages() || blocks > freeBlocks()) {
-    if (hasShares(OUTBOUND_SHARES)) takeShare(OUTBOUND_SHARES, source(p), -workIn(virtio, totalLength(p)));
-    return NO_ROOM;
-  }
+  if (messages > freeMessages() || blocks > freeBlocks()) return stay(source(p), virtio, total);
   const uncut = max(segments, 1);
   const packets = max(fragments, uncut);
-
   if (hasOption(OPTION_CLAMP_MSS) && canClamp(p)) clampMss(p, limit, virtio !== 0 && needsChecksum(virtio));
-  const length = totalLength(p) + (uncut - 1) * headers + (packets - uncut) * headerLength(p);
-  addF64(tunnel + TUNNEL_OUTBOUND_PACKETS, <f64>packets);
-  addF64(tunnel + TUNNEL_OUTBOUND_BYTES, <f64>length);
-  countForwarded(OUTBOUND_COUNTERS, packets, length);
-  setPeer(d, vm);
+  const length = total + (uncut - 1) * headers + (packets - uncut) * headerLength(p);
+  count(d, vm, tunnel, packets, length);
   if (segments > 1 && fragments === 0 && fitsWhole(virtio, p)) sendWhole(virtio, p, headers, packets, length);
   else if (segments !== 0) sendCut(p, headers, size, segments, fragments === 0 ? 0 : limit);
-  else send(virtio, p, fragments === 0 ? 0 : limit);
+  else sendFragmented(virtio, p, limit);
   return FORWARD;
+}
+
+/** Leaves a packet to the next call: its share is given back. */
+function stay(from: u32, virtio: usize, total: i32): i32 {
+  if (hasShares(OUTBOUND_SHARES)) takeShare(OUTBOUND_SHARES, from, -workIn(virtio, total));
+  return NO_ROOM;
+}
+
+/** Counts what goes to `vm`: `packets`, together of `bytes` bytes. */
+function count(d: usize, vm: u32, tunnel: usize, packets: i32, bytes: i32): void {
+  addF64(tunnel + TUNNEL_OUTBOUND_PACKETS, <f64>packets);
+  addF64(tunnel + TUNNEL_OUTBOUND_BYTES, <f64>bytes);
+  countForwarded(OUTBOUND_COUNTERS, packets, bytes);
+  setPeer(d, vm);
 }
 
 /** The VM that the packet of descriptor `d` is for, unchecked. */

@@ -36,7 +36,7 @@ import {
   totalLength,
 } from './ipv4';
 import { vmAddress } from './mapping';
-import { addPiece, openMessage } from './messages';
+import { addPiece, openMessage, setContent, setPiece } from './messages';
 import { clearVirtio } from './virtio';
 
 // From the specifications.
@@ -75,15 +75,16 @@ function answer(p: usize, length: i32, code: u32, mtu: i32, buckets: usize, now:
     DONT_FRAGMENT,
     TIME_TO_LIVE,
     PROTOCOL_ICMP,
-    vmAddress(to),
-    to,
+    bswap<u32>(vmAddress(to)),
+    bswap<u32>(to),
   );
   putUnreachable(block + REPLY_ICMP, code, mtu, p, quote);
+  setContent(message, 0, 0, 0, 0);
   if (hasOffload(OFFLOAD_VIRTIO)) {
     clearVirtio(block + REPLY_VIRTIO);
-    addPiece(message, block + REPLY_VIRTIO, VIRTIO_SIZE + IPV4_LENGTH + ICMP_LENGTH);
+    setPiece(message, block + REPLY_VIRTIO, VIRTIO_SIZE + IPV4_LENGTH + ICMP_LENGTH);
   } else {
-    addPiece(message, ip, IPV4_LENGTH + ICMP_LENGTH);
+    setPiece(message, ip, IPV4_LENGTH + ICMP_LENGTH);
   }
   addPiece(message, p, quote);
 }

@@ -10,25 +10,26 @@ import {
 } from '../src/core/abi';
 import { takeBlock } from './blocks';
 import { hasOffload, hasOption, isGreUdp, overhead } from './config';
-import { putSegment } from './cut';
+import { putSegment, transportSum } from './cut';
 import { bodySum, loneMessage, messageFor, outerLength, putOuter, putWholeOuter, wholeMessage } from './encapsulation';
 import { nextLength, putFragment } from './fragment';
-import { headerLength, MAX_TOTAL_LENGTH, protocol, totalLength } from './ipv4';
+import { headerLength, MAX_TOTAL_LENGTH, networkSum, protocol, totalLength } from './ipv4';
 import { addPiece } from './messages';
 import { PROTOCOL_TCP } from './transport';
 import { completeChecksum, gsoSize, isTcpOpen, putVirtio } from './virtio';
 
-/** Sends the packet at `p`; in fragments of at most `limit` bytes if that is not 0. */
-export function send(virtio: usize, p: usize, limit: i32): void {
+/** Sends the packet at `p`, of `length` bytes, as it is. */
+export function send(virtio: usize, p: usize, length: i32): void {
   if (virtio !== 0) completeChecksum(virtio, p);
-  const length = totalLength(p);
-  if (limit !== 0) {
-    sendFragments(p, length - headerLength(p), 0, limit);
-    return;
-  }
   const outer = p - <usize>outerLength();
   putOuter(outer, length, bodySum(p, length, 0));
-  addPiece(messageFor(outerLength() + length, length), outer, outerLength() + length);
+  messageFor(outer, outerLength() + length, outerLength() + length, length);
+}
+
+/** Sends the packet at `p` in fragments of at most `limit` bytes. */
+export function sendFragmented(virtio: usize, p: usize, limit: i32): void {
+  if (virtio !== 0) completeChecksum(virtio, p);
+  sendFragments(p, totalLength(p) - headerLength(p), 0, limit);
 }
 
 /** Whoever receives a super-packet whole from a raw socket is not told where its datagrams end; only TCP needs no such thing. */
@@ -47,27 +48,27 @@ export function sendWhole(virtio: usize, p: usize, headers: i32, packets: i32, b
   const outer = p - <usize>outerLength();
   putWholeOuter(outer, totalLength(p), packets);
   putVirtio(outer - VIRTIO_SIZE, gso, outerLength() + headers, size, start, offset);
-  const message = wholeMessage(packets, bytes);
-  addPiece(message, outer - VIRTIO_SIZE, VIRTIO_SIZE + outerLength() + totalLength(p));
+  wholeMessage(outer - VIRTIO_SIZE, VIRTIO_SIZE + outerLength() + totalLength(p), packets, bytes);
 }
 
 /** Sends the segments of the super-packet at `p`; each in fragments of at most `limit` bytes if that is not 0. */
 export function sendCut(p: usize, headers: i32, size: i32, segments: i32, limit: i32): void {
   const total = totalLength(p) - headers;
+  const network = networkSum(p);
+  const transport = transportSum(p, headers);
   for (let n = 0; n < segments; n++) {
     const length = min(size, total - n * size);
     const outer = takeBlock();
     const h = outer + <usize>outerLength();
     const payload = p + <usize>(headers + n * size);
-    putSegment(h, p, headers, n, size, length, n === segments - 1);
+    putSegment(h, p, headers, n, size, length, n === segments - 1, network, transport);
     if (limit !== 0) {
       sendFragments(h, headers - headerLength(h), payload, limit);
       continue;
     }
     putOuter(outer, headers + length, bodySum(payload, length, bodySum(h, headers, 0)));
-    const message = messageFor(outerLength() + headers + length, headers + length);
-    addPiece(message, outer, outerLength() + headers);
-    addPiece(message, payload, length);
+    const near = outerLength() + headers;
+    addPiece(messageFor(outer, near, near + length, headers + length), payload, length);
   }
 }
 
@@ -85,8 +86,7 @@ function sendFragments(p: usize, near: i32, far: usize, limit: i32): void {
     const rest = far + <usize>(at + here - near);
     putFragment(h, p, at, length, at + length === data);
     putOuter(outer, header + length, bodySum(rest, length - here, bodySum(first, here, bodySum(h, header, 0))));
-    const message = loneMessage(header + length);
-    addPiece(message, outer, outerLength() + header);
+    const message = loneMessage(outer, outerLength() + header, header + length);
     if (here > 0) addPiece(message, first, here);
     if (length > here) addPiece(message, rest, length - here);
   }

@@ -37,8 +37,7 @@ if (missing.length > 0) {
 // What a source that is gone once left must not be found.
 rmSync(`${root}dist`, { recursive: true, force: true });
 mkdirSync(`${root}build`, { recursive: true });
-run('asc', '--target', 'simd');
-run('asc', '--target', 'scalar');
+for (const target of ['simd', 'scalar']) run('asc', '--target', target, '--transform', `${root}scripts/inline.mjs`);
 run('tsc', '-p', '.');
 await bundle();
 await playground();

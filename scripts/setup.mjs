@@ -29,6 +29,7 @@ const sources = [
   'tsconfig.json',
   'package.json',
   'scripts/build.mjs',
+  'scripts/inline.mjs',
 ];
 const needsBuild = () =>
   changed('dist/cli.js') === 0 || changed(built) === 0 || changed(built) < Math.max(...sources.map(changed));

@@ -10,6 +10,10 @@ type Folder = typeof ASSEMBLY | typeof TYPESCRIPT;
 /** What one twin exports that the other has not, by file; the reason is that of all its names. */
 const ONLY: Record<Folder, Record<string, { names: string[]; reason: string }>> = {
   [ASSEMBLY]: {
+    'cut.ts': { names: ['transportSum'], reason: 'sums once what all segments have in common' },
+    'ipv4.ts': { names: ['networkSum', 'putSegmentNetwork'], reason: 'sums once what all segments have in common' },
+    'messages.ts': { names: ['setPiece', 'setContent'], reason: 'writes a message in one go, and adds to it later' },
+    'send.ts': { names: ['sendFragmented'], reason: 'what nearly every packet needs comes first, and by itself' },
     'inbound.ts': { names: ['likelySender'], reason: 'tells warmTunnels what to read' },
     'outbound.ts': { names: ['likelyReceiver'], reason: 'tells warmTunnels what to read' },
     'tunnels.ts': { names: ['warmTunnels', 'isTableLarge'], reason: 'reads ahead for speed, and changes nothing' },
@@ -23,6 +27,8 @@ const ONLY: Record<Folder, Record<string, { names: string[]; reason: string }>> 
       reason: 'AssemblyScript has load<T>, store<T>, memory.copy and memory.fill built in',
     },
     'index.ts': { names: ['typescriptCore'], reason: 'a module has its memory by itself' },
+    'ipv4.ts': { names: ['putIdentification'], reason: 'a header is written field by field' },
+    'messages.ts': { names: ['setOrigin'], reason: 'a message is opened empty, and all is added to it' },
   },
 };
 
