@@ -7,7 +7,7 @@ const GENERATED = ['docs/conformance.md'];
 
 /** Paths from the root of the repository. */
 export const DOCUMENTS: readonly string[] = [
-  ...['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'test/vectors/README.md'],
+  ...['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'test/vectors/README.md', 'examples/README.md'],
   ...readdirSync(new URL('docs', ROOT))
     .map((name) => `docs/${name}`)
     .filter((file) => file.endsWith('.md') && !GENERATED.includes(file)),
