@@ -6,6 +6,7 @@ const WARM_UP = 10;
 
 /** Seconds that one run of the case takes, as this timer says. */
 export async function measure(benchCase, { core, empty }, timer) {
+  forget(core);
   const { run, refresh, direction, packets, check } = benchCase.prepare(core);
   const before = direction && core.counters(direction);
   let runs = 0;
@@ -31,10 +32,15 @@ export async function measure(benchCase, { core, empty }, timer) {
   return time;
 }
 
-/** Runs a case once, on a core that has seen nothing before; throws if what came of it is not what the case says. */
-export function runOnce({ prepare }, { core }) {
+/** Makes a core one that has seen nothing: its whole state is its memory. */
+function forget(core) {
   core.bytes.fill(0);
   core.attach({});
+}
+
+/** Runs a case once, on a core that has seen nothing before; throws if what came of it is not what the case says. */
+export function runOnce({ prepare }, { core }) {
+  forget(core);
   const { run, refresh, direction, packets, messages } = prepare(core);
   refresh?.();
   run();

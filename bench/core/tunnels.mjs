@@ -28,7 +28,6 @@ export function tunnelCase(tunnels) {
     // The baseline that the last rows of the table refer to.
     ...(tunnels > 1 ? { comparedTo: name(1) } : {}),
     prepare(core) {
-      while (core.expire(Number.POSITIVE_INFINITY) > 0);
       core.configure({ local: underlay(LOCAL), mappings: [MAPPING] });
       core.attach({});
       core.bytes.set(packets, FIRST);
