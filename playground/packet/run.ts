@@ -1,13 +1,22 @@
 /** Hands packets to the core as a VM's host does, and shows what it makes of them. */
 
 import { DEFAULT_TTL } from '../../src/core/config.ts';
-import { abi, type CoreConfig, dropReason, networkOrder, type PacketCore, verdictName } from '../../src/core/index.ts';
+import {
+  abi,
+  type CoreConfig,
+  dropReason,
+  ipv4Text,
+  networkOrder,
+  type PacketCore,
+  verdictName,
+} from '../../src/core/index.ts';
+import { ALL_ONES, sum } from '../../src/core/typescript/checksum.ts';
 import { dropHint } from '../../src/dataplane/drop-hints.ts';
 import { udpDatagram } from './make.ts';
 
 interface Verdict {
-  /** 0, or the drop reason as the core has it. */
-  number: number;
+  /** 0, or the drop reason as the core has it; undefined where the packet never comes to the core. */
+  number: number | undefined;
   name: string;
   meaning: string;
   hint?: string;
@@ -74,7 +83,8 @@ export class Vm {
 
   #decapsulate(packet: Uint8Array, now: number): Outcome {
     const core = this.#core;
-    const datagram = udpPayload(packet, this.#config.local);
+    const datagram = received(packet, this.#config.local);
+    if (typeof datagram === 'string') return notDelivered(datagram);
     if (datagram) {
       core.bytes.set(datagram.bytes, core.slot(0));
       core.describeDatagrams(
@@ -113,20 +123,41 @@ function explain(number: number): Verdict {
   return { number, name, meaning, ...(hint !== undefined && { hint }) };
 }
 
+/** What becomes of a packet that the kernel does not hand on. */
+function notDelivered(why: string): Outcome {
+  const meaning = `inbound: the kernel does not hand it to Inlay's UDP socket: ${why}`;
+  const verdict = { number: undefined, name: 'not-delivered', meaning };
+  return { verdict, peer: undefined, messages: [], byKernel: 0, replies: [] };
+}
+
+interface Datagram {
+  bytes: Uint8Array;
+  source: number;
+  tos: number;
+}
+
 /**
- * What the kernel hands to the UDP socket of `local`: the payload of a whole, sound packet to its port. Undefined for any
- * other packet: the core sees it as it is.
+ * What the kernel hands to the UDP socket of `local`: the payload of a datagram to its port, or else why it does not.
+ * Undefined for any other packet: the core sees it as it is.
  */
-function udpPayload(packet: Uint8Array, local: number): { bytes: Uint8Array; source: number; tos: number } | undefined {
-  const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
+function received(packet: Uint8Array, local: number): Datagram | string | undefined {
+  const view = new DataView(Uint8Array.from(packet).buffer);
   if (packet.length < OUTER_LENGTH || view.getUint8(0) >> 4 !== 4 || view.getUint8(9) !== PROTOCOL_UDP)
     return undefined;
   const header = (view.getUint8(0) & 15) * 4;
   const total = view.getUint16(2);
-  const isFragment = (view.getUint16(6) & 0x3fff) !== 0;
-  if (header < 20 || total > packet.length || total < header + 8 || isFragment || view.getUint32(16) !== local)
-    return undefined;
+  if (header < 20 || total > packet.length || total < header + 8 || sum(view, 0, header) !== ALL_ONES) return undefined;
+  if (view.getUint16(header + 2) !== abi.GRE_UDP_PORT) return undefined;
+  if ((view.getUint16(6) & 0x3fff) !== 0) return 'it is a fragment, and waits for the others';
+  if (view.getUint32(16) !== local) return `it is for ${ipv4Text(view.getUint32(16))}`;
   const length = view.getUint16(header + 4);
-  if (view.getUint16(header + 2) !== abi.GRE_UDP_PORT || length < 8 || header + length > total) return undefined;
+  if (length < 8 || header + length > total) return 'its UDP length does not fit the packet';
+  if (!hasRightChecksum(view, header, length)) return 'its UDP checksum is wrong';
   return { bytes: packet.subarray(header + 8, header + length), source: view.getUint32(12), tos: view.getUint8(1) };
+}
+
+/** The UDP checksum, over addresses, protocol and length, too (RFC 768); 0 means that there is none. */
+function hasRightChecksum(view: DataView<ArrayBuffer>, header: number, length: number): boolean {
+  if (view.getUint16(header + 6) === 0) return true;
+  return (sum(view, 12, 8) + sum(view, header, length) + PROTOCOL_UDP + length) % ALL_ONES === 0;
 }

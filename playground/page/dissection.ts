@@ -7,7 +7,7 @@ import { copy, save } from './copy.ts';
 import { button, h, rove, some } from './dom.ts';
 
 /** Of a packet's bytes, so many are shown; all of them are copied. */
-const MOST_SHOWN = 512;
+const MOST_SHOWN = 192;
 
 export interface Shown {
   title: string;

@@ -45,8 +45,8 @@ export class PrefixesView {
     const error = 'error' in mesh ? mesh : undefined;
     const isAbout = (name: Name) => (error?.error.startsWith(`${name} "`) ? error.error : undefined);
     for (const name of NAMES) complain(byId(name), byId(`${name}-error`), isAbout(name));
-    byId('capacity').classList.toggle('is-void', error !== undefined);
     if ('value' in mesh) this.#room(mesh.value);
+    else this.#noRoom();
     const isElsewhere = error && !NAMES.some(isAbout);
     byId('warnings').replaceChildren(
       ...(isElsewhere ? this.#refusal(error, state) : []),
@@ -64,6 +64,11 @@ export class PrefixesView {
     const { length } = mapping.overlay;
     byId('overlay-split').replaceChildren(...split({ prefix: length, vm: vmBits, container: containerBits }));
     byId('underlay-split').replaceChildren(...split({ prefix: mapping.underlay.length, vm: vmBits }));
+  }
+
+  #noRoom(): void {
+    for (const id of ['vms', 'containers', 'slice-length']) byId(id).textContent = '–';
+    for (const id of ['overlay-split', 'underlay-split']) byId(id).replaceChildren();
   }
 
   #refusal(error: { error: string; hint?: string }, state: State): HTMLElement[] {
@@ -104,8 +109,9 @@ export class PrefixesView {
     if ('error' in found) return [reason(found)];
     return found.value.map((mapping) => {
       const { overlay, underlay, ...room } = plan(mapping, 0);
-      const title = `${count(room.vms)} VMs with ${count(room.containersPerVm)} containers each`;
-      return button(`${overlay} over ${underlay}`, () => this.#update({ overlay, underlay }), { class: 'chip', title });
+      const made = button(`${overlay} over ${underlay} `, () => this.#update({ overlay, underlay }), { class: 'chip' });
+      made.append(h('small', {}, `${count(room.vms)} VMs, ${count(room.containersPerVm)} containers each`));
+      return made;
     });
   }
 }

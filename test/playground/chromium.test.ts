@@ -93,6 +93,7 @@ describe.skipIf(skip('playground in Chromium', missingCommands('chromium')))('th
       '65,533',
     ]);
     await page.fill('#overlay', '10.0.0.0/33');
+    expect(await page.locator('#capacity dd').allTextContents()).toEqual(['–', '–', '–']);
     expect(await page.textContent('#overlay-error')).toBe(
       'overlay "10.0.0.0/33": expected an IPv4 prefix such as 10.0.0.0/8',
     );
