@@ -10,7 +10,7 @@ import {
   type PacketCore,
   verdictName,
 } from '../../src/core/index.ts';
-import { ALL_ONES, sum } from '../../src/core/typescript/checksum.ts';
+import { sum, verifies } from '../../src/core/typescript/checksum.ts';
 import { dropHint } from '../../src/dataplane/drop-hints.ts';
 import { udpDatagram } from './make.ts';
 
@@ -146,7 +146,7 @@ function received(packet: Uint8Array, local: number): Datagram | string | undefi
     return undefined;
   const header = (view.getUint8(0) & 15) * 4;
   const total = view.getUint16(2);
-  if (header < 20 || total > packet.length || total < header + 8 || sum(view, 0, header) !== ALL_ONES) return undefined;
+  if (header < 20 || total > packet.length || total < header + 8 || !verifies(view, 0, header)) return undefined;
   if (view.getUint16(header + 2) !== abi.GRE_UDP_PORT) return undefined;
   if ((view.getUint16(6) & 0x3fff) !== 0) return 'it is a fragment, and waits for the others';
   if (view.getUint32(16) !== local) return `it is for ${ipv4Text(view.getUint32(16))}`;
@@ -159,5 +159,6 @@ function received(packet: Uint8Array, local: number): Datagram | string | undefi
 /** The UDP checksum, over addresses, protocol and length, too (RFC 768); 0 means that there is none. */
 function hasRightChecksum(view: DataView<ArrayBuffer>, header: number, length: number): boolean {
   if (view.getUint16(header + 6) === 0) return true;
-  return (sum(view, 12, 8) + sum(view, header, length) + PROTOCOL_UDP + length) % ALL_ONES === 0;
+  // Its own checksum included, all of it adds up to all ones (RFC 1071 §1).
+  return (sum(view, 12, 8) + sum(view, header, length) + PROTOCOL_UDP + length) % 0xffff === 0;
 }
