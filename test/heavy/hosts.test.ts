@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import { afterAll, describe, expect, test } from 'vitest';
-import { Missing } from '../hosts/command.mjs';
+import { Missing, PATIENCE } from '../hosts/command.mjs';
 import { conform } from '../hosts/conform.mjs';
 import { prepare, weakness } from '../hosts/expected.mjs';
 import { HOSTS } from '../hosts/hosts.mjs';
@@ -18,24 +18,24 @@ test('the corpus meets all drop reasons that a host can be told of', () => {
   expect(weakness(expected, PACKETS)).toBeUndefined();
 });
 
-describe.each(HOSTS.filter(({ isOnlyAskedFor }) => !isOnlyAskedFor))('$name', ({ name, isExtra, open }) => {
-  // Its toolchain may have to be downloaded, and to build it.
-  test('conforms', { timeout: 600_000 }, async ({ skip: leaveOut }) => {
-    const host = await open().catch((error) => {
-      if (!(error instanceof Missing)) throw error;
-      // Not to be had everywhere, or too long in the making.
-      if (isExtra) process.stderr.write(`left out: test/heavy/hosts: ${name}: ${error.message}\n`);
-      else skip(`test/heavy/hosts: ${name}`, error.message);
-    });
-    if (!host) return leaveOut();
-    try {
-      const { passed, digest, problems } = await conform(host, expected);
-      expect(problems).toEqual([]);
-      expect([passed, digest]).toEqual([expected.answers.length, expected.digest]);
-    } finally {
-      await host.close();
-    }
+const hosts = HOSTS.filter(({ isOnlyAskedFor }) => !isOnlyAskedFor).map((host) => [host.name, host] as const);
+
+// A toolchain may have to be downloaded, and to build the host.
+test.for(hosts)('%s conforms', { timeout: PATIENCE }, async ([name, { isExtra, open }], { skip: leaveOut }) => {
+  const host = await open().catch((error) => {
+    if (!(error instanceof Missing)) throw error;
+    // Not to be had everywhere, or too long in the making.
+    if (isExtra) process.stderr.write(`left out: test/heavy/hosts: ${name}: ${error.message}\n`);
+    else skip(`test/heavy/hosts: ${name}`, error.message);
   });
+  if (!host) return leaveOut();
+  try {
+    const { passed, digest, problems } = await conform(host, expected);
+    expect(problems).toEqual([]);
+    expect([passed, digest]).toEqual([expected.answers.length, expected.digest]);
+  } finally {
+    await host.close();
+  }
 });
 
 /** Why there is no such test here; undefined if there is. */

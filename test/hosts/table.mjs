@@ -26,10 +26,11 @@ export function benchTable(rows) {
 
 const number = (ns) => (ns < 1000 ? ns.toFixed(0) : Math.round(ns).toLocaleString('en'));
 
-/** What figures depend on. */
+/** What figures depend on; the load is that of the last minute. */
 export function machine() {
   const cores = os.cpus();
-  return `${cores[0]?.model.trim()}, ${cores.length} cores, Linux ${os.release().split('.').slice(0, 2).join('.')}`;
+  const linux = os.release().split('.').slice(0, 2).join('.');
+  return `${cores[0]?.model.trim()}, ${cores.length} cores, Linux ${linux}, load average ${os.loadavg()[0]?.toFixed(1)}`;
 }
 
 /** Text between two marks, as it stands in a document. */
