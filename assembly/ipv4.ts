@@ -124,9 +124,12 @@ export function destination(p: usize): u32 {
   return getU32(p + DESTINATION);
 }
 
-/** Whether the packets at `p` and `q` have the same source and destination. */
-export function hasSameAddresses(p: usize, q: usize): bool {
-  return load<u64>(p + SOURCE) === load<u64>(q + SOURCE);
+/** Whether the headers at `p` and `q`, both without options, differ in nothing but total length, identification and checksum. */
+export function isSameHeader(p: usize, q: usize): bool {
+  // Both addresses; time to live and protocol; type of service.
+  if (load<u64>(p + SOURCE) !== load<u64>(q + SOURCE)) return false;
+  if (load<u16>(p + TIME_TO_LIVE) !== load<u16>(q + TIME_TO_LIVE)) return false;
+  return load<u16>(p) === load<u16>(q) && load<u16>(p + FRAGMENT) === load<u16>(q + FRAGMENT);
 }
 
 /** Sets flags and fragment offset; the header checksum is still to be put right. */

@@ -17,17 +17,15 @@ import { hasOffload } from './config';
 import {
   DONT_FRAGMENT,
   flagsAndOffset,
-  hasSameAddresses,
   headerChecksum,
   headerLength,
   IPV4_LENGTH,
   identification,
+  isSameHeader,
   MAX_TOTAL_LENGTH,
   protocol,
   putTotalLength,
-  timeToLive,
   totalLength,
-  typeOfService,
 } from './ipv4';
 import { deliverMerged } from './merged';
 import { addContent, addPiece, openMessage, packetsIn, setContent, setPiece } from './messages';
@@ -170,10 +168,8 @@ function openFlow(flow: usize, p: usize, headers: i32, message: i32): void {
 /** Whether the packet at `p`, which can be merged, is the next one of `flow`. */
 function belongs(flow: usize, p: usize, headers: i32): bool {
   const first = <usize>load<u32>(flow + FLOW_FIRST);
-  if (protocol(p) !== protocol(first) || !hasSameAddresses(p, first)) return false;
+  if (!isSameHeader(p, first)) return false;
   if (load<u32>(p + IPV4_LENGTH) !== load<u32>(first + IPV4_LENGTH)) return false; // Ports.
-  if (timeToLive(p) !== timeToLive(first) || typeOfService(p) !== typeOfService(first)) return false;
-  if (flagsAndOffset(p) !== flagsAndOffset(first)) return false;
   const next = (load<u32>(flow + FLOW_IDENTIFICATION) + 1) & 0xffff;
   // "originating sources MAY set the IPv4 ID field of atomic datagrams to any value" (RFC 6864 §4.1).
   if (identification(p) !== next && flagsAndOffset(p) !== DONT_FRAGMENT) return false;

@@ -107,9 +107,16 @@ export function destination(memory: Memory, p: number): number {
   return getU32(memory, p + DESTINATION);
 }
 
-/** Whether the packets at `p` and `q` have the same source and the same destination. */
-export function hasSameAddresses(memory: Memory, p: number, q: number): boolean {
-  return source(memory, p) === source(memory, q) && destination(memory, p) === destination(memory, q);
+/** Whether the headers at `p` and `q`, both without options, differ in nothing but total length, identification and checksum. */
+export function isSameHeader(memory: Memory, p: number, q: number): boolean {
+  return (
+    typeOfService(memory, p) === typeOfService(memory, q) &&
+    flagsAndOffset(memory, p) === flagsAndOffset(memory, q) &&
+    timeToLive(memory, p) === timeToLive(memory, q) &&
+    protocol(memory, p) === protocol(memory, q) &&
+    source(memory, p) === source(memory, q) &&
+    destination(memory, p) === destination(memory, q)
+  );
 }
 
 /** Puts the low 16 bits of another identification; the header checksum is still to be put right. */

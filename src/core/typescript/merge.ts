@@ -136,26 +136,17 @@ function openFlow(memory: Memory, bucket: number, p: number, headers: number): v
 
 /** Whether the packet, whose headers can be merged, is what follows in the open flow: cutting would give just these. */
 function isNext(memory: Memory, bucket: number, first: number, p: number, headers: number): boolean {
-  if (!isSameFlow(memory, first, p)) return false;
-  if (ipv4.typeOfService(memory, p) !== ipv4.typeOfService(memory, first)) return false;
-  if (ipv4.timeToLive(memory, p) !== ipv4.timeToLive(memory, first)) return false;
-  const flags = ipv4.flagsAndOffset(memory, p);
-  if (flags !== ipv4.flagsAndOffset(memory, first)) return false;
+  if (!ipv4.isSameHeader(memory, p, first)) return false;
+  if (getU32(memory, p + ipv4.IPV4_LENGTH) !== getU32(memory, first + ipv4.IPV4_LENGTH)) return false; // Ports.
   // With DF the identification means nothing (RFC 6864 §4.1).
   const id = (loadU32(memory, bucket + IDENTIFICATION) + 1) & 0xffff;
-  if (flags !== ipv4.DONT_FRAGMENT && ipv4.identification(memory, p) !== id) return false;
+  const isAtomic = ipv4.flagsAndOffset(memory, p) === ipv4.DONT_FRAGMENT;
+  if (!isAtomic && ipv4.identification(memory, p) !== id) return false;
   const payload = ipv4.totalLength(memory, p) - headers;
   if (payload > loadU32(memory, bucket + PAYLOAD)) return false;
   if (payload + loadU32(memory, bucket + TOTAL) > ipv4.MAX_TOTAL_LENGTH) return false;
   if (loadU32(memory, bucket + PACKETS) >= abi.PACKETS_PER_MESSAGE) return false;
   return ipv4.protocol(memory, p) === transport.PROTOCOL_UDP || isNextTcp(memory, bucket, first, p, headers);
-}
-
-/** Whether the packets have the same protocol, addresses and ports. Neither has IPv4 options. */
-function isSameFlow(memory: Memory, first: number, p: number): boolean {
-  if (ipv4.protocol(memory, p) !== ipv4.protocol(memory, first) || !ipv4.hasSameAddresses(memory, p, first))
-    return false;
-  return getU32(memory, p + ipv4.IPV4_LENGTH) === getU32(memory, first + ipv4.IPV4_LENGTH);
 }
 
 /** Whether the packet's TCP header follows, and else is what the first one's is. */
