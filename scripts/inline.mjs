@@ -6,7 +6,7 @@
 import { Node } from 'assemblyscript';
 import { Transform } from 'assemblyscript/transform';
 
-const FUNCTIONS = new Set(['headerSum', 'limitOf', 'openFor', 'putIpv4']);
+const FUNCTIONS = new Set(['beginPacket', 'headerSum', 'limitOf', 'openFor', 'putIpv4']);
 
 export default class Inline extends Transform {
   afterParse(parser) {
