@@ -1,7 +1,7 @@
 /** Both twins, for the suites that run on each. */
 import { readFileSync } from 'node:fs';
 import { abi, type CoreConfig, type PacketCore, wasmCore } from '../src/core/index.ts';
-import { typescriptCore } from '../src/core/typescript/index.ts';
+import { typescriptCore } from '../src/core/typescript.ts';
 
 const module = (file: string) => new WebAssembly.Module(readFileSync(new URL(`../build/${file}`, import.meta.url)));
 

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { abi } from '../src/core/index.ts';
-import { typescriptCore } from '../src/core/typescript/index.ts';
+import { typescriptCore } from '../src/core/typescript.ts';
 import { config, cores } from './core.ts';
 import { Judge } from './fuzz/judge.mjs';
 import { replay } from './fuzz/rounds.mjs';

@@ -53,12 +53,15 @@ test('holds what is built, its sources, the documents and the vectors, and nothi
   expect([...folders].sort()).toEqual(
     [
       ...['LICENSE', 'README.md', 'SECURITY.md', 'package.json'],
-      ...['assembly', 'build', 'dist', 'docs', 'packaging', 'src', 'test'],
+      ...['assembly', 'build', 'dist', 'docs', 'examples', 'packaging', 'src', 'test'],
     ].sort(),
   );
   const named = (start: string) => files.filter((file) => file.startsWith(start));
   expect(named('build/').sort()).toEqual(['build/core-scalar.wasm', 'build/core.wasm']);
   expect(named('test/').filter((file) => !/^test\/vectors\/([\w-]+\.json|README\.md)$/.test(file))).toEqual([]);
+  expect(named('examples/').filter((file) => /\/(build|target|venv|node_modules|__pycache__)\//.test(file))).toEqual(
+    [],
+  );
   expect(files).toEqual(expect.arrayContaining(['docs/abi.md', 'test/vectors/README.md', 'dist/core/index.d.ts']));
 });
 

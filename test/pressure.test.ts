@@ -1,7 +1,7 @@
 /** Pressure: when a device brings more than is handled, and how much of it goes on then. */
 import { describe, expect, test } from 'vitest';
 import { abi } from '../src/core/index.ts';
-import { typescriptCore } from '../src/core/typescript/index.ts';
+import { typescriptCore } from '../src/core/typescript.ts';
 import { Pressure } from '../src/dataplane/wasm/pressure.ts';
 
 /** A device from which so many packets come, of `senders` senders; and what the core was told. */

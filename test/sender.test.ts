@@ -1,7 +1,7 @@
 /** Which messages a socket is given while its buffer is filled, with system calls that are played. */
 import { beforeEach, expect, test, vi } from 'vitest';
 import type { PacketCore } from '../src/core/index.ts';
-import { typescriptCore } from '../src/core/typescript/index.ts';
+import { typescriptCore } from '../src/core/typescript.ts';
 import { Sender } from '../src/dataplane/wasm/linux/sender.ts';
 import * as native from '../src/linux/native.ts';
 import * as wire from './packet.ts';

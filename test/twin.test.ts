@@ -26,7 +26,6 @@ const ONLY: Record<Folder, Record<string, { names: string[]; reason: string }>> 
       ],
       reason: 'AssemblyScript has load<T>, store<T>, memory.copy and memory.fill built in',
     },
-    'index.ts': { names: ['typescriptCore'], reason: 'a module has its memory by itself' },
     'ipv4.ts': { names: ['putIdentification'], reason: 'a header is written field by field' },
     'messages.ts': { names: ['setOrigin'], reason: 'a message is opened empty, and all is added to it' },
   },

@@ -11,7 +11,7 @@ import (
 )
 
 // expectedVersion is the ABI that this file is written for: the only number in it that the module has a name for.
-const expectedVersion = 4
+const expectedVersion = 5
 
 // Direction is the way that packets go: out of containers, or in from the underlay.
 type Direction int

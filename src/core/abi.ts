@@ -4,7 +4,7 @@
  */
 
 /** Changes whenever a host that was written for an older layout would go wrong. */
-export const ABI_VERSION = 4;
+export const ABI_VERSION = 5;
 
 // Capacities.
 

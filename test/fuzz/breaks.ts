@@ -1,7 +1,7 @@
 /** Cores that do something wrong, and the proof that the fuzzer sees it and makes small what shows it: else a run that finds nothing would say nothing. */
 import { expect } from 'vitest';
 import { abi, type PacketCore } from '../../src/core/index.ts';
-import { typescriptCore } from '../../src/core/typescript/index.ts';
+import { typescriptCore } from '../../src/core/typescript.ts';
 import { Judge } from './judge.mjs';
 import { minimise } from './minimise.mjs';
 import { caseOf, replay, runRound } from './rounds.mjs';

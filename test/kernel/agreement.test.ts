@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type PacketCore, verdictName } from '../../src/core/index.ts';
-import { typescriptCore } from '../../src/core/typescript/index.ts';
+import { typescriptCore } from '../../src/core/typescript.ts';
 import { INBOUND, OUTBOUND } from '../../src/dataplane/check/counts.ts';
 import { BELIEVED, loadMarkProgram, VERDICT } from '../../src/dataplane/check/mark.ts';
 import { SourceCheck } from '../../src/dataplane/check/source-check.ts';

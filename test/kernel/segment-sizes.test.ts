@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { NOT_MERGED } from '../../src/core/abi.ts';
-import { typescriptCore } from '../../src/core/typescript/index.ts';
+import { typescriptCore } from '../../src/core/typescript.ts';
 import { loadSizeProgram, SegmentSizes } from '../../src/dataplane/wasm/linux/segment-sizes.ts';
 import { shareFilter } from '../../src/dataplane/wasm/linux/share-filter.ts';
 import * as native from '../../src/linux/native.ts';

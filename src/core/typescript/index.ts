@@ -1,9 +1,5 @@
-/**
- * The packet core in TypeScript: the Wasm core's twin, its fallback and its oracle. docs/abi.md is its reference. Each function of the
- * core has the core's memory as its first argument; `typescriptCore` makes both one.
- */
+/** The packet core's functions. docs/abi.md is their reference; each has the core's memory as its first argument. */
 import * as abi from '../abi.ts';
-import { PacketCore } from '../core.ts';
 import { clearBlocks } from './blocks.ts';
 import type { Memory } from './bytes.ts';
 import { setConfig, setLengths } from './config.ts';
@@ -12,9 +8,8 @@ import { measureHeaders } from './encapsulation.ts';
 import { decapsulatePackets, demandInbound } from './inbound.ts';
 import { MAX_TOTAL_LENGTH, MIN_MTU } from './ipv4.ts';
 import { learnFrom, narrowTunnel } from './learn.ts';
-import { addMapping, vmOf } from './mapping.ts';
 import { closeFlows } from './merge.ts';
-import { attach, clearMessages, NO_ROOM } from './messages.ts';
+import { clearMessages, NO_ROOM } from './messages.ts';
 import { demandOutbound, encapsulatePacket } from './outbound.ts';
 import { reachVm, refuseMessage } from './refuse.ts';
 import { endShares, setLevel } from './shares.ts';
@@ -107,27 +102,4 @@ export function expire(memory: Memory, before: number): number {
 
 function clamp(value: number, most: number): number {
   return Math.max(Math.min(value, most), 0);
-}
-
-/** A core with a memory of its own. */
-export function typescriptCore(): PacketCore {
-  const buffer = new ArrayBuffer(abi.MEMORY_SIZE);
-  const memory: Memory = new DataView(buffer);
-  // `| 0` converts arguments as a call into the Wasm core would, but for those of which only some bits are stored.
-  return new PacketCore('typescript', buffer, {
-    configure: (local, options, key, ttl, dscp, encapsulation, mtu) =>
-      configure(memory, local, options, key, ttl, dscp, encapsulation | 0, mtu | 0),
-    attach: (base, offloads, ports) => attach(memory, base, offloads, ports | 0),
-    addMapping: (overlay, overlayLength, underlay, underlayLength) =>
-      addMapping(memory, overlay, overlayLength | 0, underlay, underlayLength | 0),
-    vmOf: (address) => vmOf(memory, address | 0),
-    share: (inbound, count, divisor) => share(memory, inbound | 0, count | 0, divisor | 0),
-    encapsulate: (first, count, now) => encapsulate(memory, first | 0, count | 0, now),
-    decapsulate: (first, count, now) => decapsulate(memory, first | 0, count | 0, now),
-    learn: (first, count, now) => learn(memory, first | 0, count | 0, now),
-    narrow: (vm, mtu, now) => narrow(memory, vm | 0, mtu | 0, now),
-    refuse: (message, code, now) => refuse(memory, message | 0, code | 0, now),
-    reach: (vm, now) => reach(memory, vm | 0, now),
-    expire: (before) => expire(memory, before),
-  });
 }

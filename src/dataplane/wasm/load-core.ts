@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { CoreName, PacketCore } from '../../core/core.ts';
-import { typescriptCore } from '../../core/typescript/index.ts';
+import { typescriptCore } from '../../core/typescript.ts';
 import { wasmCore } from '../../core/wasm.ts';
 import { errorCode, InlayError } from '../../errors.ts';
 
