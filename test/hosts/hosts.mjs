@@ -119,8 +119,7 @@ export const HOSTS = [
   { name: 'chromium', needs: 'apt-get install chromium', open: () => open('chromium') },
   { name: 'firefox', needs: 'apt-get install firefox-esr', open: () => open('firefox-esr'), isExtra: true },
   { name: 'c', needs: 'apt-get install g++ make wabt', open: openC },
-  // Debian 12 has an older one: so there is no such host where nobody installed Go by hand.
-  { name: 'go', needs: 'Go 1.24 or newer', open: openGo, isExtra: true },
+  { name: 'go', needs: 'Go 1.24 or newer: apt-get install golang-go, from Debian 13 on', open: openGo },
   { name: 'python', needs: 'apt-get install python3-venv', open: openPython },
   { name: 'rust', needs: 'cargo, of rustup', open: () => openRust('wasmi'), isExtra: true },
   {

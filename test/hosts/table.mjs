@@ -4,14 +4,19 @@ import os from 'node:os';
 import { table } from '../../bench/statistics.mjs';
 import { CASES } from './bench.mjs';
 
-/** `results`: of each host `name` and `needs`, or what `conform` found. `of`: how many vectors there are. */
+/** `results`: of each host `name` and `missing`, or what `conform` found. `of`: how many vectors there are. A column for each host. */
 export function conformanceTable(results, of) {
-  const rows = results.map(({ name, version, passed, digest, problems, missing }) => {
+  const columns = results.map(({ name, version, passed, digest, problems, missing }) => {
     if (missing !== undefined) return [name, 'not here', '', ''];
-    const verdict = problems.length === 0 ? (digest ?? '').slice(0, 16) : '**fails**';
+    const verdict = problems.length === 0 ? (digest ?? '').slice(0, 8) : '**fails**';
     return [name, version, `${passed} of ${of}`, verdict];
   });
-  return table([['host', 'version', 'vectors', 'SHA-256 of the corpus'], ...rows]);
+  return table(
+    ['', 'version', 'golden packets', 'corpus, SHA-256'].map((head, i) => [
+      head,
+      ...columns.map((column) => column[i]),
+    ]),
+  );
 }
 
 /** `rows` as `bench` makes them. */
