@@ -1,4 +1,4 @@
-/** Which flow a packet belongs to, and what docs/abi.md makes of that: its outer port, its bucket. None of it with the core's own code. */
+/** Which flow a packet belongs to, and what docs/core.md makes of that: its outer port, its bucket. None of it with the core's own code. */
 
 const view = (packet: Uint8Array) => new DataView(packet.buffer, packet.byteOffset, packet.length);
 const ipLength = (packet: Uint8Array) => ((packet[0] as number) & 15) * 4;
@@ -16,7 +16,7 @@ export function flowOf(packet: Uint8Array): Uint8Array {
   return Uint8Array.from([packet[9] as number, ...packet.subarray(12, 20), ...packet.subarray(ip, ip + 4)]);
 }
 
-/** The hash of docs/abi.md, in whole numbers. */
+/** The hash of docs/core.md (Messages), in whole numbers. */
 function hash(packet: Uint8Array): bigint {
   const [K, word] = [0x9e3779b1n, 2n ** 32n];
   const [ip, total] = [ipLength(packet), view(packet).getUint16(2)];

@@ -1,6 +1,6 @@
 /**
- * The outbound half of the packet core, written plainly in C over the same memory: the bound that the WebAssembly is measured against.
- * It does for each packet what docs/abi.md says of packets that go on, in the same order. What the benchmark never meets (fragments,
+ * The outbound half of the packet core, written plainly in C over the same memory: a measure for the WebAssembly.
+ * It does for each packet what docs/core.md says of packets that go on, in the same order. What the benchmark never meets (fragments,
  * replies, GRE options, clamping, a busy VM's shares) has its tests here, too, and ends in LEFT_OUT.
  */
 #include "cut.h"

@@ -11,7 +11,7 @@ const BARS_WIDTH = 150;
 const BAR = 20;
 const ROW = 30;
 const HEAD = 136;
-const FOOT = 62;
+const FOOT = 80;
 
 export function chart(runs, options, machine) {
   const bottom = HEAD + runs.length * ROW;
@@ -47,9 +47,16 @@ export function chart(runs, options, machine) {
     }),
     line('axis', BARS_LEFT, HEAD - 8, BARS_LEFT, bottom),
     line('axis', MEMORY_LEFT, HEAD - 8, MEMORY_LEFT, bottom),
-    text(MARGIN, bottom + 34, 'quiet', `${machine}. npm run simulate -- --seed ${options.seed}`),
+    text(MARGIN, bottom + 34, 'quiet', `${machine}.`),
+    text(MARGIN, bottom + 52, 'quiet', command()),
     '</svg>\n',
   ].join('\n');
+}
+
+/** The command that this process was started with, but for where the chart goes. */
+function command() {
+  const given = process.argv.slice(2).join(' ').replace(/--chart[ =]\S+/, '');
+  return `npm run simulate -- ${given}`.trim().replaceAll('  ', ' ');
 }
 
 function label(words, top) {

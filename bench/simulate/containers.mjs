@@ -137,7 +137,7 @@ function checksumWith(words, start, end, tail) {
 /** Whether a message that a VM should have believed was about a packet whose container is to be told; `words` from `at` on are the ICMP message. */
 export function asksForReply(words, at, length, kind) {
   const inner = at + 7 + (isUdp(kind) ? 8 : 6);
-  // Of the container's packet its header and 8 bytes have to be there (docs/abi.md).
+  // Of the container's packet its header and 8 bytes have to be there (docs/core-state.md, ICMP messages from the underlay).
   if (length < 4 * (inner - at) + 28) return false;
   const field = words[inner + 1];
   if (field & 0xff1f0000) return false;

@@ -13,7 +13,7 @@ const EXPECTED = {
   [OWN_SLICE]: abi.DROP_OWN_SLICE,
   [RESERVED]: abi.DROP_RESERVED_ADDRESS,
 };
-/** Drops that the container is told of (docs/abi.md, Replies). */
+/** Drops that the container is told of (docs/core.md, Replies). */
 const ANSWERED = [abi.DROP_NO_MAPPING, abi.DROP_OWN_SLICE, abi.DROP_RESERVED_ADDRESS, abi.DROP_TOO_BIG];
 const [OUT, IN, FROM_ICMP] = [0, 1, 2];
 

@@ -233,7 +233,7 @@ export class Swap {
 
 const ZEROS = Buffer.alloc(1 << 18);
 
-/** The first way of the set that an underlay address falls on (docs/abi.md, Tunnels). */
+/** The first way of the set that an underlay address falls on (docs/core-state.md, Tunnels). */
 function firstWay(address) {
   return (Math.imul(address, 0x9e3779b1) >>> (32 - abi.TUNNEL_SETS_LOG2)) * abi.TUNNEL_WAYS;
 }

@@ -25,12 +25,12 @@ class Config(NamedTuple):
     """What `configure` is told. Addresses are numbers: 10.0.0.1 is 0x0a000001."""
 
     local: int
+    encapsulation: int  # ENCAPSULATION_GRE or ENCAPSULATION_GRE_UDP of the module
     options: int = 0
     key: int = 0
     ttl: int = 64
     dscp: int = 0
-    encapsulation: int = 0
-    mtu: int = 1476  # of an underlay with 1,500
+    mtu: int = 1476  # of an underlay with 1,500 and plain GRE
 
 
 class Mapping(NamedTuple):
@@ -90,7 +90,10 @@ class Core:
 
     def configure(self, config: Config) -> None:
         """Says what this VM is, and forgets all mappings."""
-        self._call("configure", *config)
+        c = config
+        self._call(
+            "configure", c.local, c.options, c.key, c.ttl, c.dscp, c.encapsulation, c.mtu
+        )
 
     def map(self, mapping: Mapping) -> None:
         if self._call("addMapping", *mapping) < 0:

@@ -47,9 +47,7 @@ def run(arguments: list[str]) -> None:
 def mesh_core(module: Module, local: str, overlay: str, underlay: str) -> Core:
     """A core that is the VM `local` of a mesh."""
     core = Core(module)
-    core.configure(
-        Config(int(ipaddress.IPv4Address(local)), encapsulation=core["ENCAPSULATION_GRE"])
-    )
+    core.configure(Config(int(ipaddress.IPv4Address(local)), core["ENCAPSULATION_GRE"]))
     prefixes = [ipaddress.IPv4Network(it, strict=False) for it in (overlay, underlay)]
     core.map(
         Mapping(*(number for it in prefixes for number in (int(it.network_address), it.prefixlen)))

@@ -16,7 +16,8 @@ def run_vector(core: Core, words: list[str]) -> str:
     direction, *settings = words[:8]
     merged, refused = (int(word) for word in words[8:10])
     packet = bytes.fromhex(words[10])
-    core.configure(Config(*(int(word) for word in settings)))
+    local, options, key, ttl, dscp, encapsulation, mtu = (int(word) for word in settings)
+    core.configure(Config(local, encapsulation, options, key, ttl, dscp, mtu))
     for i in range(11, len(words), 4):
         core.map(Mapping(*(int(word) for word in words[i : i + 4])))
     core.put(0, packet, merged)

@@ -7,8 +7,8 @@ export const CASES = new Map([
   ['cut-64k', 'cut 64 KiB'],
 ]);
 
-/** How often each host is measured; the least counts, so that what else the machine does shows least. */
-const TURNS = 5;
+/** How often each host is measured, many rounds each time; the least counts, so that what else the machine does shows least. */
+const TURNS = 3;
 
 /**
  * ns per packet by case, of each of the hosts that were opened; of hosts in JavaScript those of the twin in TypeScript, too. They take turns.

@@ -5,6 +5,7 @@
 //!     inlay-host CORE.wasm bench
 
 mod bench;
+mod constants;
 mod core;
 mod pcap;
 mod vectors;

@@ -1,6 +1,6 @@
 /**
  * How hard packets press at one device: while more come than are handled, only a part of each batch goes on, fairly shared among those who send (`share` in
- * docs/abi.md). A TUN device that is full drops whatever comes next, whose it may be: it has to be emptied faster than it fills.
+ * docs/core-state.md). A TUN device that is full drops whatever comes next, whose it may be: it has to be emptied faster than it fills.
  */
 import { BATCH_SIZE } from '../../core/abi.ts';
 import type { PacketCore } from '../../core/core.ts';
