@@ -1,5 +1,5 @@
 /**
- * The packet core: WebAssembly with SIMD, WebAssembly without, TypeScript, and C as the bound, side by side in one process.
+ * The packet core: WebAssembly with SIMD, WebAssembly without, TypeScript, and plain C, side by side in one process.
  *
  * Each figure is in ns, the median of several rounds in which cases, cores and the two libraries that measure take turns; the ratios, taken
  * within a round, are what to quote. Uses the built package by its own name, as an embedder would. Before anything is measured, each core runs

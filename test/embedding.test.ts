@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import * as exported from '../src/core/index.ts';
 import { rowsOf } from './abi-document.ts';
 import { cores } from './core.ts';
 import { blocksOf, read } from './documents.ts';
@@ -19,6 +20,39 @@ const snippets = blocks.flatMap(({ words, text }, i) => {
   const next = blocks[i + 1];
   return [{ code: text, prints: next?.words.join(' ') === 'text printed' ? next.text : '' }];
 });
+
+/** The names in the first column of the table with this head. */
+function namesOf(head: string): string[] {
+  const cells = rowsOf(read('docs/embedding.md'), `| \`${head}\` | what |`).map(([names = '']) => names);
+  return cells.flatMap((cell) => [...cell.matchAll(/`(\w+)[^`]*`/g)].map((m) => m[1] as string)).sort();
+}
+
+/** The fields of an interface as its table has them; `value` is the default, '' if there is none. */
+function fieldsOf(name: string) {
+  return rowsOf(read('docs/embedding.md'), `| \`${name}\` | default | what |`).map(([field = '', value = '']) => ({
+    field: field.replaceAll('`', ''),
+    value: value.replaceAll('`', ''),
+  }));
+}
+
+/** The defaults as they would be given. */
+function defaultsOf(name: string): object {
+  const given = fieldsOf(name).filter(({ value }) => value !== '' && value !== 'undefined');
+  return Object.fromEntries(given.map(({ field, value }) => [field, JSON.parse(value.replaceAll("'", '"'))]));
+}
+
+/** The fields as src/core/config.ts has them, with those of what the interface extends. */
+function fieldsInSource(name: string): { field: string; isOptional: boolean }[] {
+  const declaration = new RegExp(`^export interface ${name}(?: extends (\\w+))? \\{\n([\\s\\S]*?)^\\}`, 'm');
+  const [, base, body = ''] = declaration.exec(read('src/core/config.ts')) ?? [];
+  const own = [...body.matchAll(/^ {2}(\w+)(\??): /gm)].map(([, field = '', mark]) => ({
+    field,
+    isOptional: mark === '?',
+  }));
+  return [...(base ? fieldsInSource(base) : []), ...own];
+}
+
+const byField = (a: { field: string }, b: { field: string }) => a.field.localeCompare(b.field);
 
 describe('docs/embedding.md', () => {
   test('has blocks of code, and every one of them is run', () => {
@@ -43,9 +77,25 @@ describe('docs/embedding.md', () => {
     const inherited = Object.getOwnPropertyNames(Object.getPrototypeOf(object)).filter(
       (name) => name !== 'constructor',
     );
-    const cells = rowsOf(read('docs/embedding.md'), `| \`${prefix}\` | what |`).map(([members = '']) => members);
-    const documented = cells.flatMap((cell) => [...cell.matchAll(/`(\w+)[^`]*`/g)].map((m) => m[1] as string));
-    expect(documented.sort()).toEqual([...inherited, ...Object.keys(object as object)].sort());
+    expect(namesOf(prefix)).toEqual([...inherited, ...Object.keys(object as object)].sort());
+  });
+
+  test('lists all that inlay/core exports, and nothing else', () => {
+    expect(namesOf('inlay/core')).toEqual(Object.keys(exported).sort());
+  });
+
+  test.each(['CoreConfig', 'CoreDevices'])('lists the fields of %s, and which of them have a default', (name) => {
+    const documented = fieldsOf(name).map(({ field, value }) => ({ field, isOptional: value !== '' }));
+    expect(documented.sort(byField)).toEqual(fieldsInSource(name).sort(byField));
+  });
+
+  test('has the defaults that the core has', () => {
+    const needed = { local: 0xc0a81020, mappings: [exported.mapping('10.0.0.0/8', '192.168.0.0/16')] };
+    const [bare, told] = [cores[0]?.make(), cores[0]?.make()] as [exported.PacketCore, exported.PacketCore];
+    bare.configure(needed);
+    told.configure({ ...needed, ...defaultsOf('CoreConfig') });
+    told.attach(defaultsOf('CoreDevices'));
+    expect(Buffer.compare(bare.bytes, told.bytes)).toBe(0);
   });
 
   const drawn = drawings();

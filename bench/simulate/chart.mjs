@@ -55,7 +55,10 @@ export function chart(runs, options, machine) {
 
 /** The command that this process was started with, but for where the chart goes. */
 function command() {
-  const given = process.argv.slice(2).join(' ').replace(/--chart[ =]\S+/, '');
+  const given = process.argv
+    .slice(2)
+    .join(' ')
+    .replace(/--chart[ =]\S+/, '');
   return `npm run simulate -- ${given}`.trim().replaceAll('  ', ' ');
 }
 
