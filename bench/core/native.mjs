@@ -1,6 +1,6 @@
 /**
- * What the module is measured against: bench/native, the outbound half of the core in plain C, built with gcc -O2. It works on the core's memory as docs/abi.md describes
- * it, so whatever makes a core ready makes it ready, too.
+ * The module's measure: bench/native, the outbound half of the core in plain C, built with gcc -O2. It works on the core's memory as
+ * docs/abi.md describes it, so whatever makes a core ready makes it ready, too.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
