@@ -51,7 +51,7 @@ let outerTos: u32 = 0;
 let outerTtl: u32 = 0;
 let flags: u32 = 0;
 
-/** Begins with the packet at `p`, which goes to `vm` through the tunnel whose record is at `t`. */
+/** Begins with the packet at `p`, which goes to `vm` through the tunnel whose record is at `t`. Inlined wherever it is called. */
 export function beginPacket(p: usize, vm: u32, t: usize): void {
   packet = p;
   remote = bswap<u32>(vm);
@@ -151,6 +151,7 @@ export function loneMessage(h: usize, near: i32, inner: i32): i32 {
   return message;
 }
 
+/** The next message of the port, for a packet of `inner` bytes whose outer headers are at `h`, the first `near` bytes in one piece. Inlined wherever it is called. */
 function openFor(h: usize, near: i32, inner: i32): i32 {
   const message = openMessage(port);
   setPiece(message, h, near);

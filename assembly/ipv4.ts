@@ -53,7 +53,7 @@ export function checkIpv4(p: usize, available: i32): i32 {
   return FORWARD;
 }
 
-/** The sum of the `length` bytes of a header: nearly always 20, for which there is no loop. */
+/** The sum of the `length` bytes of a header: nearly always 20, for which there is no loop. Inlined wherever it is called. */
 function headerSum(p: usize, length: i32): u64 {
   const first = load<u64>(p);
   const second = load<u64>(p, 8);
@@ -172,7 +172,7 @@ function putChecksum(p: usize): void {
 
 /**
  * Writes a header of IPV4_LENGTH bytes at `p`; `fragment` is identification, flags and offset, and the addresses are as they lie in memory. The checksum is that
- * of the numbers: to read back what has just been stored, in other pieces, would cost more.
+ * of the numbers: to read back what has just been stored, in other pieces, would cost more. Inlined wherever it is called.
  */
 export function putIpv4(p: usize, tos: u32, total: i32, fragment: u32, ttl: u32, proto: u32, src: u32, dst: u32): void {
   const first: u32 = 0x45 | (tos << 8) | ((<u32>bswap<u16>(<u16>total)) << 16);

@@ -15,7 +15,7 @@ import {
 import { seconds } from './clock';
 import { mtu, overhead } from './config';
 
-/** Bytes of the longest inner packet that the tunnel to `vm` carries. */
+/** Bytes of the longest inner packet that the tunnel to `vm` carries. Inlined wherever it is called. */
 export function limitOf(tunnel: usize, vm: u32, now: f64): i32 {
   return pathMtu(tunnel) === 0 ? mtu() : limitOfPath(tunnel, vm, now);
 }

@@ -1,25 +1,22 @@
 /**
- * A transform of asc: the functions below are always inlined. What is called for every packet costs more to call than to do, and the optimizer leaves out what
- * has several callers. `@inline` in the sources would say the same, but no decorator of a function is TypeScript. `npm run bench` shows what each is worth; each
- * makes the module larger.
+ * A transform of asc: functions whose comment ends with "Inlined wherever it is called." are. What is called for every packet costs more to call than to do, and the
+ * optimizer leaves out what has several callers. `@inline` would say the same, but no decorator of a function is TypeScript. Each makes the module larger:
+ * `npm run bench` shows what it is worth.
  */
 import { Node } from 'assemblyscript';
 import { Transform } from 'assemblyscript/transform';
 
-const FUNCTIONS = new Set(['beginPacket', 'headerSum', 'limitOf', 'openFor', 'putIpv4']);
+const MARK = /Inlined wherever it is called\.\s*\*\/\s*(export\s+)?$/;
 
 export default class Inline extends Transform {
   afterParse(parser) {
-    const left = new Set(FUNCTIONS);
-    for (const { statements } of parser.sources.filter(({ normalizedPath }) =>
-      normalizedPath.startsWith('assembly/'),
-    )) {
+    for (const { statements, text } of parser.sources) {
       for (const statement of statements) {
-        if (!left.delete(statement.name?.text)) continue;
-        const name = Node.createIdentifierExpression('inline', statement.range);
-        statement.decorators = [...(statement.decorators ?? []), Node.createDecorator(name, null, statement.range)];
+        const { name, range } = statement;
+        if (!name || !MARK.test(text.slice(0, range.start))) continue;
+        const inline = Node.createDecorator(Node.createIdentifierExpression('inline', range), null, range);
+        statement.decorators = [...(statement.decorators ?? []), inline];
       }
     }
-    if (left.size > 0) throw new Error(`no such function: ${[...left].join(', ')}`);
   }
 }

@@ -21,11 +21,6 @@ export function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
 }
 
-/** An address as it lies in memory: `peer`, in network order, read as the little-endian number that it is not. */
-export function networkOrder(address: number): number {
-  return Buffer.from(Uint32Array.of(address).buffer).readUInt32BE();
-}
-
 /** Puts a packet with its virtio header before it into slot `index`, the packet where packets lie, and describes both. */
 export function putFrame(core: PacketCore, index: number, frame: Uint8Array): void {
   const address = core.slot(index) - abi.VIRTIO_SIZE;
@@ -61,7 +56,7 @@ export function messages(core: PacketCore): Message[] {
         index,
         bytes,
         datagrams,
-        peer: networkOrder(core.messages.peer(index)),
+        peer: core.messages.peer(index),
         content: core.messages.content(index),
         whole: core.messages.isWhole(index),
       };

@@ -2,17 +2,18 @@
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { describe, expect, test } from 'vitest';
+import binaryen from 'assemblyscript/binaryen';
+import { describe, expect, test, vi } from 'vitest';
 import {
   abi,
   createCore,
   hasSimd,
   ipv4,
   ipv4Text,
+  type Mapping,
   mapping,
   type PacketCore,
   verdictName,
-  wasmCore,
 } from '../src/core/index.ts';
 import { cores, hex, messages } from './core.ts';
 import * as wire from './packet.ts';
@@ -20,11 +21,12 @@ import * as wire from './packet.ts';
 const file = (name: string) => new URL(`../build/${name}`, import.meta.url);
 const bytes = new Uint8Array(readFileSync(file('core.wasm')));
 const PACKET = Buffer.from('4500001400000000400125680a10205b0a102107', 'hex');
+const HERE = { local: ipv4('192.168.16.32'), mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')] };
 /** How its one message begins. */
 const OUTER = /^4500002c00004000402f/;
 
 function encapsulated(core: PacketCore): string {
-  core.configure({ local: ipv4('192.168.16.32'), mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')] });
+  core.configure(HERE);
   core.put(0, PACKET);
   core.encapsulate(0, 1, 1);
   expect(verdictName(core.verdict(0))).toBe('forward');
@@ -78,9 +80,29 @@ describe('createCore', () => {
     expect([a.counters('outbound').forwarded, b.counters('outbound').forwarded]).toEqual([1, 0]);
   });
 
-  test('this engine has SIMD, and the scalar module does not need it', () => {
-    expect([hasSimd(), WebAssembly.validate(bytes)]).toEqual([true, true]);
-    expect(() => wasmCore(new WebAssembly.Module(readFileSync(file('core-scalar.wasm'))))).not.toThrow();
+  test.each([
+    { has: true, name: 'core.wasm' },
+    { has: false, name: 'core-scalar.wasm' },
+  ])('an engine whose SIMD is $has gets $name', async ({ has, name }) => {
+    vi.spyOn(WebAssembly, 'validate').mockReturnValue(has);
+    const compile = vi.spyOn(WebAssembly, 'compile');
+    await createCore();
+    const [given] = compile.mock.calls[0] as [Uint8Array];
+    vi.restoreAllMocks();
+    expect(Buffer.compare(given, readFileSync(file(name)))).toBe(0);
+  });
+
+  test('this engine has SIMD; core.wasm needs it, and core-scalar.wasm does not', () => {
+    const needsSimd = (name: string) => {
+      const module = binaryen.readBinary(readFileSync(file(name)));
+      module.setFeatures(binaryen.Features.All & ~binaryen.Features.SIMD128 & ~binaryen.Features.RelaxedSIMD);
+      return module.validate() === 0;
+    };
+    expect([hasSimd(), needsSimd('core.wasm'), needsSimd('core-scalar.wasm')]).toEqual([true, true, false]);
+  });
+
+  test('an address that is none is named', async () => {
+    await expect(createCore('core.wasm')).rejects.toThrow('"core.wasm"');
   });
 });
 
@@ -122,12 +144,39 @@ describe.each(cores)('$name', ({ make }) => {
     }
   });
 
+  test.each([
+    [{ encapsulation: 'gre' }, 1476],
+    [{ encapsulation: 'gre-udp' }, 1468],
+    [{ encapsulation: 'gre', key: 1, greChecksum: true }, 1468],
+  ] as const)('the longest packet of %j fits Ethernet, %i bytes', (format, mtu) => {
+    const core = make();
+    core.configure({ ...HERE, ...format });
+    expect(core.mtu).toBe(mtu);
+  });
+
+  test.each(['192.168.16.32', -1, 2 ** 32, 1.5, Number.NaN, undefined])('%s is no address of a VM', (local) => {
+    expect(() => make().configure({ ...HERE, local: local as number })).toThrow(`local ${local}: expected a u32`);
+  });
+
+  test('a mapping that cannot be is named, and leaves all as it was', () => {
+    const core = make();
+    core.configure(HERE);
+    const before = core.bytes.slice();
+    for (const bad of ['127.0.0.0/8', '0.0.0.0/1', '10.0.0.0/16']) {
+      const mappings = [...HERE.mappings, mapping(bad, '172.16.0.0/16')];
+      expect(() => core.configure({ local: 1, mappings })).toThrow(`mapping of ${bad} to 172.16.0.0/16: expected`);
+      expect(Buffer.compare(core.bytes, before)).toBe(0);
+    }
+    const many = Array.from({ length: abi.MAX_MAPPINGS + 1 }, () => HERE.mappings[0] as Mapping);
+    expect(() => core.configure({ local: 1, mappings: many })).toThrow('expected up to 16');
+    expect(Buffer.compare(core.bytes, before)).toBe(0);
+  });
+
   // All configuration and all state lives in memory.
   test.each(['gre', 'gre-udp'] as const)('a core whose memory is copied is the same core, %s', (encapsulation) => {
     const first = make();
     first.configure({
-      local: ipv4('192.168.16.32'),
-      mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')],
+      ...HERE,
       ...{ encapsulation, key: 7, greChecksum: true, greSequence: true, pathMtuDiscovery: false, clampMss: true },
     });
     first.attach({ offloads: abi.OFFLOAD_UDP_SEGMENT, ports: 4 });

@@ -10,7 +10,7 @@ import {
   overhead,
   type PacketCore,
 } from '../src/core/index.ts';
-import { config, cores, hex, messages, networkOrder, word } from './core.ts';
+import { config, cores, hex, messages, word } from './core.ts';
 import * as wire from './packet.ts';
 import { runs } from './runs.ts';
 import { CHANGES, grouped, groupings, superPackets, traffic } from './traffic.ts';
@@ -361,7 +361,7 @@ function put(core: PacketCore, local: number, { outbound, items, shift, merged, 
       core.describe(i, packet.length + abi.VIRTIO_SIZE, address - abi.VIRTIO_SIZE);
     } else if (!outbound && segment !== undefined) {
       core.bytes.set(packet, core.slot(i));
-      core.describeDatagrams(i, packet.length, segment, networkOrder(peer), gre.sequence);
+      core.describeDatagrams(i, packet.length, segment, peer, gre.sequence);
     } else {
       const sequence = isNumbered ? (gre.sequence + i) >>> 0 : undefined;
       const header = wire.greHeader({ key, checksum: gre.checksum, sequence }, packet);

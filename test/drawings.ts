@@ -1,5 +1,5 @@
 /** The drawings of docs/embedding.md: what the core makes of one packet, on the way out and on the way in, byte by byte. */
-import { abi, ipv4Text, networkOrder, type PacketCore } from '../src/core/index.ts';
+import { abi, ipv4Text, type PacketCore } from '../src/core/index.ts';
 import { config, cores } from './core.ts';
 
 /** An empty IPv4 packet from 10.16.32.91 to 10.16.33.7, as in README.md. */
@@ -67,7 +67,7 @@ const descriptorFields = (core: PacketCore): Field[] => [
   { at: abi.DESCRIPTOR_ADDRESS, bytes: 4, name: 'address', says: count(core.slot(0)) },
   { at: abi.DESCRIPTOR_LENGTH, bytes: 4, name: 'length', says: `${core.packet(0).length} bytes` },
   { at: abi.DESCRIPTOR_VERDICT, bytes: 4, name: 'verdict', says: core.verdict(0) === 0 ? 'forward' : 'drop' },
-  { at: abi.DESCRIPTOR_PEER, bytes: 4, name: 'peer', says: ipv4Text(networkOrder(core.peer(0))) },
+  { at: abi.DESCRIPTOR_PEER, bytes: 4, name: 'peer', says: ipv4Text(core.peer(0)) },
   { at: abi.DESCRIPTOR_SEGMENT, bytes: 4, name: 'segment', says: 'one packet' },
   { at: abi.DESCRIPTOR_TOS, bytes: 4, name: 'tos', says: 'not used' },
   { at: abi.DESCRIPTOR_MERGED, bytes: 4, name: 'merged', says: 'not known' },

@@ -1,7 +1,7 @@
 /** The type of service, on its way out and in: ECN (RFC 6040) and DSCP (RFC 2983). */
 import { describe, expect, test } from 'vitest';
 import { abi, type CoreConfig, type PacketCore } from '../src/core/index.ts';
-import { cores, hex, type Message, networkOrder } from './core.ts';
+import { cores, hex, type Message } from './core.ts';
 import * as wire from './packet.ts';
 import {
   A,
@@ -30,7 +30,7 @@ function arrive(core: PacketCore, format: Format, tos: number, inner: Uint8Array
     core.put(0, wire.ipv4Around({ source: A, destination: B, tos }, gre));
   } else {
     core.bytes.set(gre, core.slot(0));
-    core.describeDatagrams(0, gre.length, gre.length, networkOrder(A), tos);
+    core.describeDatagrams(0, gre.length, gre.length, A, tos);
   }
   core.decapsulate(0, 1, 0);
   return core.verdict(0);
@@ -167,7 +167,7 @@ describe.each(cores)('$name', ({ make }) => {
     const bytes = Buffer.concat(datagrams);
     core.bytes.set(bytes, core.slot(0));
     // Of the field of 32 bits the low 8 count.
-    core.describeDatagrams(0, bytes.length, bytes.length / 4, networkOrder(A), 0xffffff03);
+    core.describeDatagrams(0, bytes.length, bytes.length / 4, A, 0xffffff03);
     core.decapsulate(0, 1, 0);
     expect(core.counters('inbound')).toMatchObject({ received: 4, forwarded: 3, anomalies: 0 });
     expect(core.counters('inbound').drops[-abi.DROP_ECN]).toBe(1);

@@ -1,7 +1,7 @@
 /** What may be in the outer headers: checksum, key and sequence number in all combinations (RFC 2784, RFC 2890), TTL, identification. */
 import { describe, expect, test } from 'vitest';
 import { abi, type CoreConfig, type PacketCore } from '../src/core/index.ts';
-import { cores, hex, type Message, messages, networkOrder } from './core.ts';
+import { cores, hex, type Message, messages } from './core.ts';
 import * as wire from './packet.ts';
 import { A, B, C, CONTAINER_C, coreOf, expectSums, hexes, send, sendPackets, VIRTIO, view } from './vms.ts';
 
@@ -34,7 +34,7 @@ function arrive(core: PacketCore, format: (typeof FORMATS)[number], gre: ArrayLi
     core.put(0, wire.ipv4Around({ source: A, destination: B }, gre));
   } else {
     core.bytes.set(gre as number[], core.slot(0));
-    core.describeDatagrams(0, gre.length, gre.length, networkOrder(A));
+    core.describeDatagrams(0, gre.length, gre.length, A);
   }
   core.decapsulate(0, 1, now);
   return core.verdict(0);

@@ -222,9 +222,13 @@ describe('the runner', () => {
       { name: 'c', version: '', passed: 0, missing: 'no c', problems: [] },
     ];
     const table = conformanceTable(results, 3);
-    expect(table).toMatch(/\| a +\| +1 \| +3 of 3 \| +0123456789abcdef \|/);
-    expect(table).toMatch(/\| b +\| +2 \| +2 of 3 \| +\*\*fails\*\* \|/);
-    expect(table).toMatch(/\| c +\| +not here \|/);
+    const cells = table.split('\n').map((row) => row.split('|').map((cell) => cell.trim()));
+    expect([cells[0], ...cells.slice(2, 5)].map((row) => row?.slice(2, -1))).toEqual([
+      ['a', 'b', 'c'],
+      ['1', '2', 'not here'],
+      ['3 of 3', '2 of 3', ''],
+      ['01234567', '**fails**', ''],
+    ]);
     writeFileSync(file('doc.md'), 'a\n<!-- x -->\nold\n<!-- /x -->\nb\n');
     replaceMarked(file('doc.md'), 'x', 'new $&\n');
     expect(readFileSync(file('doc.md'), 'utf8')).toBe('a\n<!-- x -->\nnew $&\n<!-- /x -->\nb\n');

@@ -1,7 +1,7 @@
 /** Packets that the kernel merged before the core gets them, or that no wire has cut: they come out as what they were, or in sizes that surely fit. */
 import { describe, expect, test } from 'vitest';
 import { abi } from '../src/core/index.ts';
-import { cores, hex, type Message, networkOrder } from './core.ts';
+import { cores, hex, type Message } from './core.ts';
 import * as wire from './packet.ts';
 import { timestamps } from './traffic.ts';
 import {
@@ -183,7 +183,7 @@ describe.each(cores)('$name', ({ make }) => {
       const all = inner.map(datagramOf);
       const bytes = Buffer.concat(all);
       core.bytes.set(bytes, core.slot(0));
-      core.describeDatagrams(0, bytes.length, all[0]?.length as number, networkOrder(A));
+      core.describeDatagrams(0, bytes.length, all[0]?.length as number, A);
       new DataView(core.memory).setUint32(abi.DESCRIPTORS + abi.DESCRIPTOR_MERGED, merged, true);
       core.decapsulate(0, 1, 0);
       return [core.messages.count(), core.messages.content(0).packets];

@@ -52,8 +52,8 @@ test('holds what is built, its sources, the documents and the vectors, and nothi
   const folders = new Set(files.map((file) => file.split('/')[0] as string));
   expect([...folders].sort()).toEqual(
     [
-      ...['LICENSE', 'README.md', 'SECURITY.md', 'package.json'],
-      ...['assembly', 'build', 'dist', 'docs', 'examples', 'packaging', 'src', 'test'],
+      ...['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'SECURITY.md', 'asconfig.json', 'package.json'],
+      ...['assembly', 'build', 'dist', 'docs', 'examples', 'packaging', 'scripts', 'src', 'test'],
     ].sort(),
   );
   const named = (start: string) => files.filter((file) => file.startsWith(start));

@@ -4,7 +4,7 @@ import { abi, type PacketCore, tunnelsFrom } from '../src/core/index.ts';
 import type { DropSample } from '../src/dataplane/drop-log.ts';
 import { sendErrorName } from '../src/dataplane/wasm/portable/send-error.ts';
 import { Refusals } from '../src/dataplane/wasm/refusals.ts';
-import { cores, type Message, networkOrder } from './core.ts';
+import { cores, type Message } from './core.ts';
 import * as wire from './packet.ts';
 import { A, B, C, CONTAINER_C, coreOf, receive, sendPackets } from './vms.ts';
 
@@ -79,7 +79,7 @@ describe.each(cores)('$name', ({ make }) => {
     core.learn(0, 1, performance.now());
     sendPackets(core, [wire.packetOf({})]);
     refusals.sent(0, 1);
-    refusals.reached(networkOrder(B));
+    refusals.reached(B);
     expect(stateOf(core, B)?.unreachable).toBe(2);
   });
 
@@ -95,7 +95,7 @@ describe.each(cores)('$name', ({ make }) => {
     sendPackets(core, [wire.packetOf({})]);
     refusals.refuse(0, 'underlay', 'ENETUNREACH');
     expect(stateOf(core, B)?.unreachable).toBe(0);
-    refusals.reached(networkOrder(B));
+    refusals.reached(B);
     expect(stateOf(core, B)?.unreachable).toBe(undefined);
   });
 
@@ -134,14 +134,14 @@ describe.each(cores)('$name', ({ make }) => {
     const packet = wire.packetOf({});
     sendPackets(core, [packet]);
     sendPackets(core, [wire.packetOf({ destination: CONTAINER_C })]);
-    refusals.refuseSent({ peer: networkOrder(B), packet }, 'EHOSTUNREACH');
+    refusals.refuseSent({ peer: B, packet }, 'EHOSTUNREACH');
     expect([core.messages.replies().length, stateOf(core, B)?.unreachable, stateOf(core, C)?.unreachable]).toEqual([
       1,
       1,
       undefined,
     ]);
     expect(core.counters('outbound')).toMatchObject({ received: 2, forwarded: 1 });
-    refusals.reached(networkOrder(B));
+    refusals.reached(B);
     expect(stateOf(core, B)?.unreachable).toBe(undefined);
   });
 });

@@ -1,7 +1,7 @@
 /** What a host could not write: the counters of all and of the tunnel, what is known of the VM then, and what the container is told. */
 import { describe, expect, test } from 'vitest';
 import { abi, type PacketCore, tunnelsFrom } from '../src/core/index.ts';
-import { cores, hex, messages, networkOrder } from './core.ts';
+import { cores, hex, messages } from './core.ts';
 import * as wire from './packet.ts';
 import { A, B, C, CONTAINER_C, coreOf, expectSums, MERGE_ALL, receive, send, sendPackets, VIRTIO } from './vms.ts';
 
@@ -75,12 +75,12 @@ describe.each(cores)('$name', ({ make }) => {
     core.refuse(0, NETWORK, 0);
     sendPackets(core, [wire.packetOf({})]);
     expect(tunnelsOf(core).get(B)).toMatchObject({ unreachable: NETWORK });
-    core.reach(networkOrder(B), 0);
+    core.reach(B, 0);
     expect(core.tunnels.learnt()).toEqual([{ vm: B }]);
     expect(tunnelsOf(core).get(B)).not.toHaveProperty('unreachable');
     // That is no news a second time, nor about a VM that nothing is known of.
-    core.reach(networkOrder(B), 0);
-    core.reach(networkOrder(C), 0);
+    core.reach(B, 0);
+    core.reach(C, 0);
     core.reach(0, 0);
     expect(core.tunnels.learnt().length).toBe(1);
   });
@@ -233,7 +233,7 @@ describe.each(cores)('$name', ({ make }) => {
       const packet = wire.packetOf({ sourcePort: 7 });
       const [message] = sendPackets(core, [packet]);
       sendPackets(core, [wire.packetOf({ destination: CONTAINER_C })]);
-      core.messages.put(networkOrder(message?.peer as number), packet);
+      core.messages.recall(message?.peer as number, packet);
       core.refuse(0, NETWORK, 0);
       expect(replyBytes(core)).toEqual([told(packet)]);
       expect(tunnelsOf(core).get(B)).toMatchObject({ unreachable: NETWORK, outbound: { packets: 0, bytes: 0 } });

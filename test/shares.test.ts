@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { abi, type PacketCore } from '../src/core/index.ts';
-import { cores, networkOrder, putFrame } from './core.ts';
+import { cores, putFrame } from './core.ts';
 import * as wire from './packet.ts';
 import { runs } from './runs.ts';
 import { A, B, coreOf, datagramOf, VIRTIO } from './vms.ts';
@@ -126,7 +126,7 @@ describe.each(cores)('$name', ({ make }) => {
     const bytes = Buffer.concat(group);
     for (let i = 0; i < 4; i++) {
       core.bytes.set(bytes, core.slot(i));
-      core.describeDatagrams(i, bytes.length, flood.length, networkOrder(A));
+      core.describeDatagrams(i, bytes.length, flood.length, A);
     }
     expect(core.share('inbound', 4, 2)).toBe(2);
     expect(core.decapsulate(0, 4, 0)).toBe(4);

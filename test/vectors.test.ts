@@ -1,7 +1,7 @@
 /** Golden packets, made by an implementation that is not ours (test/vectors/make.py), through both twins. */
 import { describe, expect, test } from 'vitest';
 import { type PacketCore, tunnelsFrom, verdictName } from '../src/core/index.ts';
-import { cores, hex, messages, networkOrder } from './core.ts';
+import { cores, hex, messages } from './core.ts';
 import { address, coreConfig, outputsOf, titleOf, type Vector, vectorFiles } from './golden.ts';
 
 function run(core: PacketCore, { direction, input, merged, refused }: Vector) {
@@ -17,7 +17,7 @@ function run(core: PacketCore, { direction, input, merged, refused }: Vector) {
     messages: made,
     replies: core.messages.replies().map((reply) => hex(core.messages.bytes(reply))),
     slot: hex(core.bytes.subarray(core.slot(0), core.slot(0) + packet.length)),
-    peer: networkOrder(core.peer(0)),
+    peer: core.peer(0),
   };
 }
 

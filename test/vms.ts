@@ -1,7 +1,7 @@
 /** VMs in memory, for the suites that run on each core: what their containers send, what comes from another VM, what is made of it. */
 import { expect } from 'vitest';
 import { abi, type CoreConfig, type CoreDevices, type PacketCore } from '../src/core/index.ts';
-import { config, hex, type Message, messages, networkOrder, putFrame } from './core.ts';
+import { config, hex, type Message, messages, putFrame } from './core.ts';
 import * as wire from './packet.ts';
 
 /** Two VMs; packets go from A to B unless said otherwise. A third, C, is another destination. */
@@ -81,7 +81,7 @@ export function receiveGroups(core: PacketCore, groups: readonly (readonly Uint8
   return handle(core, 'decapsulate', groups.length, (i, n) => {
     const bytes = Buffer.concat(groups[n] as Uint8Array[]);
     core.bytes.set(bytes, core.slot(i));
-    core.describeDatagrams(i, bytes.length, groups[n]?.[0]?.length as number, networkOrder(peer));
+    core.describeDatagrams(i, bytes.length, groups[n]?.[0]?.length as number, peer);
   });
 }
 

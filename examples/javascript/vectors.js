@@ -46,7 +46,7 @@ function answer(core, line) {
   const messages = core.messages.all();
   if (refused >= 0) for (const message of messages) core.refuse(message, refused, 1);
   const hexOf = (/** @type {number[]} */ list) => list.map((m) => hex(core.messages.bytes(m))).join(',') || '-';
-  const peer = hex(new Uint8Array(Uint32Array.of(core.peer(0)).buffer));
+  const peer = core.peer(0).toString(16).padStart(8, '0');
   return `${core.verdict(0)} ${peer} ${hexOf(messages)} ${hexOf(core.messages.replies())}`;
 }
 

@@ -1,15 +1,7 @@
 /** Hands packets to the core as a VM's host does, and shows what it makes of them. */
 
 import { DEFAULT_TTL } from '../../src/core/config.ts';
-import {
-  abi,
-  type CoreConfig,
-  dropReason,
-  ipv4Text,
-  networkOrder,
-  type PacketCore,
-  verdictName,
-} from '../../src/core/index.ts';
+import { abi, type CoreConfig, dropReason, ipv4Text, type PacketCore, verdictName } from '../../src/core/index.ts';
 import { sum, verifies } from '../../src/core/typescript/checksum.ts';
 import { dropHint } from '../../src/dataplane/drop-hints.ts';
 import { udpDatagram } from './make.ts';
@@ -71,7 +63,7 @@ export class Vm {
     const messages = core.messages.all().map((message) => {
       const outer = {
         source: this.#config.local,
-        destination: networkOrder(core.messages.peer(message)),
+        destination: core.messages.peer(message),
         tos: core.messages.tos(message) ?? 0,
         ttl: core.messages.ttl(message) ?? DEFAULT_TTL,
         dontFragment: true,
@@ -87,13 +79,7 @@ export class Vm {
     if (typeof datagram === 'string') return notDelivered(datagram);
     if (datagram) {
       core.bytes.set(datagram.bytes, core.slot(0));
-      core.describeDatagrams(
-        0,
-        datagram.bytes.length,
-        datagram.bytes.length,
-        networkOrder(datagram.source),
-        datagram.tos,
-      );
+      core.describeDatagrams(0, datagram.bytes.length, datagram.bytes.length, datagram.source, datagram.tos);
     } else {
       core.bytes.set(packet, core.slot(0));
       core.describe(0, packet.length, core.slot(0), abi.NOT_MERGED);
@@ -107,7 +93,7 @@ export class Vm {
     const number = core.verdict(0);
     return {
       verdict: explain(number),
-      peer: number === abi.FORWARD ? networkOrder(core.peer(0)) : undefined,
+      peer: number === abi.FORWARD ? core.peer(0) : undefined,
       messages: core.messages.all().map((message) => core.messages.bytes(message)),
       byKernel,
       replies: core.messages.replies().map((message) => core.messages.bytes(message)),

@@ -15,7 +15,7 @@ export function ipv4(text: string): number {
   const parts = IPV4.exec(text)?.slice(1) ?? [];
   // A part that begins with 0 is octal to some, decimal to others (RFC 6943 §3.1.1).
   if (parts.length !== 4 || parts.some((part) => Number(part) > 255 || String(Number(part)) !== part)) {
-    throw new RangeError(`address "${text}": expected four numbers of 0 to 255, such as 10.16.32.91`);
+    throw new RangeError(`address "${text}": expected one such as 10.16.32.91`);
   }
   return parts.reduce((number, part) => number * 256 + Number(part), 0);
 }
@@ -36,10 +36,15 @@ export function mapping(overlay: string, underlay: string): Mapping {
   };
 }
 
+/** The two prefixes of a mapping, as text. */
+export function mappingText({ overlay, overlayLength, underlay, underlayLength }: Mapping): string {
+  return `${ipv4Text(overlay)}/${overlayLength} to ${ipv4Text(underlay)}/${underlayLength}`;
+}
+
 function prefix(text: string): { address: number; length: number } {
   const [, address = '', length = ''] = /^([^/]*)\/(\d{1,2})$/.exec(text) ?? [];
   if (Number(length) > 32 || String(Number(length)) !== length) {
-    throw new RangeError(`prefix "${text}": expected ADDRESS/LENGTH, such as 10.0.0.0/8`);
+    throw new RangeError(`prefix "${text}": expected one such as 10.0.0.0/8`);
   }
   return { address: ipv4(address), length: Number(length) };
 }

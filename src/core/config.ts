@@ -8,6 +8,12 @@ export type Encapsulation = 'gre' | 'gre-udp';
 /** Outer time to live, unless a core is told another. */
 export const DEFAULT_TTL = 64;
 
+/** Bytes that the underlay takes, unless a core is told another MTU. */
+export const ETHERNET_MTU = 1500;
+
+/** Which mappings the core takes (docs/abi.md, addMapping). */
+export const MAPPING_RULES = `expected up to ${abi.MAX_MAPPINGS}, 2 or more container bits, no overlay in 0/8, 127/8 or 224/4`;
+
 /** What adds to the outer headers. */
 export interface GreOptions {
   /** GRE key of all packets, out and in. */
@@ -31,7 +37,7 @@ export interface CoreConfig extends GreOptions {
   pathMtuDiscovery?: boolean;
   /** Whether TCP's maximum segment size is lowered to what fits the tunnel; false unless given. */
   clampMss?: boolean;
-  /** Bytes of the longest inner packet that fits the underlay; 1,476 unless given. */
+  /** Bytes of the longest inner packet that fits the underlay; 1,500 less the overhead unless given. */
   mtu?: number;
   /** 'gre' unless given. */
   encapsulation?: Encapsulation;

@@ -1,7 +1,15 @@
 /** The packet core as a host sees it: a twin's functions over one memory, and typed views of that memory. */
 import * as abi from './abi.ts';
-import { networkOrder } from './address.ts';
-import { type CoreConfig, type CoreDevices, DEFAULT_TTL, optionsOf } from './config.ts';
+import { mappingText, networkOrder } from './address.ts';
+import {
+  type CoreConfig,
+  type CoreDevices,
+  DEFAULT_TTL,
+  ETHERNET_MTU,
+  MAPPING_RULES,
+  optionsOf,
+  overhead,
+} from './config.ts';
 import { counterIn, countersIn, type Direction, type DirectionCounters } from './counters.ts';
 import { Messages } from './messages.ts';
 import { Tunnels } from './tunnels.ts';
@@ -59,22 +67,27 @@ export class PacketCore {
     this.attach({});
   }
 
-  /** Sets addresses, key, format and mappings anew. Counters and tunnels stay. */
+  /** Sets addresses, key, format and mappings anew. Counters and tunnels stay. Throws a RangeError if `local` is no u32 or a mapping cannot be; then all is as before. */
   configure(config: CoreConfig): void {
+    const { local } = config;
+    // What many would try first, the text of an address, would be 0.
+    if (local !== local >>> 0) throw new RangeError(`local ${local}: expected a u32, as ipv4() makes`);
+    const before = this.bytes.slice(abi.CONFIG, abi.OUTBOUND_COUNTERS);
     const encapsulation = config.encapsulation === 'gre-udp' ? abi.ENCAPSULATION_GRE_UDP : abi.ENCAPSULATION_GRE;
     this.#functions.configure(
-      config.local,
+      local,
       optionsOf(config),
       config.key ?? 0,
       typeof config.ttl === 'number' ? config.ttl : DEFAULT_TTL,
       typeof config.dscp === 'number' ? config.dscp : 0,
       encapsulation,
-      config.mtu ?? 1476,
+      config.mtu ?? ETHERNET_MTU - overhead(config.encapsulation ?? 'gre', config),
     );
-    for (const m of config.mappings) {
-      if (this.#functions.addMapping(m.overlay, m.overlayLength, m.underlay, m.underlayLength) < 0) {
-        throw new RangeError(`mapping /${m.overlayLength} to /${m.underlayLength} does not fit the core`);
-      }
+    for (const mapping of config.mappings) {
+      const { overlay, overlayLength, underlay, underlayLength } = mapping;
+      if (this.#functions.addMapping(overlay, overlayLength, underlay, underlayLength) >= 0) continue;
+      this.bytes.set(before, abi.CONFIG);
+      throw new RangeError(`mapping of ${mappingText(mapping)}: ${MAPPING_RULES}`);
     }
   }
 
@@ -141,13 +154,13 @@ export class PacketCore {
   }
 
   /**
-   * Describes `length` bytes at `slot(index)` as GRE-in-UDP datagrams of `segment` bytes each that came from `peer` (as in `peer`) in IPv4 packets with this
-   * type of service.
+   * Describes `length` bytes at `slot(index)` as GRE-in-UDP datagrams of `segment` bytes each that came from the VM `peer` in IPv4 packets with this type of
+   * service.
    */
   describeDatagrams(index: number, length: number, segment: number, peer: number, tos = 0): void {
     this.describe(index, length);
     const d = abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS;
-    this.#words[d + 3] = peer;
+    this.#words[d + 3] = networkOrder(peer);
     this.#words[d + 4] = Math.max(segment, 1);
     this.#words[d + 5] = tos;
   }
@@ -187,9 +200,9 @@ export class PacketCore {
     return this.#words[(abi.CONFIG + abi.CONFIG_MTU) / 4] as number;
   }
 
-  /** The remote VM of packet `index` as the u32 that lies in memory: network order, as in struct in_addr. */
+  /** The underlay address of the remote VM of packet `index`. */
   peer(index: number): number {
-    return this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 3] as number;
+    return networkOrder(this.#words[abi.DESCRIPTORS / 4 + index * DESCRIPTOR_WORDS + 3] as number);
   }
 
   /**
@@ -201,9 +214,9 @@ export class PacketCore {
     this.#functions.refuse(message, code, now);
   }
 
-  /** A packet to `vm` (as in `peer`) has gone out, which was refused with a code before. */
+  /** A packet to `vm` has gone out, to which one was refused with a code before. */
   reach(vm: number, now: number): void {
-    this.#functions.reach(networkOrder(vm), now);
+    this.#functions.reach(vm, now);
   }
 
   /** Packets of one direction that were not forwarded, dropped by the core or refused by a device. */

@@ -33,9 +33,16 @@ function ownModule(): URL {
 
 async function compile(source: CoreSource): Promise<WebAssembly.Module> {
   if (source instanceof WebAssembly.Module) return source;
-  if (typeof source === 'string' || source instanceof URL) return WebAssembly.compile(await read(new URL(source)));
-  if (source instanceof Response) return WebAssembly.compile(await body(source));
-  return WebAssembly.compile(source);
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return WebAssembly.compile(source);
+  if (typeof source === 'string') return WebAssembly.compile(await read(addressOf(source)));
+  return WebAssembly.compile(await (source instanceof URL ? read(source) : body(source)));
+}
+
+/** In a page, an address may be relative to it. */
+function addressOf(text: string): URL {
+  const page = globalThis.location?.href;
+  if (URL.canParse(text, page)) return new URL(text, page);
+  throw new TypeError(`"${text}" is no URL with a scheme, such as https: or file:`);
 }
 
 async function read(url: URL): Promise<BufferSource> {

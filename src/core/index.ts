@@ -1,6 +1,6 @@
 /** The packet core for any JavaScript host: no imports from it, nothing native. docs/embedding.md is its guide. */
 export * as abi from './abi.ts';
-export { ipv4, ipv4Text, type Mapping, mapping, networkOrder } from './address.ts';
+export { ipv4, ipv4Text, type Mapping, mapping } from './address.ts';
 export { type CoreConfig, type CoreDevices, type Encapsulation, overhead } from './config.ts';
 export { type CoreName, PacketCore } from './core.ts';
 export type { Direction, DirectionCounters } from './counters.ts';

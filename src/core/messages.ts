@@ -1,5 +1,6 @@
 /** Messages: what the last call made of packets, for the host to write. Read from the records that docs/abi.md describes. */
 import * as abi from './abi.ts';
+import { networkOrder } from './address.ts';
 
 const MESSAGE_WORDS = abi.MESSAGE_SIZE / 4;
 const FIRST_SLOT = abi.SLOTS + abi.HEADROOM;
@@ -85,9 +86,9 @@ export class Messages {
     return this.#words[(abi.CONTROLS + message * abi.CONTROL_SIZE + field) / 4] as number;
   }
 
-  /** The VM that a message is for, as in `peer`. */
+  /** The underlay address of the VM that a message is for. */
   peer(message: number): number {
-    return this.#words[(abi.NAMES + message * abi.NAME_SIZE + abi.NAME_ADDRESS) / 4] as number;
+    return networkOrder(this.#words[(abi.NAMES + message * abi.NAME_SIZE + abi.NAME_ADDRESS) / 4] as number);
   }
 
   /** Packets that a message carries, and their bytes. */
@@ -120,14 +121,14 @@ export class Messages {
   }
 
   /**
-   * Makes message 0, the only one, of a container's packet that an earlier call encapsulated for `peer` (as in `peer`), in the first slot: for hosts that hear only later
-   * that it was not sent, so that `refuse` can be told.
+   * Makes a container's packet that an earlier call has encapsulated for `vm` message 0 again, the only one, so that `refuse` can be told of it: for hosts that hear
+   * only later that it was not sent. It takes the first slot.
    */
-  put(peer: number, packet: Uint8Array): void {
+  recall(vm: number, packet: Uint8Array): void {
     this.#bytes.set(packet, FIRST_SLOT);
     this.#words.fill(0, abi.MESSAGE_COUNTS / 4, abi.MESSAGE_COUNTS / 4 + abi.MAX_PORTS + 1);
     this.#words[abi.MESSAGE_COUNTS / 4] = 1;
-    this.#words[(abi.NAMES + abi.NAME_ADDRESS) / 4] = peer;
+    this.#words[(abi.NAMES + abi.NAME_ADDRESS) / 4] = networkOrder(vm);
     this.#words.set([1, packet.length, 0, FIRST_SLOT], abi.CONTENTS / 4);
   }
 }

@@ -10,7 +10,7 @@ interface CoreExports extends CoreFunctions {
 /** Makes a core, with a memory of its own, from the module core.wasm or core-scalar.wasm; throws if it is another, or another version's. */
 export function wasmCore(module: WebAssembly.Module): PacketCore {
   const exports = new WebAssembly.Instance(module).exports as unknown as Partial<CoreExports>;
-  if (!isCore(exports)) throw new Error('the module is not a packet core: it exports no ABI_VERSION and memory');
+  if (!isCore(exports)) throw new Error('the module is not a packet core');
   const [version, size] = [exports.ABI_VERSION.value, exports.memory.buffer.byteLength];
   if (version !== ABI_VERSION || size !== MEMORY_SIZE) {
     const expected = `expected ${ABI_VERSION} with ${MEMORY_SIZE}`;

@@ -80,7 +80,7 @@ export class View {
 
   /** The VM that a message is for. */
   remote(message) {
-    return swapped(this.core.messages.peer(message));
+    return this.core.messages.peer(message);
   }
 
   /** Packets that a message carries, and their bytes. */

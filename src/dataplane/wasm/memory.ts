@@ -8,7 +8,7 @@ const QUEUE_LENGTH = 1024;
 
 interface Waiting {
   bytes: Uint8Array;
-  /** Of GRE-in-UDP: bytes of each datagram, and who sent it, as in `PacketCore.peer`. */
+  /** Of GRE-in-UDP: bytes of each datagram, and who sent it. */
   datagrams?: { segment: number; peer: number };
 }
 
@@ -19,7 +19,7 @@ export class LoopbackDevice implements PacketDevice {
   #peer: LoopbackDevice | undefined;
   more = false;
 
-  /** With addresses (as in `PacketCore.peer`) what is written are datagrams of GRE-in-UDP, else whole packets. */
+  /** With addresses what is written are datagrams of GRE-in-UDP, else whole packets. */
   static pair(addresses: readonly number[] = []): [LoopbackDevice, LoopbackDevice] {
     const [a, b] = [new LoopbackDevice(addresses[0]), new LoopbackDevice(addresses[1])];
     a.#peer = b;

@@ -1,6 +1,5 @@
 /** Messages that a device did not take: they are counted by what the kernel said, and where there is no way to a VM, the core is told. */
 import { DROP_NOT_WRITTEN, UNREACHABLE_LIFETIME } from '../../core/abi.ts';
-import { networkOrder } from '../../core/address.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { Refused } from '../dataplane.ts';
 import type { DeviceName, DropSample } from '../drop-log.ts';
@@ -21,7 +20,7 @@ export class Refusals {
   readonly counts: Refused = { underlay: {}, overlay: {} };
   readonly #core: PacketCore;
   readonly #onDropped: (sample: DropSample) => void;
-  /** When, in ms, there was no way to these VMs, as in `PacketCore.peer`; nothing was sent to them since. The oldest come first. */
+  /** When, in ms, there was no way to these VMs; nothing was sent to them since. The oldest come first. */
   readonly #cutOff = new Map<number, number>();
   /** By device and error number: when there may be an example again, in ms, and packets since the last. */
   readonly #kinds = new Map<string, { next: number; waiting: number }>();
@@ -49,14 +48,14 @@ export class Refusals {
     const refused = { verdict: DROP_NOT_WRITTEN, packets: sofar, refusal: { errno, device } };
     if (place === 0) this.#onDropped({ direction: 'inbound', ...refused });
     else {
-      const addresses = { outerDestination: networkOrder(peer), ...innerFacts(core.bytes.subarray(place)) };
+      const addresses = { outerDestination: peer, ...innerFacts(core.bytes.subarray(place)) };
       this.#onDropped({ direction: 'outbound', ...refused, ...addresses });
     }
   }
 
   /** A packet that a socket had taken could not be sent. As after a call of the core, there may be replies to write then. */
   refuseSent({ peer, packet }: SentPacket, errno: string): void {
-    this.#core.messages.put(peer, packet);
+    this.#core.messages.recall(peer, packet);
     this.refuse(0, 'underlay', errno);
   }
 
@@ -66,7 +65,7 @@ export class Refusals {
     for (let message = first; message < end; message++) this.#reach(this.#core.messages.peer(message));
   }
 
-  /** Something was sent to this VM, as in `PacketCore.peer`. */
+  /** Something was sent to this VM. */
   reached(peer: number): void {
     if (this.#isAnyCutOff()) this.#reach(peer);
   }

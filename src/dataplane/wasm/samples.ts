@@ -1,6 +1,5 @@
 /** Examples of dropped packets, read from where they lie in the core's slots: a few a second, however many are dropped. */
 import { FORWARD, VERDICTS, VIRTIO_SIZE } from '../../core/abi.ts';
-import { networkOrder } from '../../core/address.ts';
 import type { PacketCore } from '../../core/core.ts';
 import type { Direction } from '../../core/counters.ts';
 import type { DropSample } from '../drop-log.ts';
@@ -49,7 +48,7 @@ export class Samples {
     const core = this.#core;
     const packet = core.packet(i);
     if (direction === 'outbound') return innerFacts(core.hasVirtio ? packet.subarray(VIRTIO_SIZE) : packet);
-    if (core.isDatagrams(i)) return { outerSource: networkOrder(core.peer(i)), ...behindGre(packet) };
+    if (core.isDatagrams(i)) return { outerSource: core.peer(i), ...behindGre(packet) };
     return outerFacts(packet);
   }
 }

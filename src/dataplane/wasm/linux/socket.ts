@@ -1,6 +1,7 @@
 /** What the underlay sockets have in common: batches of messages by sendmmsg(2) and recvmmsg(2), in arrays that are filled once. */
 
 import * as abi from '../../../core/abi.ts';
+import { networkOrder } from '../../../core/address.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import * as native from '../../../linux/native.ts';
 import { rawSocketError } from '../raw-socket-error.ts';
@@ -131,9 +132,9 @@ export class Receiver {
     return this.#messages[i * MESSAGE_WORDS + abi.MESSAGE_LENGTH / 4] as number;
   }
 
-  /** Who sent message `i`, as in `PacketCore.peer`. */
+  /** The address of who sent message `i`. */
   peer(i: number): number {
-    return this.#names[i * NAME_WORDS + abi.NAME_ADDRESS / 4] as number;
+    return networkOrder(this.#names[i * NAME_WORDS + abi.NAME_ADDRESS / 4] as number);
   }
 
   /** Bytes of each datagram in message `i`, if UDP_GRO put several together; else its length. */

@@ -1,7 +1,6 @@
 /** The forwarding worker of one queue: waits in poll(2), moves batches both ways, answers the main thread. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { OFFLOAD_GRE_SEGMENT, OFFLOAD_UDP_SEGMENT } from '../../../core/abi.ts';
-import { networkOrder } from '../../../core/address.ts';
 import { type CoreConfig, overhead } from '../../../core/config.ts';
 import type { CoreName } from '../../../core/core.ts';
 import type { TunnelState } from '../../../core/tunnels.ts';
@@ -77,7 +76,7 @@ const onRefused = (errno: number, message: number) => {
   const refusal = refusalOf(errno, core.messages.segment(message) < core.messages.length(message));
   if (refusal === 'no-segmentation') segmentsRefused = true;
   // No ICMP message tells of it.
-  else if (refusal === 'too-long') reportTooLong(networkOrder(core.messages.peer(message)));
+  else if (refusal === 'too-long') reportTooLong(core.messages.peer(message));
   refusals.refuse(message, 'underlay', errnoName(errno));
 };
 const onSent = (first: number, end: number) => refusals.sent(first, end);

@@ -1,4 +1,5 @@
 /** A device that gets its packets from events, one at a time. */
+import { ipv4Text } from '../../../core/address.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import type { PacketDevice } from '../device.ts';
 import type { SentPacket } from '../refusals.ts';
@@ -30,7 +31,7 @@ export abstract class EventDevice implements PacketDevice {
     this.#listeners = listeners;
   }
 
-  /** Hands over one packet, or one GRE-in-UDP datagram from `peer` (as in `PacketCore.peer`), whose bytes need to last only for this call. */
+  /** Hands over one packet, or one GRE-in-UDP datagram from the VM `peer`, whose bytes need to last only for this call. */
   protected receive(packet: Uint8Array, peer?: number): void {
     this.#received = packet;
     this.#peer = peer;
@@ -50,7 +51,7 @@ export abstract class EventDevice implements PacketDevice {
     // Without UDP_SEGMENT a message carries one packet, behind its outer headers.
     const packet = bytes.subarray(bytes.length - core.messages.content(message).bytes);
     this.#unsent++;
-    transmit(bytes, peerText(peer), (error) => {
+    transmit(bytes, ipv4Text(peer), (error) => {
       this.#unsent--;
       this.#listeners.onSent?.({ peer, packet }, error ? sendErrorName(error) : undefined);
     });
@@ -79,9 +80,4 @@ export abstract class EventDevice implements PacketDevice {
   /** Writes one message, whose bytes last only for this call. */
   protected abstract send(core: PacketCore, message: number): Refusal;
   abstract close(): void;
-}
-
-/** An address in network order, read as a little-endian number (`PacketCore.messagePeer`), as text. */
-function peerText(peer: number): string {
-  return `${peer & 255}.${(peer >>> 8) & 255}.${(peer >>> 16) & 255}.${peer >>> 24}`;
 }

@@ -2,6 +2,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { GRE_UDP_PORT, MESSAGES_PER_PORT } from '../../../core/abi.ts';
+import { ipv4 } from '../../../core/address.ts';
 import { type CoreConfig, DEFAULT_TTL } from '../../../core/config.ts';
 import type { PacketCore } from '../../../core/core.ts';
 import { errorCode } from '../../../errors.ts';
@@ -45,7 +46,7 @@ export class PortableGreUdpSocket extends EventDevice {
     super(listeners);
     this.#receiver = receiver;
     this.#sources = sources;
-    receiver.on('message', (datagram, { address }) => this.receive(datagram, peerOf(address)));
+    receiver.on('message', (datagram, { address }) => this.receive(datagram, ipv4(address)));
     for (const socket of [receiver, ...sources]) socket.on('error', (error) => this.fail(error));
   }
 
@@ -69,9 +70,4 @@ async function openSocket(address: string, port: number): Promise<Socket> {
     throw error;
   }
   return socket;
-}
-
-/** An address as text, as in `PacketCore.peer`. */
-function peerOf(text: string): number {
-  return text.split('.').reduceRight((value, byte) => value * 256 + Number(byte), 0);
 }
