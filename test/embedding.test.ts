@@ -27,18 +27,21 @@ function namesOf(head: string): string[] {
   return cells.flatMap((cell) => [...cell.matchAll(/`(\w+)[^`]*`/g)].map((m) => m[1] as string)).sort();
 }
 
-/** The fields of an interface as its table has them; `value` is the default, '' if there is none. */
+/** The fields of an interface as its table has them; `value` is the cell of the default, '' if there is none. */
 function fieldsOf(name: string) {
   return rowsOf(read('docs/embedding.md'), `| \`${name}\` | default | what |`).map(([field = '', value = '']) => ({
     field: field.replaceAll('`', ''),
-    value: value.replaceAll('`', ''),
+    value,
   }));
 }
 
-/** The defaults as they would be given. */
+/** The defaults that stand there as they would be given. */
 function defaultsOf(name: string): object {
-  const given = fieldsOf(name).filter(({ value }) => value !== '' && value !== 'undefined');
-  return Object.fromEntries(given.map(({ field, value }) => [field, JSON.parse(value.replaceAll("'", '"'))]));
+  const entries = fieldsOf(name).map(
+    ({ field, value }) => [field, /^`(.*)`$/.exec(value)?.[1] ?? 'undefined'] as const,
+  );
+  const given = entries.filter(([, code]) => code !== 'undefined');
+  return Object.fromEntries(given.map(([field, code]) => [field, JSON.parse(code.replaceAll("'", '"'))]));
 }
 
 /** The fields as src/core/config.ts has them, with those of what the interface extends. */
@@ -89,13 +92,21 @@ describe('docs/embedding.md', () => {
     expect(documented.sort(byField)).toEqual(fieldsInSource(name).sort(byField));
   });
 
-  test('has the defaults that the core has', () => {
-    const needed = { local: 0xc0a81020, mappings: [exported.mapping('10.0.0.0/8', '192.168.0.0/16')] };
-    const [bare, told] = [cores[0]?.make(), cores[0]?.make()] as [exported.PacketCore, exported.PacketCore];
-    bare.configure(needed);
-    told.configure({ ...needed, ...defaultsOf('CoreConfig') });
-    told.attach(defaultsOf('CoreDevices'));
-    expect(Buffer.compare(bare.bytes, told.bytes)).toBe(0);
+  test.each([{}, { encapsulation: 'gre-udp', key: 7, greSequence: true } as const])(
+    'has the defaults that the core has: %o',
+    (given) => {
+      const needed = { local: 0xc0a81020, mappings: [exported.mapping('10.0.0.0/8', '192.168.0.0/16')], ...given };
+      const [bare, told] = [cores[0]?.make(), cores[0]?.make()] as [exported.PacketCore, exported.PacketCore];
+      bare.configure(needed);
+      const mtu = 1500 - exported.overhead('encapsulation' in given ? given.encapsulation : 'gre', given);
+      told.configure({ ...defaultsOf('CoreConfig'), mtu, ...needed });
+      told.attach(defaultsOf('CoreDevices'));
+      expect(Buffer.compare(bare.bytes, told.bytes)).toBe(0);
+    },
+  );
+
+  test('says in words what the MTU is unless given', () => {
+    expect(fieldsOf('CoreConfig').find(({ field }) => field === 'mtu')?.value).toBe('1,500 less the `overhead`');
   });
 
   const drawn = drawings();
