@@ -2,6 +2,11 @@
 
 /** The longest IPv4 packet, in bytes. */
 const MOST_BYTES = 0xffff;
+/**
+ * The longest text that is read, in characters: 16 for each byte of the longest packet. hexdump -C takes 5, and 0x and
+ * commas take 6, so that a few packets more may follow. All that is done with a text takes time in proportion to it.
+ */
+const MOST_TEXT = 16 * (MOST_BYTES + 1);
 /** What hexdump, xxd, od, tcpdump and tshark show on one line. */
 const BYTES_PER_LINE = 16;
 
@@ -18,6 +23,9 @@ export function hexOf(bytes: Uint8Array, separator = ''): string {
  * packet of a dump with offsets, as hexdump -C, xxd, od -t x1, tcpdump -x and -X, and tshark -x print it.
  */
 export function readHex(text: string): Reading {
+  if (text.length > MOST_TEXT) {
+    return { error: `${text.length} characters: no packet needs more than ${MOST_TEXT}; a pcap file may hold many` };
+  }
   const lines = text.split(/\r?\n/);
   const digits = lines.some((line) => isFirstLine(line)) ? dumped(lines) : plain(text);
   if (typeof digits !== 'string') return digits;
@@ -77,7 +85,8 @@ function dumped(lines: readonly string[]): string {
 function lineDigits(line: string): string {
   const [shown = ''] = line.split('|');
   let digits = '';
-  for (const [, space = '', word = ''] of shown.matchAll(/(\s*)(\S+)/g)) {
+  // White space with nothing behind it would be looked through from each of its places: xxd pads with it.
+  for (const [, space = '', word = ''] of shown.trimEnd().matchAll(/(\s*)(\S+)/g)) {
     // Groups of one byte have a wider gap in the middle of a line; any other wide gap ends the bytes.
     const isMiddle = space.length === 2 && digits.length === BYTES_PER_LINE && word.length === 2;
     if (space.length >= 2 && !isMiddle) break;

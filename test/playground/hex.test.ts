@@ -119,6 +119,45 @@ test.each([
   expect(readHex(text)).toEqual({ error });
 });
 
+// Where the work grew with the square of the length, any of these would take half an hour.
+test.each([
+  ['spaces behind the bytes', '0000: 4500', ' '],
+  ['tabs behind the bytes', '0000: 4500', '\t'],
+  ['spaces beside the bytes', '0000: 4500  ', 'a '],
+  ['letters in one word', '0000: 4500 ', 'x'],
+  ['bars', '0000: 4500 ', '|'],
+  ['empty lines', '0000: 4500', '\n'],
+  ['carriage returns', '0000: 4500', '\r'],
+  ['lines of an offset', '0000: 4500\n', '0010:\n'],
+  ['offsets on one line', '0000: 4500 ', '0000: '],
+])('a dump with very many %s is read', (_, begin, more) => {
+  expect(readHex(begin + more.repeat((1_048_576 - begin.length) / more.length))).toEqual({
+    bytes: Uint8Array.of(0x45, 0),
+  });
+});
+
+test.each([
+  ['spaces', ' ', 'there are no hexadecimal digits yet'],
+  ['carriage returns', '\r', 'there are no hexadecimal digits yet'],
+  ['0x', '0x', 'there are no hexadecimal digits yet'],
+  ['digits', '00', '524288 bytes: an IPv4 packet has at most 65535'],
+])('nothing but %s is refused', (_, part, error) => {
+  expect(readHex(part.repeat(1_048_576 / part.length))).toEqual({ error: expect.stringContaining(error) });
+});
+
+test('a text longer than any packet needs is not read', () => {
+  expect(readHex(' '.repeat(1_048_577))).toEqual({
+    error: '1048577 characters: no packet needs more than 1048576; a pcap file may hold many',
+  });
+  // However it is written, the longest packet may be pasted.
+  const longest = new Uint8Array(65_535).fill(0x20);
+  const texts = [...DUMPS.map(([, print]) => print(longest)), Array.from(longest, () => '0x20').join(',\r\n\t\t')];
+  for (const text of texts) {
+    const reading = readHex(text);
+    expect('bytes' in reading && Buffer.compare(reading.bytes, longest)).toBe(0);
+  }
+});
+
 test('what is written is read again, and no text whatever throws', () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 1 }), fc.constantFrom('', ' ', ':'), (packet, separator) => {
