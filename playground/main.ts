@@ -24,14 +24,15 @@ start().catch((error: unknown) => {
 async function start(): Promise<void> {
   // What this very package ships: the module that VMs run.
   const name = hasSimd() ? 'core.wasm' : 'core-scalar.wasm';
-  const core = await createCore(new URL(name, import.meta.url));
+  const makeCore = () => createCore(new URL(name, import.meta.url));
+  const core = await makeCore();
   byId('module').textContent = name;
 
   let state = restore();
   let linkTimer: ReturnType<typeof setTimeout> | undefined;
   const carry = new Carry();
   const packet = new PacketView(update);
-  const capture = new CaptureView(update);
+  const capture = new CaptureView(makeCore, update);
   const prefixes = new PrefixesView(update);
   const address = new AddressView(update);
 

@@ -13,7 +13,7 @@ export interface Capture {
   packets: Captured[];
   /** Packets that are not IPv4 and were passed over. */
   others: number;
-  /** What is wrong with the end of the file, if it is. */
+  /** Why there is not all of it: the end of the file is wrong, or it has more than was asked for. */
   remark?: string;
 }
 
@@ -23,6 +23,8 @@ const PCAPNG = 0x0a0d0d0a;
 const FILE_HEADER = 24;
 const RECORD_HEADER = 16;
 const SNAP_LENGTH = 65535;
+/** No IPv4 packet is longer. */
+const MOST_BYTES = 65535;
 const ETHERTYPE_IPV4 = 0x0800;
 const LINKTYPE_RAW = 101;
 
@@ -35,8 +37,8 @@ const LINKS: Record<number, { name: string; length: number; type?: number }> = {
   276: { name: 'Linux cooked v2', length: 20, type: 0 },
 };
 
-/** Reads a capture. Throws a RangeError that says why it is none. */
-export function readPcap(file: ArrayBuffer): Capture {
+/** Reads a capture, at most `most` IPv4 packets of it. Throws a RangeError that says why it is none. */
+export function readPcap(file: ArrayBuffer, most = Number.POSITIVE_INFINITY): Capture {
   const view = new DataView(file);
   const order = byteOrder(view);
   const linkType = view.getUint32(20, order.little) & 0xffff;
@@ -53,6 +55,8 @@ export function readPcap(file: ArrayBuffer): Capture {
     const fraction = view.getUint32(at + 4, order.little);
     const frame = new Uint8Array(file, at + RECORD_HEADER, captured);
     const bytes = withoutLink(frame, link);
+    if (bytes && capture.packets.length === most)
+      return { ...capture, remark: 'the file has more packets, which were not read' };
     if (!bytes) capture.others++;
     else {
       capture.packets.push({
@@ -112,7 +116,7 @@ function withoutLink(
     const type = ((frame[link.type] as number) << 8) | (frame[link.type + 1] as number);
     if (type !== ETHERTYPE_IPV4) return undefined;
   }
-  const bytes = frame.slice(link.length);
+  const bytes = frame.slice(link.length, link.length + MOST_BYTES);
   // Ethernet fills short frames up: what lies behind the packet's own length is not the packet's.
   const total = bytes.length >= 4 ? ((bytes[2] as number) << 8) | (bytes[3] as number) : 0;
   return total >= 20 && total < bytes.length ? bytes.slice(0, total) : bytes;

@@ -81,8 +81,8 @@ export class Vm {
       core.bytes.set(datagram.bytes, core.slot(0));
       core.describeDatagrams(0, datagram.bytes.length, datagram.bytes.length, datagram.source, datagram.tos);
     } else {
-      core.bytes.set(packet, core.slot(0));
-      core.describe(0, packet.length, core.slot(0), abi.NOT_MERGED);
+      // Nobody says whether GRO merged it before it was captured: `merged` is 0 (docs/abi.md, Descriptors).
+      core.put(0, packet);
     }
     core.decapsulate(0, 1, now);
     return this.#outcome(0);

@@ -1,23 +1,41 @@
 /** A capture: each of its packets with its verdict, and what came of them as a capture again. */
-import { ipv4Text } from '../../src/core/index.ts';
+import { type CoreConfig, ipv4Text, type PacketCore } from '../../src/core/index.ts';
 import type { Host } from '../host.ts';
 import { hexOf } from '../packet/hex.ts';
 import { type Capture, type Captured, readPcap, writePcap } from '../packet/pcap.ts';
-import { type Outcome, Vm } from '../packet/run.ts';
+import { Replay } from '../packet/replay.ts';
+import type { Outcome, Way } from '../packet/run.ts';
 import type { State } from '../state.ts';
-import { save } from './copy.ts';
-import { button, byId, count, h } from './dom.ts';
+import { save, say } from './copy.ts';
+import { button, byId, count, h, some } from './dom.ts';
 
 const MOST_ROWS = 200;
-/** Bytes; a page that hangs is no use. */
+/** Of a capture; what is made of it may be several times as much, and all of it is in the browser's memory. */
 const MOST_BYTES = 64 << 20;
+const MOST_PACKETS = 50_000;
+
+interface Opened {
+  name: string;
+  capture: Capture;
+  replay: Replay;
+}
+
+interface Settings {
+  direction: Way;
+  config: CoreConfig;
+}
 
 export class CaptureView {
   readonly #update: (change: Partial<State>) => void;
-  #file: { name: string; capture: Capture } | undefined;
-  #redraw: () => void = () => {};
+  readonly #makeCore: () => Promise<PacketCore>;
+  /** It has a core of its own: other packets, too, are shown meanwhile. */
+  #replay: Replay | undefined;
+  #file: Opened | undefined;
+  #settings: Settings | undefined;
+  #key: string | undefined;
 
-  constructor(update: (change: Partial<State>) => void) {
+  constructor(makeCore: () => Promise<PacketCore>, update: (change: Partial<State>) => void) {
+    this.#makeCore = makeCore;
     this.#update = update;
     const input = byId<HTMLInputElement>('pcap');
     input.addEventListener('change', () => {
@@ -27,7 +45,7 @@ export class CaptureView {
     byId('open-pcap').addEventListener('click', () => input.click());
     byId('close-pcap').addEventListener('click', () => {
       this.#file = undefined;
-      this.#redraw();
+      void this.#draw();
       byId('open-pcap').focus();
     });
     for (const type of ['dragover', 'dragleave', 'drop']) {
@@ -45,48 +63,76 @@ export class CaptureView {
     try {
       if (file.size > MOST_BYTES)
         throw new RangeError(`${count(file.size)} bytes: expected at most ${count(MOST_BYTES)}`);
-      this.#file = { name: file.name, capture: readPcap(await file.arrayBuffer()) };
+      const capture = readPcap(await file.arrayBuffer(), MOST_PACKETS);
+      if (!this.#replay) {
+        const core = await this.#makeCore();
+        // Another file may have been faster.
+        this.#replay ??= new Replay(core);
+      }
+      this.#file = { name: file.name, capture, replay: this.#replay };
+      void this.#draw();
+      byId('capture').scrollIntoView({ block: 'nearest' });
     } catch (error) {
       byId('pcap-error').textContent = `${file.name}: ${error instanceof Error ? error.message : error}`;
     }
-    this.#redraw();
-    if (this.#file) byId('capture').scrollIntoView({ block: 'nearest' });
   }
 
-  render(state: State, host: Host): void {
-    this.#redraw = () => this.#draw(state, host);
-    this.#draw(state, host);
+  /** What the panel shows follows from direction and configuration alone: other changes leave it as it is. */
+  render({ direction }: State, { config }: Host): void {
+    const key = JSON.stringify([direction, config]);
+    if (key === this.#key) return;
+    this.#key = key;
+    this.#settings = config && { direction, config };
+    void this.#draw();
   }
 
-  #draw({ direction }: State, { core, config }: Host): void {
-    byId('capture').hidden = !this.#file || !config;
-    if (!this.#file || !config) return;
-    const { name, capture } = this.#file;
-    const vm = new Vm(core, config);
+  async #draw(): Promise<void> {
+    const file = this.#file;
+    const settings = this.#settings;
+    byId('capture').hidden = !file || !settings;
+    this.#replay?.stop();
+    if (!file || !settings) return;
+    const { name, capture, replay } = file;
     const verdicts = new Map<string, number>();
-    const made: Captured[] = [];
-    const rows: HTMLElement[] = [];
-    for (const [i, packet] of capture.packets.entries()) {
-      const outcome = vm.handle(direction, packet.bytes, packet.seconds * 1000 + packet.microseconds / 1000);
-      verdicts.set(outcome.verdict.name, (verdicts.get(outcome.verdict.name) ?? 0) + 1);
-      for (const bytes of [...outcome.messages, ...outcome.replies]) made.push({ ...packet, bytes });
-      if (i < MOST_ROWS) rows.push(this.#row(i, packet, outcome));
-    }
-    const total = capture.packets.length;
-    const others = capture.others > 0 ? `, and ${count(capture.others)} that are not IPv4` : '';
+    let made = 0;
+    const rows = byId('capture-rows');
+    rows.replaceChildren();
+    byId('capture-save').replaceChildren();
     byId('capture-name').textContent = name;
+    this.#say(capture, '…');
+    const isWhole = await replay.run(settings.config, settings.direction, capture.packets, (outcome, packet, i) => {
+      verdicts.set(outcome.verdict.name, (verdicts.get(outcome.verdict.name) ?? 0) + 1);
+      made += outcome.messages.length + outcome.replies.length;
+      if (i < MOST_ROWS) rows.append(this.#row(i, packet, outcome));
+    });
+    if (!isWhole) return;
+    this.#say(capture, `${[...verdicts].map(([verdict, n]) => `${count(n)} ${verdict}`).join(', ') || 'none'}.`);
+    const saving = button(`Save ${some(made, 'packet')} as pcap`, async () => {
+      saving.disabled = true;
+      await this.#save(file, settings);
+      saving.disabled = false;
+    });
+    byId('capture-save').replaceChildren(saving);
+  }
+
+  #say({ packets, others, remark }: Capture, verdicts: string): void {
+    const foreign = others > 0 ? `, and ${count(others)} that are not IPv4` : '';
     byId('capture-sum').textContent = [
-      `${count(total)} ${total === 1 ? 'packet' : 'packets'}${others}: ${[...verdicts].map(([verdict, n]) => `${count(n)} ${verdict}`).join(', ') || 'none'}.`,
-      ...(capture.remark === undefined ? [] : [`Beware: ${capture.remark}.`]),
-      ...(total > MOST_ROWS ? [`The first ${MOST_ROWS} are shown.`] : []),
+      `${some(packets.length, 'packet')}${foreign}: ${verdicts}`,
+      ...(remark === undefined ? [] : [`Beware: ${remark}.`]),
+      ...(packets.length > MOST_ROWS ? [`The first ${MOST_ROWS} are shown.`] : []),
     ].join(' ');
-    byId('capture-rows').replaceChildren(...rows);
-    const file = `${name.replace(/\.p?cap$/i, '')}-${direction}d.pcap`;
-    byId('capture-save').replaceChildren(
-      button(`Save ${count(made.length)} ${made.length === 1 ? 'packet' : 'packets'} as pcap`, () =>
-        save(writePcap(made), file),
-      ),
-    );
+  }
+
+  /** Makes what comes of the packets once more: whoever looks at a capture seldom wants it, and it is long. */
+  async #save({ name, capture, replay }: Opened, { direction, config }: Settings): Promise<void> {
+    const made: Captured[] = [];
+    const isWhole = await replay.run(config, direction, capture.packets, ({ messages, replies }, packet) => {
+      const { seconds, microseconds } = packet;
+      for (const bytes of [...messages, ...replies]) made.push({ seconds, microseconds, bytes });
+    });
+    if (isWhole) save(writePcap(made), `${name.replace(/\.p?cap$/i, '')}-${direction}d.pcap`);
+    else say('Nothing was saved: the settings or the capture have changed.');
   }
 
   #row(i: number, { bytes }: Captured, { verdict }: Outcome): HTMLElement {

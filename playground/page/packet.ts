@@ -82,10 +82,14 @@ export class PacketView {
     const headers = Math.abs((messages[0]?.length ?? 0) - bytes.length);
     const way = isOut
       ? `to the VM ${ipv4Text(peer ?? 0)}, whose address the destination carries: `
-      : `to its container, from the VM ${ipv4Text(peer ?? 0)}: ${headers} bytes of headers are taken off.`;
-    const put =
-      messages.length > 1 ? `in ${messages.length} fragments.` : `${headers} bytes of headers are put before it.`;
-    const sentence = isForwarded ? [isOut ? way + put : way] : [h('code', {}, verdict.name), `: ${verdict.meaning}`];
+      : `to its container, from the VM ${ipv4Text(peer ?? 0)}: `;
+    const several = isOut
+      ? `in ${messages.length} fragments.`
+      : `it is a super-packet, which is cut into ${messages.length} packets.`;
+    const one = `${headers} bytes of headers are ${isOut ? 'put before it' : 'taken off'}.`;
+    const sentence = isForwarded
+      ? [way + (messages.length > 1 ? several : one)]
+      : [h('code', {}, verdict.name), `: ${verdict.meaning}`];
     place.replaceChildren(
       h('p', {}, h('b', {}, isForwarded ? 'Forwarded' : 'Dropped'), ' ', ...sentence),
       ...(verdict.hint === undefined ? [] : [h('p', { class: 'hint' }, verdict.hint)]),

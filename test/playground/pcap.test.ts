@@ -105,6 +105,20 @@ test('a file that ends anywhere gives what it has, and says so', () => {
   }
 });
 
+test('no more packets are read than are asked for, and what is left out is said', () => {
+  const three = writePcap([0, 1, 2].map((i) => captured(packet, i))).buffer;
+  expect(readPcap(three, 3)).toEqual(readPcap(three));
+  expect(readPcap(three, 2)).toEqual({
+    ...{ packets: readPcap(three).packets.slice(0, 2), others: 0 },
+    remark: 'the file has more packets, which were not read',
+  });
+});
+
+test('of a frame with more bytes than a packet can have, those are read that it can have', () => {
+  const [first] = readPcap(file(101, new Uint8Array(200_000).fill(0x45, 0, 1))).packets;
+  expect(first?.bytes.length).toBe(65_535);
+});
+
 test('no bytes whatever do more than be refused', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 120 }), fc.constantFrom(1, 101, 113, 228, 276), (data, linkType) => {
