@@ -1,9 +1,8 @@
 /** playground: a page that runs the packet core in the browser, served to this machine alone or written to a folder. */
-import { cpSync, mkdirSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
-import { errorCode, InlayError } from '../errors.ts';
 import { PLAYGROUND } from '../installation.ts';
 import { example } from './options.ts';
+import { writePlayground } from './playground-folder.ts';
 
 export function addPlaygroundCommand(program: Command): void {
   const command = program
@@ -30,14 +29,7 @@ async function serve(port: number): Promise<void> {
 }
 
 function write(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true });
-    cpSync(PLAYGROUND, folder, { recursive: true });
-  } catch (error) {
-    throw new InlayError('ERR_FAILED', `cannot write the playground to ${folder}: ${errorCode(error) ?? error}`, {
-      cause: error,
-    });
-  }
+  writePlayground(PLAYGROUND, folder);
   process.stdout.write(`${folder}/index.html\n`);
   process.stderr.write('A web server has to serve it: browsers load no modules from files.\n');
 }
