@@ -1,19 +1,18 @@
 /** The package from its tarball by npm, in a project of somebody else: the core alone, in Node and bundled for a browser. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
 import { build, preview } from 'vite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { launchChromium, missingChromium } from '../chromium.ts';
 import { skip } from '../net/require.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const project = mkdtempSync(path.join(os.tmpdir(), 'inlay-installed-'));
 afterAll(() => rmSync(project, { recursive: true }));
 
-const CHROMIUM = '/usr/bin/chromium';
 const FIVE_LINES = `import { createCore, ipv4, mapping } from 'inlay/core';
 const core = await createCore();
 core.configure({ local: ipv4('192.168.16.32'), mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')] });
@@ -54,9 +53,7 @@ test('the commands that need no kernel work without koffi, the others say what i
   ]);
 });
 
-const noChromium = existsSync(CHROMIUM) ? undefined : 'there is no Chromium (apt-get install chromium)';
-
-test.skipIf(skip('a bundle in a browser', noChromium))(
+test.skipIf(skip('a bundle in a browser', missingChromium()))(
   'a bundle runs in a browser, without a request to anywhere else',
   async () => {
     writeFileSync(`${project}/index.html`, '<!doctype html><script type="module" src="./page.js"></script>\n');
@@ -65,7 +62,7 @@ test.skipIf(skip('a bundle in a browser', noChromium))(
     const assets = readdirSync(`${project}/dist/assets`);
     expect(assets.filter((name) => name.endsWith('.wasm')).length).toBe(2);
     const server = await preview({ root: project, logLevel: 'error', preview: { host: '127.0.0.1', port: 0 } });
-    const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+    const browser = await launchChromium();
     try {
       const page = await browser.newPage();
       const wrong: string[] = [];
