@@ -52,6 +52,8 @@ const PARTS: { readonly [key in keyof State]: readonly [name: string, form: RegE
   underlayMtu: ['mtu', /^\d{0,5}$/],
   packet: ['packet', /^([0-9a-f]{2}){0,65535}$/],
 };
+/** The longest packet, and room for the rest: a link that is longer is none of this page's. */
+const MOST_LINK = 2 * 65_535 + 1000;
 const KEYS = Object.keys(PARTS) as (keyof State)[];
 
 /** The state as the fragment of a link, without `#`: what is as usual is left out. */
@@ -66,9 +68,10 @@ export function toLink(state: State): string {
 
 /**
  * Reads a link's fragment. Anybody can have written it: each part counts if it has the form that it must have, else the
- * usual value stands. `refused` are the names of those that do not count.
+ * usual value stands. `refused` are the names of those that do not count, or `length` if the link is too long to be read.
  */
 export function fromLink(fragment: string): { state: State; refused: string[] } {
+  if (fragment.length > MOST_LINK) return { state: { ...DEFAULTS }, refused: ['length'] };
   const given = new Map(fragment.split('&').map((part) => part.split('=', 2) as [string, string | undefined]));
   const state: State = { ...DEFAULTS };
   const refused: string[] = [];
