@@ -6,9 +6,10 @@ const element = (/** @type {string} */ id) => /** @type {any} */ (document.getEl
 const given = (/** @type {string} */ id) => element(id).value.trim();
 
 async function go() {
-  const input = new Uint8Array(await element('input').files[0].arrayBuffer());
+  const file = element('input').files[0];
+  const input = new Uint8Array(await file.arrayBuffer());
   const mesh = { local: given('local'), overlay: given('overlay'), underlay: given('underlay') };
-  const { pcap, counters } = forwarded(await createCore(), given('direction'), mesh, input);
+  const { pcap, counters } = forwarded(await createCore(), given('direction'), mesh, input, file.name);
   element('output').replaceChildren(download('out.pcap', pcap));
   return namedCounters(counters);
 }

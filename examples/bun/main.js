@@ -1,11 +1,11 @@
 /** The packet core in Bun. */
+
 import { run } from '../javascript/program.js';
+import { write } from '../node/files.js';
 
 try {
-  await Bun.write(
-    Bun.stdout,
-    await run(Bun.argv.slice(2), { read: (name) => Bun.file(name).bytes(), write: Bun.write }),
-  );
+  const text = await run(Bun.argv.slice(2), { read: (name) => Bun.file(name).bytes(), write });
+  await Bun.write(Bun.stdout, text);
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;

@@ -59,12 +59,10 @@ void core_configure(struct core *core, const struct config *c)
                       c->encapsulation, c->mtu);
 }
 
-void core_map(struct core *core, const struct mapping *m)
+bool core_map(struct core *core, const struct mapping *m)
 {
-    int32_t count = (int32_t)EXPORT(addMapping)(&core->instance, m->overlay, m->overlay_length,
-                                                m->underlay, m->underlay_length);
-    if (count < 0)
-        fail("the mapping /%u to /%u does not fit the core", m->overlay_length, m->underlay_length);
+    return (int32_t)EXPORT(addMapping)(&core->instance, m->overlay, m->overlay_length, m->underlay,
+                                       m->underlay_length) >= 0;
 }
 
 size_t core_packet_room(struct core *core)

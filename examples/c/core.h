@@ -2,6 +2,7 @@
 #ifndef CORE_H
 #define CORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,7 +53,8 @@ void core_close(struct core *core);
 /** `offloads` are OFFLOAD_ bits. */
 void core_attach(struct core *core, uint32_t offloads);
 void core_configure(struct core *core, const struct config *config);
-void core_map(struct core *core, const struct mapping *mapping);
+/** False if the core does not take such a mapping. */
+bool core_map(struct core *core, const struct mapping *mapping);
 
 /** Most bytes that a packet may have. */
 size_t core_packet_room(struct core *core);

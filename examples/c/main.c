@@ -5,13 +5,15 @@
  *     inlay-host CORE.wasm vectors IN.txt
  *     inlay-host CORE.wasm bench
  *
- * The other hosts load CORE.wasm. Here the module is a part of the program already, and the argument is not read.
+ * The other hosts load CORE.wasm. Here the module is a part of the program already: the file has to be there, but is not read.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core.h"
 #include "host.h"
@@ -81,18 +83,22 @@ static void handle(struct core *core, enum direction direction, uint32_t count, 
     }
 }
 
-static void handle_file(struct core *core, enum direction direction, const char *in_path,
-                        const char *out_path)
+/** Handles a file in batches. Returns how many packets were left out, since they are longer than a slot. */
+static unsigned long handle_file(struct core *core, enum direction direction, const char *in_path,
+                                 const char *out_path)
 {
     struct pcap_reader in;
     struct pcap_packet packet;
     struct pcap_time time = {0, 0};
     uint32_t count = 0;
+    unsigned long skipped = 0;
     pcap_open(&in, in_path);
     FILE *out = pcap_create(out_path);
     while (pcap_read(&in, &packet)) {
-        if (packet.length > core_packet_room(core))
+        if (packet.length > core_packet_room(core)) {
+            skipped++;
             continue;
+        }
         if (count == 0)
             time = packet.time;
         /* What a capture shows may have been merged, or not: 0 is that the host does not know. */
@@ -105,6 +111,7 @@ static void handle_file(struct core *core, enum direction direction, const char 
     handle(core, direction, count, time, out);
     pcap_close(&in);
     pcap_finish(out, out_path);
+    return skipped;
 }
 
 /** Everything is counted: received is forwarded and all drops together. */
@@ -132,15 +139,20 @@ static void run_file(enum direction direction, char **arguments)
                           });
     parse_prefix(arguments[1], &mapping.overlay, &mapping.overlay_length);
     parse_prefix(arguments[2], &mapping.underlay, &mapping.underlay_length);
-    core_map(&core, &mapping);
-    handle_file(&core, direction, arguments[3], arguments[4]);
+    if (!core_map(&core, &mapping))
+        fail("the mapping %s to %s does not fit the core", arguments[1], arguments[2]);
+    unsigned long skipped = handle_file(&core, direction, arguments[3], arguments[4]);
     print_counters(&core, direction);
+    if (skipped > 0)
+        printf("skipped %lu\n", skipped);
     core_close(&core);
 }
 
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[2] : "";
+    if (argc > 2 && access(argv[1], R_OK) != 0)
+        fail("%s: %s", argv[1], strerror(errno));
     if (argc == 8 && strcmp(mode, "encapsulate") == 0)
         run_file(OUTBOUND, argv + 3);
     else if (argc == 8 && strcmp(mode, "decapsulate") == 0)

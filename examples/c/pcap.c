@@ -1,8 +1,11 @@
+#define _GNU_SOURCE /* asprintf */
 #include "pcap.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "host.h"
 
@@ -29,6 +32,13 @@ static uint32_t field(const struct pcap_reader *reader, const uint8_t *p)
                                  : (uint32_t)p[3] << 24 | p[2] << 16 | p[1] << 8 | p[0];
 }
 
+static _Noreturn void fail_at_end(const struct pcap_reader *reader)
+{
+    if (reader->packets == 0)
+        fail("%s: the file ends in its header", reader->path);
+    fail("%s: the file ends in packet %lu", reader->path, reader->packets);
+}
+
 /** Reads `length` bytes, or nothing at the end of the file. */
 static bool read_bytes(struct pcap_reader *reader, uint8_t *to, size_t length)
 {
@@ -36,7 +46,7 @@ static bool read_bytes(struct pcap_reader *reader, uint8_t *to, size_t length)
     if (ferror(reader->file))
         fail("%s: %s", reader->path, strerror(errno));
     if (got > 0 && got < length)
-        fail("%s: the file ends within a header or a packet", reader->path);
+        fail_at_end(reader);
     return got == length;
 }
 
@@ -47,7 +57,7 @@ void pcap_open(struct pcap_reader *reader, const char *path)
     if (!reader->file)
         fail("%s: %s", path, strerror(errno));
     if (!read_bytes(reader, header, sizeof header))
-        fail("%s: the file is empty", path);
+        fail_at_end(reader);
     if (field(reader, header) != MAGIC_MICROSECONDS) {
         reader->is_big_endian = true;
         if (field(reader, header) != MAGIC_MICROSECONDS)
@@ -56,7 +66,7 @@ void pcap_open(struct pcap_reader *reader, const char *path)
     reader->link_type = field(reader, header + 20);
     if (reader->link_type != LINKTYPE_RAW && reader->link_type != LINKTYPE_IPV4 &&
         reader->link_type != LINKTYPE_ETHERNET)
-        fail("%s: link type %u, expected 1, 101 or 228", path, reader->link_type);
+        fail("%s: link type %u: expected 1, 101 or 228", path, reader->link_type);
     reader->record = malloc(MOST_BYTES);
     if (!reader->record)
         fail("%s: out of memory", path);
@@ -77,13 +87,15 @@ bool pcap_read(struct pcap_reader *reader, struct pcap_packet *packet)
 {
     uint8_t header[RECORD_HEADER_SIZE];
     do {
+        reader->packets++;
         if (!read_bytes(reader, header, sizeof header))
             return false;
         uint32_t length = field(reader, header + 8);
         if (length > MOST_BYTES)
-            fail("%s: a packet of %u bytes, expected at most %d", reader->path, length, MOST_BYTES);
+            fail("%s: packet %lu: %u bytes: expected at most %d", reader->path, reader->packets, length,
+                 MOST_BYTES);
         if (length > 0 && !read_bytes(reader, reader->record, length))
-            fail("%s: the file ends before a packet", reader->path);
+            fail_at_end(reader);
         packet->time.seconds = field(reader, header);
         packet->time.microseconds = field(reader, header + 4);
         packet->bytes = reader->record;
@@ -110,11 +122,28 @@ static void put32(FILE *file, uint32_t value)
     put16(file, value >> 16);
 }
 
+/** The name of the file that is not finished; NULL if there is none. */
+static char *part;
+
+static void remove_part(void)
+{
+    if (part)
+        unlink(part);
+}
+
 FILE *pcap_create(const char *path)
 {
-    FILE *file = fopen(path, "wb");
+    struct stat status;
+    const char *name = path;
+    /* A device or a pipe has to be written to itself. */
+    if (stat(path, &status) != 0 || S_ISREG(status.st_mode)) {
+        if (asprintf(&part, "%s.%ld.part", path, (long)getpid()) < 0 || atexit(remove_part) != 0)
+            fail("%s: out of memory", path);
+        name = part;
+    }
+    FILE *file = fopen(name, "wb");
     if (!file)
-        fail("%s: %s", path, strerror(errno));
+        fail("%s: %s", name, strerror(errno));
     put32(file, MAGIC_MICROSECONDS);
     put16(file, 2); /* version 2.4 */
     put16(file, 4);
@@ -136,6 +165,8 @@ void pcap_begin(FILE *file, struct pcap_time time, size_t length)
 void pcap_finish(FILE *file, const char *path)
 {
     bool is_whole = !ferror(file);
-    if (fclose(file) != 0 || !is_whole)
+    if (fclose(file) != 0 || !is_whole || (part && rename(part, path) != 0))
         fail("%s: %s", path, strerror(errno));
+    free(part);
+    part = NULL;
 }

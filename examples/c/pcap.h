@@ -26,6 +26,7 @@ struct pcap_reader {
     bool is_big_endian;
     uint32_t link_type;
     uint8_t *record;
+    unsigned long packets;
 };
 
 /** Opens a file; ends the program if it is not a pcap with microseconds and a link type that has IPv4 packets in it. */
@@ -34,11 +35,14 @@ void pcap_open(struct pcap_reader *reader, const char *path);
 bool pcap_read(struct pcap_reader *reader, struct pcap_packet *packet);
 void pcap_close(struct pcap_reader *reader);
 
-/** Creates a file of IP packets (LINKTYPE_RAW). */
+/**
+ * Creates a file of IP packets (LINKTYPE_RAW), which has another name until it is finished: what is at `path` stays until
+ * then, and nothing is left of it if the program fails. One at a time.
+ */
 FILE *pcap_create(const char *path);
 /** Begins a packet: its `length` bytes are what is written to the file next. */
 void pcap_begin(FILE *file, struct pcap_time time, size_t length);
-/** Closes a created file; ends the program if anything of it could not be written. */
+/** Closes a created file, and gives it its name; ends the program if anything of it could not be written. */
 void pcap_finish(FILE *file, const char *path);
 
 #endif

@@ -1,5 +1,6 @@
 /** Golden packets, one a line: how a host shows that it does what the others do. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,41 +9,77 @@
 #include "core.h"
 #include "host.h"
 
-/** Takes the next word off a line; it may be empty, as a packet may. */
-static const char *next_word(char **rest)
+/** A line that is read word by word. */
+struct line {
+    const char *path;
+    unsigned long number;
+    char *rest;
+};
+
+/** Ends the program with what is wrong with a line. */
+static _Noreturn void reject(const struct line *line, const char *format, ...)
 {
-    const char *word = strsep(rest, " ");
+    char problem[200];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(problem, sizeof problem, format, arguments);
+    va_end(arguments);
+    fail("%s: line %lu: %s", line->path, line->number, problem);
+}
+
+static char *next_word(struct line *line)
+{
+    char *word = strsep(&line->rest, " ");
     if (!word)
-        fail("the vector has too few words");
+        reject(line, "too few words: expected 11, and four for each mapping");
     return word;
 }
 
-static uint32_t next_number(char **rest)
+static uint32_t next_number(struct line *line, uint32_t largest)
 {
-    const char *word = next_word(rest);
-    char *end;
-    long long number = strtoll(word, &end, 10);
-    if (end == word || *end != '\0')
-        fail("\"%s\": expected a number", word);
+    const char *word = next_word(line);
+    bool is_number = *word != '\0' && word[strspn(word, "0123456789")] == '\0';
+    unsigned long long number = is_number ? strtoull(word, NULL, 10) : 0;
+    if (!is_number || number > largest)
+        reject(line, "\"%s\": expected a whole number from 0 to %u", word, largest);
     return (uint32_t)number;
 }
 
-static uint8_t hex_digit(char digit)
+static enum direction next_direction(struct line *line)
 {
-    const char *digits = "0123456789abcdef";
-    const char *found = digit == '\0' ? NULL : strchr(digits, digit);
-    if (!found)
-        fail("\"%c\": expected a hex digit", digit);
-    return (uint8_t)(found - digits);
+    const char *word = next_word(line);
+    if (strcmp(word, "outbound") == 0)
+        return OUTBOUND;
+    if (strcmp(word, "inbound") != 0)
+        reject(line, "\"%s\": expected outbound or inbound", word);
+    return INBOUND;
 }
 
-/** Writes the bytes that `hex` stands for to `bytes`, which has room for them; returns how many they are. */
-static size_t from_hex(const char *hex, uint8_t *bytes)
+/** The code that a message is refused with, or -1. */
+static int32_t next_code(struct line *line)
 {
-    size_t length = strlen(hex) / 2;
-    for (size_t i = 0; i < length; i++)
-        bytes[i] = (uint8_t)(hex_digit(hex[2 * i]) << 4 | hex_digit(hex[2 * i + 1]));
-    return length;
+    if (strncmp(line->rest ? line->rest : "", "-1 ", 3) != 0)
+        return (int32_t)next_number(line, 255);
+    next_word(line);
+    return -1;
+}
+
+static uint8_t digit_value(char digit)
+{
+    return (uint8_t)(digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10);
+}
+
+/** Makes the bytes of a word in hex, in its place; returns how many they are. */
+static size_t next_packet(struct line *line, uint8_t **packet)
+{
+    char *word = next_word(line);
+    size_t digits = strcmp(word, "-") == 0 ? 0 : strlen(word);
+    *packet = (uint8_t *)word;
+    if (*word == '\0' || digits % 2 != 0 || strspn(word, "0123456789abcdefABCDEF") < digits)
+        reject(line, "the packet: expected pairs of hex digits, or - for an empty one");
+    for (size_t i = 0; i < digits / 2; i++)
+        (*packet)[i] = (uint8_t)(digit_value(word[2 * i]) << 4 | digit_value(word[2 * i + 1]));
+    return digits / 2;
 }
 
 static void print_hex(const uint8_t *bytes, size_t length)
@@ -82,37 +119,36 @@ static void refuse_messages(struct core *core, int32_t code, double now)
     }
 }
 
-static void run_vector(struct core *core, char *line, uint8_t *packet)
+static void run_vector(struct core *core, struct line *line)
 {
     const double now = 1;
-    char *rest = line;
-    const char *word = next_word(&rest);
-    if (strcmp(word, "outbound") != 0 && strcmp(word, "inbound") != 0)
-        fail("\"%s\": expected outbound or inbound", word);
-    enum direction direction = strcmp(word, "outbound") == 0 ? OUTBOUND : INBOUND;
+    enum direction direction = next_direction(line);
     struct config config;
-    config.local = next_number(&rest);
-    config.options = next_number(&rest);
-    config.key = next_number(&rest);
-    config.ttl = next_number(&rest);
-    config.dscp = next_number(&rest);
-    config.encapsulation = next_number(&rest);
-    config.mtu = next_number(&rest);
-    uint32_t merged = next_number(&rest);
-    int32_t refused = (int32_t)next_number(&rest);
-    size_t length = from_hex(next_word(&rest), packet);
+    config.local = next_number(line, UINT32_MAX);
+    config.options = next_number(line, 255);
+    config.key = next_number(line, UINT32_MAX);
+    config.ttl = next_number(line, 255);
+    config.dscp = next_number(line, 63);
+    config.encapsulation = next_number(line, 1);
+    config.mtu = next_number(line, 65535);
+    uint32_t merged = next_number(line, UINT32_MAX);
+    int32_t refused = next_code(line);
+    uint8_t *packet;
+    size_t length = next_packet(line, &packet);
     if (length > core_packet_room(core))
-        fail("a packet of %zu bytes, expected at most %zu", length, core_packet_room(core));
+        reject(line, "a packet of %zu bytes: expected at most %zu", length, core_packet_room(core));
 
     core_configure(core, &config);
-    while (rest) {
+    do {
         struct mapping mapping;
-        mapping.overlay = next_number(&rest);
-        mapping.overlay_length = next_number(&rest);
-        mapping.underlay = next_number(&rest);
-        mapping.underlay_length = next_number(&rest);
-        core_map(core, &mapping);
-    }
+        mapping.overlay = next_number(line, UINT32_MAX);
+        mapping.overlay_length = next_number(line, 32);
+        mapping.underlay = next_number(line, UINT32_MAX);
+        mapping.underlay_length = next_number(line, 32);
+        if (!core_map(core, &mapping))
+            reject(line, "the mapping /%u to /%u does not fit the core", mapping.overlay_length,
+                   mapping.underlay_length);
+    } while (line->rest);
     core_put(core, 0, packet, length, merged);
     core_call(core, direction, 0, 1, now);
     if (refused >= 0)
@@ -129,22 +165,26 @@ static void run_vector(struct core *core, char *line, uint8_t *packet)
 void run_vectors(const char *path)
 {
     static struct core core;
-    char *line = NULL;
+    struct line line = {.path = path};
+    char *text = NULL;
     size_t room = 0;
     ssize_t length;
     FILE *file = fopen(path, "r");
     if (!file)
         fail("%s: %s", path, strerror(errno));
-    while ((length = getline(&line, &room, file)) > 0) {
-        line[strcspn(line, "\n")] = '\0';
-        uint8_t *packet = malloc((size_t)length);
-        if (!packet)
-            fail("out of memory");
+    while ((length = getline(&text, &room, file)) > 0) {
+        line.number++;
+        line.rest = text;
+        if (text[length - 1] == '\n')
+            text[--length] = '\0';
+        if (strlen(text) < (size_t)length)
+            reject(&line, "a byte that is 0");
         core_open(&core);
-        run_vector(&core, line, packet);
+        run_vector(&core, &line);
         core_close(&core);
-        free(packet);
     }
-    free(line);
+    if (ferror(file))
+        fail("%s: %s", path, strerror(errno));
+    free(text);
     fclose(file);
 }

@@ -120,35 +120,44 @@ func runFile(ctx context.Context, module *Module, direction Direction, rest []st
 	if err != nil {
 		return fmt.Errorf("%s: %w", rest[3], err)
 	}
-	out, err := os.Create(rest[4])
+	out, err := CreateOutput(rest[4])
 	if err != nil {
 		return err
 	}
-	defer out.Close()
+	defer out.Discard()
 	writer := NewPcapWriter(out)
-	if err := handleAll(core, direction, reader, writer); err != nil {
+	skipped, err := handleAll(core, direction, reader, writer)
+	if err != nil {
 		return fmt.Errorf("%s: %w", rest[3], err)
 	}
-	if err := errors.Join(writer.Flush(), out.Close()); err != nil {
+	if err := writer.Flush(); err != nil {
+		return err
+	}
+	if err := out.Commit(); err != nil {
 		return err
 	}
 	printCounters(core, direction)
+	if skipped > 0 {
+		fmt.Println("skipped", skipped)
+	}
 	return nil
 }
 
-// handleAll handles a file in batches.
-func handleAll(core *Core, direction Direction, reader *PcapReader, writer *PcapWriter) error {
+// handleAll handles a file in batches. It returns how many packets were left out, since they are longer
+// than a slot.
+func handleAll(core *Core, direction Direction, reader *PcapReader, writer *PcapWriter) (int, error) {
 	var first Time
-	count := 0
+	count, skipped := 0, 0
 	for {
 		time, packet, err := reader.Read()
 		if err == io.EOF {
-			return handle(core, direction, count, first, writer)
+			return skipped, handle(core, direction, count, first, writer)
 		}
 		if err != nil {
-			return err
+			return skipped, err
 		}
 		if len(packet) > core.PacketRoom() {
+			skipped++
 			continue
 		}
 		if count == 0 {
@@ -158,7 +167,7 @@ func handleAll(core *Core, direction Direction, reader *PcapReader, writer *Pcap
 		core.Put(count, packet, 0)
 		if count++; count == core.BatchSize() {
 			if err := handle(core, direction, count, first, writer); err != nil {
-				return err
+				return skipped, err
 			}
 			count = 0
 		}

@@ -40,6 +40,7 @@ type PcapReader struct {
 	in       *bufio.Reader
 	order    binary.ByteOrder
 	linkType uint32
+	packets  int
 }
 
 // NewPcapReader reads the header of a file.
@@ -47,7 +48,7 @@ func NewPcapReader(in io.Reader) (*PcapReader, error) {
 	r := &PcapReader{in: bufio.NewReader(in), order: binary.LittleEndian}
 	var header [fileHeaderSize]byte
 	if _, err := io.ReadFull(r.in, header[:]); err != nil {
-		return nil, fmt.Errorf("the header of the file: %w", err)
+		return nil, problemAt("its header", err)
 	}
 	if r.order.Uint32(header[:]) != magicMicroseconds {
 		r.order = binary.BigEndian
@@ -60,28 +61,40 @@ func NewPcapReader(in io.Reader) (*PcapReader, error) {
 	case linkEthernet, linkRaw, linkIPv4:
 		return r, nil
 	}
-	return nil, fmt.Errorf("link type %d, expected 1, 101 or 228", r.linkType)
+	return nil, fmt.Errorf("link type %d: expected 1, 101 or 228", r.linkType)
 }
 
 // Read reads the next IPv4 packet; the error is io.EOF at the end of the file.
 func (r *PcapReader) Read() (Time, []byte, error) {
 	for {
+		r.packets++
+		place := fmt.Sprintf("packet %d", r.packets)
 		var header [recordHeaderSize]byte
-		if _, err := io.ReadFull(r.in, header[:]); err != nil {
+		if _, err := io.ReadFull(r.in, header[:]); err == io.EOF {
 			return Time{}, nil, err
+		} else if err != nil {
+			return Time{}, nil, problemAt(place, err)
 		}
 		length := r.order.Uint32(header[8:])
 		if length > mostBytes {
-			return Time{}, nil, fmt.Errorf("a packet of %d bytes, expected at most %d", length, mostBytes)
+			return Time{}, nil, fmt.Errorf("%s: %d bytes: expected at most %d", place, length, mostBytes)
 		}
 		packet := make([]byte, length)
 		if _, err := io.ReadFull(r.in, packet); err != nil {
-			return Time{}, nil, fmt.Errorf("a packet of %d bytes: %w", length, io.ErrUnexpectedEOF)
+			return Time{}, nil, problemAt(place, err)
 		}
 		if packet, ok := r.unwrap(packet); ok {
 			return Time{r.order.Uint32(header[:]), r.order.Uint32(header[4:])}, packet, nil
 		}
 	}
+}
+
+// problemAt says in which part of a file reading it has failed.
+func problemAt(place string, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the file ends in %s", place)
+	}
+	return fmt.Errorf("%s: %w", place, err)
 }
 
 // unwrap takes an Ethernet header off; false if there is no IPv4 packet behind it.

@@ -16,13 +16,24 @@ const LONGEST = abi.SLOT_SIZE - abi.HEADROOM;
  * @param {Direction} direction
  * @param {{ local: string, overlay: string, underlay: string }} mesh the VM's own address, and the prefixes that all VMs have
  * @param {Uint8Array} input
+ * @param {string} [name] what errors call the pcap
  * @returns {{ pcap: Uint8Array, counters: string }} what became of them, and the counters as lines
  */
-export function forwarded(core, direction, { local, overlay, underlay }, input) {
+export function forwarded(core, direction, { local, overlay, underlay }, input, name) {
   core.configure({ local: ipv4(local), mappings: [mapping(overlay, underlay)] });
   const out = new PcapWriter();
-  for (const batch of batchesOf(input)) forwardBatch(core, direction, batch, out);
-  return { pcap: out.bytes, counters: countersOf(core, direction) };
+  /** @type {Packet[]} */
+  let batch = [];
+  let skipped = 0;
+  for (const packet of readPcap(input, name)) {
+    if (packet.bytes.length > LONGEST) skipped++;
+    else if (batch.push(packet) === abi.BATCH_SIZE) {
+      forwardBatch(core, direction, batch, out);
+      batch = [];
+    }
+  }
+  if (batch.length > 0) forwardBatch(core, direction, batch, out);
+  return { pcap: out.bytes, counters: `${countersOf(core, direction)}${skipped > 0 ? `skipped ${skipped}\n` : ''}` };
 }
 
 /**
@@ -42,24 +53,6 @@ function forwardBatch(core, direction, batch, out) {
     // ICMP messages to containers: a VM writes them to the device that the packets came from.
     for (const reply of core.messages.replies()) out.add(time, core.messages.bytes(reply));
   }
-}
-
-/**
- * Up to BATCH_SIZE packets at a time.
- * @param {Uint8Array} pcap
- */
-function* batchesOf(pcap) {
-  /** @type {Packet[]} */
-  let batch = [];
-  for (const packet of readPcap(pcap)) {
-    if (packet.bytes.length > LONGEST) continue;
-    batch.push(packet);
-    if (batch.length === abi.BATCH_SIZE) {
-      yield batch;
-      batch = [];
-    }
-  }
-  if (batch.length > 0) yield batch;
 }
 
 /**

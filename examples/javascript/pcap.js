@@ -4,6 +4,8 @@ const MAGIC = 0xa1b2c3d4;
 const FILE_HEADER = 24;
 const PACKET_HEADER = 16;
 const SNAP_LENGTH = 65535;
+/** What libpcap takes for the longest packet (MAXIMUM_SNAPLEN). */
+const MOST_BYTES = 262144;
 
 /** Link types: IPv4 or IPv6, IPv4, and Ethernet. */
 const [RAW, IPV4, ETHERNET] = [101, 228, 1];
@@ -20,23 +22,25 @@ const ETHERTYPE_IPV4 = 0x0800;
 /**
  * The packets of a file, in order; what is not IPv4 in an Ethernet frame is left out. Throws if the file is damaged.
  * @param {Uint8Array} file
+ * @param {string} name what errors call it
  * @returns {Generator<Packet>}
  */
-export function* readPcap(file) {
+export function* readPcap(file, name = 'the pcap') {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  if (file.length < FILE_HEADER) throw new Error(`a pcap of ${file.length} bytes has no header`);
+  if (file.length < FILE_HEADER) throw new Error(`${name}: the file ends in its header`);
   const isLittle = view.getUint32(0, true) === MAGIC;
-  if (!isLittle && view.getUint32(0) !== MAGIC) {
-    throw new Error(`0x${view.getUint32(0).toString(16)} is not the magic number of a pcap with microseconds`);
-  }
+  if (!isLittle && view.getUint32(0) !== MAGIC) throw new Error(`${name}: not a pcap file with microseconds`);
   const link = view.getUint32(20, isLittle);
-  if (![RAW, IPV4, ETHERNET].includes(link)) throw new Error(`link type ${link}: expected 101, 228 or 1`);
+  if (![RAW, IPV4, ETHERNET].includes(link)) throw new Error(`${name}: link type ${link}: expected 1, 101 or 228`);
 
   for (let at = FILE_HEADER, number = 1; at < file.length; number++) {
-    if (file.length - at < PACKET_HEADER) throw new Error(`the pcap ends in the header of packet ${number}`);
+    if (file.length - at < PACKET_HEADER) throw new Error(`${name}: the file ends in packet ${number}`);
     const length = view.getUint32(at + 8, isLittle);
     const start = at + PACKET_HEADER;
-    if (file.length - start < length) throw new Error(`the pcap ends in packet ${number}`);
+    if (length > MOST_BYTES) {
+      throw new Error(`${name}: packet ${number}: ${length} bytes: expected at most ${MOST_BYTES}`);
+    }
+    if (file.length - start < length) throw new Error(`${name}: the file ends in packet ${number}`);
     const bytes = payloadOf(link, file.subarray(start, start + length));
     if (bytes) yield { seconds: view.getUint32(at, isLittle), microseconds: view.getUint32(at + 4, isLittle), bytes };
     at = start + length;

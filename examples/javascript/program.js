@@ -29,7 +29,10 @@ export async function run([core = '', mode = '', ...rest], files) {
   if (rest.length !== WORDS[mode]) throw new Error(USAGE);
   const makeCore = await coreMaker(core, files);
   if (mode === 'bench') return bench(makeCore);
-  if (mode === 'vectors') return answersTo(new TextDecoder().decode(await files.read(rest[0] ?? '')), makeCore);
+  if (mode === 'vectors') {
+    const [name = ''] = rest;
+    return answersTo(new TextDecoder().decode(await files.read(name)), makeCore, name);
+  }
   const [local = '', overlay = '', underlay = '', input = '', output = ''] = rest;
   const direction = mode === 'encapsulate' ? mode : 'decapsulate';
   const { pcap, counters } = await forwarded(
@@ -37,6 +40,7 @@ export async function run([core = '', mode = '', ...rest], files) {
     direction,
     { local, overlay, underlay },
     await files.read(input),
+    input,
   );
   await files.write(output, pcap);
   return counters;

@@ -13,8 +13,8 @@ import wasmtime
 
 from bench import run_bench
 from core import Config, Core, CoreError, Direction, Mapping, Module
-from pcap import PcapError, Time, Writer, read_packets
-from vectors import run_vectors
+from pcap import PcapError, Time, Writer, read_packets, replaced
+from vectors import VectorError, run_vectors
 
 USAGE = """usage: main.py CORE.wasm encapsulate|decapsulate LOCAL OVERLAY UNDERLAY IN.pcap OUT.pcap
        main.py CORE.wasm vectors IN.txt
@@ -56,23 +56,33 @@ def mesh_core(module: Module, local: str, overlay: str, underlay: str) -> Core:
 
 
 def run_file(core: Core, direction: Direction, source: str, target: str) -> None:
-    with open(source, "rb") as file, open(target, "wb") as out:
+    skipped = 0
+
+    def fitting(packets: Iterable[tuple[Time, bytes]]) -> Iterable[tuple[Time, bytes]]:
+        nonlocal skipped
+        for time, packet in packets:
+            if len(packet) <= core.packet_room:
+                yield time, packet
+            else:
+                skipped += 1
+
+    with open(source, "rb") as file, replaced(target) as out:
         writer = Writer(out)
-        for times in put_batches(core, read_packets(file)):
+        for times in put_batches(core, fitting(read_packets(file))):
             handle(core, direction, times, writer)
     print(f"received {core.received(direction):.0f}")
     print(f"forwarded {core.forwarded(direction):.0f}")
     for verdict, packets in core.drops(direction).items():
         if packets > 0:
             print(f"drop {verdict} {packets:.0f}")
+    if skipped > 0:
+        print(f"skipped {skipped}")
 
 
 def put_batches(core: Core, packets: Iterable[tuple[Time, bytes]]) -> Iterable[list[Time]]:
     """Puts packets into slots, a batch at a time. Yields the times of each."""
     times: list[Time] = []
     for time, packet in packets:
-        if len(packet) > core.packet_room:
-            continue
         core.put(len(times), packet)
         times.append(time)
         if len(times) == core["BATCH_SIZE"]:
@@ -95,5 +105,5 @@ def handle(core: Core, direction: Direction, times: list[Time], writer: Writer) 
 if __name__ == "__main__":
     try:
         run(sys.argv[1:])
-    except (CoreError, PcapError, OSError, ValueError, wasmtime.WasmtimeError) as error:
+    except (CoreError, PcapError, VectorError, OSError, ValueError, wasmtime.WasmtimeError) as error:
         sys.exit(f"main.py: {error}")

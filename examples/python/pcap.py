@@ -1,7 +1,9 @@
 """Classic pcap files: https://www.tcpdump.org/manpages/pcap-savefile.5.html"""
 
+import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
 MAGIC_MICROSECONDS = 0xA1B2C3D4
@@ -9,6 +11,8 @@ FILE_HEADER = "IHHiIII"
 RECORD_HEADER = "IIII"
 VERSION = (2, 4)
 SNAP_LENGTH = 65535
+# What libpcap takes for the longest packet (MAXIMUM_SNAPLEN).
+MOST_BYTES = 262144
 
 LINK_ETHERNET = 1
 LINK_RAW = 101
@@ -36,17 +40,16 @@ class Time(NamedTuple):
 def read_packets(file: BinaryIO) -> Iterator[tuple[Time, bytes]]:
     """The IPv4 packets of a file. Raises PcapError where the file is damaged."""
     header = file.read(struct.calcsize("=" + FILE_HEADER))
+    if len(header) < struct.calcsize("=" + FILE_HEADER):
+        raise PcapError(f"{file.name}: the file ends in its header")
     order = next(
         (it for it in "<>" if header[:4] == struct.pack(it + "I", MAGIC_MICROSECONDS)), None
     )
     if order is None:
         raise PcapError(f"{file.name}: not a pcap file with microseconds")
-    try:
-        link_type = struct.unpack(order + FILE_HEADER, header)[-1]
-    except struct.error:
-        raise PcapError(f"{file.name}: the file ends within its header") from None
+    link_type = struct.unpack(order + FILE_HEADER, header)[-1]
     if link_type not in (LINK_ETHERNET, LINK_RAW, LINK_IPV4):
-        raise PcapError(f"{file.name}: link type {link_type}, expected 1, 101 or 228")
+        raise PcapError(f"{file.name}: link type {link_type}: expected 1, 101 or 228")
     for time, frame in read_records(file, order):
         if link_type != LINK_ETHERNET:
             yield time, frame
@@ -57,14 +60,40 @@ def read_packets(file: BinaryIO) -> Iterator[tuple[Time, bytes]]:
 def read_records(file: BinaryIO, order: str) -> Iterator[tuple[Time, bytes]]:
     """What was captured, and when; `order` is the byte order as struct has it."""
     record_header = struct.Struct(order + RECORD_HEADER)
+    number = 0
     while header := file.read(record_header.size):
+        number += 1
         if len(header) < record_header.size:
-            raise PcapError(f"{file.name}: the file ends within a record")
+            raise PcapError(f"{file.name}: the file ends in packet {number}")
         seconds, microseconds, length, _ = record_header.unpack(header)
+        if length > MOST_BYTES:
+            problem = f"{length} bytes: expected at most {MOST_BYTES}"
+            raise PcapError(f"{file.name}: packet {number}: {problem}")
         frame = file.read(length)
         if len(frame) < length:
-            raise PcapError(f"{file.name}: the file ends within a record")
+            raise PcapError(f"{file.name}: the file ends in packet {number}")
         yield Time(seconds, microseconds), frame
+
+
+@contextmanager
+def replaced(path: str) -> Iterator[BinaryIO]:
+    """A file to write, which has another name until it is whole.
+
+    So an error leaves no half of it behind, and nothing that was there is lost.
+    """
+    # A device or a pipe has to be written to itself.
+    is_other = os.path.exists(path) and not os.path.isfile(path)
+    name = path if is_other else f"{path}.{os.getpid()}.part"
+    try:
+        with open(name, "wb") as file:
+            yield file
+        if name != path:
+            os.replace(name, path)
+    except BaseException:
+        if name != path:
+            with suppress(OSError):
+                os.remove(name)
+        raise
 
 
 class Writer:

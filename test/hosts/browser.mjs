@@ -42,6 +42,15 @@ const BROWSERS = {
   },
 };
 
+/** With the last that a browser said, but for what it says wherever there is no desktop. */
+function fail(problem, stderr) {
+  const lines = stderr
+    .trim()
+    .split('\n')
+    .filter((line) => !/dbus/i.test(line));
+  throw new Error([problem, ...lines.slice(-3)].join('\n'));
+}
+
 /** Starts a browser, one of the above. Throws Missing if it is not there. */
 export async function openBrowser(name) {
   const version = (await ask([name, '--version'])).match(/[\d.]+/)?.[0];
@@ -60,23 +69,23 @@ export async function openBrowser(name) {
   });
   const close = async () => {
     child.kill();
-    const late = setTimeout(() => child.kill('SIGKILL'), START);
+    const kill = setTimeout(() => child.kill('SIGKILL'), START);
     // It has ended when none of its processes holds the other end of standard error.
     await ended;
-    clearTimeout(late);
+    clearTimeout(kill);
     server.close();
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   };
-  const fails = ended.then(() => Promise.reject(new Error(`${name} has ended: ${stderr}`)));
+  const ends = ended.then(() => fail('has ended', stderr));
+  const fails = Promise.race([ends, server.missing]);
   fails.catch(() => {});
-  const opened = await Promise.race([
-    server.asked.then(() => true),
-    fails.catch(() => false),
-    setTimer(START, false, { ref: false }),
-  ]);
-  if (!opened) {
+  const late = setTimer(START, undefined, { ref: false }).then(() => fail('has not opened the page', stderr));
+  late.catch(() => {});
+  try {
+    await Promise.race([server.asked, fails, late]);
+  } catch (error) {
     await close();
-    throw new Error(`${name} has not opened the page: ${stderr}`);
+    throw new Error(`${name}: ${error.message}`);
   }
   const hangs = () => setTimer(PATIENCE, { code: -1, stdout: '', stderr: 'the page does not answer' }, { ref: false });
   return { version, run: (words) => Promise.race([server.run(words), fails, hangs()]), close };

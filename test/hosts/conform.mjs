@@ -3,6 +3,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { readPcap } from '../../examples/javascript/pcap.js';
 import { DIRECTIONS, digest } from './corpus.mjs';
+import { judgeEdges } from './edges.mjs';
 import { MESH } from './traffic.mjs';
 
 /**
@@ -16,7 +17,11 @@ export async function conform(host, expected) {
     problems.push(...vectors.problems.map((it) => `${other}: ${it}`));
   }
   const corpus = await judgeCorpus(host, expected);
-  return { passed, digest: corpus.digest, problems: [...problems, ...corpus.problems] };
+  return {
+    passed,
+    digest: corpus.digest,
+    problems: [...problems, ...corpus.problems, ...(await judgeEdges(host, expected))],
+  };
 }
 
 async function judgeVectors(host, { vectors, answers }, other) {

@@ -66,7 +66,9 @@ async function openC() {
   const compiler = (await ask(['gcc', '--version'])).split(' ').at(-1);
   await ask(['make', '--version']);
   const out = path.join(BUILT, 'c');
-  await build(['make', '-s', '-C', path.join(EXAMPLES, 'c'), `OUT=${out}`]);
+  const cwd = path.join(EXAMPLES, 'c');
+  // From there: make knows no names with spaces, and the path of this repository may have some.
+  await build(['make', '-s', `OUT=${path.relative(cwd, out)}`], { cwd });
   const core = path.join(ROOT, 'build/core-scalar.wasm');
   return program(`wasm2c ${wasm2c}, gcc ${compiler}`, [path.join(out, 'inlay-host')], { core });
 }

@@ -35,8 +35,8 @@ const options = {
 
 /** A whole number, or an error that says which option is meant. */
 function numberOf(name, value, least) {
-  const number = Number(value);
-  if (!(Number.isInteger(number) && number >= least && number < 2 ** 31)) {
+  const number = /^[0-9]+$/.test(value) ? Number(value) : Number.NaN;
+  if (!(number >= least && number < 2 ** 31)) {
     throw new RangeError(`--${name} "${value}": expected a whole number, ${least} or more`);
   }
   return number;
@@ -46,7 +46,7 @@ function namesIn(option, text) {
   const names = text.split(',').filter((name) => name !== '');
   const unknown = names.find((name) => !HOSTS.some((host) => host.name === name));
   if (unknown !== undefined)
-    throw new RangeError(`--${option} "${unknown}": expected ${HOSTS.map(({ name }) => name)}`);
+    throw new RangeError(`--${option} "${unknown}": expected ${HOSTS.map((host) => host.name).join(', ')}`);
   return names;
 }
 
@@ -80,15 +80,25 @@ async function judge(hosts, required, expected) {
   return results;
 }
 
-async function main(values) {
-  const [seed, packets] = [numberOf('seed', values.seed, 0), numberOf('packets', values.packets, 1)];
-  const only = values.only === undefined ? undefined : namesIn('only', values.only);
-  const asked = [...(only ?? []), ...namesIn('require', values.require)];
+/** What is asked for; throws if that is nothing that there is. */
+function readArguments() {
+  const { values } = parseArgs({ options });
+  return {
+    ...values,
+    seed: numberOf('seed', values.seed, 0),
+    packets: numberOf('packets', values.packets, 1),
+    only: values.only === undefined ? undefined : namesIn('only', values.only),
+    require: namesIn('require', values.require),
+  };
+}
+
+async function main({ seed, packets, only, ...values }) {
+  const asked = [...(only ?? []), ...values.require];
   const hosts = HOSTS.filter(({ name, isOnlyAskedFor }) => {
     return asked.includes(name) || (only === undefined && !isOnlyAskedFor);
   });
   const all = process.env.INLAY_REQUIRE_ALL === '1' ? hosts.filter(({ isExtra }) => !isExtra) : [];
-  const required = [...namesIn('require', values.require), ...all.map(({ name }) => name)];
+  const required = [...values.require, ...all.map(({ name }) => name)];
 
   say(`seed ${seed}, ${packets} packets`);
   const expected = prepare({ seed, packets });
@@ -119,6 +129,13 @@ async function measure(results, isWritten) {
   if (isWritten) replaceMarked(DOCUMENT, 'hosts', text);
 }
 
-const { values } = parseArgs({ options });
+let values;
+try {
+  values = readArguments();
+} catch (error) {
+  // Node goes on with advice, after the first sentence.
+  say(error.message.split('. ')[0]);
+  process.exit(1);
+}
 if (values.help) process.stdout.write(USAGE);
 else process.exitCode = await main(values);

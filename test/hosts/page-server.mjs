@@ -24,10 +24,20 @@ export class PageServer {
   #finish = () => {};
   #question = null;
   #hear = () => {};
+  #miss = () => {};
   /** Until the page has asked for the first time. */
   asked = new Promise((resolve) => {
     this.#hear = resolve;
   });
+  /** Fails as soon as a page asks for a file that is not there, and says for which. */
+  missing = new Promise((_, reject) => {
+    this.#miss = reject;
+  });
+
+  constructor() {
+    // Nobody has to wait for it.
+    this.missing.catch(() => {});
+  }
 
   /** Resolves to its address. */
   async listen() {
@@ -72,10 +82,19 @@ export class PageServer {
       if (body) await writeFile(file, body);
       response.end(body ? undefined : await readFile(file));
     } else {
-      const file = path.normalize(pathname).slice(1);
-      if (!SERVED.some((folder) => file.startsWith(`${folder}/`))) return response.writeHead(404).end();
-      response.setHeader('content-type', TYPES[path.extname(file)] ?? 'text/plain').end(await readFile(ROOT + file));
+      await this.#serve(path.normalize(pathname).slice(1), response);
     }
+  }
+
+  async #serve(file, response) {
+    const isServed = SERVED.some((folder) => file.startsWith(`${folder}/`));
+    const body = isServed ? await readFile(ROOT + file).catch(() => undefined) : undefined;
+    if (body) return response.setHeader('content-type', TYPES[path.extname(file)] ?? 'text/plain').end(body);
+    response.writeHead(404).end();
+    // Browsers ask for that by themselves.
+    if (file === 'favicon.ico') return;
+    const why = isServed ? 'which is not there' : `which is not in ${SERVED.join(', ')}`;
+    this.#miss(new Error(`the page asks for ${file}, ${why}`));
   }
 }
 

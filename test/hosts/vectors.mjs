@@ -33,7 +33,7 @@ function lineOf(config, { direction, merged = 0, refused = -1, input }) {
     ...[mtu, merged, refused],
   ];
   const prefixes = mappings.flatMap(({ overlay, underlay }) => Object.values(mapping(overlay, underlay)));
-  return [direction, ...numbers, input, ...prefixes].join(' ');
+  return [direction, ...numbers, input || '-', ...prefixes].join(' ');
 }
 
 function optionsOf({ key, greChecksum, greSequence, ttl, ecn, dscp, clampMss }) {

@@ -103,16 +103,45 @@ fn parse_prefix(text: &str) -> Result<(u32, u32)> {
     Ok((parse_address(address)?, length.parse()?))
 }
 
+/// The output has another name until it is whole: an error leaves no half of it behind, and nothing
+/// that was there is lost.
 fn run_file(mut core: Core, direction: Direction, input: &str, output: &str) -> Result<()> {
+    // A device or a pipe has to be written to itself.
+    let is_other = std::fs::metadata(output).is_ok_and(|it| !it.is_file());
+    let part = match is_other {
+        true => output.to_string(),
+        false => format!("{output}.{}.part", std::process::id()),
+    };
+    let result = handle_file(&mut core, direction, input, &part).and_then(|skipped| {
+        if !is_other {
+            std::fs::rename(&part, output).map_err(|error| format!("{output}: {error}"))?;
+        }
+        Ok(skipped)
+    });
+    if result.is_err() && !is_other {
+        let _ = std::fs::remove_file(&part); // It may not be there.
+    }
+    let skipped = result?;
+    print_counters(&core, direction);
+    if skipped > 0 {
+        println!("skipped {skipped}");
+    }
+    Ok(())
+}
+
+/// Handles a file in batches. Returns how many packets were left out, since they are longer than a
+/// slot.
+fn handle_file(core: &mut Core, direction: Direction, input: &str, output: &str) -> Result<usize> {
     let open = File::open(input).map_err(|error| format!("{input}: {error}"))?;
     let mut reader =
         Reader::new(BufReader::new(open)).map_err(|error| format!("{input}: {error}"))?;
     let created = File::create(output).map_err(|error| format!("{output}: {error}"))?;
     let mut writer = Writer::new(BufWriter::new(created))?;
     let mut first = None;
-    let mut count = 0;
+    let (mut count, mut skipped) = (0, 0);
     while let Some((time, packet)) = reader.read().map_err(|error| format!("{input}: {error}"))? {
         if packet.len() > core.packet_room() {
+            skipped += 1;
             continue;
         }
         // What a capture shows may have been merged, or not: 0 is that the host does not know.
@@ -120,16 +149,15 @@ fn run_file(mut core: Core, direction: Direction, input: &str, output: &str) -> 
         count += 1;
         let batch_time = *first.get_or_insert(time);
         if count == core.batch_size() {
-            handle(&mut core, direction, count, batch_time, &mut writer)?;
+            handle(core, direction, count, batch_time, &mut writer)?;
             (first, count) = (None, 0);
         }
     }
     if let Some(time) = first {
-        handle(&mut core, direction, count, time, &mut writer)?;
+        handle(core, direction, count, time, &mut writer)?;
     }
     writer.finish()?;
-    print_counters(&core, direction);
-    Ok(())
+    Ok(skipped)
 }
 
 /// Handles the packets in the slots 0 to `count` - 1, which came together.

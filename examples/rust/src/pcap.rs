@@ -37,6 +37,7 @@ pub struct Reader<R> {
     input: R,
     is_big_endian: bool,
     link_type: u32,
+    packets: usize,
 }
 
 impl<R: BufRead> Reader<R> {
@@ -46,6 +47,7 @@ impl<R: BufRead> Reader<R> {
             input,
             is_big_endian: false,
             link_type: 0,
+            packets: 0,
         };
         let mut header = [0; FILE_HEADER_SIZE];
         reader.fill(&mut header)?;
@@ -56,19 +58,20 @@ impl<R: BufRead> Reader<R> {
         reader.link_type = reader.field(&header, 20);
         match reader.link_type {
             LINK_ETHERNET | LINK_RAW | LINK_IPV4 => Ok(reader),
-            other => Err(format!("link type {other}, expected 1, 101 or 228").into()),
+            other => Err(format!("link type {other}: expected 1, 101 or 228").into()),
         }
     }
 
     /// Reads the next IPv4 packet; `None` at the end of the file.
     pub fn read(&mut self) -> Result<Option<(Time, Vec<u8>)>> {
         while !self.input.fill_buf()?.is_empty() {
+            self.packets += 1;
             let mut header = [0; RECORD_HEADER_SIZE];
             self.fill(&mut header)?;
             let length = self.field(&header, 8);
             if length > MOST_BYTES {
-                let problem = format!("a packet of {length} bytes, expected at most {MOST_BYTES}");
-                return Err(problem.into());
+                let problem = format!("{length} bytes: expected at most {MOST_BYTES}");
+                return Err(format!("packet {}: {problem}", self.packets).into());
             }
             let mut packet = vec![0; length as usize];
             self.fill(&mut packet)?;
@@ -87,7 +90,12 @@ impl<R: BufRead> Reader<R> {
         self.input
             .read_exact(bytes)
             .map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => "the file ends within a header or a packet".into(),
+                ErrorKind::UnexpectedEof if self.packets == 0 => {
+                    "the file ends in its header".into()
+                }
+                ErrorKind::UnexpectedEof => {
+                    format!("the file ends in packet {}", self.packets).into()
+                }
                 _ => error.into(),
             })
     }

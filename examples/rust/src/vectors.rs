@@ -8,42 +8,54 @@ const NOW: f64 = 1.0;
 
 /// Runs each line of a file on a core of its own, and prints what became of it.
 pub fn run(module: &Module, path: &str) -> Result<()> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    for line in text.lines() {
-        println!("{}", run_vector(Core::new(module)?, line)?);
+    let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    for (i, line) in text.split_terminator('\n').enumerate() {
+        let answer = run_vector(Core::new(module)?, line)
+            .map_err(|error| format!("{path}: line {}: {error}", i + 1))?;
+        println!("{answer}");
     }
     Ok(())
 }
 
 fn run_vector(mut core: Core, line: &str) -> Result<String> {
-    let mut words = line.split(' ');
+    let mut words = line.split(' ').peekable();
     let direction = match next(&mut words)? {
         "outbound" => Direction::Outbound,
         "inbound" => Direction::Inbound,
         other => return Err(format!("{other:?}: expected outbound or inbound").into()),
     };
-    core.configure(&Config {
-        local: next(&mut words)?.parse()?,
-        options: next(&mut words)?.parse()?,
-        key: next(&mut words)?.parse()?,
-        ttl: next(&mut words)?.parse()?,
-        dscp: next(&mut words)?.parse()?,
-        encapsulation: next(&mut words)?.parse()?,
-        mtu: next(&mut words)?.parse()?,
-    })?;
-    let merged = next(&mut words)?.parse()?;
-    let refused: i32 = next(&mut words)?.parse()?;
+    let config = Config {
+        local: number(&mut words, u32::MAX)?,
+        options: number(&mut words, 255)?,
+        key: number(&mut words, u32::MAX)?,
+        ttl: number(&mut words, 255)?,
+        dscp: number(&mut words, 63)?,
+        encapsulation: number(&mut words, 1)?,
+        mtu: number(&mut words, 65535)?,
+    };
+    let merged = number(&mut words, u32::MAX)?;
+    let refused = match words.next_if_eq(&"-1") {
+        Some(_) => -1,
+        None => number(&mut words, 255)? as i32,
+    };
     let packet = from_hex(next(&mut words)?)?;
-    if packet.len() > core.packet_room() {
-        return Err(format!("a packet of {} bytes does not fit a slot", packet.len()).into());
+    let room = core.packet_room();
+    if packet.len() > room {
+        let length = packet.len();
+        return Err(format!("a packet of {length} bytes: expected at most {room}").into());
     }
-    while let Some(overlay) = words.next() {
+    core.configure(&config)?;
+    loop {
         core.map(&Mapping {
-            overlay: overlay.parse()?,
-            overlay_length: next(&mut words)?.parse()?,
-            underlay: next(&mut words)?.parse()?,
-            underlay_length: next(&mut words)?.parse()?,
+            overlay: number(&mut words, u32::MAX)?,
+            overlay_length: number(&mut words, 32)?,
+            underlay: number(&mut words, u32::MAX)?,
+            underlay_length: number(&mut words, 32)?,
         })?;
+        if words.peek().is_none() {
+            break;
+        }
     }
     core.put(0, &packet, merged);
     core.call(direction, 0, 1, NOW)?;
@@ -62,15 +74,35 @@ fn run_vector(mut core: Core, line: &str) -> Result<String> {
 }
 
 fn next<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<&'a str> {
-    Ok(words.next().ok_or("a vector has too few words")?)
+    Ok(words
+        .next()
+        .ok_or("too few words: expected 11, and four for each mapping")?)
 }
 
-fn from_hex(text: &str) -> Result<Vec<u8>> {
-    let digits = |at: usize| text.get(at..at + 2).ok_or("an odd number of hex digits");
-    (0..text.len())
-        .step_by(2)
-        .map(|at| Ok(u8::from_str_radix(digits(at)?, 16)?))
-        .collect()
+fn number<'a>(words: &mut impl Iterator<Item = &'a str>, largest: u32) -> Result<u32> {
+    let word = next(words)?;
+    let is_number = word.bytes().all(|it| it.is_ascii_digit());
+    match word.parse() {
+        Ok(number) if is_number && number <= largest => Ok(number),
+        _ => Err(format!("{word:?}: expected a whole number from 0 to {largest}").into()),
+    }
+}
+
+fn from_hex(word: &str) -> Result<Vec<u8>> {
+    if word == "-" {
+        return Ok(Vec::new());
+    }
+    let digits: Option<Vec<u8>> = word
+        .chars()
+        .map(|it| it.to_digit(16).map(|it| it as u8))
+        .collect();
+    match digits {
+        Some(digits) if !digits.is_empty() && digits.len() % 2 == 0 => Ok(digits
+            .chunks(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()),
+        _ => Err("the packet: expected pairs of hex digits, or - for an empty one".into()),
+    }
 }
 
 fn to_hex(bytes: &[u8]) -> String {
