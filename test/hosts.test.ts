@@ -1,6 +1,6 @@
 /** The example for Node does what the core does; and the runner that judges all hosts sees what is wrong with one. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -15,6 +15,7 @@ import { config, cores } from './core.ts';
 import { conform } from './hosts/conform.mjs';
 import { prepare, weakness } from './hosts/expected.mjs';
 import { HOSTS } from './hosts/hosts.mjs';
+import { PageServer } from './hosts/page-server.mjs';
 import { conformanceTable, replaceMarked } from './hosts/table.mjs';
 import { MESH } from './hosts/traffic.mjs';
 import { ipv4Packet } from './packet.ts';
@@ -27,6 +28,8 @@ afterAll(() => {
   expected.close();
 });
 const file = (name: string) => path.join(folder, name);
+
+const runner = fileURLToPath(new URL('hosts/main.mjs', import.meta.url));
 
 const [here, there] = [ipv4('10.16.32.91'), ipv4('10.16.33.7')];
 const time = { seconds: 1_780_000_000, microseconds: 123_456 };
@@ -71,7 +74,7 @@ describe('the example for Node', () => {
     expect(verdictName(-8)).toBe('no-mapping');
   });
 
-  test('Ethernet, most significant byte first; what is not IPv4 or too long is left out', () => {
+  test('Ethernet, most significant byte first; what is not IPv4 is left out, what is too long is counted', () => {
     const packet = ipv4Packet(here, there, 100);
     const frame = (type: number[], bytes: Uint8Array) => Buffer.concat([Buffer.alloc(12), Buffer.from(type), bytes]);
     const frames = [
@@ -87,17 +90,25 @@ describe('the example for Node', () => {
       return Buffer.concat([record, it]);
     });
     writeFileSync(file('ethernet.pcap'), Buffer.concat([header, ...records]));
-    expect(node('wasm', 'ethernet.pcap')).toBe('received 1\nforwarded 1\n');
+    expect(node('wasm', 'ethernet.pcap')).toBe('received 1\nforwarded 1\nskipped 1\n');
     const out = [...readPcap(readFileSync(file('out.pcap')))];
     expect(out).toEqual([{ seconds: 3, microseconds: 5, bytes: Buffer.from(direct([packet]).made[0] as Uint8Array) }]);
   });
 
   test.each([
-    ['a file without a header', '00', 'a pcap of 1 bytes has no header'],
-    ['other magic', `4d3cb2a1${'00'.repeat(20)}`, '0x4d3cb2a1 is not the magic number'],
-    ['a link type', `d4c3b2a1${'00'.repeat(16)}09000000`, 'link type 9: expected 101, 228 or 1'],
-    ['half a packet header', `d4c3b2a1${'00'.repeat(16)}65000000${'00'.repeat(9)}`, 'ends in the header of packet 1'],
-    ['half a packet', `d4c3b2a1${'00'.repeat(16)}65000000${'00'.repeat(8)}0500000005000000aa`, 'ends in packet 1'],
+    ['a file without a header', '00', 'bad.pcap: the file ends in its header'],
+    ['other magic', `4d3cb2a1${'00'.repeat(20)}`, 'bad.pcap: not a pcap file with microseconds'],
+    ['a link type', `d4c3b2a1${'00'.repeat(16)}09000000`, 'bad.pcap: link type 9: expected 1, 101 or 228'],
+    [
+      'half a packet header',
+      `d4c3b2a1${'00'.repeat(16)}65000000${'00'.repeat(9)}`,
+      'bad.pcap: the file ends in packet 1',
+    ],
+    [
+      'half a packet',
+      `d4c3b2a1${'00'.repeat(16)}65000000${'00'.repeat(8)}0500000005000000aa`,
+      'bad.pcap: the file ends in packet 1',
+    ],
   ])('%s is an error', (_, bytes, message) => {
     writeFileSync(file('bad.pcap'), Buffer.from(bytes, 'hex'));
     const options = { cwd: root, encoding: 'utf8' } as const;
@@ -105,35 +116,54 @@ describe('the example for Node', () => {
     expect([status, stdout]).toEqual([1, '']);
     expect(stderr).toContain(message);
   });
+
+  test('what cannot be written is an error that leaves nothing behind; a device stays one', () => {
+    const input = new PcapWriter();
+    input.add({ ...time, bytes: new Uint8Array() }, ipv4Packet(here, there, 100));
+    writeFileSync(file('in.pcap'), input.bytes);
+    const start = (output: string) =>
+      spawnSync(process.execPath, [...words('wasm', 'in.pcap').slice(0, -1), output], { cwd: root, encoding: 'utf8' });
+    expect(start(file('nope/x'))).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('nope/x') });
+    mkdirSync(file('taken'));
+    expect(start(file('taken'))).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('taken') });
+    const { ino } = statSync('/dev/null');
+    expect(start('/dev/null')).toMatchObject({ status: 0, stdout: 'received 1\nforwarded 1\n' });
+    expect(statSync('/dev/null').ino).toBe(ino);
+    expect(readdirSync(folder).filter((name) => name.endsWith('.part') || name === 'nope')).toEqual([]);
+  });
 });
 
 describe('the runner', () => {
   interface Changes {
+    /** Of what should be an error. */
+    code?: (words: string[]) => object | undefined;
     text?: (text: string, mode: string) => string;
     pcap?: (bytes: Uint8Array) => Uint8Array;
   }
 
-  /** What a host in this process does, by mode: it is done once. */
+  /** What a host in this process does of what it is told: it is done once. */
   const done = new Map<string, { stdout: string; pcap: Uint8Array }>();
 
   /** That host; what comes out of it is changed. */
-  function host({ text = (it) => it, pcap = (it) => it }: Changes = {}) {
+  function host({ text = (it) => it, pcap = (it) => it, code = () => undefined }: Changes = {}) {
     const start = async (words: string[]) => {
       const mode = words[0] as string;
-      let right = done.get(mode);
-      if (right === undefined) {
-        let written: Uint8Array = new Uint8Array();
-        const write = async (_: string, bytes: Uint8Array) => {
-          written = bytes;
-        };
-        right = { stdout: await run(['typescript', ...words], { read: readFile, write }), pcap: written };
-        done.set(mode, right);
-      }
+      // Other files are written anew for each case.
+      const isKept = mode === 'vectors' ? words[1] === expected.vectors : words[4] === expected.pcaps[mode];
+      let right = isKept ? done.get(mode) : undefined;
       try {
+        if (right === undefined) {
+          let written: Uint8Array = new Uint8Array();
+          const write = async (_: string, bytes: Uint8Array) => {
+            written = bytes;
+          };
+          right = { stdout: await run(['typescript', ...words], { read: readFile, write }), pcap: written };
+          if (isKept) done.set(mode, right);
+        }
         if (mode !== 'vectors') await writeFile(words.at(-1) as string, pcap(right.pcap));
         return { code: 0, stdout: text(right.stdout, mode), stderr: '' };
       } catch (error) {
-        return { code: 1, stdout: '', stderr: String(error) };
+        return code(words) ?? { code: 1, stdout: '', stderr: String(error) };
       }
     };
     return { name: 'ours', others: [], run: start };
@@ -159,7 +189,7 @@ describe('the runner', () => {
     ['a packet', { pcap: flipped(FIRST_PACKET + 50) }, 'encapsulate: packet 1 of the output has other bytes'],
     ['a time stamp', { pcap: flipped(24) }, 'encapsulate: packet 1 of the output has another time'],
     ['the header', { pcap: flipped(16) }, 'encapsulate: the header of the output is another'],
-    ['a length', { pcap: flipped(32 + 3) }, 'encapsulate: the output is no pcap: the pcap ends in packet 1'],
+    ['a length', { pcap: flipped(32 + 3) }, 'encapsulate: the output is no pcap: the pcap: packet 1: 1677'],
     ['the last packet', { pcap: (bytes: Uint8Array) => bytes.subarray(0, 24) }, 'encapsulate: the output has only 0'],
     [
       'the counters',
@@ -188,7 +218,52 @@ describe('the runner', () => {
 
   test('sees that a host fails', async () => {
     const { problems } = await conform(host({ pcap: () => expect.fail('no room') }), expected);
-    expect(problems).toEqual([expect.stringMatching(/^encapsulate: ends with 1: .*no room/)]);
+    expect(problems).toEqual([
+      expect.stringMatching(/^encapsulate: ends with 1: .*no room/),
+      expect.stringMatching(/^IN is OUT: ends with 1: .*no room/),
+    ]);
+  });
+
+  test('sees that a host does not say what is wrong, loses a file, or leaves one behind', async () => {
+    const lax = { code: 0, stdout: '', stderr: '' };
+    const code = (words: string[]) => {
+      const output = words[5] as string;
+      if (words[0] === 'vectors') return readFileSync(words[1] as string, 'latin1').includes('abc') ? lax : undefined;
+      if (readFileSync(words[4] as string).length > 24) return undefined;
+      writeFileSync(output, 'new');
+      writeFileSync(`${output}.part`, '');
+      return lax;
+    };
+    const { problems } = await conform(host({ code }), expected);
+    expect(problems).toContainEqual(expect.stringMatching(/^vectors: outbound abc .*ends with 0/));
+    expect(problems).toContainEqual(expect.stringMatching(/^ends with 0: \n.* link type 9/));
+    expect(problems).toContain('link type 9: expected 1, 101 or 228: OUT.pcap is not what it was');
+    expect(problems).toContainEqual(expect.stringMatching(/^link type 9: .*: leaves ours-edge-out.part behind/));
+  });
+
+  test.each([
+    [['--only', 'nonesuch'], /^--only "nonesuch": expected node, .*rust-wasmtime\n$/],
+    [['--bogus'], /^Unknown option '--bogus'\n$/],
+    [['--packets', 'x'], /^--packets "x": expected a whole number, 1 or more\n$/],
+    [['--packets'], /^Option '--packets <value>' argument missing\n$/],
+  ])('has one sentence for %j', (words, sentence) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [runner, ...words], { encoding: 'utf8' });
+    expect([status, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(sentence);
+  });
+
+  test('says at once which file of its page is not there', async () => {
+    const server = new PageServer();
+    const url = await server.listen();
+    try {
+      expect((await fetch(`${url}test/hosts/page.html`)).status).toBe(200);
+      expect((await fetch(`${url}favicon.ico`)).status).toBe(404);
+      expect(await Promise.race([server.missing, 'nothing'])).toBe('nothing');
+      expect((await fetch(`${url}dist/core/nonesuch.js`)).status).toBe(404);
+      await expect(server.missing).rejects.toThrow('the page asks for dist/core/nonesuch.js, which is not there');
+    } finally {
+      server.close();
+    }
   });
 
   test('has batches in its corpus for which one call has no room', () => {
