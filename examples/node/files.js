@@ -11,7 +11,10 @@ export async function write(name, bytes) {
   // A device or a pipe has to be written to itself.
   const isOther = await stat(name).then(
     (it) => !it.isFile(),
-    () => false,
+    (error) => {
+      if (error.code === 'ENOENT') return false;
+      throw error;
+    },
   );
   if (isOther) return writeFile(name, bytes);
   const part = `${name}.${process.pid}.part`;
