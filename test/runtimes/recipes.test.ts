@@ -57,8 +57,10 @@ lxc.cgroup.dir = ${root.cgroup.slice(1)}
 
 const recipes = DOCUMENTS.flatMap((file) =>
   blocksOf(file).flatMap(({ words, text }, i) => {
-    const [, , runtime] = words;
-    return runtime === undefined ? [] : [{ name: `${file}, block ${i + 1}, ${runtime}`, runtime, text }];
+    const [language, , runtime] = words;
+    return language !== 'sh' || runtime === undefined
+      ? []
+      : [{ name: `${file}, block ${i + 1}, ${runtime}`, runtime, text }];
   }),
 );
 
