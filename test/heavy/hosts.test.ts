@@ -1,8 +1,7 @@
 /** Every host of examples/ whose toolchain is here makes the same of all golden packets and of 100,000 others, byte for byte. */
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { chromium } from 'playwright-core';
 import { afterAll, describe, expect, test } from 'vitest';
+import { launchChromium, missingChromium } from '../chromium.ts';
 import { Missing, PATIENCE } from '../hosts/command.mjs';
 import { conform } from '../hosts/conform.mjs';
 import { prepare, weakness } from '../hosts/expected.mjs';
@@ -37,22 +36,11 @@ test.for(hosts)('%s conforms', { timeout: PATIENCE }, async ([name, { open }], {
   }
 });
 
-/** Why there is no such test here; undefined if there is. */
-function browserMissing(): string | undefined {
-  try {
-    execFileSync('chromium', ['--version'], { stdio: 'ignore' });
-    return undefined;
-  } catch {
-    return 'chromium is not here (apt-get install chromium)';
-  }
-}
-
-describe.skipIf(skip('test/heavy/hosts: page', browserMissing()))('the page of examples/browser', () => {
+describe.skipIf(skip('test/heavy/hosts: page', missingChromium()))('the page of examples/browser', () => {
   test('takes a pcap from its file input, and gives one to download', async () => {
     const server = new PageServer();
     const url = await server.listen();
-    const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
-    const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+    const browser = await launchChromium();
     try {
       const page = await browser.newPage();
       await Promise.race([page.goto(`${url}examples/browser/index.html`), server.missing]);

@@ -7,19 +7,12 @@ import { fileURLToPath } from 'node:url';
 import { build, preview } from 'vite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { launchChromium, missingChromium } from '../chromium.ts';
+import { FIVE_LINES } from '../five-lines.ts';
 import { skip } from '../net/require.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const project = mkdtempSync(path.join(os.tmpdir(), 'inlay-installed-'));
 afterAll(() => rmSync(project, { recursive: true }));
-
-const FIVE_LINES = `import { createCore, ipv4, mapping } from 'inlay/core';
-const core = await createCore();
-core.configure({ local: ipv4('192.168.16.32'), mappings: [mapping('10.0.0.0/8', '192.168.0.0/16')] });
-core.put(0, Uint8Array.from([69, 0, 0, 20, 0, 0, 0, 0, 64, 1, 37, 104, 10, 16, 32, 91, 10, 16, 33, 7]));
-core.encapsulate(0, 1, performance.now());
-const lengths = core.messages.all().map((message) => core.messages.bytes(message).length).join();
-`;
 
 function run(command: string, ...args: string[]): string {
   const { status, stdout, stderr, error } = spawnSync(command, args, { cwd: project, encoding: 'utf8' });
