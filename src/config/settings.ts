@@ -233,6 +233,13 @@ export const settings = {
     default: 'auto',
     schema: oneOf(['auto', 'core', 'kernel']),
   },
+  'fast-path': {
+    placeholder: 'SWITCH',
+    description:
+      'whether the kernel carries packets between containers and the underlay by eBPF programs, past both data planes (gre and gre-udp): auto, where that goes past nothing else; on, also past firewalls; or off',
+    default: 'auto',
+    schema: oneOf(['auto', 'on', 'off']),
+  },
   queues: {
     placeholder: 'NUMBER',
     description: 'queues of the TUN device, each with a thread of its own (engine linux)',

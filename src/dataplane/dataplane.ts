@@ -46,6 +46,31 @@ export interface TunnelListeners {
   onLearnt: (tunnels: Learnt[]) => void;
 }
 
+/** Packets and bytes, of inner packets. */
+export interface Traffic {
+  packets: number;
+  bytes: number;
+}
+
+export interface OpenTunnel extends Tunnel {
+  /** What of both directions the fast path took; it counts in them. */
+  fastPath?: { outbound: Traffic; inbound: Traffic };
+}
+
+/** What the fast path does (fast-path/fast-path.ts). */
+export interface FastPathStatus {
+  state: 'on' | 'off';
+  /** Why it is off, if it was not the configuration. */
+  obstacle?: string;
+  /** Containers whose packets it takes. */
+  containers: number;
+  /** What it took. Between VMs, this counts in both directions of the data plane, too. */
+  outbound: Traffic;
+  inbound: Traffic;
+  /** Between containers of this VM. */
+  local: Traffic;
+}
+
 /** What forwards the VM's packets: this process, or the kernel. */
 export interface DataPlane {
   /** What `status` says about it. */
@@ -70,7 +95,7 @@ export interface DataPlane {
   /** Counters of both directions, and how many tunnels are open. */
   counters(): Promise<Counters>;
   /** All open tunnels, and the present time on the clock of their last use, in ms; and why their packets are not counted, if they are not. */
-  tunnels(): Promise<{ now: number; tunnels: Tunnel[]; uncounted?: string | undefined }>;
+  tunnels(): Promise<{ now: number; tunnels: OpenTunnel[]; uncounted?: string | undefined }>;
   close(): Promise<void>;
 }
 
@@ -100,6 +125,8 @@ export interface DataPlaneStatus {
   /** Why it does not, and what helps. */
   segmentSizesObstacle?: string | undefined;
   queues?: number;
+  /** Absent where there can be none, as with VXLAN. */
+  fastPath?: FastPathStatus;
   /** Whether packets are dropped whose inner source does not live where they come from. */
   sourceCheck?: 'on' | 'off';
   /** Why they are not. */

@@ -185,14 +185,21 @@ export const recvmmsg = lib.func(
   'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
 ) as (fd: number, messages: Pointer, count: number, flags: number, timeout: number) => number;
 const PROT_READ = 1;
+const PROT_WRITE = 2;
 const MAP_SHARED = 1;
 const mmap = lib.func(
   'intptr_t mmap(uintptr_t near, size_t size, int protection, int flags, int fd, intptr_t offset)',
 ) as (near: Pointer, size: number, protection: number, flags: number, fd: number, offset: number) => number;
 const munmap = lib.func('int munmap(uintptr_t address, size_t size)') as (address: Pointer, size: number) => number;
 /** `size` bytes of what `fd` stands for, as they are at any time. After `unmap` nothing may look at them. */
-export function mapped(fd: number, size: number, what: string): { bytes: ArrayBuffer; unmap: () => void } {
-  const address = must(mmap(0, size, PROT_READ, MAP_SHARED, fd, 0), 'mmap', what);
+export function mapped(
+  fd: number,
+  size: number,
+  what: string,
+  isWritable = false,
+): { bytes: ArrayBuffer; unmap: () => void } {
+  const protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
+  const address = must(mmap(0, size, protection, MAP_SHARED, fd, 0), 'mmap', what);
   return { bytes: koffi.view(BigInt(address), size), unmap: () => must(munmap(address, size), 'munmap', what) };
 }
 const pollFunction = lib.func('int poll(uintptr_t fds, unsigned long count, int timeout)');

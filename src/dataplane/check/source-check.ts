@@ -3,11 +3,10 @@
  * An eBPF program at each end of the device; it counts what it lets through, and what not by the reasons of src/core/verdict.ts. Programs stay attached when
  * the daemon goes.
  */
-import { readFileSync } from 'node:fs';
 import { LEAST_TCP_SEGMENT, LEAST_UDP_SEGMENT } from '../../core/abi.ts';
 import { DROP_REASONS } from '../../core/verdict.ts';
 import { assemble } from '../../linux/bpf/assembler.ts';
-import { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BpfMap } from '../../linux/bpf/map.ts';
+import { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BpfMap, possibleCpus } from '../../linux/bpf/map.ts';
 import { loadProgram } from '../../linux/bpf/program.ts';
 import * as native from '../../linux/native.ts';
 import type { SystemError } from '../../linux/system-error.ts';
@@ -169,10 +168,4 @@ function loadEgress(options: CheckOptions, maps: Maps): number {
     if (!REFUSALS.includes((error as SystemError).code)) throw error;
     return loadProgram(assemble(egress(options, maps)), 'for egress');
   }
-}
-
-/** As many as a value of a map with one for each processor has ("0-3" or "0,2-3"). */
-function possibleCpus(): number {
-  const last = readFileSync('/sys/devices/system/cpu/possible', 'utf8').trim().split(/[,-]/).at(-1);
-  return Number(last) + 1;
 }

@@ -1,4 +1,5 @@
 /** eBPF maps (Documentation/bpf/maps.rst, bpf(2)): where programs count. */
+import { readFileSync } from 'node:fs';
 import * as native from '../native.ts';
 import { type Attributes, bpf, mustBpf } from './syscall.ts';
 
@@ -49,4 +50,10 @@ export class BpfMap {
   close(): void {
     native.close(this.fd);
   }
+}
+
+/** As many as a value of a map with one for each processor has ("0-3" or "0,2-3"). */
+export function possibleCpus(): number {
+  const last = readFileSync('/sys/devices/system/cpu/possible', 'utf8').trim().split(/[,-]/).at(-1);
+  return Number(last) + 1;
 }

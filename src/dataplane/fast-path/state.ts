@@ -1,0 +1,243 @@
+/**
+ * What the programs know beside a packet and the mapping: whether they may take packets, where containers are,
+ * what is known about other VMs, and what they have counted. All of it is in eBPF maps, which live as long as the
+ * programs, whatever becomes of the daemon.
+ */
+import {
+  BPF_F_MMAPABLE,
+  BPF_MAP_TYPE_ARRAY,
+  BPF_MAP_TYPE_PERCPU_ARRAY,
+  BpfMap,
+  possibleCpus,
+} from '../../linux/bpf/map.ts';
+import * as native from '../../linux/native.ts';
+import { type Address, contains, ipv4, lowBits } from '../../mesh/address.ts';
+import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
+import { placesOf } from '../check/programs.ts';
+import type { Traffic } from '../dataplane.ts';
+
+/** The settings, a single value: u32 each. */
+export const SETTING_ENABLED = 0;
+/** Interface index of the device that leads to other VMs. */
+export const SETTING_UPLINK = 4;
+/** Bytes of the longest inner packet of a tunnel about which nothing else is known. */
+export const SETTING_LIMIT = 8;
+const SETTINGS_SIZE = 16;
+
+/**
+ * A container, by its index: the u32 interface index of the host's end of its veth, 0 if there is none; then the
+ * Ethernet addresses of a frame to it, destination before source.
+ */
+export const SLOT_LINK = 0;
+export const SLOT_ADDRESSES = 4;
+export const SLOT_SIZE = 16;
+
+/** A remote VM, by its number: u64 packets and bytes of inner packets that the programs took, outbound and inbound. */
+export const VM_OUTBOUND = 0;
+export const VM_INBOUND = 16;
+/** u32: whether the VM has ever been heard. Nothing is sent to others, so that a container cannot make this VM look for VMs. */
+export const VM_HEARD = 32;
+/**
+ * u32, one for each direction: 0 lets the next packet go its ordinary way, and becomes 1 with it. So the data plane
+ * hears of each tunnel now and then, and keeps it open.
+ */
+export const VM_OUTBOUND_FRESH = 36;
+export const VM_INBOUND_FRESH = 40;
+/** u32 bytes of the longest inner packet, where the path is narrower than others; else 0. */
+export const VM_LIMIT = 44;
+/** A line of the processor's cache. */
+export const VM_SIZE = 64;
+
+/** Counters of each processor: u64 packets and bytes, of inner packets. */
+export const COUNT_OUTBOUND = 0;
+export const COUNT_INBOUND = 16;
+/** Between two containers of this VM. */
+export const COUNT_LOCAL = 32;
+const COUNTS_SIZE = 48;
+
+/** VMs and containers that the maps have room for: packets of others go their ordinary way. */
+const MAX_VMS = 1 << 18;
+const MAX_SLOTS = 1 << 16;
+
+export interface FastPathSettings {
+  enabled: boolean;
+  /** Interface index. */
+  uplink: number;
+  /** Bytes. */
+  limit: number;
+}
+
+/** Where a container is. */
+export interface Slot {
+  /** Interface index of the host's end of the veth. */
+  link: number;
+  /** Ethernet addresses of the container's end, and of the host's. */
+  mac: Uint8Array;
+  hostMac: Uint8Array;
+}
+
+/** Descriptors of the maps. */
+export interface MapFds {
+  settings: number;
+  slots: number;
+  vms: number;
+  counts: number;
+}
+
+export class FastPathState {
+  readonly #mappings: readonly Mapping[];
+  readonly #local: Address;
+  readonly #settings: BpfMap;
+  readonly #slots: BpfMap;
+  readonly #vms: BpfMap;
+  readonly #counts: BpfMap;
+  readonly #cpus = possibleCpus();
+  /** The record of each VM, as the programs see it. */
+  readonly #view: { bytes: ArrayBuffer; unmap: () => void };
+  readonly #words: Uint32Array;
+  readonly #longs: BigUint64Array;
+  /** Where in the maps those of each mapping begin. */
+  readonly #vmPlaces: readonly number[];
+  readonly #slotPlaces: readonly number[];
+
+  /** Throws SystemError, such as EPERM without CAP_BPF; then nothing stays open. */
+  constructor(mappings: readonly Mapping[], local: Address) {
+    this.#mappings = mappings;
+    this.#local = local;
+    this.#vmPlaces = placesOf(mappings);
+    this.#slotPlaces = slotPlacesOf(mappings, local);
+    const vms = Math.min(
+      Math.max(...mappings.map(({ vmBits }, i) => (this.#vmPlaces[i] as number) + 2 ** vmBits)),
+      MAX_VMS,
+    );
+    const opened: BpfMap[] = [];
+    const open = (...of: ConstructorParameters<typeof BpfMap>) => {
+      const map = new BpfMap(...of);
+      opened.push(map);
+      return map;
+    };
+    try {
+      this.#settings = open(BPF_MAP_TYPE_ARRAY, SETTINGS_SIZE, 1);
+      this.#slots = open(BPF_MAP_TYPE_ARRAY, SLOT_SIZE, slotsOf(mappings, local, this.#slotPlaces));
+      this.#vms = open(BPF_MAP_TYPE_ARRAY, VM_SIZE, vms, 1, BPF_F_MMAPABLE);
+      this.#counts = open(BPF_MAP_TYPE_PERCPU_ARRAY, COUNTS_SIZE, 1, this.#cpus);
+      this.#view = native.mapped(this.#vms.fd, vms * VM_SIZE, 'the VMs of the fast path', true);
+    } catch (error) {
+      for (const map of opened) map.close();
+      throw error;
+    }
+    this.#words = new Uint32Array(this.#view.bytes);
+    this.#longs = new BigUint64Array(this.#view.bytes);
+  }
+
+  get fds(): MapFds {
+    return { settings: this.#settings.fd, slots: this.#slots.fd, vms: this.#vms.fd, counts: this.#counts.fd };
+  }
+
+  /** From here on the programs do so; `enabled: false` stops them from taking packets at once. */
+  set({ enabled, uplink, limit }: FastPathSettings): void {
+    const words = new Uint32Array(SETTINGS_SIZE / 4);
+    words[SETTING_ENABLED / 4] = enabled ? 1 : 0;
+    words[SETTING_UPLINK / 4] = uplink;
+    words[SETTING_LIMIT / 4] = limit;
+    this.#settings.put(0, [...new BigUint64Array(words.buffer)]);
+  }
+
+  /** Where the container with an overlay address of this VM is; undefined if it is gone. False if there is no room for it. */
+  setContainer(address: number, slot: Slot | undefined): boolean {
+    const key = this.#slotOf(address);
+    if (key === undefined || key >= MAX_SLOTS) return false;
+    const bytes = new Uint8Array(SLOT_SIZE);
+    if (slot) {
+      new DataView(bytes.buffer).setUint32(SLOT_LINK, slot.link, true);
+      bytes.set(slot.mac, SLOT_ADDRESSES);
+      bytes.set(slot.hostMac, SLOT_ADDRESSES + 6);
+    }
+    this.#slots.put(key, [...new BigUint64Array(bytes.buffer)]);
+    return true;
+  }
+
+  /** What the programs took to and from a VM. */
+  traffic(vm: number): { outbound: Traffic; inbound: Traffic } {
+    const at = this.#placeOf(vm) * (VM_SIZE / 8);
+    const word = (offset: number) => Number(this.#longs[at + offset / 8] ?? 0n);
+    const of = (offset: number) => ({ packets: word(offset), bytes: word(offset + 8) });
+    return { outbound: of(VM_OUTBOUND), inbound: of(VM_INBOUND) };
+  }
+
+  /** Notes that a VM has been heard by the data plane. */
+  hear(vm: number): void {
+    this.#put(vm, VM_HEARD, 1);
+  }
+
+  /** Notes how long an inner packet to a VM may be; 0 if it is as for others. */
+  limit(vm: number, bytes: number): void {
+    this.#put(vm, VM_LIMIT, bytes);
+  }
+
+  /** Lets one packet of each tunnel and direction go its ordinary way. */
+  renew(): void {
+    for (let at = 0; at < this.#words.length; at += VM_SIZE / 4) {
+      if (this.#words[at + VM_OUTBOUND_FRESH / 4] !== 0) this.#words[at + VM_OUTBOUND_FRESH / 4] = 0;
+      if (this.#words[at + VM_INBOUND_FRESH / 4] !== 0) this.#words[at + VM_INBOUND_FRESH / 4] = 0;
+    }
+  }
+
+  /** Begins anew with a VM whose tunnel was closed. */
+  forget(vm: number): void {
+    const at = this.#placeOf(vm) * (VM_SIZE / 4);
+    this.#words.fill(0, at, at + VM_SIZE / 4);
+  }
+
+  /** What the programs took altogether. */
+  counts(): { outbound: Traffic; inbound: Traffic; local: Traffic } {
+    const words = this.#counts.get(0) ?? new BigUint64Array(0);
+    const sum = (offset: number) => {
+      let total = 0;
+      for (let cpu = 0; cpu < this.#cpus; cpu++) total += Number(words[(cpu * COUNTS_SIZE + offset) / 8] ?? 0n);
+      return total;
+    };
+    const of = (offset: number) => ({ packets: sum(offset), bytes: sum(offset + 8) });
+    return { outbound: of(COUNT_OUTBOUND), inbound: of(COUNT_INBOUND), local: of(COUNT_LOCAL) };
+  }
+
+  /** The maps stay as long as a program that is attached uses them. */
+  close(): void {
+    this.#view.unmap();
+    for (const map of [this.#settings, this.#slots, this.#vms, this.#counts]) map.close();
+  }
+
+  #put(vm: number, offset: number, value: number): void {
+    const at = this.#placeOf(vm) * (VM_SIZE / 4) + offset / 4;
+    if (at < this.#words.length) this.#words[at] = value;
+  }
+
+  /** As in the programs; beyond the map's end if no mapping has the VM. */
+  #placeOf(vm: number): number {
+    const i = this.#mappings.findIndex(({ underlay }) => contains(underlay, ipv4(vm)));
+    const mapping = this.#mappings[i];
+    return mapping ? (this.#vmPlaces[i] as number) + (vm & Number(lowBits(mapping.vmBits))) : MAX_VMS;
+  }
+
+  #slotOf(address: number): number | undefined {
+    const own = mappingsWith(this.#mappings, this.#local);
+    const i = own.findIndex((mapping) => contains(mapping.sliceOf(this.#local), ipv4(address)));
+    const mapping = own[i];
+    return mapping && (this.#slotPlaces[i] as number) + (address & Number(lowBits(mapping.containerBits)));
+  }
+}
+
+/** Where in the map the containers of each own slice begin, in the order of the mappings that have this VM. */
+export function slotPlacesOf(mappings: readonly Mapping[], local: Address): number[] {
+  let end = 0;
+  return mappingsWith(mappings, local).map(({ containerBits }) => {
+    const first = end;
+    end += 2 ** containerBits;
+    return first;
+  });
+}
+
+function slotsOf(mappings: readonly Mapping[], local: Address, places: readonly number[]): number {
+  const ends = mappingsWith(mappings, local).map(({ containerBits }, i) => (places[i] as number) + 2 ** containerBits);
+  return Math.min(Math.max(1, ...ends), MAX_SLOTS);
+}
