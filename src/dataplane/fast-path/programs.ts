@@ -1,23 +1,24 @@
-/** The programs of the fast path, made from the mapping and the configuration. */
+/**
+ * The programs of the fast path (Documentation/bpf/standardization/instruction-set.rst, bpf-helpers(7)), made from
+ * the mapping and the configuration. What they take is what the core would have forwarded, byte for byte; all else
+ * goes its ordinary way.
+ */
 import type { Config } from '../../config/config.ts';
-import type { Line } from '../../linux/bpf/assembler.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
-import type { MapFds } from './state.ts';
+
+export type Format = 'gre' | 'gre-udp';
 
 /** What the programs are made from. */
 export interface ProgramOptions extends Pick<Config, 'key' | 'ttl' | 'dscp' | 'ecn' | 'clampMss'> {
   mappings: readonly Mapping[];
   local: Address;
-  encapsulation: 'gre' | 'gre-udp';
+  /** What packets are sent as, and what those look like that are taken. */
+  encapsulation: Format;
+  receives: readonly Format[];
+  /** Whether the kernel can be told which tunnel it takes headers of (BPF_F_ADJ_ROOM_DECAP_*, Linux 7). */
+  hasDecapFlags?: boolean;
 }
 
-/** Where packets of containers come in, at the host's end of each veth. */
-export function outbound(_options: ProgramOptions, _maps: MapFds): Line[] {
-  throw new Error('not made yet');
-}
-
-/** Where packets of the underlay come in, at the device that leads to other VMs. */
-export function inbound(_options: ProgramOptions, _maps: MapFds): Line[] {
-  throw new Error('not made yet');
-}
+export { inbound } from './inbound.ts';
+export { outbound } from './outbound.ts';

@@ -17,12 +17,36 @@ export type Jump = { to: Label; code: number; destination: number; source: numbe
 /** A line of a program; `{ label }` marks the place of the instruction after it. */
 export type Line = Instruction | Jump | { label: Label };
 
+/** Registers: the result of a call, and its arguments, which it destroys. */
+export const R0 = 0;
+export const R1 = 1;
+export const R2 = 2;
+export const R3 = 3;
+export const R4 = 4;
+export const R5 = 5;
+/** Those that a call leaves alone. */
+export const R6 = 6;
+export const R7 = 7;
+export const R8 = 8;
+export const R9 = 9;
 /** The register that points to the end of the stack. */
 export const STACK = 10;
 // Helpers (bpf-helpers(7)).
 export const MAP_LOOKUP = 1;
+export const SKB_STORE_BYTES = 9;
 export const SKB_LOAD_BYTES = 26;
+export const GET_HASH_RECALC = 34;
+export const SKB_PULL_DATA = 39;
+export const SKB_ADJUST_ROOM = 50;
+/** Linux 5.8. */
+export const CSUM_LEVEL = 135;
+/** Linux 5.10. */
+export const REDIRECT_NEIGH = 152;
+export const REDIRECT_PEER = 155;
+/** Linux 5.12. */
+export const CHECK_MTU = 163;
 const PSEUDO_MAP_FD = 1;
+const PSEUDO_MAP_VALUE = 2;
 /** The distance of a jump is an s16, in instructions. */
 const MAX_DISTANCE = 0x7fff;
 
@@ -30,6 +54,11 @@ const MAX_DISTANCE = 0x7fff;
 export const loadWord = (to: number, from: number, offset: number): Instruction => [0x61, to, from, offset, 0];
 export const loadHalf = (to: number, from: number, offset: number): Instruction => [0x69, to, from, offset, 0];
 export const loadByte = (to: number, from: number, offset: number): Instruction => [0x71, to, from, offset, 0];
+export const storeHalf = (to: number, offset: number, from: number): Instruction => [0x6b, to, from, offset, 0];
+export const storeByte = (to: number, offset: number, from: number): Instruction => [0x73, to, from, offset, 0];
+/** Memory = a number. */
+export const storeWordOf = (to: number, offset: number, value: number): Instruction => [0x62, to, 0, offset, value | 0];
+export const storeHalfOf = (to: number, offset: number, value: number): Instruction => [0x6a, to, 0, offset, value];
 export const storeWord = (to: number, offset: number, from: number): Instruction => [0x63, to, from, offset, 0];
 export const storeDouble = (to: number, offset: number, value: number): Instruction => [0x7a, to, 0, offset, value];
 export const loadDouble = (to: number, from: number, offset: number): Instruction => [0x79, to, from, offset, 0];
@@ -41,6 +70,10 @@ export const copy = (to: number, from: number): Instruction => [0xbf, to, from, 
 export const add = (to: number, value: number): Instruction => [0x07, to, 0, 0, value];
 export const addRegister = (to: number, from: number): Instruction => [0x0f, to, from, 0, 0];
 export const subtractRegister = (to: number, from: number): Instruction => [0x1f, to, from, 0, 0];
+export const multiplyRegister = (to: number, from: number): Instruction => [0x2f, to, from, 0, 0];
+/** Without sign; 0 if the divisor is 0. */
+export const divideRegister = (to: number, from: number): Instruction => [0x3f, to, from, 0, 0];
+export const xor = (to: number, value: number): Instruction => [0xa7, to, 0, 0, value];
 export const orRegister = (to: number, from: number): Instruction => [0x4f, to, from, 0, 0];
 /** On the low 32 bits; the others become zero. */
 export const and32 = (to: number, value: number): Instruction => [0x54, to, 0, 0, value | 0];
@@ -51,6 +84,7 @@ export const multiply32 = (to: number, value: number): Instruction => [0x24, to,
 export const modulo32 = (to: number, value: number): Instruction => [0x94, to, 0, 0, value | 0];
 /** On all 64 bits. */
 export const shiftLeft64 = (to: number, count: number): Instruction => [0x67, to, 0, 0, count];
+export const shiftRight64 = (to: number, count: number): Instruction => [0x77, to, 0, 0, count];
 export const shiftLeft = (to: number, count: number): Instruction => [0x64, to, 0, 0, count];
 export const shiftRight = (to: number, count: number): Instruction => [0x74, to, 0, 0, count];
 export const fromNetwork16 = (register: number): Instruction => [0xdc, register, 0, 0, 16];
@@ -64,11 +98,28 @@ export const loadMap = (to: number, fd: number): Instruction[] => [
   [0, 0, 0, 0, 0],
 ];
 
+/** Register = where the value of a map is that has one value: two instructions. Needs Linux 5.2. */
+export const loadMapValue = (to: number, fd: number): Instruction[] => [
+  [0x18, to, PSEUDO_MAP_VALUE, 0, fd],
+  [0, 0, 0, 0, 0],
+];
+
 export const jump = (to: Label): Jump => jumpOn(0x05, 0, 0, to);
 export const jumpIfEqual = (register: number, value: number, to: Label): Jump => jumpOn(0x15, register, value, to);
 export const jumpUnlessEqual = (register: number, value: number, to: Label): Jump => jumpOn(0x55, register, value, to);
-/** Compares all 64 bits, without sign. */
+/** These compare all 64 bits, without sign. */
 export const jumpUnlessBelow = (register: number, value: number, to: Label): Jump => jumpOn(0x35, register, value, to);
+export const jumpIfBelow = (register: number, value: number, to: Label): Jump => jumpOn(0xa5, register, value, to);
+export const jumpIfAbove = (register: number, value: number, to: Label): Jump => jumpOn(0x25, register, value, to);
+export const jumpIfAboveRegister = (register: number, other: number, to: Label): Jump =>
+  jumpOnRegister(0x2d, register, other, to);
+export const jumpUnlessBelowRegister = (register: number, other: number, to: Label): Jump =>
+  jumpOnRegister(0x3d, register, other, to);
+export const jumpIfBelowRegister = (register: number, other: number, to: Label): Jump =>
+  jumpOnRegister(0xad, register, other, to);
+export const jumpIfNegative = (register: number, to: Label): Jump => jumpOn(0xc5, register, 0, to);
+/** If any of these bits is set. */
+export const jumpIfAny = (register: number, bits: number, to: Label): Jump => jumpOn(0x45, register, bits, to);
 /** Compares the low 32 bits. */
 export const jumpIfEqual32 = (register: number, value: number, to: Label): Jump => jumpOn(0x16, register, value, to);
 export const jumpUnlessEqual32 = (register: number, value: number, to: Label): Jump =>

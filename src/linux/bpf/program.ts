@@ -21,6 +21,8 @@ const LINK_ATTR_SIZE = 16;
  */
 const PROG_INFO_SIZE = 8;
 const PROG_INFO_ID = 4;
+/** Of our programs. MIT alone is not enough for some of the kernel's helpers (license_is_gpl_compatible in <linux/license.h>). */
+const LICENSE = 'Dual MIT/GPL';
 
 /** Loads a program, for a device unless `type` says otherwise; returns its descriptor. */
 export function loadProgram(
@@ -28,7 +30,7 @@ export function loadProgram(
   what: string,
   type = BPF_PROG_TYPE_SCHED_CLS,
 ): number {
-  const license = new TextEncoder().encode('MIT\0');
+  const license = new TextEncoder().encode(`${LICENSE}\0`);
   const attributes = native.structure(PROG_ATTR_SIZE, { 8: encode(instructions), 16: license });
   attributes.view.setUint32(0, type, true);
   attributes.view.setUint32(4, instructions.length, true);
