@@ -3,7 +3,7 @@ import { THOROUGHNESS } from './test/runs.ts';
 
 /** Of other folders than test/net: these need root too, for namespaces or for programs of the kernel. */
 const inKernel = [
-  'test/kernel/{mark,programs,source-check}.test.ts',
+  'test/kernel/{fast-path*,mark,programs,source-check}.test.ts',
   'test/machine/{hostile-journals,journal,things}.test.ts',
   'test/netfilter/rule-sets.test.ts',
   'test/netlink/kernel.test.ts',

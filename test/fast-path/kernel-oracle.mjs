@@ -1,0 +1,75 @@
+/** What the kernel does with packets around the core: it forwards them, and makes UDP and IPv4 of GRE-in-UDP. */
+import { put16, put32, sum, u16 } from '../fuzz/bytes.mjs';
+
+const [IPV4_LENGTH, UDP_LENGTH, UDP] = [20, 8, 17];
+export const GRE_UDP_PORT = 4754;
+/** RFC 8086 §3.2.1: what a source port may be; a platform is known to take one of them. */
+const [FIRST_PORT, LAST_PORT, TAKEN_PORT] = [49152, 65535, 65330];
+
+/** The packet with its time to live taken down by one, and its checksum, as ip_decrease_ttl() does it in the order of this machine's bytes. */
+export function forwarded(packet) {
+  const copy = packet.slice();
+  copy[8]--;
+  const check = (copy[10] | (copy[11] << 8)) + 1;
+  const next = (check + (check >= 0xffff ? 1 : 0)) & 0xffff;
+  copy[10] = next;
+  copy[11] = next >> 8;
+  return copy;
+}
+
+/** The same the other way round. */
+export function unforwarded(packet) {
+  const copy = packet.slice();
+  copy[8]++;
+  put16(copy, 10, 0);
+  put16(copy, 10, ~sum(copy, 0, (copy[0] & 15) * 4));
+  return copy;
+}
+
+/**
+ * The GRE-in-UDP datagram that a packet of the underlay is, as a UDP socket for `local` would get it: with the VM that sent
+ * it. Undefined if there is none, or it has a checksum that is wrong.
+ */
+export function datagramIn(packet, local) {
+  const header = (packet[0] & 15) * 4;
+  const total = u16(packet, 2);
+  if (packet[0] >> 4 !== 4 || header < IPV4_LENGTH || total < header + UDP_LENGTH || total > packet.length) return;
+  if (sum(packet, 0, header) !== 0xffff || packet[9] !== UDP || (u16(packet, 6) & 0x3fff) !== 0) return;
+  const view = new DataView(packet.buffer, packet.byteOffset);
+  if (view.getUint32(16) !== local || u16(packet, header + 2) !== GRE_UDP_PORT) return;
+  const length = u16(packet, header + 4);
+  if (length < UDP_LENGTH || length > total - header) return;
+  const isSummed = u16(packet, header + 6) !== 0;
+  if (isSummed && sum(packet, header, header + length, sum(packet, 12, 20, UDP + length)) !== 0xffff) return;
+  return {
+    payload: packet.subarray(header + UDP_LENGTH, header + length),
+    vm: view.getUint32(12),
+    tos: packet[1],
+    /** As the fast path takes them: nothing but what has to be there. */
+    isPlain: header === IPV4_LENGTH && !isSummed && length === total - header,
+  };
+}
+
+/** What is wrong with the IPv4 and UDP headers before `gre`, or null. */
+export function udpDifference(packet, gre, { source, destination, tos, ttl }) {
+  const expected = new Uint8Array(IPV4_LENGTH + UDP_LENGTH + gre.length);
+  expected.set([0x45, tos, expected.length >> 8, expected.length, 0, 0, 0x40, 0, ttl, UDP]);
+  put32(expected, 12, source);
+  put32(expected, 16, destination);
+  put16(expected, 10, ~sum(expected, 0, IPV4_LENGTH));
+  const port = u16(packet, IPV4_LENGTH);
+  put16(expected, IPV4_LENGTH, port);
+  put16(expected, IPV4_LENGTH + 2, GRE_UDP_PORT);
+  put16(expected, IPV4_LENGTH + 4, UDP_LENGTH + gre.length);
+  expected.set(gre, IPV4_LENGTH + UDP_LENGTH);
+  if (port < FIRST_PORT || port > LAST_PORT || port === TAKEN_PORT) return `source port ${port}`;
+  return bytesDifference(packet, expected);
+}
+
+/** Where two packets differ, in words; null if they do not. */
+export function bytesDifference(got, expected) {
+  if (Buffer.compare(got, expected) === 0) return null;
+  const at = expected.findIndex((byte, i) => byte !== got[i]);
+  const hex = (bytes) => Buffer.from(bytes.subarray(0, 100)).toString('hex');
+  return `byte ${at === -1 ? expected.length : at}: got ${got.length} bytes ${hex(got)}, expected ${expected.length} bytes ${hex(expected)}`;
+}
