@@ -75,8 +75,8 @@ function protocolOf(format: Format): number {
 }
 
 // <linux/bpf.h>; without these, tunnel bits stay in what the kernel knows of a merged packet.
-const ROOM_DECAP_GRE = 0x200;
-const ROOM_DECAP_UDP = 0x400;
+export const ROOM_DECAP_GRE = 0x200;
+export const ROOM_DECAP_UDP = 0x400;
 
 function take(format: Format, options: ProgramOptions, { slots, vms, counts }: MapFds): bpf.Line[] {
   const { mappings, local, dscp, clampMss, hasDecapFlags } = options;

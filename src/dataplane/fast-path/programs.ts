@@ -4,8 +4,14 @@
  * goes its ordinary way.
  */
 import type { Config } from '../../config/config.ts';
+import * as bpf from '../../linux/bpf/assembler.ts';
+import { loadProgram } from '../../linux/bpf/program.ts';
+import { testRun } from '../../linux/bpf/test-run.ts';
+import * as native from '../../linux/native.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
+import { inbound, ROOM_DECAP_GRE, ROOM_DECAP_UDP } from './inbound.ts';
+import { adjustRoom, SKB } from './packet.ts';
 
 export type Format = 'gre' | 'gre-udp';
 
@@ -20,5 +26,24 @@ export interface ProgramOptions extends Pick<Config, 'key' | 'ttl' | 'dscp' | 'e
   hasDecapFlags?: boolean;
 }
 
-export { inbound } from './inbound.ts';
 export { outbound } from './outbound.ts';
+export { inbound };
+
+/** IPv4 in a frame, with more than what is taken off (RFC 791 §3.1). */
+const TRIAL = Uint8Array.from({ length: 98 }, (_, i) => ({ 12: 0x08, 14: 0x45, 17: 84, 22: 64, 23: 47 })[i] ?? 0);
+
+/**
+ * Whether the kernel can be told which tunnel's headers are taken off, so that it forgets that a merged packet was one of a tunnel
+ * (Linux 7). Others refuse flags that they do not know, when the program runs. Throws SystemError, such as EPERM without CAP_BPF.
+ */
+export function hasDecapFlags(): boolean {
+  return [ROOM_DECAP_GRE, ROOM_DECAP_UDP].every((flag) => {
+    const lines = [bpf.copy(SKB, bpf.R1), ...adjustRoom(-24, flag), bpf.set(bpf.R0, 1), { label: 'pass' }, bpf.exit];
+    const program = loadProgram(bpf.assemble(lines), 'to try flags');
+    try {
+      return testRun(program, TRIAL) === 1;
+    } finally {
+      native.close(program);
+    }
+  });
+}
