@@ -3,7 +3,7 @@
  * program and core leave the same bytes for the same VM. And what is plain has to be taken.
  */
 import { abi } from 'inlay/core';
-import { placesOf } from '../../dist/dataplane/check/programs.js';
+import { placesOf } from '../../dist/dataplane/check/arithmetic.js';
 import { inbound, outbound } from '../../dist/dataplane/fast-path/programs.js';
 import * as layout from '../../dist/dataplane/fast-path/state.js';
 import { assemble } from '../../dist/linux/bpf/assembler.js';

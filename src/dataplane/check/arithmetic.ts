@@ -1,7 +1,7 @@
 /** The mapping's arithmetic in eBPF: which mapping has an address, which VM it lives on, and what is nobody's (src/mesh/mapping.ts). */
 import * as bpf from '../../linux/bpf/assembler.ts';
 import type { Label } from '../../linux/labels.ts';
-import { lowBits, netmask } from '../../mesh/address.ts';
+import { formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 
 // Registers until the next call.
@@ -9,6 +9,18 @@ import type { Mapping } from '../../mesh/mapping.ts';
 export const SOURCE = 1;
 export const SCRATCH = 3;
 const INDEX = 2;
+
+/** Where in the map the VMs of each mapping begin; mappings with the same underlay share theirs. */
+export function placesOf(mappings: readonly Mapping[]): number[] {
+  const places: number[] = [];
+  let end = 0;
+  for (const [i, { underlay, vmBits }] of mappings.entries()) {
+    const same = mappings.findIndex((other) => formatPrefix(other.underlay) === formatPrefix(underlay));
+    places.push(same < i ? (places[same] as number) : end);
+    if (same === i) end += 2 ** vmBits;
+  }
+  return places;
+}
 
 /** Does in the one mapping that has the address what `inside` says, which ends with a jump; goes on behind if none has it. SCRATCH is used. */
 export function inMapping(

@@ -8,9 +8,9 @@ import * as bpf from '../../linux/bpf/assembler.ts';
 import { SKB_GSO_SIZE, SKB_MARK } from '../../linux/bpf/skb.ts';
 import type { Label } from '../../linux/labels.ts';
 import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
-import { type Address, formatPrefix, lowBits, netmask } from '../../mesh/address.ts';
+import { type Address, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
-import { inMapping, SCRATCH, SOURCE, unlessNoVm, unlessReserved, vmOf } from './arithmetic.ts';
+import { inMapping, placesOf, SCRATCH, SOURCE, unlessNoVm, unlessReserved, vmOf } from './arithmetic.ts';
 import { begin, DESTINATION, drop, end, INBOUND, type Maps, OUTBOUND, VM } from './counts.ts';
 import {
   ETHERNET_HEADER,
@@ -50,18 +50,6 @@ export interface CheckOptions {
 interface SegmentFloors {
   udp: number;
   others: number;
-}
-
-/** Where in the map the VMs of each mapping begin; mappings with the same underlay share theirs. */
-export function placesOf(mappings: readonly Mapping[]): number[] {
-  const places: number[] = [];
-  let end = 0;
-  for (const [i, { underlay, vmBits }] of mappings.entries()) {
-    const same = mappings.findIndex((other) => formatPrefix(other.underlay) === formatPrefix(underlay));
-    places.push(same < i ? (places[same] as number) : end);
-    if (same === i) end += 2 ** vmBits;
-  }
-  return places;
 }
 
 /**

@@ -13,6 +13,7 @@ import type { SystemError } from '../../linux/system-error.ts';
 import { contains, ipv4, lowBits, type Prefix } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 import type { DropSample } from '../drop-log.ts';
+import { placesOf } from './arithmetic.ts';
 import {
   COUNTER_WORDS,
   DROPS,
@@ -25,7 +26,7 @@ import {
   TOTAL_BYTES,
   VM_WORDS,
 } from './counts.ts';
-import { type CheckOptions, egress, ingress, placesOf } from './programs.ts';
+import { type CheckOptions, egress, ingress } from './programs.ts';
 
 export { INBOUND, OUTBOUND } from './counts.ts';
 

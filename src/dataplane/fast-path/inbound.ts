@@ -5,11 +5,11 @@
 import { GRE_UDP_PORT } from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { R0, R1, R2, R3, R4, STACK } from '../../linux/bpf/assembler.ts';
+import { ROOM_DECAP_GRE, ROOM_DECAP_UDP } from '../../linux/bpf/skb.ts';
 import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { lowBits } from '../../mesh/address.ts';
-import { inMapping, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
+import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
 import { ETHERNET_HEADER, IPV4_HEADER } from '../check/header-loads.ts';
-import { placesOf } from '../check/programs.ts';
 import { greWord, network16, network32 } from './outbound.ts';
 import {
   address,
@@ -73,10 +73,6 @@ export function inbound(options: ProgramOptions, maps: MapFds): bpf.Line[] {
 function protocolOf(format: Format): number {
   return format === 'gre-udp' ? IPPROTO_UDP : IPPROTO_GRE;
 }
-
-// <linux/bpf.h>; without these, tunnel bits stay in what the kernel knows of a merged packet.
-export const ROOM_DECAP_GRE = 0x200;
-export const ROOM_DECAP_UDP = 0x400;
 
 function take(format: Format, options: ProgramOptions, { slots, vms, counts }: MapFds): bpf.Line[] {
   const { mappings, local, dscp, clampMss, hasDecapFlags } = options;

@@ -6,12 +6,11 @@
 import { GRE_UDP_PORT } from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { R0, R1, R2, R3, R4, R5, STACK } from '../../linux/bpf/assembler.ts';
-import { SKB_IFINDEX } from '../../linux/bpf/skb.ts';
+import { ROOM_ENCAP_GRE, ROOM_ENCAP_IPV4, ROOM_ENCAP_UDP, SKB_IFINDEX } from '../../linux/bpf/skb.ts';
 import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { lowBits } from '../../mesh/address.ts';
-import { inMapping, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
+import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
 import { ETHERNET_HEADER, IPV4_HEADER } from '../check/header-loads.ts';
-import { placesOf } from '../check/programs.ts';
 import {
   address,
   adjustRoom,
@@ -118,11 +117,6 @@ function checkContainer({ mappings, local }: ProgramOptions, { slots }: MapFds):
     bpf.jumpUnlessSame32(R1, R2, 'pass'),
   ];
 }
-
-// <linux/bpf.h>
-const ROOM_ENCAP_IPV4 = 0x02;
-const ROOM_ENCAP_GRE = 0x08;
-const ROOM_ENCAP_UDP = 0x10;
 
 function toUnderlay(options: ProgramOptions, { settings, vms, counts }: MapFds): bpf.Line[] {
   const { encapsulation, clampMss } = options;

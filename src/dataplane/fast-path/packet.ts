@@ -3,6 +3,9 @@ import { LEAST_TCP_SEGMENT } from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { R0, R1, R2, R3, R4, R5, STACK } from '../../linux/bpf/assembler.ts';
 import {
+  ROOM_AT_MAC,
+  ROOM_FIXED_GSO,
+  ROOM_NO_CSUM_RESET,
   SKB_DATA,
   SKB_DATA_END,
   SKB_GSO_SIZE,
@@ -422,12 +425,6 @@ export function putBytes(at: number, from: number, length: number, otherwise: La
     bpf.jumpUnlessEqual(R0, 0, otherwise),
   ];
 }
-
-// <linux/bpf.h>
-const ROOM_AT_MAC = 1;
-const ROOM_FIXED_GSO = 0x01;
-/** The card has verified the inner checksum, where there is no other. */
-const ROOM_NO_CSUM_RESET = 0x20;
 
 /** Makes room behind the Ethernet header, or takes bytes away there. */
 export function adjustRoom(bytes: number, flags: number): bpf.Line[] {

@@ -6,11 +6,12 @@
 import type { Config } from '../../config/config.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { loadProgram } from '../../linux/bpf/program.ts';
+import { ROOM_DECAP_GRE, ROOM_DECAP_UDP } from '../../linux/bpf/skb.ts';
 import { testRun } from '../../linux/bpf/test-run.ts';
 import * as native from '../../linux/native.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
-import { inbound, ROOM_DECAP_GRE, ROOM_DECAP_UDP } from './inbound.ts';
+import { inbound } from './inbound.ts';
 import { adjustRoom, SKB } from './packet.ts';
 
 export type Format = 'gre' | 'gre-udp';

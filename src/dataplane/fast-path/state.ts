@@ -13,7 +13,7 @@ import {
 import * as native from '../../linux/native.ts';
 import { type Address, contains, ipv4, lowBits } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
-import { placesOf } from '../check/programs.ts';
+import { placesOf } from '../check/arithmetic.ts';
 import type { Traffic } from '../dataplane.ts';
 
 /** The settings, a single value: u32 each. */

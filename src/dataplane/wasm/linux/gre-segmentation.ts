@@ -17,22 +17,18 @@ import {
   type Line,
   loadByte,
   loadWord,
+  SKB_ADJUST_ROOM,
   SKB_LOAD_BYTES,
+  SKB_STORE_BYTES,
   STACK,
   set,
 } from '../../../linux/bpf/assembler.ts';
 import { attachTcx, BPF_TCX_INGRESS, loadProgram } from '../../../linux/bpf/program.ts';
-import { SKB_GSO_SIZE } from '../../../linux/bpf/skb.ts';
+import { ROOM_AT_MAC, ROOM_ENCAP_GRE, ROOM_ENCAP_IPV4, ROOM_FIXED_GSO, SKB_GSO_SIZE } from '../../../linux/bpf/skb.ts';
 import * as native from '../../../linux/native.ts';
 import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 
 // <linux/bpf.h>
-const SKB_STORE_BYTES = 9;
-const SKB_ADJUST_ROOM = 50;
-const ROOM_AT_MAC = 1;
-const ROOM_FIXED_GSO = 1;
-const ROOM_ENCAP_IPV4 = 2;
-const ROOM_ENCAP_GRE = 8;
 const TCX_NEXT = -1;
 const TCX_DROP = 2;
 const PROTOCOL_OFFSET = 9; // in the IPv4 header
