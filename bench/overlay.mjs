@@ -7,11 +7,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { Lab, requireCommands } from '../dist/demo/lab.js';
+import { QUIET } from './machine.mjs';
 import { chart } from './overlay/chart.mjs';
-import { measure, QUIET } from './overlay/measure.mjs';
+import { measure } from './overlay/measure.mjs';
 import { PEERS, peersFor } from './overlay/peers.mjs';
-import { conditions, namesOf, overlayTable } from './overlay/report.mjs';
+import { conditions, overlayTable } from './overlay/report.mjs';
 import { joinVms } from './overlay/vms.mjs';
+import { namesOf } from './rows.mjs';
 
 function positive(text) {
   const value = Number(text);

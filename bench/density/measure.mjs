@@ -1,7 +1,8 @@
 /** What is done with the VMs, in this order; each step's figures. */
+import { busyCores } from '../machine.mjs';
 import { tcp, udp } from '../overlay/measure.mjs';
 import { median } from '../statistics.mjs';
-import { busyCores, settledMemory, World } from './world.mjs';
+import { settledMemory, World } from './world.mjs';
 
 /** Numbers of containers at which attaching is measured, as far as there are so many. */
 const LEVELS = [100, 1000, 4000, 8000];
@@ -75,7 +76,7 @@ export async function measure(lab, options, tell) {
 const msOf = (taken) => median(taken.map(({ ms }) => ms));
 
 /** Gbit/s of one TCP stream and thousands of small UDP packets a second, to a VM with very many containers and to one with one. */
-async function throughput(world, seconds, firstPort) {
+export async function throughput(world, seconds, firstPort) {
   const found = { dense: [], single: [] };
   let port = firstPort;
   for (let round = 0; round < STREAMS; round++) {

@@ -10,11 +10,10 @@ import { Mesh } from '../../dist/demo/mesh.js';
 import { formatPrefix, parsePrefix } from '../../dist/mesh/address.js';
 import { Mapping } from '../../dist/mesh/mapping.js';
 import { told } from '../../test/net/faults/told.mjs';
+import { TICKS } from '../machine.mjs';
 
 /** 13 bits for containers. */
 const MAPPING = new Mapping(parsePrefix('240.0.0.0/4'), parsePrefix('192.168.0.0/17'));
-/** Clock ticks a second in /proc: USER_HZ, 100 wherever Node runs. */
-const TICKS = 100;
 /** ms that a daemon may take to end. */
 const PATIENCE = 30_000;
 /** ms between two looks at the memory, and how many there are at most. */
@@ -40,17 +39,6 @@ export async function settledMemory() {
     if (last.objects - now.objects < now.objects / 100 || i === LOOKS) return now;
     last = now;
   }
-}
-
-/** Cores that the whole machine uses: what else runs on it shows before anything is measured. */
-export async function busyCores(ms) {
-  const seconds = () => {
-    const [user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'utf8').match(/\d+/g).map(Number);
-    return (user + nice + system + irq + softirq + steal) / TICKS;
-  };
-  const before = seconds();
-  await sleep(ms);
-  return (seconds() - before) / (ms / 1000);
 }
 
 /** A process that is told what to do, and whose failures are ours. */

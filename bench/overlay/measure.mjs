@@ -1,7 +1,7 @@
 /** One peer's figures: ping(8) and iperf3(1) between the two VMs. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TICKS } from './vms.mjs';
+import { quiet } from '../machine.mjs';
 
 /** Bytes that a UDP packet carries. */
 const UDP_PAYLOAD = 64;
@@ -14,9 +14,6 @@ const PINGS = 1000;
 const WARM_UP = 1;
 /** s that iperf3 may take beyond the time that it sends. */
 const GRACE = 10;
-/** Cores that others may use while something is measured, and how often it is tried to find them so. */
-export const QUIET = 0.35;
-const QUIET_ATTEMPTS = 16;
 /** First TCP port of the servers: each has its own, so that none waits for one that is just ending. */
 const PORT = 5201;
 
@@ -34,24 +31,8 @@ export async function measure(lab, vms, seconds) {
   return { tcp1: one.rate, tcp4: four.rate, udp, rtt, cpu: one.cpu, steps, background };
 }
 
-/** Waits until the rest of the machine is quiet, though not for ever; resolves to how many cores it still uses. */
-async function quiet() {
-  for (let attempt = 1; ; attempt++) {
-    const before = busySeconds();
-    const start = performance.now();
-    await sleep(500);
-    const cores = (busySeconds() - before) / ((performance.now() - start) / 1000);
-    if (cores < QUIET || attempt === QUIET_ATTEMPTS) return cores;
-  }
-}
-
-/** CPU seconds since the machine started, of all that was not idle: the first line of /proc/stat (proc(5)) without idle, iowait and guests. */
-function busySeconds() {
-  const [user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'utf8').match(/\d+/g).map(Number);
-  return (user + nice + system + irq + softirq + steal) / TICKS;
-}
-
-async function ping({ lab, vms }) {
+/** us of an average round trip. */
+export async function ping({ lab, vms }) {
   const command = `ping -q -n -i 0.001 -c ${PINGS} -W 1 ${vms.address}`;
   const text = await lab.must(vms.from, command.split(' '));
   const average = /= [\d.]+\/([\d.]+)\//.exec(text);
@@ -59,6 +40,7 @@ async function ping({ lab, vms }) {
   return Number(average[1]) * 1000;
 }
 
+/** `cpu` is in seconds per GB. */
 export async function tcp(run, streams, seconds) {
   const { end, cpu } = await iperf(run, seconds, '-P', String(streams));
   const { bytes, bits_per_second: rate } = end.sum_received;
@@ -92,7 +74,7 @@ function socketBuffer() {
   return Math.min(4 << 20, limit('rmem_max'), limit('wmem_max'));
 }
 
-/** Sends for so many seconds; resolves to iperf3's result and the CPU seconds that the daemons used meanwhile. Tries twice. */
+/** Sends for so many seconds; resolves to iperf3's result and the CPU seconds that `vms.cpu` counted meanwhile. Tries twice. */
 async function iperf(run, seconds, ...flags) {
   const { lab, vms } = run;
   let failure = '';

@@ -5,30 +5,23 @@ import { fileURLToPath } from 'node:url';
 import { Entries } from '../../dist/dataplane/kernel/entries.js';
 import { parseAddress, parsePrefix } from '../../dist/mesh/address.js';
 import { Mapping } from '../../dist/mesh/mapping.js';
+import { TICKS } from '../machine.mjs';
 import { OVERLAY_PREFIX, SEGMENTATION, UNDERLAY_PREFIX, VMS } from './peers.mjs';
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 /** Name of the underlay's device in each VM, and of the overlay's. */
-const UNDERLAY = 'eth0';
-const OVERLAY = 'overlay0';
-const MTU = 1500;
+export const UNDERLAY = 'eth0';
+export const OVERLAY = 'overlay0';
+export const MTU = 1500;
 /** What vxlan adds: outer IPv4 (20), UDP (8), VXLAN (8) and the inner Ethernet header (14). */
-const VXLAN_OVERHEAD = 50;
+export const VXLAN_OVERHEAD = 50;
 /** s */
 const READY_TIMEOUT = 30;
-/** Clock ticks a second in /proc: USER_HZ, 100 wherever Node runs. */
-export const TICKS = 100;
 
 /** Makes the VMs and starts the peer. Resolves, once it answers, to what the measurements need to know. */
 export async function joinVms(lab, peer, nic) {
-  await makeVms(lab);
-  for (const { name } of VMS) {
-    if (nic === 'cut') {
-      await switchFeatures(lab, name, UNDERLAY, SEGMENTATION, 'off');
-      await switchFeatures(lab, name, UNDERLAY, ['gro'], 'on');
-    }
-    if (peer.underlayOff) await switchFeatures(lab, name, UNDERLAY, peer.underlayOff, 'off');
-  }
+  await makeVms(lab, nic);
+  if (peer.underlayOff) for (const { name } of VMS) await switchFeatures(lab, name, UNDERLAY, peer.underlayOff, 'off');
   if (peer.kind === 'vxlan') await startVxlan(lab, peer);
   if (peer.kind === 'static') await setUpByHand(lab, peer);
   const daemons = peer.kind === 'inlay' ? VMS.map((vm) => startDaemon(lab, vm, peer.flags)) : [];
@@ -38,7 +31,8 @@ export async function joinVms(lab, peer, nic) {
   return { from: from.name, to: to.name, address, cpu: await cpuMeter(lab, daemons) };
 }
 
-async function makeVms(lab) {
+/** Two VMs; `cut`: what TCP sends is cut in software before the wire, and merged behind it. */
+export async function makeVms(lab, nic) {
   const [a, b] = VMS;
   await lab.ip(undefined, [
     `netns add ${a.name}`,
@@ -55,6 +49,9 @@ async function makeVms(lab) {
       `address add ${underlay}/${length} dev ${UNDERLAY}`,
       `link set ${UNDERLAY} up`,
     ]);
+    if (nic !== 'cut') continue;
+    await switchFeatures(lab, name, UNDERLAY, SEGMENTATION, 'off');
+    await switchFeatures(lab, name, UNDERLAY, ['gro'], 'on');
   }
 }
 
@@ -74,7 +71,7 @@ async function switchFeatures(lab, vm, device, features, state) {
   }
 }
 
-async function startVxlan(lab, { overlayOff }) {
+export async function startVxlan(lab, { overlayOff }) {
   for (const [i, vm] of VMS.entries()) {
     const ends = `local ${vm.underlay} remote ${VMS[1 - i].underlay} dev ${UNDERLAY}`;
     await lab.ip(vm.name, [
@@ -103,7 +100,7 @@ async function setUpByHand(lab, { encapsulation }) {
 }
 
 /** Starts one VM's daemon; it configures device, address and routes itself. */
-function startDaemon(lab, { name }, flags) {
+export function startDaemon(lab, { name }, flags) {
   const prefixes = ['--overlay', OVERLAY_PREFIX, '--underlay', UNDERLAY_PREFIX];
   const words = [process.execPath, CLI, 'up', ...prefixes, '--device', OVERLAY, '--run-dir', `/run/${name}`, ...flags];
   const child = lab.start(name, words, { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -114,7 +111,8 @@ function startDaemon(lab, { name }, flags) {
   return daemon;
 }
 
-async function answers(lab, from, address, daemons) {
+/** Waits until an address answers. */
+export async function answers(lab, from, address, daemons) {
   const deadline = performance.now() + READY_TIMEOUT * 1000;
   for (;;) {
     const { code } = await lab.run(from.name, ['ping', '-n', '-c', '1', '-W', '1', address]);
