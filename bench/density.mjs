@@ -22,8 +22,8 @@ function wholeFrom(least, most = Number.MAX_SAFE_INTEGER) {
 
 const { json, from, ...options } = new Command('bench:density')
   .description('Measures a VM with very many containers.')
-  .option('--containers <number>', 'on one VM', wholeFrom(10, World.capacity), 1000)
-  .option('--rounds <number>', 'attaches at each number, of us and of the kernel alone', wholeFrom(10), 100)
+  .option('--containers <number>', 'on one VM', wholeFrom(100, World.capacity), 1000)
+  .option('--rounds <number>', 'attaches at each number, of us and of the kernel alone', wholeFrom(31), 100)
   .option('--seconds <number>', 'of each test of throughput', wholeFrom(1), 3)
   .option('--churn <seconds>', 'containers come and go for so long', wholeFrom(0), 0)
   .option('--rate <number>', 'of them a second', wholeFrom(1), 50)

@@ -7,10 +7,12 @@ export const STYLE = `
   .value { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round }
   .axis { stroke: #d0d7de } .reference { stroke: #59636e; stroke-dasharray: 3 3 } .range { stroke: #1f2328; stroke-opacity: .55 }
   .none { fill: #c9d1d9 } .vxlan { fill: #8c959f } .inlay { fill: #0a8f7f }
+  .ordinary { fill: #9ed4cb }
   @media (prefers-color-scheme: dark) {
     .card { fill: #0d1117; stroke: #3d444d } .title, text { fill: #f0f6fc } .value { stroke: #0d1117 } .quiet { fill: #9198a1 }
     .axis { stroke: #3d444d } .reference { stroke: #9198a1 } .range { stroke: #f0f6fc }
     .none { fill: #3d444d } .vxlan { fill: #6e7681 } .inlay { fill: #2fb5a3 }
+    .ordinary { fill: #1d5f56 }
   }
 `;
 

@@ -9,6 +9,9 @@ const CONTAINER_THERE = 0x0a102107; // 10.16.33.7
 /** Bytes of the IPv4 header, and of a TCP header with timestamps, as Linux sends it. */
 const IPV4_LENGTH = 20;
 const TCP_LENGTH = 32;
+/** Bytes of a plain GRE header, and its protocol type for IPv4. */
+const GRE_LENGTH = 4;
+const GRE_IPV4 = 0x0800;
 export const TCP_HEADERS = IPV4_LENGTH + TCP_LENGTH;
 const DONT_FRAGMENT = 0x4000;
 
@@ -37,6 +40,15 @@ export function tcpSuperPacket(part, payload, size) {
   packet.writeUInt32BE(0, IPV4_LENGTH + 16); // The core computes the checksum of each segment anew.
   packet.set([1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 5], IPV4_LENGTH + 20);
   return Buffer.concat([virtio, packet]);
+}
+
+/** The packet in plain GRE (RFC 2784), from one VM to another. */
+export function withOuterHeader(inner, source, destination) {
+  const outer = Buffer.alloc(IPV4_LENGTH + GRE_LENGTH + inner.length);
+  outer.writeUInt16BE(GRE_IPV4, IPV4_LENGTH + 2);
+  outer.set(inner, IPV4_LENGTH + GRE_LENGTH);
+  putIpv4(outer, 47, source, destination);
+  return outer;
 }
 
 /** A plain GRE packet, from its outer IPv4 header on, with the GRE checksum (RFC 2784 §2.1) added. */

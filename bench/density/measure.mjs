@@ -76,10 +76,10 @@ export async function measure(lab, options, tell) {
 const msOf = (taken) => median(taken.map(({ ms }) => ms));
 
 /** Gbit/s of one TCP stream and thousands of small UDP packets a second, to a VM with very many containers and to one with one. */
-export async function throughput(world, seconds, firstPort) {
+export async function throughput(world, seconds, firstPort, rounds = STREAMS) {
   const found = { dense: [], single: [] };
   let port = firstPort;
-  for (let round = 0; round < STREAMS; round++) {
+  for (let round = 0; round < rounds; round++) {
     for (const name of round % 2 ? ['dense', 'single'] : ['single', 'dense']) {
       const stream = await tcp(world.streamTo(world[name], port++), 1, seconds);
       const { delivered } = await udp(world.streamTo(world[name], port++), 0, seconds);

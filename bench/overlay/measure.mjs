@@ -31,8 +31,7 @@ export async function measure(lab, vms, seconds) {
   return { tcp1: one.rate, tcp4: four.rate, udp, rtt, cpu: one.cpu, steps, background };
 }
 
-/** us of an average round trip. */
-export async function ping({ lab, vms }) {
+async function ping({ lab, vms }) {
   const command = `ping -q -n -i 0.001 -c ${PINGS} -W 1 ${vms.address}`;
   const text = await lab.must(vms.from, command.split(' '));
   const average = /= [\d.]+\/([\d.]+)\//.exec(text);
