@@ -116,13 +116,14 @@ async function measureAll() {
   const start = performance.now();
   // Where an ordinary user's shell does not look for ethtool.
   process.env.PATH += ':/usr/sbin:/sbin';
-  requireCommands('ip', 'unshare', 'nsenter', 'ping', 'iperf3', 'ethtool', 'timeout', 'sysctl', 'tc', 'gcc');
+  requireCommands('ip', 'unshare', 'nsenter', 'ping', 'iperf3', 'ethtool', 'timeout', 'sysctl', 'nft', 'gcc');
   closeOnSignals();
   buildTraffic();
   const parts = (only ?? PARTS).filter((part) => nic === 'both' || !['whole', 'cut'].includes(part) || part === nic);
   const result = { date: new Date().toISOString(), kernel: os.release(), node: process.version };
   Object.assign(result, { cpu: os.cpus()[0]?.model.trim() ?? 'unknown CPU', cores: os.cpus().length, rounds, seconds });
-  const { names, skipped } = await inLab(() => possible(lab, peers ?? Object.keys(PEERS)));
+  const isOverVms = parts.some((part) => ['whole', 'cut'].includes(part));
+  const { names, skipped } = await inLab(() => possible(lab, isOverVms ? (peers ?? Object.keys(PEERS)) : []));
   result.skipped = skipped;
   for (const { peer, why } of skipped) say(`${PEERS[peer].label}: skipped: ${why}`);
   const here = LOCAL_PEERS;

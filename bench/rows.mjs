@@ -8,7 +8,7 @@ export function namesOf(rows) {
 
 /** Median and range of one peer's figure over the rounds that it got through; undefined if there is none. */
 export function figure(rows, name, key) {
-  return rangeOf(throughRows(rows, name).map((row) => row[key]));
+  return rangeOf(throughRows(rows, name, key).map((row) => row[key]));
 }
 
 /**
@@ -16,8 +16,8 @@ export function figure(rows, name, key) {
  * the same one is compared.
  */
 export function ratio(rows, name, key, reference) {
-  const others = new Map(throughRows(rows, reference).map((row) => [row.round, row]));
-  const own = throughRows(rows, name).filter(({ round }) => others.has(round));
+  const others = new Map(throughRows(rows, reference, key).map((row) => [row.round, row]));
+  const own = throughRows(rows, name, key).filter(({ round }) => others.has(round));
   return rangeOf(own.map((row) => row[key] / others.get(row.round)[key]));
 }
 
@@ -32,6 +32,7 @@ export function rangeText({ median: middle, least, most }, digits, rounds) {
   return `${middle.toFixed(digits)}${range}`;
 }
 
-function throughRows(rows, name) {
-  return rows.filter(({ peer, error }) => peer === name && !error);
+/** Those of one peer that have the figure. */
+function throughRows(rows, name, key) {
+  return rows.filter((row) => row.peer === name && !row.error && row[key] !== undefined);
 }

@@ -5,6 +5,7 @@ import { ask } from '../../dist/daemon/control.js';
 import { busySeconds } from '../machine.mjs';
 import { OVERLAY_PREFIX, UNDERLAY_PREFIX, VMS } from '../overlay/peers.mjs';
 import { answers, makeVms, OVERLAY, startDaemon, startVxlan, UNDERLAY } from '../overlay/vms.mjs';
+import { packetsOf } from './measure.mjs';
 
 const ATTACH = fileURLToPath(new URL('../../dist/demo/attach.js', import.meta.url));
 const BRIDGE = 'bridge0';
@@ -52,11 +53,6 @@ async function taken(lab, vms, from, address) {
     return last.every((fastPath) => packetsOf(fastPath) > 0);
   };
   await until(isTaken, () => `the fast path takes nothing: ${JSON.stringify(last)}`);
-}
-
-/** What the fast path took, out of a VM or between two containers of it. */
-export function packetsOf(fastPath) {
-  return (fastPath?.outbound.packets ?? 0) + (fastPath?.local.packets ?? 0);
 }
 
 async function until(isSo, words) {

@@ -22,7 +22,7 @@ export async function manyContainers(lab, { rounds, seconds }, tell) {
   tell(`${count} containers attached in ${grown.toFixed(1)} s, and on the fast path ${waited.toFixed(1)} s later`);
   await quiet();
   const after = await throughput(world, seconds, PORTS[1], rounds);
-  return { count, background, before, after, part: partTaken(first, await world.status(world.peer)) };
+  return { count, background, before, after, part: partTaken(first, await world.status(world.peer), true) };
 }
 
 /** Waits until the fast path knows so many containers of the VM that has them, and those of the others; resolves to the s that took. */

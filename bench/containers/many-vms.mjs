@@ -10,8 +10,8 @@ import { udpPacket, withOuterHeader } from '../core/packets.mjs';
 import { quiet } from '../machine.mjs';
 import { OVERLAY_PREFIX, UNDERLAY_PREFIX, VMS } from '../overlay/peers.mjs';
 import { startDaemon, UNDERLAY } from '../overlay/vms.mjs';
-import { attachByRoutes, packetsOf, running, statusOf } from './join.mjs';
-import { partTaken } from './measure.mjs';
+import { attachByRoutes, running, statusOf } from './join.mjs';
+import { packetsOf, partTaken } from './measure.mjs';
 import { CONTAINERS } from './peers.mjs';
 import { flood, inject } from './traffic.mjs';
 
@@ -29,6 +29,16 @@ const [AT_A_TIME, PAUSE] = [2000, 50];
 const PATIENCE = 30_000;
 /** The number that is multiplied for the random order, and what is added: a full period modulo 2^32 (Numerical Recipes). */
 const [FACTOR, SUMMAND] = [1664525, 1013904223];
+
+/** Counts what arrives in tunnels, and drops it as early as can be. */
+const SINK = `table netdev sink {
+  counter arrived {}
+  chain ingress {
+    type filter hook ingress device "${UNDERLAY}" priority 0;
+    ip protocol gre counter name arrived drop
+  }
+}
+`;
 
 const [VM] = VMS;
 const [FROM] = CONTAINERS;
@@ -60,7 +70,7 @@ export async function manyVms(lab, { rounds, seconds }, tell) {
     tell(`to ${vms.length} VMs [${round}/${rounds}] ${row.all.toFixed(0)} kpps, to one ${row.one.toFixed(0)} kpps`);
   }
   const after = await statusOf(lab, VM);
-  return { count: vms.length, rows, background, part: partTaken(before, after), tunnels: after.tunnels };
+  return { count: vms.length, rows, background, part: partTaken(before, after, true), tunnels: after.tunnels };
 }
 
 /** The underlay is routed: a neighbour table of 65,534 VMs would be too much for any kernel as it is. */
@@ -78,8 +88,7 @@ async function makeWorld(lab) {
     ...['link set lo up', `address add ${GATEWAY}/32 dev ${UNDERLAY}`, `link set ${UNDERLAY} up`],
     ...[`route add ${VM.underlay} dev ${UNDERLAY}`, `route add local ${UNDERLAY_PREFIX} dev lo table main`],
   ]);
-  await lab.must(WORLD, `tc qdisc add dev ${UNDERLAY} clsact`.split(' '));
-  await lab.must(WORLD, `tc filter add dev ${UNDERLAY} ingress protocol ip matchall action drop`.split(' '));
+  await lab.must(WORLD, ['nft', '-f', '-'], SINK);
 }
 
 /** All but this one, in random order. The first and the last address of the prefix are no VMs. */
@@ -132,7 +141,6 @@ async function delivered(lab, addresses, seconds) {
 }
 
 async function arrived(lab) {
-  const text = await lab.must(WORLD, ['tc', '-s', '-j', 'filter', 'show', 'dev', UNDERLAY, 'ingress']);
-  const filter = JSON.parse(text).find(({ options }) => options?.actions);
-  return filter.options.actions[0].stats.packets;
+  const text = await lab.must(WORLD, ['nft', 'list', 'counter', 'netdev', 'sink', 'arrived']);
+  return Number(/packets (\d+)/.exec(text)[1]);
 }

@@ -23,7 +23,8 @@ const OVER_VMS = [
 const LESS = ['rtt', 'cpu'];
 
 /** Each target that was measured, with the `measured` median and range and whether it was `reached`. */
-export function targetsOf({ whole, cut, vms, containers }, titles) {
+export function targetsOf(result, titles) {
+  const { whole, cut, vms, containers } = result;
   const parts = { whole, cut };
   const found = OVER_VMS.map(({ part, key, reference, bounds }) => ({
     ...{ what: `${titles[key]}, ${part}`, against: reference === 'vxlan' ? 'kernel vxlan' : reference, bounds },
