@@ -41,6 +41,8 @@ export const FIELDS: Record<string, Record<string, Field>> = {
   fou: { port: (port) => port === GRE_UDP_PORT },
   filter: { device: isDevice, place: (place) => place === 'ingress' || place === 'egress' },
   clsact: { device: isDevice },
+  // It is looked for at all devices.
+  'container-filters': {},
   barrier: { table: (table) => isWord(table) && isDevice(deviceOfTable(table)) },
   // What it was before is looked into where it is undone.
   guard: { device: isDevice, index: isU32 },

@@ -12,6 +12,7 @@ import { formatPrefix } from '../mesh/address.ts';
 import { isOurAlias } from './alias.ts';
 import { heldDevices, type IsHeld } from './device-locks.ts';
 import { CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing, type Thing } from './state.ts';
+import { filteredVeths } from './things/container-filters.ts';
 import { hasFilter } from './things/filter.ts';
 import { LASTING_KINDS } from './things/link.ts';
 
@@ -43,7 +44,10 @@ export function remains(netlink: Netlink): Thing[] {
     if (device === undefined || !hasFilter(netlink, index, 'ingress')) return [];
     return [{ kind: 'filter', device, place: 'ingress', others: true }];
   });
-  return [...filters, ...catchAll, ...unreachable, ...own];
+  // After the others: where the underlay is a veth, it has a filter of ours, too.
+  const isOther = (name: string) => filters.some((thing) => 'device' in thing && thing.device === name);
+  const ofContainers: Thing[] = filteredVeths(netlink, isOther).length > 0 ? [{ kind: 'container-filters' }] : [];
+  return [...filters, ...ofContainers, ...catchAll, ...unreachable, ...own];
 }
 
 function barriers(isHeld: IsHeld): Thing[] {

@@ -141,6 +141,11 @@ export interface ClsactThing {
   device: string;
 }
 
+/** The filters with the fast path's program at the devices of all containers. */
+export interface ContainerFiltersThing {
+  kind: 'container-filters';
+}
+
 /** A table of nftables: what may come from where. */
 export interface BarrierThing {
   kind: 'barrier';
@@ -181,6 +186,7 @@ export type Thing =
   | FouThing
   | FilterThing
   | ClsactThing
+  | ContainerFiltersThing
   | BarrierThing
   | GuardThing
   | NeighbourThing
@@ -205,6 +211,8 @@ export function keyOf(thing: Thing): string {
       return `guard ${thing.index}`;
     case 'directory':
       return `directory ${thing.path}`;
+    case 'container-filters':
+      return thing.kind;
     default:
       return `${thing.kind} ${thing.device}`;
   }

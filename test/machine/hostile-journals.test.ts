@@ -66,7 +66,7 @@ const thing = fc.oneof(
     kind: fc.constant('directory'),
     path: fc.constantFrom(CANARY, `${CANARY}/empty`, '/run/l', '.', '..', '/'),
   }),
-  fc.record({ kind: fc.constantFrom('link-up', 'clsact'), device }),
+  fc.record({ kind: fc.constantFrom('link-up', 'clsact', 'container-filters'), device }),
   fc.record({
     kind: fc.constant('link'),
     device,

@@ -69,6 +69,7 @@ const all: Record<Thing['kind'], Thing> = {
   fou: { kind: 'fou', port: 6635 },
   filter: { kind: 'filter', device: 'inlay0', place: 'ingress', program: 3 },
   clsact: { kind: 'clsact', device: 'eth0' },
+  'container-filters': { kind: 'container-filters' },
   barrier: { kind: 'barrier', table: 'inlay-inlay0' },
   guard: { kind: 'guard', device: 'veth91', index: 7 },
   neighbour: { kind: 'neighbour', device: 'inlay0' },
@@ -138,6 +139,7 @@ describe('words', () => {
     // A remark of the data plane tells of programs, and the discipline goes with them.
     filter: [],
     clsact: [],
+    'container-filters': [],
     // Without its facts there is nothing to be said: test/machine/barrier.test.ts has the commands.
     barrier: [],
     guard: [

@@ -19,9 +19,17 @@ export const loadFlags: Line = [LD_WORD, 24];
 export const loadChange: Line = [LD_WORD, 28];
 export const loadNetconfIfindex: Line = [LD_WORD, 24];
 
+/** ndm_state. */
+export const loadNeighbourState: Line = [LD_HALF, 24];
+
 /** Goes to a label if the type is one of these. */
 export function jumpIfType(types: readonly number[], to: Label): Line[] {
   return types.map((type) => jumpIfEqual(((type & 0xff) << 8) | (type >> 8), to));
+}
+
+/** Whether a half has any of these bits. */
+export function jumpIfHalfBits(bits: number, ifTrue?: Label, ifFalse?: Label): Line {
+  return jumpIfAnyBit(((bits & 0xff) << 8) | (bits >> 8), ifTrue, ifFalse);
 }
 
 /** Compares a word: filters load in network order, the messages are in host order. */

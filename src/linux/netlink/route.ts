@@ -28,6 +28,7 @@ export const RT_SCOPE_LINK = 253;
 /** Of a request to delete: any scope. */
 export const RT_SCOPE_NOWHERE = 255;
 export const RT_TABLE_MAIN = 254;
+export const RT_TABLE_LOCAL = 255;
 /** Of a dump: what was learnt of single addresses, instead of routes (Linux 5.3). */
 export const RTM_F_CLONED = 0x200;
 /** Flag of a question: the kernel answers with the route as its table has it (Linux 4.13). */
@@ -78,9 +79,13 @@ export const route = message(
     prefsrc: [7, bytes],
     metrics: [8, attributes({ lock: [1, u32], mtu: [2, u32], window: [3, u32], ssthresh: [6, u32] })],
     multipath: [9, multipath],
+    /** A gateway of another family. */
+    via: [18, bytes],
     encapType: [21, u16],
     /** Of LWTUNNEL_ENCAP_IP. */
     encap: [22, attributes({ id: [1, bytes], dst: [2, bytes], src: [3, bytes], ttl: [4, u8], tos: [5, u8] })],
+    /** A nexthop object, which may be changed by itself. */
+    nexthop: [30, u32],
   },
 );
 

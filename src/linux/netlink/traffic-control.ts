@@ -6,6 +6,7 @@ import { attributes, bytes, message, s32, struct, text, u8, u32, type ValueOf } 
 
 export const RTM_NEWQDISC = 36;
 export const RTM_DELQDISC = 37;
+export const RTM_GETQDISC = 38;
 export const RTM_NEWTFILTER = 44;
 export const RTM_DELTFILTER = 45;
 export const RTM_GETTFILTER = 46;

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { errorCode } from '../../errors.ts';
 import type { DirectoryThing, Thing } from '../state.ts';
 import { barrierKind } from './barrier.ts';
+import { containerFiltersKind } from './container-filters.ts';
 import { clsactKind, filterKind } from './filter.ts';
 import { fouKind } from './fou.ts';
 import { guardKind } from './guard.ts';
@@ -50,6 +51,7 @@ const kinds: { [K in Thing['kind']]: Kind<Extract<Thing, { kind: K }>> } = {
   fou: fouKind,
   filter: filterKind,
   clsact: clsactKind,
+  'container-filters': containerFiltersKind,
   barrier: barrierKind,
   guard: guardKind,
   neighbour: neighbourKind,
