@@ -143,7 +143,7 @@ export class FastPathState {
     this.#settings.put(0, [...new BigUint64Array(words.buffer)]);
   }
 
-  /** Where the container with an overlay address of this VM is; undefined if it is gone. False if there is no room for it. */
+  /** Where the container with an overlay address of this VM is; undefined if it is gone. False if no container has it, or there is no room. */
   setContainer(address: number, slot: Slot | undefined): boolean {
     const key = this.#slotOf(address);
     if (key === undefined || key >= MAX_SLOTS) return false;
@@ -223,7 +223,9 @@ export class FastPathState {
     const own = mappingsWith(this.#mappings, this.#local);
     const i = own.findIndex((mapping) => contains(mapping.sliceOf(this.#local), ipv4(address)));
     const mapping = own[i];
-    return mapping && (this.#slotPlaces[i] as number) + (address & Number(lowBits(mapping.containerBits)));
+    // Whatever routes say: the slice itself, the VM and all ones are no container's.
+    if (mapping?.explain(ipv4(address)).kind !== 'container') return undefined;
+    return (this.#slotPlaces[i] as number) + (address & Number(lowBits(mapping.containerBits)));
   }
 }
 
