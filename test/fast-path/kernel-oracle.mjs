@@ -17,12 +17,14 @@ export function forwarded(packet) {
   return copy;
 }
 
-/** The same the other way round. */
+/** The packet from which that is made: what is right stays right, and what is wrong wrong. */
 export function unforwarded(packet) {
   const copy = packet.slice();
   copy[8]++;
-  put16(copy, 10, 0);
-  put16(copy, 10, ~sum(copy, 0, (copy[0] & 15) * 4));
+  const check = copy[10] | (copy[11] << 8);
+  const last = check === 0 ? 0xfffe : check - 1;
+  copy[10] = last;
+  copy[11] = last >> 8;
   return copy;
 }
 

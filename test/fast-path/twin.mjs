@@ -18,6 +18,8 @@ import { enterNamespace, LINKS, macOf, mtuOf, peerMacOf, UPLINK } from './namesp
 import { PASSED, REDIRECTED, testRun } from './test-run.mjs';
 
 const ETHERNET = 14;
+const DESTINATION = ETHERNET + 16;
+const OUTER_SOURCE = ETHERNET + 12;
 const IPV4_TYPE = 0x0800;
 const [TCP, UDP, GRE] = [6, 17, 47];
 const SYN = 2;
@@ -125,12 +127,13 @@ export class ProgramTwin {
     this.#state.set(this.#settings);
   }
 
-  /** Puts the container with an address at a link, or nowhere. */
+  /** Puts the container with an address at a link, or nowhere. False if no container can have the address. */
   place(address, link) {
-    if (link === undefined) this.#links.delete(address);
-    else this.#links.set(address, link);
     const slot = link && { link, mac: Uint8Array.from(peerMacOf(link)), hostMac: Uint8Array.from(macOf(link)) };
-    this.#state.setContainer(address, slot);
+    const isPlaced = this.#state.setContainer(address, slot);
+    if (link === undefined || !isPlaced) this.#links.delete(address);
+    else this.#links.set(address, link);
+    return isPlaced;
   }
 
   /** Where the container with an address is. */
@@ -141,18 +144,25 @@ export class ProgramTwin {
   /**
    * Runs the program on a frame that comes in by `ifindex`, `record` being what is known of the VM. Returns what is wrong,
    * or null. `must` says that the frame has to be taken, or has to be passed.
+   * @param {string} direction
+   * @param {Uint8Array} frame
+   * @param {Partial<import('./frames.ts').Edge>} options
    */
   check(direction, frame, { ifindex, record = {}, gsoSize = 0, must } = {}) {
     const from = ifindex ?? (direction === 'inbound' ? UPLINK : (this.linkOf(u32(frame, ETHERNET + 12)) ?? LINKS[0]));
     const expected = this[direction](frame, from, record, gsoSize);
-    const at = expected.place === undefined ? undefined : expected.place * WORDS;
+    // The VM that the frame names, whether it may or not: all of that is to be decided by the frame.
+    const vm = direction === 'inbound' ? u32(frame, OUTER_SOURCE) : this.#oracle.vmOf(u32(frame, DESTINATION));
+    const place = this.#placeOf(vm);
+    const at = place === undefined ? undefined : place * WORDS;
+    const counts = at === undefined ? undefined : vm;
     const known = { heard: 1, outbound: 1, inbound: 1, limit: 0, ...record };
     if (at !== undefined) {
       for (const [name, offset] of FLAGS) this.#words[at + offset / 4] = known[name];
     }
-    const before = this.#counted(expected.vm);
+    const before = this.#counted(counts);
     const result = testRun(this.#fds[direction], frame, from, gsoSize, gsoSize === 0 ? 0 : 2);
-    const after = this.#counted(expected.vm);
+    const after = this.#counted(counts);
     const wrong =
       this.#checkResult(expected, frame, result, must) ??
       this.#checkState(direction, expected, known, at, before, after, result);
@@ -223,8 +233,8 @@ export class ProgramTwin {
     const isPlain = packet[0] === 0x45 && (u16(packet, 6) & 0xbfff) === 0 && packet.length === u16(packet, 2);
     if (sent.verdict === abi.DROP_OWN_SLICE) return this.#local(packet, routed, gsoSize, isPlain, enabled);
     const place = this.#placeOf(vm);
-    if (sent.verdict !== abi.FORWARD) return { ...no(`verdict ${sent.verdict}`), vm: this.#known(vm), place };
-    if (sent.messages !== 1) return { ...no('cut'), vm: this.#known(vm), place };
+    if (sent.verdict !== abi.FORWARD) return no(`verdict ${sent.verdict}`);
+    if (sent.messages !== 1) return no('cut');
     const isOpening = this.#config.clampMss && packet[9] === TCP && u16(packet, 2) >= 40 && (packet[33] & SYN) !== 0;
     const isMuch = isPlain && !isOpening && gsoSize === 0 && place !== undefined;
     const isReady = enabled && known.heard !== 0;
@@ -234,7 +244,7 @@ export class ProgramTwin {
       renews: isReady && known.outbound === 0 && isMuch,
       isForwarded: isReady,
       why: isReady ? undefined : 'off or unheard',
-      ...{ vm, place, kind: 'outbound', content: sent.content },
+      ...{ kind: 'outbound', content: sent.content },
       difference: (got) => this.#sentDifference(got, sent, vm, packet),
     };
   }
@@ -291,13 +301,11 @@ export class ProgramTwin {
     const from = datagram
       ? this.#oracle.datagram(datagram.payload, datagram.vm, datagram.tos)
       : this.#oracle.inbound(outer);
-    const vm = u32(outer, 12);
-    const place = this.#placeOf(vm);
-    const known = { vm: this.#known(vm), place };
-    if (from.verdict !== abi.FORWARD) return { ...no(`verdict ${from.verdict}`), ...known };
+    const place = this.#placeOf(u32(outer, 12));
+    if (from.verdict !== abi.FORWARD) return no(`verdict ${from.verdict}`);
     const inner = from.bytes;
     const { enabled } = this.#settings;
-    const forward = { ...known, isForwarded: true };
+    const forward = { isForwarded: true };
     if (inner[8] <= 1) return { ...no('time to live'), ...forward };
     if (from.isAnomaly) return { ...no('anomaly'), ...forward };
     const link = this.linkOf(u32(inner, 16));
@@ -341,10 +349,6 @@ export class ProgramTwin {
     if (i === -1) return undefined;
     const place = this.#places[i] + (vm & Number(lowBits(this.#mappings[i].vmBits)));
     return place * WORDS < this.#words.length ? place : undefined;
-  }
-
-  #known(vm) {
-    return this.#placeOf(vm) === undefined ? undefined : vm;
   }
 }
 
