@@ -1,7 +1,154 @@
-/** What the fast path would go past, or cannot do, on this machine as it is now. */
+/**
+ * What the fast path would go past, or cannot do, on this machine as it is now: settings, routes that lead elsewhere, IPsec,
+ * firewalls. All else of what others do to packets, they do to those of the fast path, too.
+ */
+import type { Config } from '../../config/config.ts';
+import { only } from '../../linux/netfilter/packet.ts';
+import type { Message } from '../../linux/netlink/message.ts';
+import { NetlinkError, request } from '../../linux/netlink/message.ts';
+import { netconf, RTM_GETNETCONF } from '../../linux/netlink/netconf.ts';
+import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
+import type { Machine } from '../../machine/machine.ts';
+import type { NetworkPlan } from '../../machine/state.ts';
+import { OUTER } from '../wire-format.ts';
+import { firewallObstacle } from './firewall.ts';
+import { IpsecPolicies, type Pair } from './ipsec.ts';
+import { PolicyRouting } from './policy-routing.ts';
+import { type Uplink, Uplinks } from './uplink.ts';
+
+export type { Uplink };
+
 export interface Obstacle {
   /** In words, as `status` has it. */
   what: string;
   /** Whether `fast-path: on` takes packets nevertheless. */
   mayBePassed: boolean;
+}
+
+export interface ObstaclesOptions {
+  config: Config;
+  plan: () => NetworkPlan;
+  machine: Machine;
+  /** Called as soon as something is heard that may be an obstacle. */
+  onChange: () => void;
+}
+
+export class Obstacles {
+  readonly #options: ObstaclesOptions;
+  readonly #uplinks: Uplinks;
+  readonly #routing: PolicyRouting;
+  readonly #ipsec: IpsecPolicies;
+
+  constructor(options: ObstaclesOptions) {
+    this.#options = options;
+    const { netlink } = options.machine;
+    this.#uplinks = new Uplinks(netlink);
+    this.#routing = new PolicyRouting(netlink);
+    this.#ipsec = new IpsecPolicies(options.onChange);
+  }
+
+  /** The device that leads to other VMs, and what is in the way: of several obstacles one that cannot be passed. */
+  look(): { uplink?: Uplink; obstacle?: Obstacle } {
+    const plan = this.#options.plan();
+    const { uplink, obstacle } = this.#uplink(plan);
+    const found = this.#setting() ?? obstacle ?? (uplink && this.#find(plan, uplink));
+    return {
+      ...(uplink && { uplink }),
+      ...(found && { obstacle: found }),
+    };
+  }
+
+  /** Whether a change of a route may be an obstacle, or the end of one. */
+  concerns(message: Message): boolean {
+    const isOfTable = this.#routing.concerns(message);
+    return this.#uplinks.concerns(message, this.#options.plan()) || isOfTable;
+  }
+
+  /** Changes of routes were not heard. */
+  reload(): void {
+    this.#uplinks.reload();
+    this.#routing.reload();
+  }
+
+  close(): void {
+    this.#ipsec.close();
+  }
+
+  /** What a program cannot put into a packet, or is told of nothing. */
+  #setting(): Obstacle | undefined {
+    const { greChecksum, greSequence, pathMtuDiscovery } = this.#options.config;
+    if (greChecksum) return cannot('gre-checksum is on');
+    if (greSequence) return cannot('gre-sequence is on');
+    return pathMtuDiscovery ? undefined : cannot('path-mtu-discovery is off');
+  }
+
+  #uplink(plan: NetworkPlan): ReturnType<Uplinks['look']> {
+    try {
+      return this.#uplinks.look(plan);
+    } catch (error) {
+      return { obstacle: cannot(unanswered(error)) };
+    }
+  }
+
+  #find(plan: NetworkPlan, uplink: Uplink): Obstacle | undefined {
+    const { config, machine } = this.#options;
+    const { protocol } = OUTER[config.encapsulation];
+    const cannotPass = [
+      () => this.#routing.look({ plan, uplink, routes: this.#uplinks.routes, protocol }),
+      () => this.#ipsec.look(pairsOf(plan)),
+      () => this.#forwarding(),
+    ];
+    const mayPass = [
+      () => machine.table.hiding().map((route) => `a route of others hides VMs: ${route}`)[0],
+      firewallObstacle,
+    ];
+    return first(cannotPass, false) ?? first(mayPass, true);
+  }
+
+  /** Where the overlay's device does not forward, the kernel drops what comes from there for containers. */
+  #forwarding(): string | undefined {
+    const { config, machine } = this.#options;
+    const ifindex = machine.links.get(config.device);
+    if (ifindex === undefined) return undefined;
+    try {
+      const asked = request(RTM_GETNETCONF, 0, `settings of ${config.device}`, netconf, { family: AF_INET, ifindex });
+      const { forwarding } = machine.netlink.get(asked, netconf);
+      return forwarding === 0 ? `net.ipv4.conf.${config.device}.forwarding is 0` : undefined;
+    } catch (error) {
+      if (error instanceof NetlinkError) return undefined; // It has gone just now, and comes back.
+      throw error;
+    }
+  }
+}
+
+/** Outer packets in both formats, since both are received, and containers' packets. */
+function pairsOf({ mappings, local }: NetworkPlan): Pair[] {
+  const overlays = mappings.map(({ overlay }) => overlay);
+  return [
+    ...mappings.flatMap(({ underlay }) =>
+      [OUTER.gre, OUTER['gre-udp']].map(({ protocol }): Pair => ({ between: [only(local), underlay], protocol })),
+    ),
+    ...overlays.flatMap((a) => overlays.map((b): Pair => ({ between: [a, b] }))),
+  ];
+}
+
+function cannot(what: string): Obstacle {
+  return { what, mayBePassed: false };
+}
+
+/** Whatever cannot be found out counts as an obstacle. */
+function first(looks: readonly (() => string | undefined)[], mayBePassed: boolean): Obstacle | undefined {
+  for (const look of looks) {
+    try {
+      const what = look();
+      if (what !== undefined) return { what, mayBePassed };
+    } catch (error) {
+      return { what: unanswered(error), mayBePassed };
+    }
+  }
+  return undefined;
+}
+
+function unanswered(error: unknown): string {
+  return `the kernel cannot be asked: ${(error as Error).message}`;
 }

@@ -27,6 +27,9 @@ export const RTM_DELLINK = 17;
 export const RTM_GETLINK = 18;
 export const RTNLGRP_LINK = 1;
 
+// <linux/if_arp.h>
+export const ARPHRD_ETHER = 1;
+
 // <linux/if.h>
 export const IFF_UP = 0x1;
 export const IFF_LOOPBACK = 0x8;

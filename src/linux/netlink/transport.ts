@@ -6,6 +6,7 @@ import { SystemError } from '../system-error.ts';
 
 // <linux/netlink.h>
 export const NETLINK_ROUTE = 0;
+export const NETLINK_XFRM = 6;
 export const NETLINK_NETFILTER = 12;
 export const NETLINK_GENERIC = 16;
 const SOL_NETLINK = 270;

@@ -26,8 +26,10 @@ export function routeText({ to, device, source, metric, protocol }: Omit<RouteTh
   ].join(' ');
 }
 
+type Described = Pick<Route, 'dst' | 'dstLength' | 'gateway' | 'oif' | 'protocol' | 'type' | 'priority'>;
+
 /** One that is there, whoever made it. */
-export function describeRoute(netlink: Netlink, found: Route): string {
+export function describeRoute(netlink: Netlink, found: Described): string {
   const { dst, dstLength, gateway, oif, protocol, type, priority } = found;
   const to = addressOf(dst);
   const via = addressOf(gateway);
