@@ -13,13 +13,17 @@ import { ipv4, parsePrefix } from '../../src/mesh/address.ts';
 import { Mapping } from '../../src/mesh/mapping.ts';
 import { missing, skip } from '../net/require.ts';
 
-/** How many system calls succeed before the others fail. */
-const calls = vi.hoisted(() => ({ left: Number.POSITIVE_INFINITY }));
+/** How many system calls succeed before the others fail, and how many fail before that as if a signal had come. */
+const calls = vi.hoisted(() => ({ left: Number.POSITIVE_INFINITY, signals: 0 }));
 vi.mock('../../src/linux/native.ts', async (original) => {
   const actual = await original<typeof native>();
   return {
     ...actual,
-    syscall: (...all: Parameters<typeof native.syscall>) => (calls.left-- > 0 ? actual.syscall(...all) : -1),
+    syscall: (...all: Parameters<typeof native.syscall>) => {
+      if (calls.signals-- > 0) return -1;
+      return calls.left-- > 0 ? actual.syscall(...all) : -1;
+    },
+    errno: () => (calls.signals >= 0 ? actual.EAGAIN : actual.errno()),
   };
 });
 
@@ -80,6 +84,15 @@ describe.skipIf(isSkipped)('programs', () => {
       native.close(two);
     }
     expect(() => programId(0)).toThrow('bpf for the id of a program');
+  });
+
+  test('a program at which the kernel stops looking because of a signal is given to it again', () => {
+    calls.signals = 2;
+    native.close(loadProgram(PASS, 'for a test'));
+    expect(calls.signals).toBeLessThan(0);
+    calls.signals = 5;
+    expect(() => loadProgram(PASS, 'for a test')).toThrow(SystemError);
+    calls.signals = 0;
   });
 
   test.skipIf(hasNoLab)('a filter says which program it runs', async () => {

@@ -1,7 +1,7 @@
 /** eBPF programs that see packets: those of a device, or of a socket (bpf(2), bpf-helpers(7)). */
 import * as native from '../native.ts';
 import type { Instruction } from './assembler.ts';
-import { mustBpf } from './syscall.ts';
+import { bpf, mustBpf } from './syscall.ts';
 
 // <linux/bpf.h>
 const BPF_PROG_LOAD = 5;
@@ -23,6 +23,8 @@ const PROG_INFO_SIZE = 8;
 const PROG_INFO_ID = 4;
 /** Of our programs. MIT alone is not enough for some of the kernel's helpers (license_is_gpl_compatible in <linux/license.h>). */
 const LICENSE = 'Dual MIT/GPL';
+/** The kernel stops looking at a program where a signal comes (do_check in kernel/bpf/verifier.c). */
+const LOAD_ATTEMPTS = 5;
 
 /** Loads a program, for a device unless `type` says otherwise; returns its descriptor. */
 export function loadProgram(
@@ -34,7 +36,11 @@ export function loadProgram(
   const attributes = native.structure(PROG_ATTR_SIZE, { 8: encode(instructions), 16: license });
   attributes.view.setUint32(0, type, true);
   attributes.view.setUint32(4, instructions.length, true);
-  return mustBpf(BPF_PROG_LOAD, attributes, what);
+  for (let attempt = 1; ; attempt++) {
+    const program = bpf(BPF_PROG_LOAD, attributes);
+    if (program >= 0) return program;
+    if (native.errno() !== native.EAGAIN || attempt === LOAD_ATTEMPTS) return native.must(program, 'bpf', what);
+  }
 }
 
 /**
