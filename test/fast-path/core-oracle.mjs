@@ -9,6 +9,7 @@ const NOW = 1;
 const [IPV4_LENGTH, UDP_LENGTH, GRE] = [20, 8, 47];
 /** The kernel hands packets over with a virtio header, so a checksum that looks open stays as it is. */
 const DEVICES = { offloads: abi.OFFLOAD_VIRTIO | abi.OFFLOAD_UDP_MERGE | abi.OFFLOAD_GRE_SEGMENT, ports: 1 };
+const MERGED = (abi.DESCRIPTORS + abi.DESCRIPTOR_MERGED) / 4;
 const ANOMALIES = (abi.INBOUND_COUNTERS + abi.COUNTERS_ANOMALIES) / 8;
 
 /** The outer headers of gre before `inner`, as any sender of this mesh writes them. */
@@ -27,6 +28,7 @@ export function greAround(inner, { source, destination, tos = 0, ttl = 64, key }
 
 export class CoreOracle {
   #core = wasmCore(module);
+  #words = new Uint32Array(this.#core.memory);
   #floats = new Float64Array(this.#core.memory);
   #config;
   #limit;
@@ -82,6 +84,7 @@ export class CoreOracle {
     const core = this.#core;
     core.bytes.set(payload, core.slot(0));
     core.describeDatagrams(0, payload.length, payload.length, vm, tos);
+    this.#words[MERGED] = abi.NOT_MERGED;
     return this.#decapsulated(() => vm);
   }
 

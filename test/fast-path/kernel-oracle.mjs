@@ -52,20 +52,25 @@ export function datagramIn(packet, local) {
   };
 }
 
+/** The packet that has `gre` in a datagram of GRE-in-UDP, without a UDP checksum. */
+export function udpAround(gre, { source, destination, tos = 0, ttl = 64, port = FIRST_PORT }) {
+  const packet = new Uint8Array(IPV4_LENGTH + UDP_LENGTH + gre.length);
+  packet.set([0x45, tos, packet.length >> 8, packet.length, 0, 0, 0x40, 0, ttl, UDP]);
+  put32(packet, 12, source);
+  put32(packet, 16, destination);
+  put16(packet, 10, ~sum(packet, 0, IPV4_LENGTH));
+  put16(packet, IPV4_LENGTH, port);
+  put16(packet, IPV4_LENGTH + 2, GRE_UDP_PORT);
+  put16(packet, IPV4_LENGTH + 4, UDP_LENGTH + gre.length);
+  packet.set(gre, IPV4_LENGTH + UDP_LENGTH);
+  return packet;
+}
+
 /** What is wrong with the IPv4 and UDP headers before `gre`, or null. */
-export function udpDifference(packet, gre, { source, destination, tos, ttl }) {
-  const expected = new Uint8Array(IPV4_LENGTH + UDP_LENGTH + gre.length);
-  expected.set([0x45, tos, expected.length >> 8, expected.length, 0, 0, 0x40, 0, ttl, UDP]);
-  put32(expected, 12, source);
-  put32(expected, 16, destination);
-  put16(expected, 10, ~sum(expected, 0, IPV4_LENGTH));
+export function udpDifference(packet, gre, fields) {
   const port = u16(packet, IPV4_LENGTH);
-  put16(expected, IPV4_LENGTH, port);
-  put16(expected, IPV4_LENGTH + 2, GRE_UDP_PORT);
-  put16(expected, IPV4_LENGTH + 4, UDP_LENGTH + gre.length);
-  expected.set(gre, IPV4_LENGTH + UDP_LENGTH);
   if (port < FIRST_PORT || port > LAST_PORT || port === TAKEN_PORT) return `source port ${port}`;
-  return bytesDifference(packet, expected);
+  return bytesDifference(packet, udpAround(gre, { ...fields, port }));
 }
 
 /** Where two packets differ, in words; null if they do not. */

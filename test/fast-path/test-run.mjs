@@ -15,8 +15,8 @@ const [SKB_MARK, SKB_PRIORITY, SKB_INGRESS_IFINDEX, SKB_IFINDEX, SKB_GSO_SEGMENT
 ];
 /** The kernel takes no more than fits a page with what it needs itself. */
 export const LONGEST_FRAME = 3600;
-/** It takes no frame that says that it is IPv4 and has no header. */
-export const SHORTEST_FRAME = 34;
+/** It takes no frame that says that it is IPv4, or IPv6, and has no header. */
+const [SHORTEST, SHORTEST_IPV6] = [34, 54];
 const ROOM = 256;
 
 /** TC_ACT_UNSPEC and TC_ACT_REDIRECT (<linux/pkt_cls.h>). */
@@ -63,4 +63,7 @@ export function testRun(program, frame, ifindex, gsoSize = 0, gsoSegments = 0) {
 }
 
 /** Whether a frame can be given to a program. */
-export const canRun = (frame) => frame.length >= SHORTEST_FRAME && frame.length <= LONGEST_FRAME;
+export function canRun(frame) {
+  const isIpv6 = frame[12] === 0x86 && frame[13] === 0xdd;
+  return frame.length >= (isIpv6 ? SHORTEST_IPV6 : SHORTEST) && frame.length <= LONGEST_FRAME;
+}

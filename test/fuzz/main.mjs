@@ -11,6 +11,7 @@ import { makeTwins } from './cores.mjs';
 import { Judge } from './judge.mjs';
 import { newMet } from './met.mjs';
 import { minimise } from './minimise.mjs';
+import { ProgramJudge, whyNoPrograms } from './programs.mjs';
 import { caseOf, replay, runRound, seedOf } from './rounds.mjs';
 
 const FOUND = fileURLToPath(new URL('../vectors/found/', import.meta.url));
@@ -24,7 +25,10 @@ const number = (value) => value.toLocaleString('en');
 
 /** Runs rounds as long as there are some left, and reports each. */
 function work({ seed, shared }) {
-  const judges = [false, true].map((scalar) => new Judge(...makeTwins(scalar)));
+  const missing = whyNoPrograms();
+  const AnyJudge = missing === undefined ? ProgramJudge : Judge;
+  parentPort.postMessage({ missing });
+  const judges = [false, true].map((scalar) => new AnyJudge(...makeTwins(scalar)));
   for (;;) {
     const round = Atomics.add(shared, 0, 1);
     if (Atomics.load(shared, 1) !== 0) break;
@@ -36,7 +40,7 @@ function work({ seed, shared }) {
   }
 
   function look(round, { n, difference }) {
-    const make = (careful) => new Judge(...makeTwins(round % 2 === 1), careful);
+    const make = (careful) => new AnyJudge(...makeTwins(round % 2 === 1), careful);
     const careful = make(true);
     const name = `seed ${seed}, round ${round}, batch ${n}: ${difference}`;
     const found = caseOf(make(false), seedOf(seed, round));
@@ -49,7 +53,7 @@ async function run({ seed, packets, seconds }) {
   /** The next round, and whether it is time to end. */
   const shared = new Int32Array(new SharedArrayBuffer(8));
   const end = () => Atomics.store(shared, 1, 1);
-  const totals = { packets: 0, rounds: 0, met: new Map(), found: [] };
+  const totals = { packets: 0, rounds: 0, met: new Map(), found: [], missing: undefined };
   const started = performance.now();
   const timer = setTimeout(end, seconds * 1000);
   const watch = setTimeout(() => {
@@ -59,6 +63,10 @@ async function run({ seed, packets, seconds }) {
   const workers = Array.from({ length: WORKERS }, async () => {
     const worker = new Worker(new URL(import.meta.url), { workerData: { seed, shared } });
     worker.on('message', (report) => {
+      if ('missing' in report) {
+        totals.missing = report.missing;
+        return;
+      }
       watch.refresh();
       totals.packets += report.packets;
       totals.rounds++;
@@ -76,11 +84,12 @@ async function run({ seed, packets, seconds }) {
   return { ...totals, seconds: (performance.now() - started) / 1000 };
 }
 
-function report(seed, { packets, rounds, seconds, met, found }) {
+function report(seed, { packets, rounds, seconds, met, found, missing }) {
   const rate = number(Math.round(packets / seconds));
   console.log(`seed ${seed}: ${number(packets)} packets in ${rounds} rounds, ${seconds.toFixed(1)} s`);
   console.log(`${rate} packets/s with ${WORKERS} workers; on the wire, and what else was met:`);
   for (const [name, times] of met) if (times > 0) console.log(`${number(times).padStart(13)} ${name}`);
+  if (missing) console.log(`the fast path's programs were not run: ${missing}`);
   for (const { name, difference, steps } of found) {
     const file = `${FOUND}${name.replace(/:.*/s, '').replace(/\W+/g, '-')}.json`;
     mkdirSync(FOUND, { recursive: true });
