@@ -5,7 +5,7 @@ import { lastIndex, mappingOf, overlayOf } from './configs.ts';
 import { GRE_UDP_PORT } from './kernel-oracle.mjs';
 import { LINKS, macOf, UPLINK } from './namespace.mjs';
 
-export interface Known {
+interface Known {
   heard?: number;
   outbound?: number;
   inbound?: number;

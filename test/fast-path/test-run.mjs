@@ -14,7 +14,7 @@ const [SKB_MARK, SKB_PRIORITY, SKB_INGRESS_IFINDEX, SKB_IFINDEX, SKB_GSO_SEGMENT
   8, 32, 36, 40, 164, 176,
 ];
 /** The kernel takes no more than fits a page with what it needs itself. */
-export const LONGEST_FRAME = 3600;
+const LONGEST_FRAME = 3600;
 /** It takes no frame that says that it is IPv4, or IPv6, and has no header. */
 const [SHORTEST, SHORTEST_IPV6] = [34, 54];
 const ROOM = 256;
