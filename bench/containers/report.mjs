@@ -43,10 +43,8 @@ function overVms(rows, title, rounds) {
   return [
     `${title}:`,
     figuresTable(rows, PEERS),
-    `As ratios to kernel vxlan routed to containers:`,
-    ratiosTable(rows, PEERS, 'vxlan', rounds),
-    'As ratios to routing without an overlay:',
-    ratiosTable(rows, PEERS, 'routing', rounds),
+    ...ratios(rows, PEERS, 'vxlan', rounds, 'As ratios to kernel vxlan routed to containers:'),
+    ...ratios(rows, PEERS, 'routing', rounds, 'As ratios to routing without an overlay:'),
   ];
 }
 
@@ -55,9 +53,12 @@ function onOneVm(rows, rounds) {
   return [
     'On one VM:',
     figuresTable(rows, LOCAL_PEERS),
-    'As ratios to routing:',
-    ratiosTable(rows, LOCAL_PEERS, 'routing', rounds),
+    ...ratios(rows, LOCAL_PEERS, 'routing', rounds, 'As ratios to routing:'),
   ];
+}
+
+function ratios(rows, peers, reference, rounds, title) {
+  return namesOf(rows).includes(reference) ? [title, ratiosTable(rows, peers, reference, rounds)] : [];
 }
 
 function figuresTable(rows, peers) {
