@@ -74,7 +74,7 @@ function protocolOf(format: Format): number {
   return format === 'gre-udp' ? IPPROTO_UDP : IPPROTO_GRE;
 }
 
-function take(format: Format, options: ProgramOptions, { slots, vms, counts }: MapFds): bpf.Line[] {
+function take(format: Format, options: ProgramOptions, { settings, slots, vms, counts }: MapFds): bpf.Line[] {
   const { mappings, local, dscp, clampMss, hasDecapFlags } = options;
   const isUdp = format === 'gre-udp';
   const outer = outerLength(format, options);
@@ -111,7 +111,7 @@ function take(format: Format, options: ProgramOptions, { slots, vms, counts }: M
     ...checkLink(outer),
     ...(clampMss ? unlessSyn(inner) : []),
     bpf.storeWordOf(RECORD, VM_HEARD, 1),
-    ...unlessFresh(RECORD, VM_INBOUND_FRESH),
+    ...unlessFresh(settings, RECORD, VM_INBOUND_FRESH),
     ...makeFrame(SLOT, inner, true),
     ...(isUdp ? takeChecksum() : []),
     ...pointToCounts(COUNTS, counts),

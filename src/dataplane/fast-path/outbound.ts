@@ -139,7 +139,7 @@ function toUnderlay(options: ProgramOptions, { settings, vms, counts }: MapFds):
     bpf.jumpIfAboveRegister(R3, R1, 'pass'),
     { label: narrower },
     ...(clampMss ? unlessSyn(INNER) : []),
-    ...unlessFresh(RECORD, VM_OUTBOUND_FRESH),
+    ...unlessFresh(settings, RECORD, VM_OUTBOUND_FRESH),
     ...outerHeaders(options),
     ...copyHeader(INNER, HEADERS + outer, { isWhole: true }),
     ...pointToCounts(COUNTS, counts),

@@ -20,7 +20,7 @@ import { type Address, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 import { ETHERNET_HEADER, IPV4, IPV4_HEADER, TC_ACT_SHOT, TC_ACT_UNSPEC } from '../check/header-loads.ts';
 import type { Format, ProgramOptions } from './programs.ts';
-import { SETTING_ENABLED, SLOT_ADDRESSES, slotPlacesOf } from './state.ts';
+import { SETTING_ALIVE, SETTING_ENABLED, SLOT_ADDRESSES, slotPlacesOf } from './state.ts';
 
 // Registers that calls leave alone.
 export const SKB = bpf.R6;
@@ -280,12 +280,19 @@ export function lookUp(map: number, otherwise: Label = 'pass'): bpf.Line[] {
   ];
 }
 
-/** Goes to 'pass' once in a while, so that the data plane hears of the tunnel; `fresh` is the flag's offset in a VM's record. */
-export function unlessFresh(record: number, fresh: number): bpf.Line[] {
+/**
+ * Goes to 'pass' once in a while, so that the data plane hears of the tunnel, unless the daemon has gone; `fresh` is the flag's offset in
+ * a VM's record. Registers 0 to 5 are used.
+ */
+export function unlessFresh(settings: number, record: number, fresh: number): bpf.Line[] {
   const isFresh = Symbol('fresh');
   return [
     bpf.loadWord(R1, record, fresh),
     bpf.jumpUnlessEqual(R1, 0, isFresh),
+    bpf.call(bpf.KTIME_GET_NS),
+    ...bpf.loadMapValue(R1, settings),
+    bpf.loadDouble(R1, R1, SETTING_ALIVE),
+    bpf.jumpIfAboveRegister(R0, R1, isFresh),
     bpf.storeWordOf(record, fresh, 1),
     bpf.jump('pass'),
     { label: isFresh },

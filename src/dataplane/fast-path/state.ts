@@ -22,7 +22,11 @@ export const SETTING_ENABLED = 0;
 export const SETTING_UPLINK = 4;
 /** Bytes of the longest inner packet of a tunnel about which nothing else is known. */
 export const SETTING_LIMIT = 8;
-const SETTINGS_SIZE = 16;
+/** u64 ns of CLOCK_MONOTONIC: until then the daemon is taken to be there, and packets go their ordinary way now and then. */
+export const SETTING_ALIVE = 16;
+const SETTINGS_SIZE = 24;
+/** ns from one call of `set` to the next, at most, on a machine that does much else. */
+const ALIVE = 2_000_000_000n;
 
 /**
  * A container, by its index: the u32 interface index of the host's end of its veth, 0 if there is none; then the
@@ -39,7 +43,7 @@ export const VM_INBOUND = 16;
 export const VM_HEARD = 32;
 /**
  * u32, one for each direction: 0 lets the next packet go its ordinary way, and becomes 1 with it. So the data plane
- * hears of each tunnel now and then, and keeps it open.
+ * hears of each tunnel now and then, and keeps it open. Without a daemon nothing would take that packet.
  */
 export const VM_OUTBOUND_FRESH = 36;
 export const VM_INBOUND_FRESH = 40;
@@ -92,6 +96,7 @@ export class FastPathState {
   readonly #vms: BpfMap;
   readonly #counts: BpfMap;
   readonly #cpus = possibleCpus();
+  #values = new BigUint64Array(SETTINGS_SIZE / 8);
   /** The record of each VM, as the programs see it. */
   readonly #view: { bytes: ArrayBuffer; unmap: () => void };
   readonly #words: Uint32Array;
@@ -134,13 +139,27 @@ export class FastPathState {
     return { settings: this.#settings.fd, slots: this.#slots.fd, vms: this.#vms.fd, counts: this.#counts.fd };
   }
 
-  /** From here on the programs do so; `enabled: false` stops them from taking packets at once. */
+  /**
+   * From here on the programs do so; `enabled: false` stops them from taking packets at once. To be called twice a second: what is
+   * due to go its ordinary way would be lost if no daemon were there.
+   */
   set({ enabled, uplink, limit }: FastPathSettings): void {
     const words = new Uint32Array(SETTINGS_SIZE / 4);
     words[SETTING_ENABLED / 4] = enabled ? 1 : 0;
     words[SETTING_UPLINK / 4] = uplink;
     words[SETTING_LIMIT / 4] = limit;
-    this.#settings.put(0, [...new BigUint64Array(words.buffer)]);
+    this.#values = new BigUint64Array(words.buffer);
+    this.#putSettings(process.hrtime.bigint() + ALIVE);
+  }
+
+  /** From here on nothing is sent the ordinary way that need not be: the daemon ends. */
+  leave(): void {
+    this.#putSettings(0n);
+  }
+
+  #putSettings(alive: bigint): void {
+    this.#values[SETTING_ALIVE / 8] = alive;
+    this.#settings.put(0, [...this.#values]);
   }
 
   /** Where the container with an overlay address of this VM is; undefined if it is gone. False if no container has it, or there is no room. */

@@ -33,6 +33,7 @@ export const R9 = 9;
 export const STACK = 10;
 // Helpers (bpf-helpers(7)).
 export const MAP_LOOKUP = 1;
+export const KTIME_GET_NS = 5;
 export const SKB_STORE_BYTES = 9;
 export const SKB_LOAD_BYTES = 26;
 export const GET_HASH_RECALC = 34;
