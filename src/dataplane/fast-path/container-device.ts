@@ -69,6 +69,6 @@ function isPlain({ index, flags, master, discipline, xdp, peerNetNsId }: VethEnd
     discipline === NO_QUEUE &&
     !xdp?.attached &&
     peerNetNsId !== undefined &&
-    !hasTcx(index)
+    !hasTcx(index, 'ingress', 'egress')
   );
 }

@@ -3,7 +3,7 @@
  * firewalls. All else of what others do to packets, they do to those of the fast path, too.
  */
 import type { Config } from '../../config/config.ts';
-import { only } from '../../linux/netfilter/packet.ts';
+import { type Device, only } from '../../linux/netfilter/packet.ts';
 import type { Message } from '../../linux/netlink/message.ts';
 import { NetlinkError, request } from '../../linux/netlink/message.ts';
 import { netconf, RTM_GETNETCONF } from '../../linux/netlink/netconf.ts';
@@ -11,6 +11,7 @@ import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
 import type { Machine } from '../../machine/machine.ts';
 import type { NetworkPlan } from '../../machine/state.ts';
 import { OUTER } from '../wire-format.ts';
+import { Attached } from './attached.ts';
 import { firewallObstacle } from './firewall.ts';
 import { IpsecPolicies, type Pair } from './ipsec.ts';
 import { PolicyRouting } from './policy-routing.ts';
@@ -38,6 +39,7 @@ export class Obstacles {
   readonly #uplinks: Uplinks;
   readonly #routing: PolicyRouting;
   readonly #ipsec: IpsecPolicies;
+  readonly #attached: Attached;
 
   constructor(options: ObstaclesOptions) {
     this.#options = options;
@@ -45,6 +47,7 @@ export class Obstacles {
     this.#uplinks = new Uplinks(netlink);
     this.#routing = new PolicyRouting(netlink);
     this.#ipsec = new IpsecPolicies(options.onChange);
+    this.#attached = new Attached(netlink);
   }
 
   /** The device that leads to other VMs, and what is in the way: of several obstacles one that cannot be passed. */
@@ -72,6 +75,7 @@ export class Obstacles {
 
   close(): void {
     this.#ipsec.close();
+    this.#attached.close();
   }
 
   /** What a program cannot put into a packet, or is told of nothing. */
@@ -93,29 +97,33 @@ export class Obstacles {
   #find(plan: NetworkPlan, uplink: Uplink): Obstacle | undefined {
     const { config, machine } = this.#options;
     const { protocol } = OUTER[config.encapsulation];
-    const cannotPass = [
+    const index = machine.links.get(config.device);
+    const overlay = index === undefined ? undefined : { name: config.device, index };
+    const blocking = [
       () => this.#routing.look({ plan, uplink, routes: this.#uplinks.routes, protocol }),
       () => this.#ipsec.look(pairsOf(plan)),
-      () => this.#forwarding(),
+      () => this.#forwarding(overlay),
+      () => this.#attached.merging(uplink),
     ];
-    const mayPass = [
+    const passable = [
       () => machine.table.hiding().map((route) => `a route of others hides VMs: ${route}`)[0],
+      () => this.#attached.passed(uplink, overlay),
       firewallObstacle,
     ];
-    return first(cannotPass, false) ?? first(mayPass, true);
+    return first(blocking, false) ?? first(passable, true);
   }
 
   /** Where the overlay's device does not forward, the kernel drops what comes from there for containers. */
-  #forwarding(): string | undefined {
-    const { config, machine } = this.#options;
-    const ifindex = machine.links.get(config.device);
-    if (ifindex === undefined) return undefined;
+  #forwarding(overlay: Device | undefined): string | undefined {
+    // While it is missing, the fast path is all that there is.
+    if (!overlay) return undefined;
+    const { index: ifindex, name } = overlay;
     try {
-      const asked = request(RTM_GETNETCONF, 0, `settings of ${config.device}`, netconf, { family: AF_INET, ifindex });
-      const { forwarding } = machine.netlink.get(asked, netconf);
-      return forwarding === 0 ? `net.ipv4.conf.${config.device}.forwarding is 0` : undefined;
+      const asked = request(RTM_GETNETCONF, 0, `settings of ${name}`, netconf, { family: AF_INET, ifindex });
+      const { forwarding } = this.#options.machine.netlink.get(asked, netconf);
+      return forwarding === 0 ? `net.ipv4.conf.${name}.forwarding is 0` : undefined;
     } catch (error) {
-      if (error instanceof NetlinkError) return undefined; // It has gone just now, and comes back.
+      if (error instanceof NetlinkError) return undefined;
       throw error;
     }
   }

@@ -9,12 +9,14 @@ const BPF_TCX_EGRESS = 47;
 const QUERY_ATTR_SIZE = 64;
 const QUERY_COUNT = 24;
 
-/** Whether a device has any; false also where the kernel knows of none. */
-export function hasTcx(ifindex: number): boolean {
-  return [BPF_TCX_INGRESS, BPF_TCX_EGRESS].some((place) => {
+const PLACES = { ingress: BPF_TCX_INGRESS, egress: BPF_TCX_EGRESS } as const;
+
+/** Whether a device has any at these places; false also where the kernel knows of none. */
+export function hasTcx(ifindex: number, ...places: (keyof typeof PLACES)[]): boolean {
+  return places.some((place) => {
     const attributes = native.structure(QUERY_ATTR_SIZE, {});
     attributes.view.setUint32(0, ifindex, true);
-    attributes.view.setUint32(4, place, true);
+    attributes.view.setUint32(4, PLACES[place], true);
     return bpf(BPF_PROG_QUERY, attributes) >= 0 && attributes.view.getUint32(QUERY_COUNT, true) > 0;
   });
 }
