@@ -10,6 +10,7 @@ import { exit, set } from '../../dist/linux/bpf/assembler.js';
 import { loadProgram } from '../../dist/linux/bpf/program.js';
 import { Journal } from '../../dist/machine/journal.js';
 import { Machine } from '../../dist/machine/machine.js';
+import { remains } from '../../dist/machine/remains.js';
 import { network, parsePrefix } from '../../dist/mesh/address.js';
 
 const TC_ACT_UNSPEC = -1;
@@ -35,6 +36,8 @@ const verbs = {
   ensure: (things) => machine.ensure(things),
   keepOnly: (things) => machine.keepOnly(things),
   undo: () => machine.undo(),
+  /** What the machine tells without a journal, and the same taken back. */
+  remains: () => remains(machine.netlink).flatMap((thing) => (machine.takeBack(thing) ? [thing.kind] : [])),
   /** Others do something. */
   sh: (command) => execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }),
   noted: () => journal.entries('daemon').map(({ thing, before }) => ({ thing, before })),

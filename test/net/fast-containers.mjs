@@ -50,7 +50,7 @@ const look = () => {
   containers.look();
   lookTime = Math.max(lookTime, performance.now() - start);
 };
-const timer = setInterval(look, 100);
+let timer = setInterval(look, 100);
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 
@@ -77,6 +77,11 @@ const verbs = {
   },
   status: () => ({ count: containers.count, program: programId(program), read, lookTime }),
   look,
+  /** From now on nothing is looked at but for a notification. */
+  still: () => clearInterval(timer),
+  restless() {
+    timer = setInterval(look, 100);
+  },
   end() {
     clearInterval(timer);
     containers.close();

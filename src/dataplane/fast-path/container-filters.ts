@@ -8,9 +8,9 @@ import { type LimitedLog, limitedLog } from '../../log-limit.ts';
 import { removeContainerFilters } from '../../machine/things/container-filters.ts';
 import type { ContainerDevice } from './container-device.ts';
 
-/** What one call does at most: a new discipline takes the kernel a tenth of a ms. */
-const MAX_NEW = 256;
-const MAX_REPLACED = 2048;
+/** What one call does at most: a new discipline takes the kernel some tenths of a ms, to replace a program a tenth of that. */
+const MAX_NEW = 64;
+const MAX_REPLACED = 512;
 /** ms until a device is tried again that the kernel has refused. */
 const RETRY = 10_000;
 const WHAT = "program at a container's device";

@@ -2,8 +2,10 @@
  * What the kernel tells of containers' devices: changed, gone, with disciplines and filters of others, and with
  * neighbours behind them.
  */
-import { RTM_DELADDR, RTNLGRP_IPV4_IFADDR } from '../../linux/netlink/address.ts';
-import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../linux/netlink/link.ts';
+import { address, RTM_DELADDR, RTNLGRP_IPV4_IFADDR } from '../../linux/netlink/address.ts';
+import { ipv4Number } from '../../linux/netlink/ipv4.ts';
+import { IFF_UP, RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../linux/netlink/link.ts';
+import type { Message } from '../../linux/netlink/message.ts';
 import {
   jumpIfHalfBits,
   jumpIfType,
@@ -15,11 +17,12 @@ import {
   loadPort,
   loadType,
 } from '../../linux/netlink/message-filter.ts';
-import { Monitor, type MonitorListeners } from '../../linux/netlink/monitor.ts';
+import { Monitor } from '../../linux/netlink/monitor.ts';
 import {
   NUD_PERMANENT,
   NUD_REACHABLE,
   NUD_STALE,
+  neighbour,
   RTM_DELNEIGH,
   RTM_NEWNEIGH,
   RTNLGRP_NEIGH,
@@ -31,13 +34,18 @@ import {
   RTM_NEWQDISC,
   RTM_NEWTFILTER,
   RTNLGRP_TC,
+  TC_H_CLSACT,
+  trafficControl,
 } from '../../linux/netlink/traffic-control.ts';
 import { NETLINK_ROUTE, openTransport } from '../../linux/netlink/transport.ts';
+import { vethEndIn } from '../../linux/netlink/veth.ts';
 import { ALL, assemble, jump, jumpIfEqual, RETURN, type SocketFilter } from '../../linux/socket-filter.ts';
 
 const GROUPS = [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR] as const;
 /** ifi_change of a device that has just been made: no route leads to it yet. */
 const ALL_FLAGS = 0xffffffff;
+/** Offset of ifi_index in a message. */
+const INDEX = 4;
 
 export interface MonitorOptions {
   /** Port of the socket that makes our own changes. */
@@ -87,9 +95,63 @@ export function containerFilter({ port, overlay }: MonitorOptions): SocketFilter
   ]);
 }
 
-export function containerMonitor(options: MonitorOptions, listeners: MonitorListeners): Monitor {
+/** What a monitor tells of. Devices are told of by their interface indexes. */
+export interface ContainerListeners {
+  /** A device is another than it was; or it was set down, and so its routes have gone, of which the kernel does not tell. */
+  onDevice(link: number, isDown: boolean): void;
+  /** A device has gone, into another namespace perhaps. */
+  onGone(link: number): void;
+  /** A device has another discipline for incoming packets, or none. */
+  onDiscipline(link: number, kind: string | undefined): void;
+  /** The entry of a neighbour. */
+  onNeighbour(address: number): void;
+  /** An address of this machine has gone, and with it all routes that have it as their source, of which the kernel does not tell. */
+  onAddressGone(address: Uint8Array | undefined): void;
+  /** Notifications were lost. */
+  onLost(): void;
+  /** Nothing more will be heard. */
+  onFailure(): void;
+}
+
+export function containerMonitor(options: MonitorOptions, listeners: ContainerListeners): Monitor {
   return new Monitor(
     openTransport(NETLINK_ROUTE, GROUPS, () => containerFilter(options)),
-    listeners,
+    {
+      onMessages: (messages) => {
+        for (const message of messages) tell(message, listeners);
+      },
+      onOverrun: () => listeners.onLost(),
+      onFailure: () => listeners.onFailure(),
+    },
   );
+}
+
+function tell(message: Message, listeners: ContainerListeners): void {
+  const { type, view, start, end } = message;
+  switch (type) {
+    case RTM_DELLINK:
+      listeners.onGone(view.getInt32(start + INDEX, true));
+      break;
+    case RTM_NEWLINK: {
+      const found = vethEndIn(message);
+      if (found) listeners.onDevice(found.index, (found.flags & IFF_UP) === 0);
+      break;
+    }
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH: {
+      const at = ipv4Number(neighbour.get(view, start, end).dst);
+      if (at !== undefined) listeners.onNeighbour(at);
+      break;
+    }
+    case RTM_DELADDR:
+      listeners.onAddressGone(address.get(view, start, end).local);
+      break;
+    default: {
+      const { ifindex, parent, kind } = trafficControl.get(view, start, end);
+      const isIngress = parent >>> 0 === TC_H_CLSACT;
+      if (isIngress && type === RTM_NEWQDISC) listeners.onDiscipline(ifindex, kind);
+      if (isIngress && type === RTM_DELQDISC) listeners.onDiscipline(ifindex, undefined);
+      listeners.onDevice(ifindex, false);
+    }
+  }
 }

@@ -10,13 +10,15 @@ const QUERY_ATTR_SIZE = 64;
 const QUERY_COUNT = 24;
 
 const PLACES = { ingress: BPF_TCX_INGRESS, egress: BPF_TCX_EGRESS } as const;
+/** One for all questions: there may be thousands at once. */
+const query = native.structure(QUERY_ATTR_SIZE, {});
 
 /** Whether a device has any at these places; false also where the kernel knows of none. */
 export function hasTcx(ifindex: number, ...places: (keyof typeof PLACES)[]): boolean {
   return places.some((place) => {
-    const attributes = native.structure(QUERY_ATTR_SIZE, {});
-    attributes.view.setUint32(0, ifindex, true);
-    attributes.view.setUint32(4, PLACES[place], true);
-    return bpf(BPF_PROG_QUERY, attributes) >= 0 && attributes.view.getUint32(QUERY_COUNT, true) > 0;
+    query.bytes.fill(0);
+    query.view.setUint32(0, ifindex, true);
+    query.view.setUint32(4, PLACES[place], true);
+    return bpf(BPF_PROG_QUERY, query) >= 0 && query.view.getUint32(QUERY_COUNT, true) > 0;
   });
 }

@@ -1,0 +1,140 @@
+/** The devices of all containers: how each was found last, and what is there. */
+import { filtersAt, ingressDisciplines, isOurs } from '../../linux/netlink/filters.ts';
+import type { Netlink } from '../../linux/netlink/netlink.ts';
+import { type VethEnd, vethEnd, vethEnds } from '../../linux/netlink/veth.ts';
+import type { Log } from '../../log.ts';
+import { type ContainerDevice, containerDevice } from './container-device.ts';
+import { ContainerFilters } from './container-filters.ts';
+
+export interface ContainerDevicesOptions {
+  netlink: Netlink;
+  /** Descriptor of the outbound program. */
+  program: number;
+  /** Interface indexes of devices that lead to other VMs: no container is behind them, whatever a route says. */
+  uplinks: () => readonly number[];
+  log: Log;
+}
+
+export interface Device extends ContainerDevice {
+  /** Of the containers behind it. */
+  addresses: Set<number>;
+}
+
+/**
+ * ms until a new device gets the program. A plugin that comes behind ours in a CNI chain (bandwidth) puts a discipline of its own
+ * there, and would fail where one is.
+ */
+const NEW = 1000;
+const CLSACT = 'clsact';
+
+export class ContainerDevices {
+  readonly #netlink: Netlink;
+  readonly #uplinks: () => readonly number[];
+  readonly #filters: ContainerFilters;
+  /** By interface index. */
+  readonly #devices = new Map<number, Device>();
+  /** The disciplines for incoming packets of all devices that have one, by interface index: only a dump of all tells of one. */
+  #disciplines = new Map<number, string>();
+  #wasRead = false;
+
+  constructor({ netlink, program, uplinks, log }: ContainerDevicesOptions) {
+    this.#netlink = netlink;
+    this.#uplinks = uplinks;
+    this.#filters = new ContainerFilters(netlink, program, log);
+  }
+
+  /** As it was found last. */
+  get(link: number): Device | undefined {
+    return this.#devices.get(link);
+  }
+
+  /** The device that a route leads to; undefined if no container can be behind it. */
+  at(link: number): Device | undefined {
+    if (this.#uplinks().includes(link)) return undefined;
+    const known = this.#devices.get(link);
+    const end = known ? undefined : vethEnd(this.#netlink, link);
+    return known ?? (end && this.#note(end, NEW));
+  }
+
+  /** Reads all anew, with the devices that routes lead to. Returns those that have gone. */
+  read(links: ReadonlySet<number>): number[] {
+    const isFirst = !this.#wasRead;
+    this.#disciplines = ingressDisciplines(this.#netlink);
+    const ends = new Map(vethEnds(this.#netlink).map((end) => [end.index, end]));
+    const uplinks = this.#uplinks();
+    for (const link of links) {
+      const end = ends.get(link);
+      if (end && !uplinks.includes(link)) this.#note(end, isFirst ? 0 : NEW);
+    }
+    if (isFirst) this.#leaveStrangers(ends, uplinks);
+    this.#wasRead = true;
+    return [...this.#devices.keys()].filter((link) => !ends.has(link));
+  }
+
+  /** Looks at a known device. Returns how it is now, and whether that is new. */
+  look(link: number): { device: Device | undefined; isNew: boolean } {
+    const before = this.#devices.get(link);
+    const end = before && vethEnd(this.#netlink, link);
+    const device = end && this.#note(end, NEW);
+    return { device, isNew: !before || !device || !isSame(before, device) };
+  }
+
+  setDiscipline(link: number, kind: string | undefined): void {
+    if (kind === undefined) this.#disciplines.delete(link);
+    else this.#disciplines.set(link, kind);
+  }
+
+  /** The device has gone. */
+  drop(link: number): void {
+    this.#devices.delete(link);
+    this.#disciplines.delete(link);
+    this.#filters.forget(link);
+  }
+
+  /** A container is no more behind a device. */
+  leave(link: number, address: number): void {
+    const device = this.#devices.get(link);
+    device?.addresses.delete(address);
+    if (!device || device.addresses.size > 0) return;
+    this.#devices.delete(link);
+    // Mostly the device itself goes soon.
+    if (device.hasOurs) this.#filters.leave(link, NEW);
+    else this.#filters.forget(link);
+  }
+
+  /** Puts the program where it is due. Returns devices that are to be looked at again, and whether there is more to do. */
+  work(): { refused: number[]; isMore: boolean; isSurprise: boolean } {
+    const { made, removed, ...rest } = this.#filters.work((link) => this.#devices.get(link));
+    for (const link of made) this.setDiscipline(link, CLSACT);
+    for (const link of removed) this.setDiscipline(link, undefined);
+    return rest;
+  }
+
+  /** Notes how a device is now. */
+  #note(end: VethEnd, delay: number): Device {
+    const known = this.#devices.get(end.index);
+    const found = containerDevice(this.#netlink, end, this.#disciplines.get(end.index), known?.hasOurs ?? false);
+    const device: Device = { ...found, addresses: known?.addresses ?? new Set() };
+    this.#devices.set(end.index, device);
+    const { index, isClear, isTaken, program } = device;
+    // A program of an earlier daemon is replaced, whatever else is there.
+    const isWanted = !isTaken && program !== this.#filters.id && (isClear || program !== undefined);
+    if (isWanted) this.#filters.want(index, delay);
+    else this.#filters.forget(index);
+    return device;
+  }
+
+  /** What an earlier daemon left at devices that are no container's any more: its program still takes their packets. */
+  #leaveStrangers(ends: ReadonlyMap<number, VethEnd>, uplinks: readonly number[]): void {
+    for (const [link, kind] of this.#disciplines) {
+      if (kind !== CLSACT || !ends.has(link) || this.#devices.has(link) || uplinks.includes(link)) continue;
+      if (filtersAt(this.#netlink, link, 'ingress').some(isOurs)) this.#filters.leave(link, 0);
+    }
+  }
+}
+
+/** As far as slots depend on it. */
+function isSame(one: ContainerDevice, other: ContainerDevice): boolean {
+  const macs = ({ mac, hostMac }: ContainerDevice) => `${mac} ${hostMac}`;
+  return one.isClear === other.isClear && macs(one) === macs(other);
+}
