@@ -85,6 +85,10 @@ export class ProgramTwin {
   /** What all frames together have to be counted as. */
   #totals = { outbound: none(), inbound: none(), local: none() };
   #settings = { enabled: true, uplink: UPLINK, limit: 0 };
+  /** When the settings were last told, in ms: the programs take it as a sign of life. */
+  #setAt = 0;
+  /** Whether there is a daemon that packets may go to now and then. */
+  #hasDaemon = true;
 
   /** `config` is the core's. `change` makes other programs of them: instructions of instructions. */
   constructor(config, change = (_, instructions) => instructions) {
@@ -133,6 +137,14 @@ export class ProgramTwin {
   set(settings) {
     this.#settings = { ...this.#settings, ...settings };
     this.#state.set(this.#settings);
+    this.#setAt = performance.now();
+    this.#hasDaemon = true;
+  }
+
+  /** The daemon ends. */
+  leave() {
+    this.#state.leave();
+    this.#hasDaemon = false;
   }
 
   /** Puts the container with an address at a link, or nowhere. False if no container can have the address. */
@@ -157,6 +169,7 @@ export class ProgramTwin {
    * @param {Partial<import('./frames.ts').Edge>} options
    */
   check(direction, frame, { ifindex, record = {}, gsoSize = 0, must } = {}) {
+    if (this.#hasDaemon && performance.now() - this.#setAt > SIGN_OF_LIFE) this.set({});
     const from = ifindex ?? (direction === 'inbound' ? UPLINK : (this.linkOf(u32(frame, ETHERNET + 12)) ?? LINKS[0]));
     const expected = this[direction](frame, from, record, gsoSize);
     // The VM that the frame names, whether it may or not: all of that is to be decided by the frame.
@@ -261,10 +274,11 @@ export class ProgramTwin {
     const isOpening = this.#config.clampMss && packet[9] === TCP && u16(packet, 2) >= 40 && (packet[33] & SYN) !== 0;
     const isMuch = isPlain && !isOpening && gsoSize === 0 && place !== undefined;
     const isReady = enabled && known.heard !== 0;
+    const isFresh = known.outbound !== 0 || !this.#hasDaemon;
     return {
-      may: isReady && known.outbound !== 0 && place !== undefined,
-      must: isReady && known.outbound !== 0 && isMuch,
-      renews: isReady && known.outbound === 0 && isMuch,
+      may: isReady && isFresh && place !== undefined,
+      must: isReady && isFresh && isMuch,
+      renews: isReady && !isFresh && isMuch,
       isForwarded: isReady,
       why: isReady ? undefined : 'off or unheard',
       ...{ kind: 'outbound', content: sent.content },
@@ -349,7 +363,7 @@ export class ProgramTwin {
     const isPlain =
       isExact && isMarked && inner[0] === 0x45 && (u16(inner, 6) & 0xbfff) === 0 && !isOpening && gsoSize === 0;
     const isMuch = isPlain && place !== undefined && receives.includes(datagram ? 'gre-udp' : 'gre');
-    const isFresh = record.inbound !== 0;
+    const isFresh = record.inbound !== 0 || !this.#hasDaemon;
     return {
       may: enabled && isFresh && place !== undefined,
       must: enabled && isFresh && isMuch && record.heard !== 0,
@@ -375,6 +389,8 @@ export class ProgramTwin {
   }
 }
 
+/** ms between two signs of life. */
+const SIGN_OF_LIFE = 500;
 const FLAGS = [
   ['heard', layout.VM_HEARD],
   ['outbound', layout.VM_OUTBOUND_FRESH],
