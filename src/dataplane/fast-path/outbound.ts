@@ -7,6 +7,7 @@ import { GRE_UDP_PORT } from '../../core/abi.ts';
 import * as bpf from '../../linux/bpf/assembler.ts';
 import { R0, R1, R2, R3, R4, R5, STACK } from '../../linux/bpf/assembler.ts';
 import { ROOM_ENCAP_GRE, ROOM_ENCAP_IPV4, ROOM_ENCAP_UDP, SKB_IFINDEX } from '../../linux/bpf/skb.ts';
+import { AF_INET } from '../../linux/native.ts';
 import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { lowBits } from '../../mesh/address.ts';
 import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
@@ -49,7 +50,10 @@ import {
   COUNT_LOCAL,
   COUNT_OUTBOUND,
   type MapFds,
+  NEXT_HOP_LOOKED_UP,
+  NEXT_HOP_VM,
   SETTING_LIMIT,
+  SETTING_NEXT_HOP,
   SETTING_UPLINK,
   SLOT_LINK,
   VM_HEARD,
@@ -146,10 +150,38 @@ function toUnderlay(options: ProgramOptions, { settings, vms, counts }: MapFds):
     ...adjustRoom(outer, ROOM_ENCAP_IPV4 | (encapsulation === 'gre' ? ROOM_ENCAP_GRE : ROOM_ENCAP_UDP)),
     ...putBytes(INNER, HEADERS, outer + IPV4_HEADER, 'broken'),
     ...count(COUNTS, COUNT_OUTBOUND, { record: RECORD, offset: VM_OUTBOUND }),
-    // The kernel looks for the way and for the neighbour, and puts the Ethernet header.
-    bpf.loadWord(R1, STACK, LINK),
+    ...leave(settings),
+  ];
+}
+
+/** struct bpf_redir_neigh, over the outer headers, so that the address in it is the VM's. */
+const NEXT_HOP = HEADERS + DESTINATION - 4;
+const NEXT_HOP_ADDRESS = NEXT_HOP + 4;
+const NEXT_HOP_SIZE = 20;
+
+/**
+ * To the uplink: the kernel looks for the neighbour, and puts the Ethernet header. That it also looks for the way takes longer than
+ * all of this program, so it does so only where packets to VMs go different ways.
+ */
+function leave(settings: number): bpf.Line[] {
+  const [vm, known, redirect] = [Symbol('to the VM'), Symbol('known'), Symbol('redirect')];
+  return [
+    ...bpf.loadMapValue(R2, settings),
+    bpf.loadWord(R1, R2, SETTING_NEXT_HOP),
+    bpf.jumpUnlessEqual(R1, NEXT_HOP_LOOKED_UP, known),
     bpf.set(R2, 0),
     bpf.set(R3, 0),
+    bpf.jump(redirect),
+    { label: known },
+    bpf.jumpIfEqual32(R1, NEXT_HOP_VM, vm),
+    bpf.storeWord(STACK, NEXT_HOP_ADDRESS, R1),
+    { label: vm },
+    bpf.storeWordOf(STACK, NEXT_HOP, AF_INET),
+    bpf.copy(R2, STACK),
+    bpf.add(R2, NEXT_HOP),
+    bpf.set(R3, NEXT_HOP_SIZE),
+    { label: redirect },
+    bpf.loadWord(R1, STACK, LINK),
     bpf.set(R4, 0),
     bpf.call(bpf.REDIRECT_NEIGH),
     bpf.exit,

@@ -15,6 +15,7 @@ import { type Address, contains, ipv4, lowBits } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 import { placesOf } from '../check/arithmetic.ts';
 import type { Traffic } from '../dataplane.ts';
+import type { NextHop } from './ways.ts';
 
 /** The settings, a single value: u32 each. */
 export const SETTING_ENABLED = 0;
@@ -22,6 +23,13 @@ export const SETTING_ENABLED = 0;
 export const SETTING_UPLINK = 4;
 /** Bytes of the longest inner packet of a tunnel about which nothing else is known. */
 export const SETTING_LIMIT = 8;
+/**
+ * Where packets to all VMs go next: the address of a router, in network order; or the VM itself; or, if they do not all go the same
+ * way, what the kernel looks up for each packet.
+ */
+export const SETTING_NEXT_HOP = 12;
+export const NEXT_HOP_LOOKED_UP = 0;
+export const NEXT_HOP_VM = 0xffffffff;
 /** u64 ns of CLOCK_MONOTONIC: until then the daemon is taken to be there, and packets go their ordinary way now and then. */
 export const SETTING_ALIVE = 16;
 const SETTINGS_SIZE = 24;
@@ -69,6 +77,8 @@ export interface FastPathSettings {
   uplink: number;
   /** Bytes. */
   limit: number;
+  /** The kernel looks it up if it is not given. */
+  nextHop?: NextHop | undefined;
 }
 
 /** Where a container is. */
@@ -96,7 +106,7 @@ export class FastPathState {
   readonly #vms: BpfMap;
   readonly #counts: BpfMap;
   readonly #cpus = possibleCpus();
-  #values = new BigUint64Array(SETTINGS_SIZE / 8);
+  #last: FastPathSettings = { enabled: false, uplink: 0, limit: 0 };
   /** The record of each VM, as the programs see it. */
   readonly #view: { bytes: ArrayBuffer; unmap: () => void };
   readonly #words: Uint32Array;
@@ -143,23 +153,25 @@ export class FastPathState {
    * From here on the programs do so; `enabled: false` stops them from taking packets at once. To be called twice a second: what is
    * due to go its ordinary way would be lost if no daemon were there.
    */
-  set({ enabled, uplink, limit }: FastPathSettings): void {
-    const words = new Uint32Array(SETTINGS_SIZE / 4);
-    words[SETTING_ENABLED / 4] = enabled ? 1 : 0;
-    words[SETTING_UPLINK / 4] = uplink;
-    words[SETTING_LIMIT / 4] = limit;
-    this.#values = new BigUint64Array(words.buffer);
-    this.#putSettings(process.hrtime.bigint() + ALIVE);
+  set(settings: FastPathSettings): void {
+    this.#last = settings;
+    this.#putSettings(settings, process.hrtime.bigint() + ALIVE);
   }
 
-  /** From here on nothing is sent the ordinary way that need not be: the daemon ends. */
+  /** The daemon ends. From here on nothing is sent the ordinary way that need not be, and the kernel looks for next hops. */
   leave(): void {
-    this.#putSettings(0n);
+    this.#putSettings({ ...this.#last, nextHop: undefined }, 0n);
   }
 
-  #putSettings(alive: bigint): void {
-    this.#values[SETTING_ALIVE / 8] = alive;
-    this.#settings.put(0, [...this.#values]);
+  #putSettings({ enabled, uplink, limit, nextHop }: FastPathSettings, alive: bigint): void {
+    const view = new DataView(new ArrayBuffer(SETTINGS_SIZE));
+    view.setUint32(SETTING_ENABLED, enabled ? 1 : 0, true);
+    view.setUint32(SETTING_UPLINK, uplink, true);
+    view.setUint32(SETTING_LIMIT, limit, true);
+    if (typeof nextHop === 'number') view.setUint32(SETTING_NEXT_HOP, nextHop);
+    else view.setUint32(SETTING_NEXT_HOP, nextHop === 'vm' ? NEXT_HOP_VM : NEXT_HOP_LOOKED_UP);
+    view.setBigUint64(SETTING_ALIVE, alive, true);
+    this.#settings.put(0, [...new BigUint64Array(view.buffer)]);
   }
 
   /** Where the container with an overlay address of this VM is; undefined if it is gone. False if no container has it, or there is no room. */

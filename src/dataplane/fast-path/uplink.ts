@@ -12,11 +12,14 @@ import { wayToOthers } from '../../machine/underlay.ts';
 import { formatPrefix, overlaps, type Prefix } from '../../mesh/address.ts';
 import type { Obstacle } from './obstacles.ts';
 import { Pace } from './pace.ts';
-import { devicesOf, prefixOf, routesAbout, waysTo } from './ways.ts';
+import { devicesOf, type NextHop, nextHopOf, prefixOf, routesAbout, waysTo } from './ways.ts';
 
 const VRF = 'vrf';
 
-export type Uplink = Device;
+export interface Uplink extends Device {
+  /** Where packets to all other VMs go next, as table main has it; undefined if not all go the same way. */
+  nextHop?: NextHop | undefined;
+}
 
 export class Uplinks {
   readonly #netlink: Netlink;
@@ -26,6 +29,7 @@ export class Uplinks {
   #device: number | undefined;
   /** What they told then. */
   #found: string | undefined;
+  #nextHop: NextHop | undefined;
   #isStale = true;
   readonly #pace = new Pace();
 
@@ -60,7 +64,9 @@ export class Uplinks {
     if (trouble !== undefined) return { obstacle: cannot(trouble) };
     const uplink = { index, name: link.name };
     const divided = this.#divided(uplink, plan);
-    return divided === undefined ? { uplink } : { uplink, obstacle: cannot(divided) };
+    return divided === undefined
+      ? { uplink: { ...uplink, nextHop: this.#nextHop } }
+      : { uplink, obstacle: cannot(divided) };
   }
 
   #troubleOf({ name, type, flags, info, master }: ReceivedLink, { device }: NetworkPlan): string | undefined {
@@ -83,6 +89,7 @@ export class Uplinks {
         this.#device = uplink.index;
         this.#isStale = !isWhole;
         this.#found = this.#firstElsewhere(underlays, uplink);
+        this.#nextHop = nextHopOf(underlays.flatMap((underlay) => waysTo(underlay, routes)));
       });
     return this.#found;
   }

@@ -82,6 +82,20 @@ export function devicesOf({ type, oif, multipath = [], encapType }: Way): number
   return [...(oif === undefined ? [] : [oif]), ...multipath.map(({ ifindex }) => ifindex)];
 }
 
+/** Where packets to VMs go next: to the VM itself, or to a router (IPv4, u32). */
+export type NextHop = 'vm' | number;
+
+/** Where all packets that take these routes go next; undefined if that is not the same for all, or no IPv4 router. */
+export function nextHopOf(ways: readonly Way[]): NextHop | undefined {
+  const hops = ways.map(({ gateway, via, multipath }): NextHop | undefined => {
+    if (via !== undefined || multipath !== undefined) return undefined;
+    const router = addressOf(gateway);
+    return router === undefined ? 'vm' : Number(router.bits);
+  });
+  const [first] = hops;
+  return hops.every((hop) => hop === first) ? first : undefined;
+}
+
 export function prefixOf({ dst, dstLength }: Pick<Way, 'dst' | 'dstLength'>): Prefix {
   return { width: 32, bits: addressOf(dst)?.bits ?? 0n, length: dstLength };
 }
@@ -92,5 +106,5 @@ function isBetter(a: Way, b: Way): boolean {
 
 /** A copy: the byte arrays of `found` are views of the datagram it came in. */
 function copyOf(found: Way): Way {
-  return { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice() };
+  return { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice(), via: found.via?.slice() };
 }

@@ -48,6 +48,8 @@ export const way = message(
     priority: [6, u32],
     multipath: [9, hops],
     anyTable: [15, u32],
+    /** A gateway of another family: an IPv6 router. */
+    via: [18, bytes],
     /** The route puts packets into a tunnel of its own. */
     encapType: [21, u16],
   },
