@@ -216,7 +216,7 @@ describe('wrong use', () => {
     ],
     [`plan --config FOLDER/bad.yaml`, 78, BAD_FILE],
     [`plan --config FOLDER/nowhere`, 78, `FOLDER/nowhere: cannot be read (ENOENT)`],
-    [`explain ${PAIR}`, 2, "missing required argument 'ADDRESS'"],
+    [`explain ${PAIR}`, 2, 'expected an address, or --program'],
     [`explain 010.0.0.1 ${PAIR}`, 2, 'address "010.0.0.1": expected an IPv4 address such as 10.16.32.91'],
     [`explain 11.0.0.1 ${PAIR}`, 1, '11.0.0.1 is in none of 10.0.0.0/8, 192.168.0.0/16'],
     [`explain 11.0.0.1 ${PAIR} --json`, 1, '11.0.0.1 is in none of 10.0.0.0/8, 192.168.0.0/16'],

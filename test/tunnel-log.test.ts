@@ -65,7 +65,7 @@ describe('TunnelLog', () => {
       const log = logOf(level);
       for (const vm of VMS) {
         log.changed('opened', [vm]);
-        log.learnt({ vm, pathMtu: 1400 }, undefined);
+        log.learnt([{ vm, pathMtu: 1400 }], () => undefined);
         log.answers([unreachable(vm)]);
         log.changed('closed', [vm]);
       }
@@ -83,8 +83,8 @@ describe('TunnelLog', () => {
     log.answers([unreachable(FIRST + 1)]);
     expect(lines.map(({ vm }) => vm)).toEqual(['192.168.0.0', '192.168.0.1']);
     await vi.advanceTimersByTimeAsync(MINUTE);
-    log.learnt({ vm: FIRST, pathMtu: 1400 }, 1400);
-    log.learnt({ vm: FIRST, pathMtu: 1400 }, undefined);
+    log.learnt([{ vm: FIRST, pathMtu: 1400 }], () => 1400);
+    log.learnt([{ vm: FIRST, pathMtu: 1400 }], () => undefined);
     expect(lines.slice(2)).toMatchObject([{ vm: '192.168.0.0', mtu: 1376, msg: 'path of the tunnel changed' }]);
   });
 
@@ -93,8 +93,25 @@ describe('TunnelLog', () => {
     ['nor one that came when it was over', { vm: FIRST, before: { pathMtu: 1400 } }, undefined, true],
     ['an old look does not make it new', { vm: FIRST, pathMtu: 1400, before: { pathMtu: 1400 } }, 1300, false],
   ])('what was known before counts: %s', (_, learnt, atLook, isTold) => {
-    logOf('info').learnt(learnt, atLook);
+    logOf('info').learnt([learnt], () => atLook);
     expect(lines.map(({ msg }) => msg)).toEqual(isTold ? ['path of the tunnel changed'] : []);
+  });
+
+  test('ways that change at once are one line', () => {
+    const log = logOf('info');
+    const many = VMS.slice(0, 100);
+    log.learnt(
+      many.map((vm) => ({ vm, pathMtu: 1400 })),
+      () => undefined,
+    );
+    log.learnt(
+      many.map((vm) => ({ vm, unreachable: 1 })),
+      () => undefined,
+    );
+    expect(lines).toMatchObject([
+      { tunnels: 100, msg: 'paths of tunnels changed' },
+      { tunnels: 100, unreachable: 100, msg: 'VMs unreachable' },
+    ]);
   });
 
   test('the last line about a VM is what holds', () => {

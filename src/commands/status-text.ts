@@ -140,10 +140,29 @@ function packetRows(status: Status): Row[] {
     ...(status.segmentSizes === 'guarded'
       ? obstacleRow('merged packets', 'their sizes are not known', status.segmentSizesObstacle)
       : []),
+    ...fastPathRows(status),
     ...obstacleRow('source check', status.sourceCheck, status.sourceCheckObstacle),
     ...barrierRows(status),
     ...containerRows(status),
   ];
+}
+
+function fastPathRows({ fastPath, outbound, inbound }: Status): Row[] {
+  if (!fastPath) return [];
+  const { state, obstacle, containers } = fastPath;
+  const rows = obstacleRow(
+    'fast path',
+    state === 'on' ? `on for ${counted(containers, 'container')}` : 'off',
+    obstacle,
+  );
+  const of = (taken: number, all: number) => `${count(taken)} of ${count(all)} packets`;
+  const out = of(fastPath.outbound.packets, outbound.packets);
+  const back = of(fastPath.inbound.packets, inbound.packets);
+  const local = count(fastPath.local.packets);
+  const total = [fastPath.outbound, fastPath.inbound, fastPath.local].reduce((sum, { packets }) => sum + packets, 0);
+  return total === 0
+    ? rows
+    : [...rows, ['', `took ${out} to other VMs, ${back} from them, and ${local} between containers`]];
 }
 
 function containerRows({ containers }: Status): Row[] {

@@ -3,7 +3,9 @@ import type { TunnelStatus } from '../observe/status.ts';
 import { table } from './table.ts';
 import { count, duration } from './units.ts';
 
-const HEAD = ['VM', 'SLICE', 'MTU', 'PACKETS OUT', 'BYTES OUT', 'PACKETS IN', 'BYTES IN', 'IDLE s', 'STATE'];
+const HEAD = ['VM', 'SLICE', 'MTU', 'PACKETS OUT', 'BYTES OUT', 'PACKETS IN', 'BYTES IN'];
+const FAST = 'FAST %';
+const TAIL = ['IDLE s', 'STATE'];
 /** The order in which they are listed. */
 const STATES: readonly TunnelStatus['state'][] = ['unreachable', 'silent', 'new', 'unknown', 'heard'];
 
@@ -11,12 +13,25 @@ export function tunnelsText(tunnels: readonly TunnelStatus[]): string {
   if (tunnels.length === 0) return 'no tunnels: one opens with the first packet to a VM, or from it';
   const rank = ({ state }: TunnelStatus) => STATES.indexOf(state);
   const sorted = [...tunnels].sort((a, b) => rank(a) - rank(b) || numberOf(a.vm) - numberOf(b.vm));
+  const isFast = tunnels.some(({ fastPath }) => fastPath);
   const rows = sorted.map((t) => [
     ...[t.vm, t.slice, t.mtu, t.outbound.packets, t.outbound.bytes, t.inbound.packets, t.inbound.bytes],
+    ...(isFast ? [fastShare(t)] : []),
     ...[Math.round(10 * t.idleSeconds) / 10, stateText(t)],
   ]);
-  const note = mergedNote(tunnels);
-  return `${table([HEAD, ...rows])}${note ? `\n\n${note}` : ''}`;
+  const merged = mergedNote(tunnels);
+  const notes = [
+    ...(isFast ? [`${FAST}: packets that the fast path took, out and in.`] : []),
+    ...(merged ? [merged] : []),
+  ];
+  const lines = table([[...HEAD, ...(isFast ? [FAST] : []), ...TAIL], ...rows]);
+  return [lines, ...(notes.length > 0 ? ['', ...notes] : [])].join('\n');
+}
+
+/** How much of a tunnel's packets the fast path took, in percent; never all if it was not all. */
+function fastShare({ fastPath, outbound, inbound }: TunnelStatus): number {
+  const taken = (fastPath?.outbound.packets ?? 0) + (fastPath?.inbound.packets ?? 0);
+  return Math.floor((100 * taken) / Math.max(outbound.packets + inbound.packets, 1));
 }
 
 function stateText(tunnel: TunnelStatus): string {

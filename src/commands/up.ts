@@ -20,7 +20,10 @@ const GROUPS: Record<string, readonly SettingName[]> = {
     ...(['encapsulation', 'key', 'underlay-mtu', 'path-mtu-discovery', 'clamp-mss'] as const),
     ...(['ttl', 'dscp', 'ecn', 'gre-checksum', 'gre-sequence'] as const),
   ],
-  'Forwarding:': ['dataplane', 'gre-segmentation', 'queues', 'busy-poll', 'idle-timeout', 'core', 'engine'],
+  'Forwarding:': [
+    ...(['dataplane', 'fast-path', 'gre-segmentation', 'queues', 'busy-poll', 'idle-timeout'] as const),
+    ...(['core', 'engine'] as const),
+  ],
 };
 const LAST_GROUP = 'The daemon:';
 

@@ -10,7 +10,7 @@ type Rule = [isBroken: boolean, what: string, expected: string];
 
 /** Throws ERR_CONFIG for the first rule that the values break. */
 export function checkRules(values: Values): void {
-  const rules = [...dataplaneRules(values), ...engineRules(values), ...wireRules(values)];
+  const rules = [...dataplaneRules(values), ...engineRules(values), ...wireRules(values), ...fastPathRules(values)];
   const broken = rules.find(([isBroken]) => isBroken);
   if (!broken) return;
   const [, what, expected] = broken;
@@ -51,6 +51,16 @@ function engineRules({ engine, encapsulation, queues, busyPoll, greSegmentation 
       'gre-segmentation kernel',
       'engine linux and encapsulation gre with it',
     ],
+  ];
+}
+
+/** What the programs of the fast path do not do. With `auto` they leave such packets to the data plane. */
+function fastPathRules({ fastPath, encapsulation, greChecksum, greSequence, pathMtuDiscovery }: Values): Rule[] {
+  const isOn = fastPath === 'on';
+  return [
+    [isOn && encapsulation === 'vxlan', 'fast-path on', 'encapsulation gre or gre-udp with it'],
+    [isOn && (greChecksum || greSequence), 'fast-path on', 'neither gre-checksum nor gre-sequence with it'],
+    [isOn && !pathMtuDiscovery, 'fast-path on', 'path-mtu-discovery on with it'],
   ];
 }
 

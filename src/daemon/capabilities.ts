@@ -9,7 +9,7 @@ import { errorCode, InlayError } from '../errors.ts';
 import { quote } from '../shell.ts';
 
 // <linux/capability.h>
-const BITS = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13, CAP_SYS_ADMIN: 21 } as const;
+const BITS = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13, CAP_SYS_ADMIN: 21, CAP_BPF: 39 } as const;
 export type Capability = keyof typeof BITS;
 
 const TUN = '/dev/net/tun';
@@ -17,6 +17,8 @@ const TUN = '/dev/net/tun';
 /** What a command needs of the machine. */
 export interface Needs {
   capabilities: readonly Capability[];
+  /** What it does better with, and without, too. */
+  wanted?: readonly Capability[];
   /** Has to be writable. */
   runDir: string;
   /** Whether it opens /dev/net/tun. */
@@ -49,7 +51,7 @@ export function requireCapabilities(needed: readonly Capability[]): void {
  * The command that starts this process again with all that it needs, to be pasted into a shell. A second line
  * tells of systemd and containers.
  */
-function privilegeHint({ capabilities, runDir, tun }: Needs): string {
+function privilegeHint({ capabilities, wanted = [], runDir, tun }: Needs): string {
   const [uid, gid] = [process.geteuid?.(), process.getegid?.()];
   // A run directory of another user stays theirs, so the command runs as root.
   const isTheirs = existsSync(runDir) && !isWritable(runDir);
@@ -63,18 +65,21 @@ function privilegeHint({ capabilities, runDir, tun }: Needs): string {
   // of the file are removed first.
   const ofFile = lacking(capabilities, 'CapAmb').length > lacking(capabilities, 'CapEff').length;
   if (!asRoot && ofFile) commands.push(`sudo setcap -r ${quote(process.execPath)}`);
-  const caps = capabilities.map((name) => `+${name.slice('CAP_'.length).toLowerCase()}`).join(',');
+  const isOut = lacking(capabilities, 'CapBnd').length > 0;
+  // What this process cannot have, the command cannot give.
+  const missing = isOut ? [] : lacking(wanted, 'CapBnd');
+  const good = [...capabilities, ...wanted.filter((name) => !missing.includes(name))];
+  const caps = good.map((name) => `+${name.slice('CAP_'.length).toLowerCase()}`).join(',');
   const asUser = `setpriv --reuid=${uid} --regid=${gid} ${groups()} --inh-caps=${caps} --ambient-caps=${caps} `;
   commands.push(`sudo ${asRoot ? '' : asUser}${commandLine()}`);
 
-  const all = capabilities.join(' ');
-  const containers = capabilities.map((name) => `--cap-add=${name.slice('CAP_'.length)}`).join(' ');
-  const elsewhere =
-    lacking(capabilities, 'CapBnd').length > 0
-      ? `outside, as nothing that is started here can have them; in a container: docker run ${containers}; in a systemd unit: CapabilityBoundingSet=${all}`
-      : isTheirs
-        ? `or as the user whose directory it is, with ${all}`
-        : `or in a systemd unit, beside User=: AmbientCapabilities=${all}`;
+  const all = good.join(' ');
+  const containers = good.map((name) => `--cap-add=${name.slice('CAP_'.length)}`).join(' ');
+  const elsewhere = isOut
+    ? `outside, as nothing that is started here can have them; in a container: docker run ${containers}; in a systemd unit: CapabilityBoundingSet=${all}`
+    : isTheirs
+      ? `or as the user whose directory it is, with ${all}`
+      : `or in a systemd unit, beside User=: AmbientCapabilities=${all}`;
   return `${commands.join(' && ')}\n${elsewhere}`;
 }
 

@@ -7,6 +7,8 @@ import { isatty } from 'node:tty';
 import type { Config } from '../config/config.ts';
 import { attachedCount, removeOwnAddress, unusedAddresses } from '../containers/leftovers.ts';
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
+import { hasFastPath } from '../dataplane/fast-path/kind.ts';
+import { type Listings, listings } from '../dataplane/fast-path/listing.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
@@ -61,7 +63,7 @@ export async function runDaemon(config: Config, wait: number): Promise<void> {
   const kind = await dataPlaneOf(config);
   const daemon = new Daemon(config, kind, log, ending);
   const capabilities: Capability[] = [...kind.capabilities, ...(config.attach ? (['CAP_SYS_ADMIN'] as const) : [])];
-  const needs = { capabilities, runDir: config.runDir, tun: kind.usesTun };
+  const needs = { capabilities, wanted: kind.wanted, runDir: config.runDir, tun: kind.usesTun };
   try {
     await explainPermission(needs, async () => {
       requireCapabilities(capabilities);
@@ -134,6 +136,7 @@ class Daemon {
       status: () => this.#status(),
       tunnels: () => this.#tunnels(),
       mappings: async () => config.mappings.map(prefixesOf),
+      programs: async () => this.#programs(),
     };
     if (config.attach) this.#attacher = Attacher.open(config.runDir, limitedLog(this.#log));
     const runDir = await RunDir.open(config.runDir, routes, this.#attacher?.routes);
@@ -161,9 +164,7 @@ class Daemon {
       ...{ plan, machine, log: this.#log },
       onDue: () => this.#keeper?.look(),
       onTunnels: (change, vms) => this.#tunnelLog.changed(change, vms),
-      onLearnt: (tunnels) => {
-        for (const tunnel of tunnels) this.#tunnelLog.learnt(tunnel, this.#observer.tunnels.pathMtu(tunnel.vm));
-      },
+      onLearnt: (tunnels) => this.#tunnelLog.learnt(tunnels, (vm) => this.#observer.tunnels.pathMtu(vm)),
     });
     this.#dataPlane = dataPlane;
     const barrier = new Barrier(machine, barrierSettings(config));
@@ -187,10 +188,9 @@ class Daemon {
     });
     this.#state = 'running';
     const { pid, vm, overlayAddress, device, dataPlane: name, encapsulation, mtu } = await this.#status();
-    this.#log.info(
-      { pid, vm, overlayAddress, device, dataPlane: name, encapsulation, mtu, ...dataPlane.status },
-      'ready',
-    );
+    const { fastPath, ...rest } = dataPlane.status;
+    const fast = fastPath && { fastPath: fastPath.state, fastPathObstacle: fastPath.obstacle };
+    this.#log.info({ pid, vm, overlayAddress, device, dataPlane: name, encapsulation, mtu, ...rest, ...fast }, 'ready');
   }
 
   /** Waits until this machine has an underlay address. */
@@ -234,6 +234,7 @@ class Daemon {
    */
   async stop(): Promise<boolean> {
     const isReady = this.#state === 'running';
+    const isFast = this.#dataPlane?.status.fastPath?.state === 'on';
     this.#state = 'stopping';
     const steps = [
       () => this.#observer.close(),
@@ -257,10 +258,15 @@ class Daemon {
       }
     }
     if (!isReady || !isClean) return isClean;
-    if (this.#kind.lasts)
-      this.#log.info('stopped; the kernel goes on forwarding to the VMs it knows, until inlay down');
-    else this.#log.info('stopped; packets for the overlay are unreachable until inlay down');
+    this.#log.info(`stopped; ${this.#outlook(isFast)}`);
     return isClean;
+  }
+
+  /** What becomes of packets from now on; `isFast` says whether the fast path is on. */
+  #outlook(isFast: boolean): string {
+    if (this.#kind.lasts) return 'the kernel goes on forwarding to the VMs it knows, until inlay down';
+    if (isFast) return 'the fast path goes on between containers and the VMs it knows, until inlay down';
+    return 'packets for the overlay are unreachable until inlay down';
   }
 
   /** From here on the shim finds no socket, and Node does the work. */
@@ -313,6 +319,12 @@ class Daemon {
 
   get #containers(): ContainersStatus {
     return { attached: this.#keeper?.attached ?? 0, attach: this.#attacher ? 'on' : 'off' };
+  }
+
+  /** The programs of the fast path, for people. */
+  #programs(): Partial<Listings> {
+    const plan = this.#keeper?.plan ?? this.#plan;
+    return plan && hasFastPath(this.#config) ? listings(this.#config, plan) : {};
   }
 
   #tunnels(): Promise<TunnelStatus[]> {

@@ -1,6 +1,7 @@
 /** The data planes, by the name that the configuration has for them. */
 import type { Config } from '../config/config.ts';
 import type { DataPlaneKind } from '../dataplane/dataplane.ts';
+import { withFastPath } from '../dataplane/fast-path/kind.ts';
 
 /** Each data plane is loaded when it is needed, because one needs native packages that the other does not. */
 const KINDS: Record<Config['dataplane'], () => Promise<{ kind: DataPlaneKind }>> = {
@@ -9,5 +10,5 @@ const KINDS: Record<Config['dataplane'], () => Promise<{ kind: DataPlaneKind }>>
 };
 
 export async function dataPlaneOf({ dataplane }: Pick<Config, 'dataplane'>): Promise<DataPlaneKind> {
-  return (await KINDS[dataplane]()).kind;
+  return withFastPath((await KINDS[dataplane]()).kind);
 }

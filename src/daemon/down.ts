@@ -17,6 +17,7 @@ import { DAEMON, type Entry, GUARD, Journal } from '../machine/journal.ts';
 import { Machine } from '../machine/machine.ts';
 import { remains } from '../machine/remains.ts';
 import { isCatchAll, type Thing } from '../machine/state.ts';
+import { hasFilter } from '../machine/things/filter.ts';
 import { kindOf } from '../machine/things/kinds.ts';
 import { becomeUser } from './become.ts';
 import { commandAs, explainPermission, requireCapabilities } from './capabilities.ts';
@@ -131,12 +132,16 @@ function ownerOf(runDir: string): number | undefined {
 
 /**
  * Of what another user has noted, only what says itself that it is ours: our devices by their alias, routes and
- * rules by their protocol, the barrier by its name. What settings others' devices are said to have had is not
- * believed.
+ * rules by their protocol, the barrier and programs by their names, and a discipline by the program in it. What
+ * settings others' devices are said to have had is not believed.
  */
 function saysItself({ netlink }: Machine): (entry: Entry) => boolean {
   return ({ thing }) => {
-    if (!('device' in thing) || thing.kind === 'route') return true;
+    if (!('device' in thing) || thing.kind === 'route' || thing.kind === 'filter') return true;
+    if (thing.kind === 'clsact') {
+      const index = findLink(netlink, thing.index ?? thing.device)?.index;
+      return index === undefined || hasFilter(netlink, index, 'ingress');
+    }
     const found = findLink(netlink, thing.device ?? '');
     return !found || isOurAlias(found.alias);
   };

@@ -18,6 +18,8 @@ const MOST_CHANGES = 50;
 const MOST_EVENTS = 20;
 /** Events that are remembered, so that none is told twice in an interval. */
 const MAX_TOLD = 10_000;
+/** VMs with another way at once that are told one by one. */
+const MOST_AT_ONCE = 16;
 
 export interface TunnelLogOptions {
   log: Log;
@@ -57,10 +59,18 @@ export class TunnelLog {
   }
 
   /**
-   * The underlay has said something about the way to a VM, whose path MTU was this at the last look. Where the
-   * data plane does not say what was known before, a look is what there is to compare with.
+   * The underlay has said something about the ways to VMs. Where the data plane does not say what was known
+   * before, there is the path MTU at the last look to compare with.
    */
-  learnt({ vm, pathMtu, before }: Learnt, atLook: number | undefined): void {
+  learnt(tunnels: readonly Learnt[], atLook: (vm: number) => number | undefined): void {
+    const { log } = this.#options;
+    const unreachable = tunnels.filter((tunnel) => tunnel.unreachable !== undefined).length;
+    if (tunnels.length <= MOST_AT_ONCE) for (const tunnel of tunnels) this.#learntOne(tunnel, atLook(tunnel.vm));
+    else if (unreachable > 0) log.warn({ tunnels: tunnels.length, unreachable }, 'VMs unreachable');
+    else log.info({ tunnels: tunnels.length }, 'paths of tunnels changed');
+  }
+
+  #learntOne({ vm, pathMtu, before }: Learnt, atLook: number | undefined): void {
     // Whether the VM can be reached is told by `answers`.
     if (pathMtu === (before ? before.pathMtu : atLook)) return;
     const mtu = tunnelMtu(this.#options.mtu(), pathMtu, this.#options.overhead);

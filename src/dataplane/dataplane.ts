@@ -12,6 +12,8 @@ import type { DeviceName } from './drop-log.ts';
 export interface DataPlaneKind {
   /** What a daemon needs for it. */
   readonly capabilities: readonly ('CAP_NET_ADMIN' | 'CAP_NET_RAW')[];
+  /** What lets it do more. */
+  readonly wanted: readonly 'CAP_BPF'[];
   /** Whether it opens /dev/net/tun. */
   readonly usesTun: boolean;
   /** Whether what it makes on the machine goes on forwarding when the daemon ends. */

@@ -39,8 +39,8 @@ export const FIELDS: Record<string, Record<string, Field>> = {
     value: isSysctlValue,
   },
   fou: { port: (port) => port === GRE_UDP_PORT },
-  filter: { device: isDevice, place: (place) => place === 'ingress' || place === 'egress' },
-  clsact: { device: isDevice },
+  filter: { device: isDevice, place: (place) => place === 'ingress' || place === 'egress', index: isIndex },
+  clsact: { device: isDevice, index: isIndex },
   // It is looked for at all devices.
   'container-filters': {},
   barrier: { table: (table) => isWord(table) && isDevice(deviceOfTable(table)) },
@@ -75,6 +75,10 @@ function isInfo(value: unknown): boolean {
 /** Rules count with one bit less than the prefix has. */
 function isPrefix(value: unknown): boolean {
   return isWord(value) && (parsePrefix(value)?.length ?? 0) > 0;
+}
+
+function isIndex(value: unknown): boolean {
+  return value === undefined || isU32(value);
 }
 
 function isU32(value: unknown): boolean {

@@ -4,7 +4,7 @@ import { OwnTables } from '../linux/netfilter/own-tables.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import type { Mapping } from '../mesh/mapping.ts';
 import { DAEMON, type Entry, type Journal } from './journal.ts';
-import { keyOf, type Thing } from './state.ts';
+import { clsactFor, keyOf, type Thing } from './state.ts';
 import { MainTable } from './table.ts';
 import { BarrierMemory } from './things/barrier.ts';
 import type { Context } from './things/kind.ts';
@@ -118,9 +118,7 @@ export class Machine {
   /** Takes back what is noted and is not among these; returns what was undone, in words. */
   keepOnly(things: readonly Thing[]): string[] {
     // A discipline stays as long as a filter in it is wanted.
-    const disciplines = things.flatMap((thing): Thing[] =>
-      thing.kind === 'filter' ? [{ kind: 'clsact', device: thing.device }] : [],
-    );
+    const disciplines = things.flatMap((thing): Thing[] => (thing.kind === 'filter' ? [clsactFor(thing)] : []));
     const wanted = new Set([...things, ...disciplines].map(keyOf));
     return this.undo(({ thing }) => !wanted.has(keyOf(thing)));
   }

@@ -131,6 +131,8 @@ export interface FilterThing {
   /** The program's descriptor. Without it, a filter of ours is removed. */
   program?: number;
   others?: true;
+  /** By which a device of others is known, whatever it is called. */
+  index?: number;
   /** If the kernel refuses the program, its data plane is told, and it is no trouble. */
   optional?: true;
 }
@@ -139,6 +141,13 @@ export interface FilterThing {
 export interface ClsactThing {
   kind: 'clsact';
   device: string;
+  /** As that of a filter. */
+  index?: number;
+}
+
+/** The discipline that a filter is in. */
+export function clsactFor({ device, index }: FilterThing): ClsactThing {
+  return { kind: 'clsact', device, ...(index !== undefined && { index }) };
 }
 
 /** The filters with the fast path's program at the devices of all containers. */
@@ -204,7 +213,9 @@ export function keyOf(thing: Thing): string {
     case 'fou':
       return `fou ${thing.port}`;
     case 'filter':
-      return `filter ${thing.device} ${thing.place}`;
+      return `filter ${thing.index ?? thing.device} ${thing.place}`;
+    case 'clsact':
+      return `clsact ${thing.index ?? thing.device}`;
     case 'barrier':
       return `barrier ${thing.table}`;
     case 'guard':
@@ -263,9 +274,14 @@ export function isCatchAll(thing: Thing): boolean {
   return thing.kind === 'rule' || (thing.kind === 'route' && thing.protocol === CATCH_ALL_PROTOCOL);
 }
 
-/** Whether a thing stays when the daemon stops, whatever the data plane: the catch-all and the barrier. */
+/**
+ * Whether a thing stays when the daemon stops, whatever the data plane: the catch-all, the barrier and the fast
+ * path, so that a restart loses none of its packets. Its programs are at devices of others.
+ */
 export function staysAfterStop(thing: Thing): boolean {
-  return thing.kind === 'barrier' || isCatchAll(thing);
+  const isOfOthers = thing.kind === 'filter' && thing.others === true;
+  const isFastPath = isOfOthers || thing.kind === 'clsact' || thing.kind === 'container-filters';
+  return thing.kind === 'barrier' || isFastPath || isCatchAll(thing);
 }
 
 /**

@@ -2,9 +2,8 @@
 
 import type { Config } from '../config/config.ts';
 import type { DirectionCounters } from '../core/counters.ts';
-import type { Tunnel } from '../core/tunnels.ts';
 import { DROP_REASONS } from '../core/verdict.ts';
-import type { DataPlaneStatus, Refused } from '../dataplane/dataplane.ts';
+import type { DataPlaneStatus, OpenTunnel, Refused, Traffic } from '../dataplane/dataplane.ts';
 import { wireFormat } from '../dataplane/wire-format.ts';
 import type { BarrierStatus } from '../machine/barrier/barrier.ts';
 import type { Trouble } from '../machine/machine.ts';
@@ -12,11 +11,6 @@ import { contains, formatAddress, formatPrefix, ipv4 } from '../mesh/address.ts'
 import type { Mapping } from '../mesh/mapping.ts';
 import type { Rate } from './rates.ts';
 import type { Knowledge, TunnelStateName } from './tunnel-watch.ts';
-
-interface Traffic {
-  packets: number;
-  bytes: number;
-}
 
 export interface DirectionStatus extends Traffic {
   /** packets + all drops. */
@@ -102,6 +96,8 @@ export interface TunnelStatus {
   unansweredSeconds?: number;
   outbound: Traffic;
   inbound: Traffic;
+  /** What of both the fast path took. */
+  fastPath?: { outbound: Traffic; inbound: Traffic };
   idleSeconds: number;
 }
 
@@ -127,7 +123,7 @@ function byReason(drops: readonly number[]): Record<string, number> {
 /** `now` is on the clock of the tunnel's times, in ms; `known` is what was found out about it, `encapsulation` what its packets look like. */
 export function tunnelStatus(
   mappings: readonly Mapping[],
-  tunnel: Tunnel,
+  tunnel: OpenTunnel,
   now: number,
   known: Knowledge | undefined,
   encapsulation: Config['encapsulation'],
@@ -141,6 +137,7 @@ export function tunnelStatus(
     ...(known ? knownStatus(known, encapsulation) : { unreachable: code === undefined ? undefined : reasonText(code) }),
     outbound: tunnel.outbound,
     inbound: tunnel.inbound,
+    ...(tunnel.fastPath && { fastPath: tunnel.fastPath }),
     idleSeconds: seconds(now - tunnel.lastUse),
   };
 }

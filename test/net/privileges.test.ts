@@ -147,10 +147,10 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
   });
   afterAll(() => lab?.close());
 
-  const setpriv = (capabilities = CAPABILITIES) =>
+  const setpriv = (capabilities = `${CAPABILITIES},+bpf`) =>
     `sudo setpriv --reuid=${USER} --regid=${USER} --init-groups --inh-caps=${capabilities} --ambient-caps=${capabilities}`;
   const withCapabilities = (names: string) => [...AS_USER, `--inh-caps=${names}`, `--ambient-caps=${names}`];
-  const unit = 'or in a systemd unit, beside User=: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\n';
+  const unit = 'or in a systemd unit, beside User=: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF\n';
 
   /** Runs a command line that lacks something; answers what it says and, without its `sudo`, the command that is to help. */
   async function refused(words: readonly string[]): Promise<Record<'message' | 'hint' | 'second' | 'helps', string>> {
@@ -201,7 +201,7 @@ describe.skipIf(skip('privileges, hints', needed))('what helps', () => {
       runDir: '/run/root',
       message: 'run directory /run/root: this user may not write there (EACCES)',
       hint: 'sudo',
-      second: 'or as the user whose directory it is, with CAP_NET_ADMIN CAP_NET_RAW\n',
+      second: 'or as the user whose directory it is, with CAP_NET_ADMIN CAP_NET_RAW CAP_BPF\n',
     },
     {
       name: 'the run directory cannot be made',

@@ -206,9 +206,10 @@ export class FastPathState {
     this.#put(vm, VM_LIMIT, bytes);
   }
 
-  /** Lets one packet of each tunnel and direction go its ordinary way. */
-  renew(): void {
-    for (let at = 0; at < this.#words.length; at += VM_SIZE / 4) {
+  /** Lets one packet of each direction go its ordinary way, of the tunnel to a VM or of all. */
+  renew(vm?: number): void {
+    const [first, end] = vm === undefined ? [0, this.#words.length] : this.#wordsOf(vm);
+    for (let at = first; at < end; at += VM_SIZE / 4) {
       if (this.#words[at + VM_OUTBOUND_FRESH / 4] !== 0) this.#words[at + VM_OUTBOUND_FRESH / 4] = 0;
       if (this.#words[at + VM_INBOUND_FRESH / 4] !== 0) this.#words[at + VM_INBOUND_FRESH / 4] = 0;
     }
@@ -216,8 +217,7 @@ export class FastPathState {
 
   /** Begins anew with a VM whose tunnel was closed. */
   forget(vm: number): void {
-    const at = this.#placeOf(vm) * (VM_SIZE / 4);
-    this.#words.fill(0, at, at + VM_SIZE / 4);
+    this.#words.fill(0, ...this.#wordsOf(vm));
   }
 
   /** What the programs took altogether. */
@@ -239,8 +239,14 @@ export class FastPathState {
   }
 
   #put(vm: number, offset: number, value: number): void {
-    const at = this.#placeOf(vm) * (VM_SIZE / 4) + offset / 4;
-    if (at < this.#words.length) this.#words[at] = value;
+    const [at, end] = this.#wordsOf(vm);
+    if (at < end) this.#words[at + offset / 4] = value;
+  }
+
+  /** The words of a VM's record: none if there is no room for it. */
+  #wordsOf(vm: number): [first: number, end: number] {
+    const at = this.#placeOf(vm) * (VM_SIZE / 4);
+    return [at, Math.min(at + VM_SIZE / 4, this.#words.length)];
   }
 
   /** As in the programs; beyond the map's end if no mapping has the VM. */

@@ -17,7 +17,7 @@ import type { Outcome, Trouble } from '../../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../../machine/state.ts';
 import { Checkpoints } from '../check/checkpoints.ts';
 import { INBOUND, OUTBOUND } from '../check/source-check.ts';
-import type { Counters, DataPlane, DataPlaneKind, DataPlaneOptions, DataPlaneStatus, Learnt } from '../dataplane.ts';
+import type { Counters, DataPlane, DataPlaneKind, DataPlaneOptions, DataPlaneStatus } from '../dataplane.ts';
 import { isAboutVms } from './changes.ts';
 import { kernelThings, VXLAN_OVERHEAD, vniOf } from './device.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
@@ -35,11 +35,11 @@ const PART = 64;
 const MAX_SWEEP = 15_000;
 /** ms between two looks for VMs that were never heard from. */
 const UNHEARD_SWEEP = 1000;
-/** VMs with another way at once that are told one by one. */
-const MAX_TOLD = 16;
 
 export const kind: DataPlaneKind = {
   capabilities: ['CAP_NET_ADMIN'],
+  // The kernel then checks sources.
+  wanted: ['CAP_BPF'],
   usesTun: false,
   lasts: true,
   overhead: (config) => (config.encapsulation === 'vxlan' ? VXLAN_OVERHEAD : overhead(config.encapsulation, config)),
@@ -177,7 +177,7 @@ class KernelDataPlane implements DataPlane {
 
   /** Hears about the device with this index; the one before may have gone. */
   #listen(ifindex: number): void {
-    const { machine, onTunnels, onDue } = this.#options;
+    const { machine, onTunnels, onLearnt, onDue } = this.#options;
     const { mappings, local, device } = this.#plan;
     this.#monitor?.close();
     this.#ifindex = ifindex;
@@ -187,7 +187,7 @@ class KernelDataPlane implements DataPlane {
       overhead: kind.overhead(this.#config),
       wayTo: (vm) => this.#ways.to(vm),
       isHeard: (vm) => this.#checkpoints.check?.isHeard(vm) ?? true,
-      onLearnt: (tunnels) => this.#tell(tunnels),
+      onLearnt,
       netlink: machine.netlink,
       openNetlink: () => Netlink.open(),
       onTunnels: (change, vms) => {
@@ -245,14 +245,6 @@ class KernelDataPlane implements DataPlane {
     void this.#enqueue(() => this.#ways.look(async (vms) => this.#neighbours?.follow(vms))).then(() => {
       this.#isFollowing = false;
     });
-  }
-
-  #tell(tunnels: Learnt[]): void {
-    const { log, onLearnt } = this.#options;
-    const unreachable = tunnels.filter((tunnel) => tunnel.unreachable !== undefined).length;
-    if (tunnels.length <= MAX_TOLD) onLearnt(tunnels);
-    else if (unreachable > 0) log.warn({ tunnels: tunnels.length, unreachable }, 'VMs unreachable');
-    else log.info({ tunnels: tunnels.length }, 'paths of tunnels changed');
   }
 
   #resync(): Promise<void> {

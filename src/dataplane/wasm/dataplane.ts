@@ -17,10 +17,11 @@ import {
   type DataPlaneStatus,
 } from '../dataplane.ts';
 import { DropLog } from '../drop-log.ts';
+import { encapsulationOf, outerEcnOf } from '../wire-format.ts';
 import type { Engine } from './engine.ts';
 import { startEngine } from './engines.ts';
 import { wasmObstacle } from './load-core.ts';
-import { encapsulationOf, wasmThings } from './things.ts';
+import { wasmThings } from './things.ts';
 
 /** ms until an engine that could not be started is tried again: the first time, and at most. */
 const FIRST_PAUSE = 500;
@@ -28,6 +29,8 @@ const LONGEST_PAUSE = 10_000;
 
 export const kind: DataPlaneKind = {
   capabilities: ['CAP_NET_ADMIN', 'CAP_NET_RAW'],
+  // The kernel then cuts super-packets.
+  wanted: ['CAP_BPF'],
   usesTun: true,
   lasts: false,
   overhead: (config) => overhead(encapsulationOf(config), config),
@@ -205,14 +208,12 @@ function addAll(all: readonly Counters[]): Omit<Counters, 'tunnels'> {
 
 /** What the core is told: its addresses are numbers, the rest is the configuration's. */
 function coreConfigOf(config: Config, { local, mappings, mtu }: NetworkPlan): CoreConfig {
-  const { encapsulation, engine, ecn } = config;
   return {
     ...config,
     local: Number(local.bits),
     mtu,
     encapsulation: encapsulationOf(config),
-    // Node's UDP sockets cannot set the ECN field.
-    ecn: engine === 'portable' && encapsulation === 'gre-udp' ? 'compatibility' : ecn,
+    ecn: outerEcnOf(config),
     mappings: mappings.map((m) => ({
       overlay: Number(m.overlay.bits),
       overlayLength: m.overlay.length,

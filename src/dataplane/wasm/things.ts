@@ -1,6 +1,5 @@
 /** All that the wasm data plane makes on the machine, its TUN device included. */
 import type { Config } from '../../config/config.ts';
-import type { Encapsulation } from '../../core/config.ts';
 import {
   conf,
   FALLBACK_GRE,
@@ -52,9 +51,4 @@ function quietFallbackGre(): Thing[] {
     { kind: 'link-up', device: FALLBACK_GRE, others: true },
     { kind: 'sysctl', name: ipv6, value: '1', device: FALLBACK_GRE, others: true },
   ];
-}
-
-/** The configuration has been checked: vxlan is the kernel's alone. */
-export function encapsulationOf({ encapsulation }: Config): Encapsulation {
-  return encapsulation === 'vxlan' ? 'gre' : encapsulation;
 }

@@ -66,7 +66,8 @@ export function attachTcx(program: number, ifindex: number, place: number, what:
   return mustBpf(BPF_LINK_CREATE, attributes, what);
 }
 
-function encode(instructions: readonly Instruction[]): Uint8Array {
+/** As the kernel takes them. */
+export function encode(instructions: readonly Instruction[]): Uint8Array {
   const program = new Uint8Array(instructions.length * INSTRUCTION_SIZE);
   const view = new DataView(program.buffer);
   for (const [i, [code, destination, source, offset, immediate]] of instructions.entries()) {

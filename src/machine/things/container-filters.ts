@@ -20,8 +20,10 @@ export const containerFiltersKind: Kind<ContainerFiltersThing> = {
   },
   undo(_, { netlink, isNoted }) {
     // Where underlays are veths, too, ours are there for other reasons.
-    const isOther = (device: string) =>
-      isNoted({ kind: 'clsact', device }) || isNoted({ kind: 'filter', device, place: 'ingress' });
+    const isOther = (device: string, index: number) =>
+      [{ device }, { device, index }].some(
+        (known) => isNoted({ kind: 'clsact', ...known }) || isNoted({ kind: 'filter', ...known, place: 'ingress' }),
+      );
     const found = filteredVeths(netlink, isOther);
     removeContainerFilters(netlink, found);
     return found.length > 0;
@@ -31,11 +33,14 @@ export const containerFiltersKind: Kind<ContainerFiltersThing> = {
 };
 
 /** Interface indexes of the veths that have a filter of ours. */
-export function filteredVeths(netlink: Netlink, isOther: (device: string) => boolean = () => false): number[] {
+export function filteredVeths(
+  netlink: Netlink,
+  isOther: (device: string, index: number) => boolean = () => false,
+): number[] {
   const disciplines = ingressDisciplines(netlink);
   if (![...disciplines.values()].includes(CLSACT)) return [];
   return vethEnds(netlink).flatMap(({ index, name = '' }) =>
-    disciplines.get(index) === CLSACT && !isOther(name) && filtersAt(netlink, index, 'ingress').some(isOurs)
+    disciplines.get(index) === CLSACT && !isOther(name, index) && filtersAt(netlink, index, 'ingress').some(isOurs)
       ? [index]
       : [],
   );

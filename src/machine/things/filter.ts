@@ -17,14 +17,14 @@ import {
 } from '../../linux/netlink/filters.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { findLink } from '../../linux/netlink/rtnetlink.ts';
-import type { ClsactThing, FilterThing } from '../state.ts';
+import { type ClsactThing, clsactFor, type FilterThing } from '../state.ts';
 import type { Kind } from './kind.ts';
 
 export const filterKind: Kind<FilterThing> = {
   ensure(wanted, context) {
-    const { device, place, program, others } = wanted;
+    const { device, index, place, program, others } = wanted;
     const { netlink, links } = context;
-    const ifindex = others ? findLink(netlink, device)?.index : links.get(device);
+    const ifindex = others ? findLink(netlink, index ?? device)?.index : links.get(device);
     if (ifindex === undefined) return undefined;
     const what = `filter at the ${place} of ${device}`;
     const found = filtersAt(netlink, ifindex, place).filter(hasOurPriority);
@@ -37,15 +37,15 @@ export const filterKind: Kind<FilterThing> = {
     if (ours?.options?.id === programId(program)) return undefined;
     if (!ours && found.length > 0) throw inTheWay(what, device, place);
     // At a device of others the discipline is a thing of its own, because it has to be removed by itself.
-    if (others) clsactKind.ensure({ kind: 'clsact', device }, context);
+    if (others) clsactKind.ensure(clsactFor(wanted), context);
     else hasMadeClsact(netlink, device, ifindex);
-    if (others) context.note({ kind: 'filter', device, place, others });
+    if (others) context.note({ kind: 'filter', device, place, others, ...(index !== undefined && { index }) });
     netlink.do(putFilter(ifindex, place, program, what));
     return `${what} is ${ours ? 'of an earlier daemon' : 'missing'}`;
   },
 
-  undo({ device, place }, { netlink }) {
-    const ifindex = findLink(netlink, device)?.index;
+  undo({ device, index, place }, { netlink }) {
+    const ifindex = findLink(netlink, index ?? device)?.index;
     if (ifindex === undefined) return false;
     const ours = hasFilter(netlink, ifindex, place);
     if (ours) netlink.do(removeFilter(ifindex, place, `filter of ${device}`));
@@ -60,8 +60,8 @@ export const filterKind: Kind<FilterThing> = {
 /** The discipline that holds filters at a device of others, where we made it. */
 export const clsactKind: Kind<ClsactThing> = {
   ensure(thing, context) {
-    const { device } = thing;
-    const ifindex = findLink(context.netlink, device)?.index;
+    const { device, index } = thing;
+    const ifindex = findLink(context.netlink, index ?? device)?.index;
     if (ifindex === undefined) return undefined;
     const wasNoted = context.isNoted(thing);
     context.note(thing);
@@ -69,8 +69,8 @@ export const clsactKind: Kind<ClsactThing> = {
     if (!wasNoted) context.forget(thing); // It is somebody else's.
     return undefined;
   },
-  undo({ device }, { netlink }) {
-    const ifindex = findLink(netlink, device)?.index;
+  undo({ device, index }, { netlink }) {
+    const ifindex = findLink(netlink, index ?? device)?.index;
     if (ifindex === undefined) return false;
     // Somebody else may have filters in it by now.
     if ([...filtersAt(netlink, ifindex, 'ingress'), ...filtersAt(netlink, ifindex, 'egress')].length > 0) return false;
@@ -83,7 +83,12 @@ export const clsactKind: Kind<ClsactThing> = {
 
 /** Whether a device has a filter of ours. */
 export function hasFilter(netlink: Netlink, ifindex: number, place: Place): boolean {
-  return filtersAt(netlink, ifindex, place).some(isOurs);
+  return programAt(netlink, ifindex, place) !== undefined;
+}
+
+/** The program that a filter of ours runs, by the kernel's number; undefined if there is none. */
+export function programAt(netlink: Netlink, ifindex: number, place: Place): number | undefined {
+  return filtersAt(netlink, ifindex, place).find(isOurs)?.options?.id;
 }
 
 function inTheWay(what: string, device: string, place: Place): InlayError {
