@@ -34,10 +34,11 @@ export class CoreOracle {
   #limit;
   #heard = new Set();
 
-  constructor(config) {
+  /** Without `isWhole`, a super-packet is cut. */
+  constructor(config, isWhole = true) {
     this.#config = config;
     this.#limit = config.mtu;
-    this.#core.attach(DEVICES);
+    this.#core.attach(isWhole ? DEVICES : { ...DEVICES, offloads: abi.OFFLOAD_VIRTIO });
     this.#core.configure(config);
   }
 
@@ -69,6 +70,12 @@ export class CoreOracle {
       tos: core.messages.tos(0),
       ttl: core.messages.ttl(0),
     };
+  }
+
+  /** All messages of the last call. */
+  messages() {
+    const { messages } = this.#core;
+    return messages.all().map((message) => messages.bytes(message));
   }
 
   /** What becomes of a packet of the underlay with its outer IPv4 header: protocol 47. `merged` is what the host knows of merging. */
