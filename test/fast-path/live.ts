@@ -9,6 +9,7 @@ import os from 'node:os';
 import { type CoreConfig, overhead } from '../../src/core/index.ts';
 import { inbound, outbound, type ProgramOptions } from '../../src/dataplane/fast-path/programs.ts';
 import { FastPathState } from '../../src/dataplane/fast-path/state.ts';
+import type { NextHop } from '../../src/dataplane/fast-path/ways.ts';
 import { assemble } from '../../src/linux/bpf/assembler.ts';
 import { loadProgram } from '../../src/linux/bpf/program.ts';
 import * as native from '../../src/linux/native.ts';
@@ -23,6 +24,9 @@ const UNSHARE = { x64: 272, arm64: 97 }[os.arch() as 'x64' | 'arm64'];
 const NLM_F_CREATE = 0x400;
 /** VMs 192.168.16.32 and .33, and the last bytes of Ethernet addresses. */
 export const [A, B] = [0xc0a81020, 0xc0a81021];
+/** A router, of which there is no more than its address. */
+export const ROUTER = 0xc0a81063;
+const ROUTER_MAC = [2, 0, 0, 9, 9, 9];
 const UPLINK = 100;
 const LINKS = [101, 102, 103] as const;
 const MAPPING = new Mapping(prefix('10.0.0.0/8'), prefix('192.168.0.0/16'));
@@ -124,6 +128,8 @@ interface Vm {
 /** The namespaces, while the calling thread is in them. */
 export class Live {
   readonly #home = openSync('/proc/thread-self/ns/net', 'r');
+  readonly #limit: number;
+
   readonly #opened: { close(): void }[] = [];
   readonly #namespaces = new Map<number, number>();
   readonly vms = new Map<number, Vm>();
@@ -133,6 +139,7 @@ export class Live {
 
   /** `limit` is for inner packets. Unless `isWhole`, the underlay's devices cut super-packets before they send them. */
   constructor(config: Omit<CoreConfig, 'local' | 'mappings'>, limit: number, isWhole: boolean) {
+    this.#limit = limit;
     const mtu = limit + overhead(config.encapsulation ?? 'gre', config);
     for (const vm of [A, B]) {
       native.must(
@@ -161,6 +168,7 @@ export class Live {
         ),
         ...[`u${vm & 255}`, ...LINKS.map((link) => `c${link}`)].map((name) => `link set ${name} up`),
         `addr add 192.168.16.${vm & 255}/16 dev u${vm & 255}`,
+        `neigh add 192.168.16.99 lladdr ${text(ROUTER_MAC)} nud permanent dev u${vm & 255}`,
         `neigh add 192.168.16.${other & 255} lladdr ${text(macOf(other, UPLINK, 0))} nud permanent dev u${vm & 255}`,
       ]);
       if (!isWhole) execFileSync('ethtool', ['-K', `u${vm & 255}`, 'tso', 'off', 'gso', 'off']);
@@ -173,7 +181,7 @@ export class Live {
       this.#ip(LINKS.map((link) => `link set p${link} up`));
       for (const link of LINKS) this.ports.set(`${vm} ${link}`, this.#port(link + 100));
       this.#enter(vm);
-      this.vms.set(vm, this.#fastPath(vm, config, limit));
+      this.vms.set(vm, this.#fastPath(vm, config));
     }
     this.#enter(B);
     this.underlay = this.#port(UPLINK);
@@ -185,6 +193,12 @@ export class Live {
 
   state(vm: number): FastPathState {
     return this.vms.get(vm)?.state as FastPathState;
+  }
+
+  /** Daemons are there, for a while, and have found out by which way packets go. */
+  accompany(nextHop?: NextHop): void {
+    const settings = { enabled: true, uplink: UPLINK, limit: this.#limit, nextHop };
+    for (const { state } of this.vms.values()) state.set(settings);
   }
 
   close(): void {
@@ -212,7 +226,7 @@ export class Live {
   }
 
   /** What a VM has, its programs attached: in the thread's namespace. */
-  #fastPath(vm: number, config: Omit<CoreConfig, 'local' | 'mappings'>, limit: number): Vm {
+  #fastPath(vm: number, config: Omit<CoreConfig, 'local' | 'mappings'>): Vm {
     const { encapsulation = 'gre', key, ttl = 64, dscp = 0, ecn = 'normal', clampMss = false } = config;
     const state = new FastPathState([MAPPING], ipv4(vm));
     const options: ProgramOptions = {
@@ -237,7 +251,6 @@ export class Live {
     attach(back, UPLINK);
     netlink.close();
     const other = vm === A ? B : A;
-    state.set({ enabled: true, uplink: UPLINK, limit });
     state.hear(other);
     return { state, programs, options };
   }
@@ -246,6 +259,10 @@ export class Live {
 /** The frame that B sends to A. */
 export const fromUnderlay = (packet: Uint8Array): Uint8Array<ArrayBuffer> =>
   Uint8Array.from([...macOf(A, UPLINK, 0), ...macOf(B, UPLINK, 0), 8, 0, ...packet]);
+
+/** The frame that A sends to B, or to the router. */
+export const toUnderlay = (packet: Uint8Array, isRouted: boolean): Uint8Array<ArrayBuffer> =>
+  Uint8Array.from([...(isRouted ? ROUTER_MAC : macOf(B, UPLINK, 0)), ...macOf(A, UPLINK, 0), 8, 0, ...packet]);
 
 /** The frame that a container sends to its VM. */
 export const fromContainer = (vm: number, link: number, packet: Uint8Array): Uint8Array<ArrayBuffer> =>

@@ -3,7 +3,18 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { type CoreConfig, overhead } from '../../src/core/index.ts';
 import { CoreOracle } from '../fast-path/core-oracle.mjs';
 import { bytesDifference, forwarded, udpAround } from '../fast-path/kernel-oracle.mjs';
-import { A, B, containerOf, type Frame, fromContainer, fromUnderlay, Live, toContainer } from '../fast-path/live.ts';
+import {
+  A,
+  B,
+  containerOf,
+  type Frame,
+  fromContainer,
+  fromUnderlay,
+  Live,
+  ROUTER,
+  toContainer,
+  toUnderlay,
+} from '../fast-path/live.ts';
 import { why } from '../fast-path/twin.mjs';
 import { missingCommands, skip } from '../net/require.ts';
 import * as wire from '../packet.ts';
@@ -138,6 +149,7 @@ describe.skipIf(skip('fast path: live frames', why() ?? missingCommands('ethtool
   /** Both VMs, which know of each other. */
   function open(options: Options, limit: number, isWhole: boolean): Live {
     live = new Live(options, limit, isWhole);
+    live.accompany();
     // The first goes its ordinary way outbound, the second inbound.
     for (let n = 0; n < 3; n++) live.port(A, LINK).send(plainFrame(wire.packetOf(parts({ protocol: 17 }))));
     expect(live.port(B, LINK).take(1).length).toBe(1);
@@ -260,6 +272,7 @@ describe.skipIf(skip('fast path: live frames', why() ?? missingCommands('ethtool
     const open16 = wire.sum(bytes.subarray(26, 34), 17 + 8 + gre.length);
     const summed = bytes.slice();
     new DataView(summed.buffer).setUint16(40, open16);
+    world.accompany();
     world.underlay.send(plain); // The first goes its ordinary way.
     const before = world.state(A).counts().inbound;
     world.underlay.send({ ...plain, flags: 1, start: 34, offset: 6, bytes: summed });
@@ -268,6 +281,18 @@ describe.skipIf(skip('fast path: live frames', why() ?? missingCommands('ethtool
     expect(more).toEqual([]);
     expect(bytesDifference(frame?.bytes ?? new Uint8Array(), toContainer(A, LINK, forwarded(packet)))).toBeNull();
     expect(world.state(A).counts().inbound.packets).toBe(before.packets + 1);
+  });
+
+  test.each([undefined, 'vm', B, ROUTER] as const)('to the next hop: %s', (nextHop) => {
+    const world = open({}, 1476, true);
+    world.accompany(nextHop);
+    const packet = wire.packetOf(parts({ protocol: 17 }));
+    world.port(A, LINK).send(plainFrame(packet));
+    const [frame] = world.underlay.take(1);
+    const config = { ...CORE, encapsulation: 'gre' as const, mtu: 1476 };
+    const { bytes = new Uint8Array() } = new CoreOracle(config).outbound(forwarded(packet), 1476);
+    const expected = toUnderlay(bytes, nextHop === ROUTER);
+    expect(bytesDifference(frame?.bytes ?? new Uint8Array(), expected)).toBeNull();
   });
 
   test('straight across: super-packets too', () => {
