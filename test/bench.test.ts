@@ -54,7 +54,7 @@ describe('what the fast path took', () => {
   });
 
   test('has to be what was to be measured', () => {
-    expect(() => partTaken(status(0, 0, 0), status(100, 50, 0), true)).toThrow('took 50 of 100 packets');
-    expect(() => partTaken(status(0, 0, 0), status(100, 1, 0), false)).toThrow('took 1 of 100 packets');
+    expect(() => partTaken(status(0, 0, 0), status(100, 50, 0), true)).toThrow('took 0.500 of the packets');
+    expect(() => partTaken(status(0, 0, 0), status(100, 1, 0), false)).toThrow('took 0.010 of the packets');
   });
 });
