@@ -30,7 +30,7 @@ export function unforwarded(packet) {
 
 /**
  * The GRE-in-UDP datagram that a packet of the underlay is, as a UDP socket for `local` would get it: with the VM that sent
- * it. Undefined if there is none, or it has a checksum that is wrong.
+ * it. Undefined if there is none. `isWrong` says that it has a checksum that is wrong, so that the socket does not get it.
  */
 export function datagramIn(packet, local) {
   const header = (packet[0] & 15) * 4;
@@ -42,8 +42,8 @@ export function datagramIn(packet, local) {
   const length = u16(packet, header + 4);
   if (length < UDP_LENGTH || length > total - header) return;
   const isSummed = u16(packet, header + 6) !== 0;
-  if (isSummed && sum(packet, header, header + length, sum(packet, 12, 20, UDP + length)) !== 0xffff) return;
   return {
+    isWrong: isSummed && sum(packet, header, header + length, sum(packet, 12, 20, UDP + length)) !== 0xffff,
     payload: packet.subarray(header + UDP_LENGTH, header + length),
     vm: view.getUint32(12),
     tos: packet[1],

@@ -111,6 +111,7 @@ function take(format: Format, options: ProgramOptions, { settings, slots, vms, c
     ...checkLink(outer),
     ...(clampMss ? unlessSyn(inner) : []),
     bpf.storeWordOf(RECORD, VM_HEARD, 1),
+    ...(isUdp ? unlessVerified() : []),
     ...unlessFresh(settings, RECORD, VM_INBOUND_FRESH),
     ...makeFrame(SLOT, inner, true),
     ...(isUdp ? takeChecksum() : []),
@@ -131,9 +132,8 @@ const CSUM_LEVEL_DEC = 2;
 const UDP_LENGTH: number = UDP + 4;
 const UDP_CHECKSUM: number = UDP + 6;
 
-/** Goes to 'pass' unless the UDP header is GRE-in-UDP's, and has no checksum or one that the card has verified. */
+/** Goes to 'pass' unless the UDP header is GRE-in-UDP's. */
 function checkUdp(): bpf.Line[] {
-  const verified = Symbol('verified');
   return [
     bpf.loadHalf(R1, PACKET, UDP + 2),
     bpf.jumpUnlessEqual(R1, network16(GRE_UDP_PORT), 'pass'),
@@ -142,6 +142,16 @@ function checkUdp(): bpf.Line[] {
     bpf.add(R1, IPV4_HEADER),
     ...totalLength(R2, OUTER),
     bpf.jumpUnlessSame32(R1, R2, 'pass'),
+  ];
+}
+
+/**
+ * Goes to 'pass' unless there is no UDP checksum, or the card has verified it. Between VMs of one host the kernel leaves it open
+ * (CHECKSUM_PARTIAL), and would look for it where nothing is any more.
+ */
+function unlessVerified(): bpf.Line[] {
+  const verified = Symbol('verified');
+  return [
     bpf.loadHalf(R1, PACKET, UDP_CHECKSUM),
     bpf.jumpIfEqual(R1, 0, verified),
     ...csumLevel(CSUM_LEVEL_QUERY),
