@@ -10,30 +10,22 @@ import type { Message } from '../../linux/netlink/message.ts';
 import { type LimitedLog, limitedLog } from '../../log-limit.ts';
 import type { Outcome, Trouble } from '../../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../../machine/state.ts';
-import type {
-  Counters,
-  DataPlane,
-  DataPlaneOptions,
-  DataPlaneStatus,
-  FastPathStatus,
-  Learnt,
-  OpenTunnel,
-  Traffic,
-} from '../dataplane.ts';
+import { hasAddress } from '../../machine/underlay.ts';
+import { formatAddress } from '../../mesh/address.ts';
+import type { Counters, DataPlane, DataPlaneOptions, DataPlaneStatus, FastPathStatus, Traffic } from '../dataplane.ts';
 import { FastContainers } from './containers.ts';
 import { Loaded } from './loaded.ts';
-import { type Obstacle, Obstacles, type Uplink } from './obstacles.ts';
+import { type Obstacle, Obstacles } from './obstacles.ts';
+import type { FastPathState } from './state.ts';
+import { FastTunnels, sum } from './tunnels.ts';
 import { UplinkFilter } from './uplink-filter.ts';
 
 /** ms between two looks at all tunnels, at most. */
 const MAX_SWEEP = 15_000;
 /** ms until programs that the kernel did not take are tried again. */
 const RETRY = 60_000;
-/** ms since a packet came on the fast path, in which its VM can be reached, whatever else is said. */
-const OF_LATE = 3000;
-/** Bytes that no packet keeps within: all go their ordinary way, where senders are told what is in the way. */
-const NO_PACKET = 1;
 const NO_TRAFFIC: Traffic = { packets: 0, bytes: 0 };
+const NO_COUNTS: Counts = { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC, local: NO_TRAFFIC };
 
 export interface FastPathOptions {
   config: Config;
@@ -45,15 +37,13 @@ export interface FastPathOptions {
   create: (options: DataPlaneOptions) => DataPlane;
 }
 
-/** What of a tunnel the last look has seen. */
-interface Seen {
-  /** Packets that the data plane below got from the VM. */
-  received: number;
-  /** Packets that the fast path took to the VM and from it, and when the last of each was seen, in ms. */
-  sent: number;
-  sentAt: number;
-  heard: number;
-  heardAt: number;
+type Counts = ReturnType<FastPathState['counts']>;
+
+/** What is loaded into the kernel, and what keeps it as it should be. */
+interface Running {
+  loaded: Loaded;
+  containers: FastContainers;
+  tunnels: FastTunnels;
 }
 
 export class FastPath implements DataPlane {
@@ -65,21 +55,19 @@ export class FastPath implements DataPlane {
   readonly #limited: LimitedLog;
   readonly #sweep: NodeJS.Timeout;
   #plan: NetworkPlan;
-  #loaded: Loaded | undefined;
-  #containers: FastContainers | undefined;
+  readonly #filter: UplinkFilter;
+  #running: Running | undefined;
+  /** What programs took that are not ours any more. */
+  #past: Counts = NO_COUNTS;
   /** Why programs or maps could not be loaded, and when that is tried again, in ms. */
-  #failure: Obstacle | undefined;
+  #failure: string | undefined;
   #nextTry = 0;
-  /** Why the kernel did not take the filter at the uplink. */
-  #refusal: Obstacle | undefined;
-  #filter: UplinkFilter | undefined;
-  /** The device that leads to other VMs, or did last. */
-  #uplink: Uplink | undefined;
-  #obstacle: Obstacle | undefined;
+  /** Why the kernel did not take the filter at the underlay's device. */
+  #refusal: string | undefined;
+  #obstacle: string | undefined;
   #isOn = false;
   /** What the log has told. */
   #told: string | undefined;
-  #seen = new Map<number, Seen>();
   #closed = false;
 
   constructor({ config, options, overhead, create }: FastPathOptions) {
@@ -92,14 +80,15 @@ export class FastPath implements DataPlane {
       ...options,
       onTunnels: (change, vms) => {
         // What is attached goes on when this process ends.
-        if (change === 'closed' && !this.#closed) for (const vm of vms) this.#loaded?.state.forget(vm);
+        if (change === 'closed' && !this.#closed) for (const vm of vms) this.#state?.forget(vm);
         options.onTunnels(change, vms);
       },
       onLearnt: (tunnels) => {
-        for (const tunnel of tunnels) this.#follow(tunnel);
+        for (const tunnel of tunnels) this.#running?.tunnels.follow(tunnel);
         options.onLearnt(tunnels);
       },
     });
+    this.#filter = new UplinkFilter(options.machine);
     this.#obstacles = new Obstacles({
       ...{ config, machine: options.machine },
       plan: () => this.#plan,
@@ -114,23 +103,25 @@ export class FastPath implements DataPlane {
   }
 
   get status(): DataPlaneStatus {
-    const { outbound, inbound, local } = this.#loaded?.state.counts() ?? NO_COUNTS;
-    const obstacle = this.#isOn ? undefined : this.#obstacle?.what;
+    const { outbound, inbound, local } = this.#counts;
     const fastPath: FastPathStatus = {
       state: this.#isOn ? 'on' : 'off',
-      ...(obstacle !== undefined && { obstacle }),
-      ...{ containers: this.#isOn ? (this.#containers?.count ?? 0) : 0, outbound, inbound, local },
+      ...(this.#obstacle !== undefined && { obstacle: this.#obstacle }),
+      containers: this.#isOn ? (this.#running?.containers.count ?? 0) : 0,
+      ...{ outbound, inbound, local },
     };
     return { ...this.#inner.status, fastPath };
   }
 
   get troubles(): readonly Trouble[] {
-    const isWanted = this.#config.fastPath === 'on' && !this.#isOn && this.#obstacle;
-    return [...this.#inner.troubles, ...(isWanted ? [{ what: offText(isWanted) }] : [])];
+    const isMissed = this.#config.fastPath === 'on' && this.#obstacle !== undefined;
+    const off: Trouble[] = isMissed ? [{ what: `the fast path is off: ${this.#obstacle}` }] : [];
+    return [...this.#inner.troubles, ...off];
   }
 
   get links(): readonly number[] {
-    return [...this.#inner.links, ...(this.#filter?.links ?? [])];
+    const { uplink } = this.#filter;
+    return [...this.#inner.links, ...(uplink ? [uplink.index] : [])];
   }
 
   async prepare(plan: NetworkPlan): Promise<string | undefined> {
@@ -140,27 +131,28 @@ export class FastPath implements DataPlane {
   }
 
   things(): Thing[] {
-    return [...this.#inner.things(), ...(this.#filter?.things() ?? [])];
+    const { inbound } = this.#running?.loaded ?? {};
+    return [...this.#inner.things(), ...(inbound === undefined ? [] : this.#filter.things(inbound))];
   }
 
   async settle(outcome: Outcome): Promise<void> {
-    const refused = this.#filter?.refused(outcome);
-    const hasChanged = refused?.message !== this.#refusal?.what;
-    this.#refusal = refused && { what: refused.message, mayBePassed: false };
+    const refusal = this.#filter.refused(outcome)?.message;
+    const hasChanged = refusal !== this.#refusal;
+    this.#refusal = refusal;
     if (hasChanged) this.#decide();
     await this.#inner.settle(outcome);
     // What a new program does not take at once, the data plane below forwards by now.
-    if (!this.#filter?.isTaken) this.#containers?.look();
+    this.#running?.containers.look();
   }
 
   concerns(message: Message): boolean {
-    this.#containers?.hear(message);
+    this.#running?.containers.hear(message);
     const isWay = this.#obstacles.concerns(message);
     return this.#inner.concerns(message) || isWay;
   }
 
   reload(): void {
-    this.#containers?.reload();
+    this.#running?.containers.reload();
     this.#obstacles.reload();
     this.#inner.reload();
   }
@@ -168,7 +160,7 @@ export class FastPath implements DataPlane {
   /** What the fast path took was received and forwarded. */
   async counters(): Promise<Counters> {
     const counters = await this.#inner.counters();
-    const taken = this.#loaded?.state.counts() ?? NO_COUNTS;
+    const taken = this.#counts;
     return {
       ...counters,
       outbound: plus(counters.outbound, taken.outbound),
@@ -178,10 +170,8 @@ export class FastPath implements DataPlane {
 
   async tunnels(): ReturnType<DataPlane['tunnels']> {
     const found = await this.#inner.tunnels();
-    const seen = new Map<number, Seen>();
-    const tunnels = found.tunnels.map((tunnel) => this.#together(tunnel, found.now, seen));
-    this.#seen = seen;
-    return { ...found, tunnels };
+    const { now, tunnels } = found;
+    return { ...found, tunnels: this.#running?.tunnels.together(tunnels, now) ?? tunnels };
   }
 
   /** What is attached stays, and goes on between containers and the VMs that have been heard. */
@@ -189,126 +179,116 @@ export class FastPath implements DataPlane {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#sweep);
-    this.#loaded?.state.leave();
+    this.#state?.leave();
     this.#obstacles.close();
     await this.#inner.close();
     this.#unload();
   }
 
+  get #counts(): Counts {
+    const now = this.#state?.counts();
+    if (!now) return this.#past;
+    const { outbound, inbound, local } = this.#past;
+    return {
+      outbound: sum(outbound, now.outbound),
+      inbound: sum(inbound, now.inbound),
+      local: sum(local, now.local),
+    };
+  }
+
+  get #state(): FastPathState | undefined {
+    return this.#running?.loaded.state;
+  }
+
   /** Looks at what is in the way, and tells the programs at once. */
   #decide(): void {
     if (this.#closed) return;
-    const { uplink, obstacle: found } = this.#obstacles.look();
-    const obstacle = found ?? (uplink ? undefined : NO_UPLINK);
+    const { uplink, obstacle } = this.#look();
     const isPassed = !obstacle || (this.#config.fastPath === 'on' && obstacle.mayBePassed);
-    if (uplink) this.#uplink = uplink;
-    if (isPassed) this.#load();
-    if (uplink) this.#filter?.follow(uplink);
-    const failure = this.#failure ?? this.#refusal ?? (this.#filter?.isTaken ? TAKEN : undefined);
-    this.#isOn = isPassed && this.#loaded !== undefined && uplink !== undefined && !failure;
-    this.#obstacle = isPassed ? failure : obstacle;
-    this.#loaded?.state.set({ enabled: this.#isOn, uplink: uplink?.index ?? 0, limit: this.#plan.mtu });
+    if (uplink) this.#filter.follow(uplink);
+    const isTaken = this.#filter.isTaken(this.#running?.loaded.inboundId);
+    if (isTaken) this.#giveUp();
+    else if (isPassed) this.#load();
+    const failure = isTaken ? TAKEN : (this.#failure ?? this.#refusal);
+    this.#obstacle = isPassed ? failure : obstacle?.what;
+    this.#isOn = this.#obstacle === undefined && this.#running !== undefined;
+    const { index = 0, nextHop } = uplink ?? {};
+    this.#state?.set({ enabled: this.#isOn, uplink: index, limit: this.#plan.mtu, nextHop });
     this.#tell();
+  }
+
+  /** Whatever cannot be found out is in the way. */
+  #look(): ReturnType<Obstacles['look']> {
+    const { local } = this.#plan;
+    try {
+      if (!hasAddress(this.#options.machine.netlink, local))
+        return { obstacle: cannot(`underlay address ${formatAddress(local)} has gone`) };
+      const found = this.#obstacles.look();
+      return found.uplink || found.obstacle ? found : { obstacle: cannot('no device leads to other VMs') };
+    } catch (error) {
+      return { obstacle: cannot((error as Error).message) };
+    }
   }
 
   /** Loads programs and maps where they are missing, and fills the maps before any program sees a packet. */
   #load(): void {
-    if (this.#loaded || performance.now() < this.#nextTry) return;
+    if (this.#running || performance.now() < this.#nextTry) return;
+    const { machine, log } = this.#options;
+    const { mappings, local, device } = this.#plan;
+    let loaded: Loaded | undefined;
     try {
-      const loaded = new Loaded(this.#config, this.#plan);
-      const { machine, log } = this.#options;
-      const { mappings, local, device } = this.#plan;
-      this.#loaded = loaded;
-      this.#failure = undefined;
-      this.#filter = new UplinkFilter(machine, loaded.inbound);
-      this.#containers = new FastContainers({
+      loaded = new Loaded(this.#config, this.#plan);
+      const containers = new FastContainers({
         ...{ netlink: machine.netlink, state: loaded.state, program: loaded.outbound, mappings, local, log },
         overlay: () => machine.links.get(device),
-        uplinks: () => (this.#uplink ? [this.#uplink.index] : []),
+        uplinks: () => (this.#filter.uplink ? [this.#filter.uplink.index] : []),
       });
+      this.#running = { loaded, containers, tunnels: new FastTunnels(loaded.state, this.#overhead) };
+      this.#failure = undefined;
     } catch (error) {
-      this.#unload();
-      this.#failure = { what: bpfObstacle(error), mayBePassed: false };
+      loaded?.close();
+      this.#failure = bpfObstacle(error);
       this.#nextTry = performance.now() + RETRY;
     }
   }
 
+  /** What is attached stays, but takes nothing any more. */
+  #giveUp(): void {
+    const state = this.#state;
+    if (!state) return;
+    state.set({ enabled: false, uplink: 0, limit: 0 });
+    this.#past = this.#counts;
+    this.#unload();
+  }
+
   /** What is attached stays. */
   #unload(): void {
-    this.#containers?.close();
-    this.#loaded?.close();
-    this.#containers = this.#filter = this.#loaded = undefined;
+    this.#running?.containers.close();
+    this.#running?.loaded.close();
+    this.#running = undefined;
   }
 
   #tell(): void {
-    const words = this.#isOn ? `on at ${this.#uplink?.name}` : `off: ${this.#obstacle?.what}`;
+    const words = this.#obstacle ?? 'on';
     if (words === this.#told) return;
     const isFirst = this.#told === undefined;
     this.#told = words;
-    if (this.#isOn) this.#limited('info', 'on', { uplink: this.#uplink?.name }, 'the fast path is on');
-    else if (this.#obstacle)
-      this.#limited(isFirst ? 'info' : 'warn', 'off', { obstacle: this.#obstacle.what }, 'the fast path is off');
-  }
-
-  /**
-   * What the data plane below has learnt of the way to a VM. A VM that is heard on the fast path can be reached,
-   * though its daemon may have ended.
-   */
-  #follow({ vm, pathMtu, unreachable }: Pick<Learnt, 'vm' | 'pathMtu' | 'unreachable'>): void {
-    const state = this.#loaded?.state;
-    if (!state) return;
-    const isLost = unreachable !== undefined && !this.#isHeard(vm);
-    const limit = pathMtu === undefined ? 0 : Math.max(pathMtu - this.#overhead, NO_PACKET);
-    state.limit(vm, isLost ? NO_PACKET : limit);
-    // The next packet from the VM shows the data plane below that it can be reached again.
-    if (isLost) state.renew(vm);
-  }
-
-  /** Whether the fast path has taken something from a VM of late. */
-  #isHeard(vm: number): boolean {
-    const { packets } = this.#loaded?.state.traffic(vm).inbound ?? NO_TRAFFIC;
-    const { heard = 0, heardAt = -Infinity } = this.#seen.get(vm) ?? {};
-    return packets > heard || performance.now() - heardAt < OF_LATE;
-  }
-
-  #together(tunnel: OpenTunnel, now: number, seen: Map<number, Seen>): OpenTunnel {
-    const state = this.#loaded?.state;
-    if (!state) return tunnel;
-    const { vm } = tunnel;
-    const before = this.#seen.get(vm);
-    const fastPath = state.traffic(vm);
-    const received = tunnel.inbound.packets;
-    const [sent, heard] = [fastPath.outbound.packets, fastPath.inbound.packets];
-    const sentAt = sent > (before?.sent ?? 0) ? now : (before?.sentAt ?? -Infinity);
-    const heardAt = heard > (before?.heard ?? 0) ? now : (before?.heardAt ?? -Infinity);
-    const { unreachable, ...rest } = tunnel;
-    const isLost = unreachable !== undefined && !this.#isHeard(vm);
-    this.#follow(tunnel);
-    seen.set(vm, { received, sent, sentAt, heard, heardAt });
-    if (received > (before?.received ?? 0)) state.hear(vm);
-    return {
-      ...rest,
-      ...(isLost && { unreachable }),
-      lastUse: Math.max(tunnel.lastUse, sentAt, heardAt),
-      outbound: sum(tunnel.outbound, fastPath.outbound),
-      inbound: sum(tunnel.inbound, fastPath.inbound),
-      fastPath,
-    };
+    if (this.#obstacle === undefined)
+      this.#limited('info', 'on', { uplink: this.#filter.uplink?.name }, 'the fast path is on');
+    else this.#limited(isFirst ? 'info' : 'warn', 'off', { obstacle: this.#obstacle }, 'the fast path is off');
   }
 
   /** Lets the data plane below hear of all tunnels that are in use, so that it does not close them. */
   async #renew(): Promise<void> {
     await this.tunnels().catch(() => {});
-    this.#loaded?.state.renew();
+    this.#state?.renew();
   }
 }
 
-const NO_COUNTS = { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC, local: NO_TRAFFIC };
-const NO_UPLINK: Obstacle = { what: 'no device leads to other VMs', mayBePassed: false };
-const TAKEN: Obstacle = { what: 'another Inlay daemon has its program at the underlay device', mayBePassed: false };
+const TAKEN = 'another Inlay daemon has its program at the underlay device';
 
-function offText({ what }: Obstacle): string {
-  return `the fast path is off: ${what}`;
+function cannot(what: string): Obstacle {
+  return { what, mayBePassed: false };
 }
 
 function plus(counters: DirectionCounters, { packets, bytes }: Traffic): DirectionCounters {
@@ -318,8 +298,4 @@ function plus(counters: DirectionCounters, { packets, bytes }: Traffic): Directi
     forwarded: counters.forwarded + packets,
     bytes: counters.bytes + bytes,
   };
-}
-
-function sum(a: Traffic, b: Traffic): Traffic {
-  return { packets: a.packets + b.packets, bytes: a.bytes + b.bytes };
 }

@@ -1,7 +1,7 @@
 /** The programs and maps of the fast path, as one daemon has loaded them. They live on in the filters that run them. */
 import type { Config } from '../../config/config.ts';
 import { assemble } from '../../linux/bpf/assembler.ts';
-import { loadProgram } from '../../linux/bpf/program.ts';
+import { loadProgram, programId } from '../../linux/bpf/program.ts';
 import * as native from '../../linux/native.ts';
 import type { NetworkPlan } from '../../machine/state.ts';
 import { encapsulationOf, outerEcnOf } from '../wire-format.ts';
@@ -13,6 +13,8 @@ export class Loaded {
   /** Descriptors. */
   readonly outbound: number;
   readonly inbound: number;
+  /** The kernel's number of the inbound one. */
+  readonly inboundId: number;
 
   /** Throws SystemError, such as EPERM without CAP_BPF; then nothing stays open. */
   constructor(config: Config, plan: NetworkPlan) {
@@ -23,6 +25,8 @@ export class Loaded {
       this.outbound = loadProgram(assemble(outbound(options, this.state.fds)), 'for the fast path, outbound');
       opened.push(this.outbound);
       this.inbound = loadProgram(assemble(inbound(options, this.state.fds)), 'for the fast path, inbound');
+      opened.push(this.inbound);
+      this.inboundId = programId(this.inbound);
     } catch (error) {
       for (const fd of opened) native.close(fd);
       this.state.close();

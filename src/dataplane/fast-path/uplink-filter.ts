@@ -2,7 +2,6 @@
  * The inbound program at the device that leads to other VMs. Once it is there it stays, whatever comes into the way of the fast
  * path, so that nothing is lost when that goes. There is one for each device: of several daemons the first has it.
  */
-import { programId } from '../../linux/bpf/program.ts';
 import { heldDevices } from '../../machine/device-locks.ts';
 import { DAEMON } from '../../machine/journal.ts';
 import type { Machine, Outcome } from '../../machine/machine.ts';
@@ -17,60 +16,59 @@ const CONTAINERS: Thing = { kind: 'container-filters' };
 
 export class UplinkFilter {
   readonly #machine: Machine;
-  /** Its descriptor, and the kernel's number of it. */
-  readonly #program: number;
-  readonly #id: number;
-  #thing: FilterThing | undefined;
-  /** Whether the program was there. */
+  #uplink: Uplink | undefined;
+  /** Whether a program of this process was there. */
   #was = false;
-  #isTaken = false;
   /** When other daemons are looked for next, in ms. */
   #nextLook = 0;
   #haveOthers = false;
 
-  constructor(machine: Machine, program: number) {
+  constructor(machine: Machine) {
     this.#machine = machine;
-    this.#program = program;
-    this.#id = programId(program);
   }
 
-  /** Whether another daemon that runs has its program there. */
-  get isTaken(): boolean {
-    return this.#isTaken;
-  }
-
-  get links(): number[] {
-    return this.#thing?.index === undefined ? [] : [this.#thing.index];
+  /** The device that leads to other VMs, or did last. */
+  get uplink(): Uplink | undefined {
+    return this.#uplink;
   }
 
   /** The device may be another than before, or have another name. */
-  follow({ index, name: device }: Uplink): void {
-    const program = this.#program;
-    const others = true;
-    this.#thing = { kind: 'filter', device, index, place: 'ingress', program, others, optional: true };
-    this.#isTaken = this.#look(this.#thing, index);
+  follow(uplink: Uplink): void {
+    this.#uplink = uplink;
   }
 
-  things(): Thing[] {
-    return this.#thing && !this.#isTaken ? [CONTAINERS, this.#thing] : [];
+  /** What there is to be with this program. */
+  things(program: number): Thing[] {
+    const thing = this.#thing;
+    return thing ? [CONTAINERS, { ...thing, program }] : [];
   }
 
   /** Why the kernel did not take it. */
   refused({ refused }: Outcome): Error | undefined {
-    return refused.find(({ thing }) => this.#thing && keyOf(thing) === keyOf(this.#thing))?.error;
+    const mine = this.#thing;
+    return refused.find(({ thing }) => mine && keyOf(thing) === keyOf(mine))?.error;
   }
 
-  #look(thing: FilterThing, index: number): boolean {
+  /** Whether another daemon that runs has its program there; `id` is the kernel's number of ours. */
+  isTaken(id: number | undefined): boolean {
+    const thing = this.#thing;
+    if (!thing) return false;
     const { netlink, journal } = this.#machine;
-    const found = programAt(netlink, index, thing.place);
-    this.#was ||= found === this.#id;
-    if (found === undefined || found === this.#id) return false;
+    const found = programAt(netlink, thing.index, thing.place);
+    this.#was ||= found !== undefined && found === id;
+    if (found === undefined || found === id) return false;
     // An earlier daemon of this run directory left it.
     if (!this.#was && journal.has(DAEMON, thing)) return false;
     if (!this.#areThereOthers()) return false;
     // All programs are the other daemon's now, and not to be undone.
     for (const noted of [thing, clsactFor(thing), CONTAINERS]) journal.drop(DAEMON, noted);
     return true;
+  }
+
+  get #thing(): (FilterThing & { index: number }) | undefined {
+    if (!this.#uplink) return undefined;
+    const { index, name: device } = this.#uplink;
+    return { ...{ kind: 'filter', device, index, place: 'ingress' }, others: true, optional: true };
   }
 
   #areThereOthers(): boolean {
