@@ -264,7 +264,7 @@ export function errno(): number {
   return koffi.errno();
 }
 
-export const { EADDRINUSE, EAGAIN, ECONNREFUSED, EINTR, EINVAL, EIO, EMSGSIZE } = os.constants.errno;
+export const { EADDRINUSE, EAGAIN, ECONNREFUSED, EINTR, EINVAL, EIO, EMSGSIZE, ENOSPC } = os.constants.errno;
 
 /** Throws the last call's error if `result` is negative; else returns it. `what` says on what it was done. */
 export function must(result: number, syscall: string, what: string): number {

@@ -6,7 +6,8 @@ import { createInterface } from 'node:readline';
 import { outbound } from '../../dist/dataplane/fast-path/programs.js';
 import { FastPathState } from '../../dist/dataplane/fast-path/state.js';
 import { assemble } from '../../dist/linux/bpf/assembler.js';
-import { attachTcx, BPF_TCX_INGRESS, loadProgram } from '../../dist/linux/bpf/program.js';
+import { loadProgram } from '../../dist/linux/bpf/program.js';
+import { attachTcx } from '../../dist/linux/bpf/tcx.js';
 import { Netlink } from '../../dist/linux/netlink/netlink.js';
 import { findLink } from '../../dist/linux/netlink/rtnetlink.js';
 import { parseAddress, parsePrefix } from '../../dist/mesh/address.js';
@@ -25,7 +26,7 @@ const program = loadProgram(assemble(outbound({ ...options, ...headers }, state.
 const mac = new Uint8Array(6);
 state.setContainer(number(container), { link: index(device), mac, hostMac: mac });
 state.hear(number(vm));
-attachTcx(program, index(device), BPF_TCX_INGRESS, `at ${device}`);
+attachTcx(program, index(device), 'ingress', `at ${device}`);
 
 createInterface({ input: process.stdin }).on('line', (line) => {
   const nextHop = JSON.parse(line) ?? undefined;

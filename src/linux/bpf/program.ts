@@ -6,15 +6,12 @@ import { bpf, mustBpf } from './syscall.ts';
 // <linux/bpf.h>
 const BPF_PROG_LOAD = 5;
 const BPF_OBJ_GET_INFO_BY_FD = 15;
-const BPF_LINK_CREATE = 28;
 export const BPF_PROG_TYPE_SOCKET_FILTER = 1;
 const BPF_PROG_TYPE_SCHED_CLS = 3;
-export const BPF_TCX_INGRESS = 46;
 /** struct bpf_insn */
 const INSTRUCTION_SIZE = 8;
 const PROG_ATTR_SIZE = 48;
 const INFO_ATTR_SIZE = 16;
-const LINK_ATTR_SIZE = 16;
 /**
  * Bytes of the beginning of struct bpf_prog_info: u32 type, u32 id. The kernel gives as many bytes as it is
  * asked for.
@@ -54,16 +51,6 @@ export function programId(program: number): number {
   mustBpf(BPF_OBJ_GET_INFO_BY_FD, attributes, 'for the id of a program');
   const info = attributes.pointed[8];
   return new DataView(info.buffer, info.byteOffset).getUint32(PROG_INFO_ID, true);
-}
-
-/**
- * Attaches a program to a link, until that goes or the descriptor that is returned is closed. Needs Linux
- * 6.6.
- */
-export function attachTcx(program: number, ifindex: number, place: number, what: string): number {
-  const attributes = native.structure(LINK_ATTR_SIZE, {});
-  for (const [i, word] of [program, ifindex, place].entries()) attributes.view.setUint32(i * 4, word, true);
-  return mustBpf(BPF_LINK_CREATE, attributes, what);
 }
 
 /** As the kernel takes them. */

@@ -23,8 +23,9 @@ import {
   STACK,
   set,
 } from '../../../linux/bpf/assembler.ts';
-import { attachTcx, BPF_TCX_INGRESS, loadProgram } from '../../../linux/bpf/program.ts';
+import { loadProgram } from '../../../linux/bpf/program.ts';
 import { ROOM_AT_MAC, ROOM_ENCAP_GRE, ROOM_ENCAP_IPV4, ROOM_FIXED_GSO, SKB_GSO_SIZE } from '../../../linux/bpf/skb.ts';
+import { attachTcx } from '../../../linux/bpf/tcx.ts';
 import * as native from '../../../linux/native.ts';
 import { IPPROTO_GRE } from '../../../linux/protocols.ts';
 
@@ -40,7 +41,7 @@ export function attachGreSegmentation(name: string, outer: number): number {
   const ifindex = native.ifNameToIndex(name);
   const program = loadProgram(assemble(markProgram(outer)), WHAT);
   try {
-    return attachTcx(program, ifindex, BPF_TCX_INGRESS, WHAT);
+    return attachTcx(program, ifindex, 'ingress', WHAT);
   } finally {
     native.close(program); // A link holds it.
   }
