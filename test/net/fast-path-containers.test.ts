@@ -6,7 +6,6 @@ import { missing, skip } from './require.ts';
 const A = '10.16.32.11';
 const B = '10.16.32.12';
 const BASE = { [A]: 'v1', [B]: 'v2' };
-const MARK = '10.16.32.199';
 const NODE = process.execPath;
 
 /** What others do, what the slots are then, and how it is undone. */
@@ -256,20 +255,11 @@ describe.skipIf(skip('containers of the fast path', await missing('tc')))('slots
     expect(await vm.follower.status()).toMatchObject({ count: 2 });
   });
 
-  let marks = 0;
-  /** Waits until what happened before has been heard: notifications of routes, and of devices, each come in their order. */
-  const heard = async () => {
-    const mac = `02:00:00:00:ff:${(0x10 + (marks++ % 0xe0)).toString(16)}`;
-    await vm.sh(`ip link set v3 address ${mac}; ip route add ${MARK} dev v3`);
-    await expect.poll(async () => (await vm.slots())[MARK]).toMatchObject({ hostMac: mac });
-    await vm.sh(`ip route del ${MARK}`);
-    await expect.poll(async () => (await vm.slots())[MARK]).toBe(undefined);
-  };
   const change =
     ({ sh, slots, undo }: Case) =>
     async () => {
       await vm.sh(sh);
-      await heard();
+      await vm.heard('v3');
       await vm.expectDevices(slots);
       await vm.sh(undo);
       await vm.expectDevices(BASE, undo);

@@ -9,6 +9,9 @@ const FOLLOWER = fileURLToPath(new URL('./fast-containers.mjs', import.meta.url)
 const MACHINE = fileURLToPath(new URL('../machine/machine.mjs', import.meta.url));
 export const XDP = fileURLToPath(new URL('./xdp.mjs', import.meta.url));
 
+/** An address that no test uses otherwise. */
+const MARK = '10.16.32.199';
+
 export interface FollowedSlot {
   link: number;
   mac: string;
@@ -59,6 +62,7 @@ export class Follower {
 export class FollowedVm {
   readonly lab: Lab;
   #follower: Follower | undefined;
+  #marks = 0;
 
   constructor(lab: Lab) {
     this.lab = lab;
@@ -98,6 +102,19 @@ export class FollowedVm {
   /** Waits until the slots are these. */
   async expectDevices(wanted: Record<string, string>, what = ''): Promise<void> {
     await expect.poll(() => this.devices(), { message: what }).toEqual(wanted);
+  }
+
+  /**
+   * Waits until what happened before has been heard: notifications of routes, and of devices, each come in their order. The device
+   * is one that nothing else is done with.
+   */
+  async heard(device: string): Promise<void> {
+    const mac = `02:00:00:00:ff:${(0x10 + (this.#marks++ % 0xe0)).toString(16)}`;
+    await this.sh(`ip link set ${device} address ${mac}; ip route add ${MARK} dev ${device}`);
+    const marked = async () => (await this.slots())[MARK];
+    await expect.poll(marked).toMatchObject({ hostMac: mac });
+    await this.sh(`ip route del ${MARK}`);
+    await expect.poll(marked).toBe(undefined);
   }
 
   async names(): Promise<Map<number, string>> {

@@ -8,6 +8,7 @@ import {
   RT_TABLE_MAIN,
   RTM_DELROUTE,
   RTM_NEWROUTE,
+  RTN_LOCAL,
   RTN_UNICAST,
   route,
 } from '../../linux/netlink/route.ts';
@@ -29,8 +30,8 @@ interface Range {
 export class ContainerRoutes {
   readonly #netlink: Netlink;
   readonly #ranges: readonly Range[];
-  /** Routes to single containers that only packets of one type of service take, in words, by the container's address. */
-  readonly #special = new Map<number, Set<string>>();
+  /** The types of service for which a container may have a route of its own, by the container's address. */
+  readonly #special = new Map<number, Set<number>>();
 
   constructor(netlink: Netlink, mappings: readonly Mapping[], local: Address) {
     this.#netlink = netlink;
@@ -49,7 +50,7 @@ export class ContainerRoutes {
     const found = route.get(view, start, end);
     if (!isHost) return this.#hides(found) ? 'all' : undefined;
     const address = this.#containerIn(found);
-    if (address !== undefined && found.tos !== 0) this.#noteSpecial(address, found, type === RTM_NEWROUTE);
+    if (address !== undefined) this.#noteSpecial(address, found);
     return address;
   }
 
@@ -60,7 +61,7 @@ export class ContainerRoutes {
     for (const found of routes(this.#netlink, { table: RT_TABLE_MAIN })) {
       const address = found.table === RT_TABLE_MAIN && found.dstLength === HOST ? this.#containerIn(found) : undefined;
       if (address === undefined) continue;
-      if (found.tos !== 0) this.#noteSpecial(address, found, true);
+      this.#noteSpecial(address, found);
       const known = byAddress.get(address);
       if (known) known.push(found);
       else byAddress.set(address, [found]);
@@ -80,9 +81,26 @@ export class ContainerRoutes {
    * packets are sent to the same one.
    */
   linkTo(address: number): number | undefined {
-    if (this.#special.has(address)) return undefined;
+    if (this.#isSpecial(address)) return undefined;
     const found = matchingRoute(this.#netlink, ipv4(address));
     return found && linkOf(found);
+  }
+
+  /** Containers that had another route for some packets: it may have gone with its device, of which the kernel does not tell. */
+  get special(): Iterable<number> {
+    return this.#special.keys();
+  }
+
+  #isSpecial(address: number): boolean {
+    const known = this.#special.get(address);
+    if (!known) return false;
+    for (const tos of known) {
+      const found = matchingRoute(this.#netlink, ipv4(address), undefined, tos);
+      // A route of table local hides it. Without rules both tables are one for the kernel, so only the type tells.
+      if (found?.table === RT_TABLE_MAIN && found.type !== RTN_LOCAL && found.tos !== tos) known.delete(tos);
+    }
+    if (known.size === 0) this.#special.delete(address);
+    return known.size > 0;
   }
 
   /** Whether an address is in a slice of this VM. */
@@ -105,11 +123,8 @@ export class ContainerRoutes {
     return this.#ranges.some(({ first, last }) => low <= last && high >= first);
   }
 
-  #noteSpecial(address: number, { table, tos, priority = 0, oif = 0 }: Route, isThere: boolean): void {
-    const known = this.#special.get(address) ?? new Set();
-    const key = `${table} ${tos} ${priority} ${oif}`;
-    if (isThere) this.#special.set(address, known.add(key));
-    else if (known.delete(key) && known.size === 0) this.#special.delete(address);
+  #noteSpecial(address: number, { tos }: Route): void {
+    if (tos !== 0) this.#special.set(address, (this.#special.get(address) ?? new Set()).add(tos));
   }
 }
 

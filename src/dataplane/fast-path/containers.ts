@@ -3,20 +3,19 @@
  * as soon as its route, its device or the way past that is not what it was. It is set only after the kernel was asked what it would
  * do with a packet for the container.
  */
-import { ipv4Bytes, ipv4Number } from '../../linux/netlink/ipv4.ts';
-import { type Message, request } from '../../linux/netlink/message.ts';
+import { ipv4Bytes } from '../../linux/netlink/ipv4.ts';
+import type { Message } from '../../linux/netlink/message.ts';
 import type { Monitor } from '../../linux/netlink/monitor.ts';
-import { type Neighbour, NUD_PERMANENT, NUD_VALID, neighbour, RTM_GETNEIGH } from '../../linux/netlink/neighbour.ts';
+import type { Neighbour } from '../../linux/netlink/neighbour.ts';
 import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
 import { type LimitedLog, limitedLog } from '../../log-limit.ts';
 import { neighbourAt } from '../../machine/things/container-neighbour.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
-import type { ContainerDevice } from './container-device.ts';
 import { ContainerDevices, type ContainerDevicesOptions } from './container-devices.ts';
 import { containerMonitor } from './container-monitor.ts';
 import { ContainerRoutes } from './container-routes.ts';
+import { allNeighbours, isSameSlot, slotOf } from './container-slot.ts';
 import type { FastPathState, Slot } from './state.ts';
 
 export interface FastContainersOptions extends ContainerDevicesOptions {
@@ -58,6 +57,8 @@ export class FastContainers {
   /** What the monitor leaves out. */
   #overlay = 0;
   #timer: NodeJS.Timeout | undefined;
+  /** Until more devices get the program. */
+  #more: NodeJS.Timeout | undefined;
   /** Whether no notification was lost since all was read. */
   #isWhole = false;
   #closed = false;
@@ -108,6 +109,7 @@ export class FastContainers {
       this.#dueAddresses.add(address);
       this.#dueDevices.add(this.#containers.get(address)?.link ?? 0);
     }
+    this.#followSpecial();
     for (const address of first(this.#containers.keys(), MAX_IN_TURN)) {
       const container = this.#containers.get(address) as Container;
       this.#containers.delete(address);
@@ -116,11 +118,14 @@ export class FastContainers {
       this.#follow(address);
     }
     this.#work();
+    clearTimeout(this.#more);
+    this.#putPrograms();
   }
 
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#more);
     this.#monitor?.close();
   }
 
@@ -130,6 +135,7 @@ export class FastContainers {
     const before = this.#monitor;
     this.#monitor = undefined;
     const change = (link: number, isDown: boolean) => {
+      if (isDown) this.#followSpecial();
       const device = this.#devices.get(link);
       if (!device) return;
       if (isDown) this.#clear(device.addresses);
@@ -140,7 +146,10 @@ export class FastContainers {
       const options = { port: this.#options.netlink.port, overlay };
       this.#monitor = containerMonitor(options, {
         onDevice: change,
-        onGone: (link) => this.#drop(link),
+        onGone: (link) => {
+          this.#followSpecial();
+          this.#drop(link);
+        },
         onDiscipline: (link, kind) => this.#devices.setDiscipline(link, kind),
         onNeighbour: (address) => {
           if (!this.#containers.has(address)) return;
@@ -182,15 +191,25 @@ export class FastContainers {
   #work(): void {
     for (const link of taken(this.#dueDevices, MAX_DUE)) this.#lookAt(link, true);
     for (const address of taken(this.#dueAddresses, MAX_DUE)) this.#follow(address);
+    if (this.#dueDevices.size + this.#dueAddresses.size > 0) this.#soon();
+  }
+
+  /** Only by looks, and not for notifications: another daemon may have the programs here. */
+  #putPrograms(): void {
     try {
       const { refused, isMore, isSurprise } = this.#devices.work();
       for (const link of refused) this.#dueDevices.add(link);
-      if (isSurprise) this.#isWhole = false;
-      if (isMore || isSurprise) this.#soon();
+      if (isSurprise) this.#lose();
+      if (refused.length > 0) this.#soon();
+      if (isMore && !this.#closed) this.#more = setTimeout(() => this.#putPrograms(), SETTLE);
     } catch (error) {
       this.#limited('warn', 'programs', { error: String(error) }, "programs at containers' devices could not be kept");
     }
-    if (this.#dueDevices.size + this.#dueAddresses.size > 0) this.#soon();
+  }
+
+  #followSpecial(): void {
+    for (const address of this.#routes.special) this.#dueAddresses.add(address);
+    if (this.#dueAddresses.size > 0) this.#soon();
   }
 
   #followAll(): void {
@@ -246,9 +265,9 @@ export class FastContainers {
   #read(): void {
     const links = this.#routes.read();
     for (const link of this.#devices.read(new Set(links.values()))) this.#drop(link);
-    const entries = neighboursOf(this.#options.netlink);
+    const entryAt = allNeighbours(this.#options.netlink);
     for (const address of [...this.#containers.keys()]) if (!links.has(address)) this.#place(address, undefined);
-    for (const [address, link] of links) this.#place(address, link, () => entries.get(keyOf(link, address)));
+    for (const [address, link] of links) this.#place(address, link, () => entryAt(link, address));
   }
 
   /** Notes where a container is; undefined if it is behind no device of its own. */
@@ -277,34 +296,11 @@ export class FastContainers {
 
   #put(address: number, slot: Slot | undefined): void {
     const container = this.#containers.get(address);
-    if (!container || isSame(container.slot, slot)) return;
+    if (!container || isSameSlot(container.slot, slot)) return;
     const isThere = this.#options.state.setContainer(address, slot) && slot !== undefined;
     this.#count += Number(isThere) - Number(container.slot !== undefined);
     container.slot = isThere ? slot : undefined;
   }
-}
-
-/** Undefined if it is not known where frames for the container go. */
-function slotOf({ index, mac, hostMac }: ContainerDevice, entry: Neighbour | undefined): Slot | undefined {
-  const isKnown = entry?.lladdr?.length === hostMac.length && (entry.state & (NUD_PERMANENT | NUD_VALID)) !== 0;
-  const to = isKnown ? entry.lladdr?.slice() : mac;
-  return to && { link: index, mac: to, hostMac };
-}
-
-function isSame(one: Slot | undefined, other: Slot | undefined): boolean {
-  if (!one || !other) return one === other;
-  const isEqual = (a: Uint8Array, b: Uint8Array) => a.every((byte, i) => byte === b[i]);
-  return one.link === other.link && isEqual(one.mac, other.mac) && isEqual(one.hostMac, other.hostMac);
-}
-
-/** All entries of IPv4. */
-function neighboursOf(netlink: Netlink): Map<string, Neighbour> {
-  const asked = request(RTM_GETNEIGH, 0, 'neighbours', neighbour, { family: AF_INET });
-  return new Map(netlink.dump(asked, neighbour).map((each) => [keyOf(each.ifindex, ipv4Number(each.dst) ?? 0), each]));
-}
-
-function keyOf(link: number, address: number): string {
-  return `${link} ${address}`;
 }
 
 function first<T>(values: Iterable<T>, count: number): T[] {

@@ -64,9 +64,9 @@ export function routeTowards(netlink: Netlink, to: IpAddress, from?: IpAddress):
   return netlink.get(request(RTM_GETROUTE, 0, 'route to another VM', route, packet(to, from)), route);
 }
 
-/** The route, as it stands in its table, that a packet would take; undefined if it would take none. */
-export function matchingRoute(netlink: Netlink, to: IpAddress, from?: IpAddress): Route | undefined {
-  const body = { ...packet(to, from), flags: RTM_F_FIB_MATCH };
+/** The route, as it stands in its table, that a packet would take, with this type of service; undefined if it would take none. */
+export function matchingRoute(netlink: Netlink, to: IpAddress, from?: IpAddress, tos = 0): Route | undefined {
+  const body = { ...packet(to, from), flags: RTM_F_FIB_MATCH, tos };
   const none = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'];
   return orUndefined(none, () => netlink.get(request(RTM_GETROUTE, 0, 'matching route', route, body), route));
 }
