@@ -43,7 +43,7 @@ const GET_DEFAULT: Request = request(XFRM_MSG_GETDEFAULT, 0, 'default policy of 
 });
 
 export class IpsecPolicies {
-  readonly #onChange: () => void;
+  readonly #onChange: (after?: number) => void;
   readonly #pace = new Pace();
   #monitor: Monitor | undefined;
   /** Whether nothing was heard since the last look at all policies. */
@@ -52,8 +52,8 @@ export class IpsecPolicies {
   #asked = '';
   #isWithout = false;
 
-  /** `onChange` is called as soon as a policy has come or gone. */
-  constructor(onChange: () => void) {
+  /** `onChange` is called as soon as a policy has come or gone, or with the ms after which it is time to look. */
+  constructor(onChange: (after?: number) => void) {
     this.#onChange = onChange;
   }
 
@@ -66,7 +66,10 @@ export class IpsecPolicies {
       const asked = JSON.stringify(pairs, (_, value) => (typeof value === 'bigint' ? `${value}` : value));
       if (this.#monitor && this.#isKnown && asked === this.#asked) return this.#found;
       const looked = this.#pace.look(() => firstOf(pairs));
-      if (!looked) return this.#found ?? 'policies of IPsec keep changing';
+      if (!looked) {
+        this.#onChange(this.#pace.wait);
+        return this.#found ?? 'policies of IPsec keep changing';
+      }
       this.#found = looked.found;
       this.#asked = asked;
       this.#isKnown = true;

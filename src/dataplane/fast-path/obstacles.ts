@@ -3,7 +3,7 @@
  * firewalls. All else of what others do to packets, they do to those of the fast path, too.
  */
 import type { Config } from '../../config/config.ts';
-import { type Device, only } from '../../linux/netfilter/packet.ts';
+import { type Device, type DevicesNamed, NO_DEVICE, only } from '../../linux/netfilter/packet.ts';
 import type { Message } from '../../linux/netlink/message.ts';
 import { NetlinkError, request } from '../../linux/netlink/message.ts';
 import { netconf, RTM_GETNETCONF } from '../../linux/netlink/netconf.ts';
@@ -12,9 +12,11 @@ import type { Machine } from '../../machine/machine.ts';
 import type { NetworkPlan } from '../../machine/state.ts';
 import { OUTER } from '../wire-format.ts';
 import { Attached } from './attached.ts';
-import { firewallObstacle } from './firewall.ts';
+import { type FirewallFacts, Firewalls } from './firewall.ts';
 import { IpsecPolicies, type Pair } from './ipsec.ts';
+import { Prompt } from './pace.ts';
 import { PolicyRouting } from './policy-routing.ts';
+import type { Format } from './programs.ts';
 import { type Uplink, Uplinks } from './uplink.ts';
 
 export type { Uplink };
@@ -30,9 +32,16 @@ export interface ObstaclesOptions {
   config: Config;
   plan: () => NetworkPlan;
   machine: Machine;
+  /** Names of containers' devices. Without it, they may have any name. */
+  containers?: () => Iterable<string>;
+  /** Which packets of other VMs are taken; all formats, if it is not told. */
+  receives?: readonly Format[];
   /** Called as soon as something is heard that may be an obstacle. */
   onChange: () => void;
 }
+
+/** ms between two calls of `onChange`, if somebody changes something again and again. */
+const PAUSE = 10;
 
 export class Obstacles {
   readonly #options: ObstaclesOptions;
@@ -40,14 +49,18 @@ export class Obstacles {
   readonly #routing: PolicyRouting;
   readonly #ipsec: IpsecPolicies;
   readonly #attached: Attached;
+  readonly #firewalls: Firewalls;
+  readonly #prompt: Prompt;
 
   constructor(options: ObstaclesOptions) {
     this.#options = options;
     const { netlink } = options.machine;
     this.#uplinks = new Uplinks(netlink);
     this.#routing = new PolicyRouting(netlink);
-    this.#ipsec = new IpsecPolicies(options.onChange);
+    this.#prompt = new Prompt(PAUSE, options.onChange);
+    this.#ipsec = new IpsecPolicies((after) => this.#prompt.call(after));
     this.#attached = new Attached(netlink);
+    this.#firewalls = new Firewalls((after) => this.#prompt.call(after));
   }
 
   /** The device that leads to other VMs, and what is in the way: of several obstacles one that cannot be passed. */
@@ -55,8 +68,10 @@ export class Obstacles {
     const plan = this.#options.plan();
     const { uplink, obstacle } = this.#uplink(plan);
     const found = this.#setting() ?? obstacle ?? (uplink && this.#find(plan, uplink));
+    // What other tables say of the next hop is not looked at.
+    const nextHop = this.#routing.hasOtherWays ? undefined : uplink?.nextHop;
     return {
-      ...(uplink && { uplink }),
+      ...(uplink && { uplink: { ...uplink, nextHop } }),
       ...(found && { obstacle: found }),
     };
   }
@@ -76,6 +91,8 @@ export class Obstacles {
   close(): void {
     this.#ipsec.close();
     this.#attached.close();
+    this.#firewalls.close();
+    this.#prompt.close();
   }
 
   /** What a program cannot put into a packet, or is told of nothing. */
@@ -108,9 +125,24 @@ export class Obstacles {
     const passable = [
       () => machine.table.hiding().map((route) => `a route of others hides VMs: ${route}`)[0],
       () => this.#attached.passed(uplink, overlay),
-      firewallObstacle,
+      () => this.#firewalls.look(this.#firewallFacts(plan, uplink, overlay)),
     ];
     return first(blocking, false) ?? first(passable, true);
+  }
+
+  #firewallFacts(plan: NetworkPlan, uplink: Uplink, overlay: Device | undefined): FirewallFacts {
+    const { config, containers, receives = ['gre', 'gre-udp'] } = this.#options;
+    return {
+      ...{
+        plan,
+        uplink,
+        overlay,
+        sends: OUTER[config.encapsulation],
+        receives: receives.map((format) => OUTER[format]),
+      },
+      containers: containers ? alike(containers()) : { prefix: '' },
+      isContainer: (name) => !containers || [...containers()].includes(name),
+    };
   }
 
   /** Where the overlay's device does not forward, the kernel drops what comes from there for containers. */
@@ -138,6 +170,16 @@ function pairsOf({ mappings, local }: NetworkPlan): Pair[] {
     ),
     ...overlays.flatMap((a) => overlays.map((b): Pair => ({ between: [a, b] }))),
   ];
+}
+
+/** What the names begin with. Without any, there are no packets of containers either. */
+function alike(names: Iterable<string>): Device | DevicesNamed {
+  let prefix: string | undefined;
+  for (const name of names) {
+    prefix ??= name;
+    while (!name.startsWith(prefix)) prefix = prefix.slice(0, -1);
+  }
+  return prefix === undefined ? NO_DEVICE : { prefix };
 }
 
 function cannot(what: string): Obstacle {

@@ -9,6 +9,11 @@ export class Pace {
   /** In ms. */
   #notBefore = 0;
 
+  /** ms until a look is made again. */
+  get wait(): number {
+    return Math.max(0, this.#notBefore - performance.now());
+  }
+
   /** What `look` gives; undefined, without a look, if the last one was too short a time ago for what it took. */
   look<T>(look: () => T): { found: T } | undefined {
     const begin = performance.now();
@@ -17,5 +22,36 @@ export class Pace {
     const end = performance.now();
     if (end - begin > NOTHING) this.#notBefore = end + SHARE * (end - begin);
     return { found };
+  }
+}
+
+/** Calls at once, but so many ms after the last call at the earliest. To be closed. */
+export class Prompt {
+  readonly #pause: number;
+  readonly #call: () => void;
+  #last = -Infinity;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(pause: number, call: () => void) {
+    this.#pause = pause;
+    this.#call = call;
+  }
+
+  /** `after` so many ms at the earliest. */
+  call(after = 0): void {
+    const left = Math.max(after, this.#last + this.#pause - performance.now());
+    if (left <= 0) this.#now();
+    else this.#timer ??= setTimeout(() => this.#now(), left).unref();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #now(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#last = performance.now();
+    this.#call();
   }
 }

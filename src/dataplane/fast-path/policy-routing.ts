@@ -43,6 +43,7 @@ export class PolicyRouting {
   readonly #netlink: Netlink;
   readonly #pace = new Pace();
   #found: string | undefined;
+  #hasOtherWays = false;
   /** What other tables have, as long as nothing is heard of them. */
   readonly #tables = new Map<number, readonly Way[]>();
 
@@ -60,6 +61,11 @@ export class PolicyRouting {
     this.#tables.clear();
   }
 
+  /** Whether a table other than main has routes to other VMs, though they all leave by the same device. */
+  get hasOtherWays(): boolean {
+    return this.#hasOtherWays;
+  }
+
   /** The first rule that may lead packets elsewhere, in words. */
   look(facts: RoutingFacts): string | undefined {
     const looked = this.#pace.look(() => this.#look(facts));
@@ -70,6 +76,7 @@ export class PolicyRouting {
   #look(facts: RoutingFacts): string | undefined {
     // The kernel does not tell of routes that go with their device: what is in the way is looked at again.
     if (this.#found !== undefined) this.#tables.clear();
+    this.#hasOtherWays = false;
     let flows = flowsOf(facts);
     for (const rule of rules(this.#netlink)) {
       const undecided: Flow[] = [];

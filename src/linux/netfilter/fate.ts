@@ -4,9 +4,12 @@
  */
 import type { Answer, Packet } from './packet.ts';
 
-/** What a rule does to a packet that it applies to. */
+/**
+ * What a rule does to a packet that it applies to. `touch` stands for what decides nothing, but changes the packet or
+ * something else, such as a log. What rules count does not.
+ */
 export type Action =
-  | { kind: 'none' | 'mark' | 'return' | Final }
+  | { kind: 'none' | 'mark' | 'touch' | 'return' | Final }
   | { kind: 'snat'; address: number | undefined }
   | { kind: 'jump' | 'goto'; chain: string };
 
@@ -22,13 +25,15 @@ export interface BaseChain {
   /** As `iptables -t filter -S FORWARD` or `nft list chain` name it. */
   name: string;
   table: string;
-  family: 'ip' | 'inet';
+  family: 'ip' | 'inet' | 'netdev';
   /** Who made it, which says what it is changed with. */
   tool: 'nft' | 'iptables' | 'iptables-legacy';
   /** Where packets come to it, such as NF_INET_FORWARD. */
   hook: number;
   /** Of the chain: 'filter', 'nat' or 'route'. */
   type: string;
+  /** The devices that it is at, if it is at some. */
+  devices?: readonly string[];
   policy: 'accept' | 'drop';
   /** Whether its table has a chain of this name. */
   hasChain(name: string): boolean;
@@ -52,16 +57,31 @@ export function fates(base: BaseChain, packet: Packet): Fate[] {
   return [...found.values()];
 }
 
+/** Whether a chain surely accepts all these packets, and does nothing else. Throws TooLargeError. */
+export function leavesAlone(base: BaseChain, packet: Packet): boolean {
+  let isAlone = true;
+  const end = ({ kind }: Fate) => {
+    if (kind !== 'accept') isAlone = false;
+  };
+  const touch = () => {
+    isAlone = false;
+  };
+  const mayPassAll = new Walk(base, { mark: 0, ...packet }, end, touch).chain(undefined, 0);
+  return isAlone && (base.policy === 'accept' || !mayPassAll);
+}
+
 class Walk {
   readonly #base: BaseChain;
   #packet: Packet;
   readonly #end: (fate: Fate) => void;
+  readonly #touch: () => void;
   #steps = 0;
 
-  constructor(base: BaseChain, packet: Packet, end: (fate: Fate) => void) {
+  constructor(base: BaseChain, packet: Packet, end: (fate: Fate) => void, touch: () => void = () => {}) {
     this.#base = base;
     this.#packet = packet;
     this.#end = end;
+    this.#touch = touch;
   }
 
   /** Whether packets may come out at the chain's end. */
@@ -84,7 +104,11 @@ class Walk {
       switch (action.kind) {
         case 'none':
           break;
+        case 'touch':
+          this.#touch();
+          break;
         case 'mark':
+          this.#touch();
           this.#packet = { ...this.#packet, mark: undefined };
           break;
         case 'return':

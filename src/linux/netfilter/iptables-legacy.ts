@@ -8,7 +8,7 @@ import { NF_ACCEPT, NF_DROP } from '../netlink/nf-tables.ts';
 import { loadedModules, readIfExists } from '../proc.ts';
 import { type Action, type BaseChain, type Rule, TooLargeError } from './fate.ts';
 import { type Answer, addressBits, answerOf, both, equals, nameBits, not, type Packet } from './packet.ts';
-import { actionOf, type Extension, matches } from './xtables.ts';
+import { actionOf, type Extension, matches, remembers } from './xtables.ts';
 
 /**
  * Tables in this network namespace, one a line; missing without the module. Only for them may be asked: the
@@ -113,7 +113,7 @@ function viewOf({ buffer, byteOffset, length }: Uint8Array): DataView {
 /** From an entry on. Every chain ends with one that applies to all: its policy, or a return. */
 function* rulesFrom(view: DataView, begin: number): Generator<Rule> {
   for (const entry of entriesFrom(view, begin))
-    yield (packet) => ({ applies: appliesTo(view, entry, packet), actions: [actionAt(view, entry)] });
+    yield (packet) => ({ applies: appliesTo(view, entry, packet), actions: actionsAt(view, entry) });
 }
 
 /** Where the entries begin, from one on. */
@@ -161,6 +161,11 @@ function matchesOf(view: DataView, entry: number): Extension[] {
   return found;
 }
 
+function actionsAt(view: DataView, entry: number): Action[] {
+  const hasMemory = matchesOf(view, entry).some(({ name }) => remembers(name));
+  return [...(hasMemory ? [{ kind: 'touch' } as const] : []), actionAt(view, entry)];
+}
+
 function actionAt(view: DataView, entry: number): Action {
   const at = entry + view.getUint16(entry + ENTRY.target, true);
   const target = extensionAt(view, at, view.getUint16(at, true));
@@ -170,8 +175,8 @@ function actionAt(view: DataView, entry: number): Action {
   if (verdict === -1 - NF_ACCEPT) return { kind: 'accept' };
   if (verdict === -1 - NF_DROP) return { kind: 'drop' };
   if (verdict < 0) return { kind: 'other' };
-  // A rule without a target jumps to the next.
-  if (verdict === entry + view.getUint16(entry + ENTRY.next, true)) return { kind: 'none' };
+  // A rule without a target jumps to the next: it is there to count.
+  if (verdict === entry + view.getUint16(entry + ENTRY.next, true)) return { kind: 'touch' };
   const isGoto = view.getUint8(entry + ENTRY.flags) & IPT_F_GOTO;
   return { kind: isGoto ? 'goto' : 'jump', chain: String(verdict) };
 }

@@ -13,6 +13,7 @@ import {
   type Bits,
   both,
   equals,
+  indexBits,
   isWhole,
   knownBits,
   nameBits,
@@ -22,7 +23,7 @@ import {
   stateBit,
   unknown,
 } from './packet.ts';
-import { actionOf, type Extension, matches } from './xtables.ts';
+import { actionOf, type Extension, matches, remembers } from './xtables.ts';
 
 // <linux/netfilter/nf_tables.h>
 const NFT_CMP_EQ = 0;
@@ -56,21 +57,24 @@ const NFT_CONTINUE = -1;
 const META: Record<number, (packet: Packet) => Bits> = {
   1: () => knownBits(Uint8Array.of(0x08, 0x00)),
   3: ({ mark }) => numberBits(mark),
-  4: (packet) => numberBits(packet.in?.index),
-  5: (packet) => numberBits(packet.out?.index),
+  4: (packet) => indexBits(packet.in),
+  5: (packet) => indexBits(packet.out),
   6: (packet) => nameBits(packet.in),
   7: (packet) => nameBits(packet.out),
   15: () => numberBits(2, 1),
   16: ({ protocol }) => numberBits(protocol, 1),
 };
 
-/** Expressions that neither decide nor change anything here. */
-const PASSING = ['counter', 'log', 'notrack', 'last', 'objref'];
+/** Expressions that neither decide nor change anything here; with the others, somebody is told or counts. */
+const PASSING = ['counter', 'last'];
+const TOUCHING = ['log', 'objref'];
 /** Expressions that decide, or load what is compared then, by what is not known of the packet. */
 const CONDITIONS = [
   ...['limit', 'quota', 'connlimit', 'dynset', 'byteorder', 'hash', 'numgen'],
   ...['fib', 'exthdr', 'rt', 'socket', 'osf', 'xfrm', 'tunnel'],
 ];
+/** Of those, what remembers packets, or may change them. */
+const REMEMBERING = ['limit', 'quota', 'connlimit', 'dynset', 'exthdr'];
 
 /**
  * What is in a set of the rule's table; undefined if that cannot be told. It is asked only where something of
@@ -101,6 +105,8 @@ class Evaluation {
       this.#step(expression);
       if (this.#applies === 'no') break;
     }
+    // It is there to count.
+    if (this.#actions.length === 0) this.#actions.push({ kind: 'touch' });
     return { applies: this.#applies, actions: this.#actions };
   }
 
@@ -112,6 +118,7 @@ class Evaluation {
     const packet = this.#packet;
     switch (expression.name) {
       case 'payload':
+        if (!expression.data.dreg) this.#actions.push({ kind: 'touch' });
         this.#load(expression.data.dreg, headerBits(packet, expression.data));
         break;
       case 'meta':
@@ -119,6 +126,7 @@ class Evaluation {
         else this.#load(expression.data.dreg, META[expression.data.key ?? 0]?.(packet));
         break;
       case 'ct':
+        if (!expression.data.dreg) this.#actions.push({ kind: 'touch' });
         this.#load(expression.data.dreg, trackedBits(packet, expression.data));
         break;
       case 'lookup':
@@ -141,6 +149,7 @@ class Evaluation {
         break;
       case 'match':
         this.#require(matches(extensionOf(expression.data), packet));
+        if (remembers(expression.data.name)) this.#actions.push({ kind: 'touch' });
         break;
       case 'target':
         this.#actions.push(actionOf(extensionOf(expression.data)));
@@ -153,12 +162,16 @@ class Evaluation {
 
   #stepByName(name: string): void {
     if (PASSING.includes(name)) return;
-    if (name === 'reject') this.#actions.push({ kind: 'drop' });
+    // What connection tracking would remember is not missed.
+    if (name === 'notrack') this.#actions.push({ kind: 'none' });
+    else if (TOUCHING.includes(name)) this.#actions.push({ kind: 'touch' });
+    else if (name === 'reject') this.#actions.push({ kind: 'drop' });
     else if (name === 'masq') this.#actions.push({ kind: 'masquerade' });
     else {
       this.#require('maybe');
       this.#registers = unknown(64);
-      if (!CONDITIONS.includes(name)) this.#actions.push({ kind: 'other' });
+      if (REMEMBERING.includes(name)) this.#actions.push({ kind: 'touch' });
+      else if (!CONDITIONS.includes(name)) this.#actions.push({ kind: 'other' });
     }
   }
 

@@ -10,21 +10,26 @@ export interface Device {
   index: number;
 }
 
+/** Devices whose names begin alike. */
+export interface DevicesNamed {
+  prefix: string;
+}
+
 /** What a packet has where it has no such device: one that this VM sends came in by none. */
 export const NO_DEVICE: Device = { name: '', index: 0 };
 
 /** Packets that are alike. What is left out is not known. */
 export interface Packet {
   /** The devices it came in by, and goes out by. */
-  in?: Device | undefined;
-  out?: Device | undefined;
+  in?: Device | DevicesNamed | undefined;
+  out?: Device | DevicesNamed | undefined;
   source: Prefix;
   destination: Prefix;
   protocol?: number | undefined;
   /** Destination port, of protocols that have ports. */
   port?: number | undefined;
-  /** What connection tracking says of it: the first of its connection, or a later one. */
-  state: 'new' | 'established';
+  /** What connection tracking says of it, such as that it is the first of its connection, or a later one. */
+  state: keyof typeof STATE_BITS;
   /** Absent if a rule may have set it. A packet comes without. */
   mark?: number | undefined;
 }
@@ -52,11 +57,19 @@ export function numberBits(value: number | undefined, size: 1 | 2 | 4 = 4): Bits
 }
 
 /** As the kernel compares names: 16 bytes, zeroes behind (IFNAMSIZ). */
-export function nameBits(device: Device | undefined): Bits {
+export function nameBits(device: Device | DevicesNamed | undefined): Bits {
   if (!device) return unknown(NAME_SIZE);
   const value = new Uint8Array(NAME_SIZE);
-  new TextEncoder().encodeInto(device.name, value);
-  return knownBits(value);
+  if ('name' in device) {
+    new TextEncoder().encodeInto(device.name, value);
+    return knownBits(value);
+  }
+  const { written } = new TextEncoder().encodeInto(device.prefix, value);
+  return { value, known: new Uint8Array(NAME_SIZE).fill(0xff, 0, written) };
+}
+
+export function indexBits(device: Device | DevicesNamed | undefined): Bits {
+  return numberBits(device && 'index' in device ? device.index : undefined);
 }
 
 export function addressBits(prefix: Prefix): Bits {
@@ -103,9 +116,10 @@ export function answerOf(is: boolean): Answer {
   return is ? 'yes' : 'no';
 }
 
-// <linux/netfilter/nf_conntrack_common.h>: NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_NEW, which
-// xt_conntrack has, too.
-const STATE_BITS = { established: 2, new: 8 } as const;
+// <linux/netfilter/nf_conntrack_common.h>: NF_CT_STATE_BIT and its like, which xt_state has, too.
+const STATE_BITS = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 } as const;
+
+export const STATES: readonly Packet['state'][] = Object.keys(STATE_BITS) as Packet['state'][];
 
 /** The state as one bit. */
 export function stateBit({ state }: Packet): number {

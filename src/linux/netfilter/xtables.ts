@@ -15,6 +15,7 @@ export interface Extension {
 // <linux/netfilter/xt_conntrack.h>: the state is asked for, by one name of the match or the other.
 const XT_CONNTRACK_STATE = 1;
 const XT_CONNTRACK_STATE_ALIAS = 1 << 13;
+const XT_CONNTRACK_STATE_UNTRACKED = 1 << 8;
 const MAX_PORT = 65535;
 
 /** Whether a match applies. What is not known here, or cut short, may apply. */
@@ -36,7 +37,8 @@ const MATCHES: Record<string, (info: DataView, packet: Packet, revision: number)
     const asked = info.getUint16(146, true) & ~XT_CONNTRACK_STATE_ALIAS;
     if (revision === 0 || asked !== XT_CONNTRACK_STATE) return 'maybe';
     const mask = revision === 1 ? info.getUint8(150) : info.getUint16(150, true);
-    const answer = answerOf((mask & stateBit(packet)) !== 0);
+    const bit = packet.state === 'untracked' ? XT_CONNTRACK_STATE_UNTRACKED : stateBit(packet);
+    const answer = answerOf((mask & bit) !== 0);
     return info.getUint16(148, true) & XT_CONNTRACK_STATE ? not(answer) : answer;
   },
   /** struct xt_mark_mtinfo1 */
@@ -56,26 +58,27 @@ const MATCHES: Record<string, (info: DataView, packet: Packet, revision: number)
   },
 };
 
-/** Targets that let the packet go on through the chain as it is. */
-const PASSING = [
-  'LOG',
-  'NFLOG',
-  'ULOG',
-  'TRACE',
-  'TCPMSS',
-  'CHECKSUM',
-  'CLASSIFY',
-  'DSCP',
-  'TOS',
-  'TTL',
-  'SET',
-  'CT',
-  'NOTRACK',
-];
+/** Matches that remember the packets that they see. */
+const REMEMBERING = ['limit', 'hashlimit', 'recent', 'quota', 'connlimit', 'connbytes', 'nfacct'];
+
+export function remembers(name: string | undefined): boolean {
+  return name !== undefined && REMEMBERING.includes(name);
+}
+
+/** Targets that let the packet go on through the chain; most change it, or tell somebody of it. */
+const PASSING = ['LOG', 'NFLOG', 'ULOG', 'TRACE', 'TCPMSS', 'CHECKSUM', 'CLASSIFY', 'DSCP', 'TOS', 'TTL', 'SET'];
+
+/** <linux/netfilter/xt_CT.h> */
+const XT_CT_NOTRACK = 1;
 
 export function actionOf({ name, revision, info }: Extension): Action {
-  if (PASSING.includes(name)) return { kind: 'none' };
+  if (PASSING.includes(name)) return { kind: 'touch' };
   switch (name) {
+    // What connection tracking would remember is not missed.
+    case 'NOTRACK':
+      return { kind: 'none' };
+    case 'CT':
+      return { kind: info.byteLength >= 2 && info.getUint16(0, true) & XT_CT_NOTRACK ? 'none' : 'touch' };
     case 'MARK':
     case 'CONNMARK':
       return { kind: 'mark' };

@@ -30,18 +30,23 @@ export const NFT_MSG_NEWRULE = (NFNL_SUBSYS_NFTABLES << 8) | 6;
 export const NFT_MSG_GETTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 1;
 export const NFT_MSG_GETCHAIN = (NFNL_SUBSYS_NFTABLES << 8) | 4;
 export const NFT_MSG_GETRULE = (NFNL_SUBSYS_NFTABLES << 8) | 7;
+export const NFT_MSG_GETSET = (NFNL_SUBSYS_NFTABLES << 8) | 10;
 export const NFT_MSG_GETSETELEM = (NFNL_SUBSYS_NFTABLES << 8) | 13;
+export const NFT_MSG_NEWGEN = (NFNL_SUBSYS_NFTABLES << 8) | 15;
 export const NFT_MSG_GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
+export const NFNLGRP_NFTABLES = 7;
 /** The hooks of the table are not registered. */
 export const NFT_TABLE_F_DORMANT = 1;
 // <linux/netfilter.h>
 export const NFPROTO_INET = 1;
 export const NFPROTO_IPV4 = 2;
+export const NFPROTO_NETDEV = 5;
 export const NF_INET_PRE_ROUTING = 0;
 export const NF_INET_LOCAL_IN = 1;
 export const NF_INET_FORWARD = 2;
 export const NF_INET_LOCAL_OUT = 3;
 export const NF_INET_POST_ROUTING = 4;
+export const NF_INET_INGRESS = 5;
 export const NF_DROP = 0;
 export const NF_ACCEPT = 1;
 
@@ -52,11 +57,31 @@ export const bare = message(nfgenmsg, {});
 
 export const table = message(nfgenmsg, { name: [1, text], flags: [2, be32] });
 
+/** Names, and of those that end with `*` all that begin so. */
+const deviceNames: Codec<readonly string[]> = {
+  put: (writer, names) => list(1, text).put(writer, names),
+  get: (...place) => [
+    ...list(1, text).get(...place),
+    ...list(2, text)
+      .get(...place)
+      .map((prefix) => `${prefix}*`),
+  ],
+};
+
 export const chain = message(nfgenmsg, {
   table: [1, text],
   name: [3, text],
-  /** Signed; of several chains, the one with the least comes first. */
-  hook: [4, attributes({ hooknum: [1, be32], priority: [2, be32] })],
+  hook: [
+    4,
+    attributes({
+      hooknum: [1, be32],
+      /** Signed; of several chains, the one with the least comes first. */
+      priority: [2, be32],
+      /** Of chains at devices: one, or several. */
+      device: [3, text],
+      devices: [4, deviceNames],
+    }),
+  ],
   policy: [5, be32],
   type: [7, text],
 });
@@ -136,6 +161,12 @@ export function commentIn(userdata: Uint8Array | undefined): string | undefined 
   if (!userdata || userdata[0] !== COMMENT) return undefined;
   return new TextDecoder().decode(userdata.subarray(2, 1 + (userdata[1] ?? 0)));
 }
+
+// Flags of sets: what is in them goes by itself, or rules put it there.
+export const NFT_SET_TIMEOUT = 0x10;
+export const NFT_SET_EVAL = 0x20;
+
+export const set = message(nfgenmsg, { table: [1, text], name: [2, text], flags: [3, be32] });
 
 /**
  * What is in a set or a map, by the names of its table and itself. An interval has an element for each end,

@@ -11,7 +11,7 @@ export const RT_TABLE_LOCAL = 255;
 const hop = struct(8, { length: [0, u16], ifindex: [4, s32] });
 const hopAttributes = attributes({ encapType: [21, u16] });
 
-export interface Hop {
+interface Hop {
   ifindex: number;
   encapType?: number | undefined;
 }

@@ -6,9 +6,8 @@ import { be32, bytes, message, s32, struct, u8, u16, u32, type ValueOf } from '.
 
 // <linux/xfrm.h>
 export const XFRM_MSG_GETPOLICY = 0x15;
-export const XFRM_MSG_GETSPDINFO = 0x25;
 export const XFRM_MSG_GETDEFAULT = 0x28;
-export const XFRMNLGRP_POLICY = 7;
+export const XFRMNLGRP_POLICY = 4;
 export const XFRM_POLICY_ALLOW = 0;
 export const XFRM_USERPOLICY_BLOCK = 1;
 
@@ -44,11 +43,6 @@ export type Policy = ValueOf<typeof policy>;
 
 /** struct xfrm_userpolicy_id: which policies a request is for. */
 export const policyId = message(struct(64, {}), {});
-
-/** How many policies there are, of all families. */
-export const policyInfo = message(struct(4, {}), {
-  count: [1, struct(24, { in: [0, u32], out: [4, u32], forward: [8, u32] })],
-});
 
 /** struct xfrm_userpolicy_default: what becomes of packets that no policy is about. Needs Linux 5.14. */
 export const policyDefault = struct(3, { in: [0, u8], forward: [1, u8], out: [2, u8] });
