@@ -1,6 +1,7 @@
 /** Netlink sockets (netlink(7)): what carries datagrams to and from the kernel. */
 import os from 'node:os';
 import * as native from '../native.ts';
+import { endWait, onReadable } from '../readable.ts';
 import { attachSocketFilter, type SocketFilter } from '../socket-filter.ts';
 import { SystemError } from '../system-error.ts';
 
@@ -70,11 +71,8 @@ class SocketTransport implements Transport {
   readonly #fd: number;
   /** 0 as long as nobody has asked. */
   #port = 0;
-  /** eventfd that ends a wait. */
-  #wakeFd = -1;
-  /** Two `struct pollfd` (poll(2)). */
-  #waitFor = new Int32Array(0);
-  #waiting = false;
+  /** Whom a wait is to call back. */
+  #done: (() => void) | undefined;
   #closed = false;
 
   constructor(fd: number) {
@@ -127,32 +125,28 @@ class SocketTransport implements Transport {
   }
 
   wait(done: () => void): void {
-    if (this.#wakeFd < 0) {
-      this.#wakeFd = native.must(native.eventfd(0, native.O_CLOEXEC), 'eventfd', 'for netlink');
-      this.#waitFor = Int32Array.of(this.#fd, native.POLLIN, this.#wakeFd, native.POLLIN);
-    }
-    this.#waiting = true;
-    native.pollAsync(native.pointer(this.#waitFor), 2, -1, () => {
-      this.#waiting = false;
-      if (this.#closed) this.#closeNow();
-      done();
-    });
+    this.#done = done;
+    onReadable(this.#fd, () => this.#call());
   }
 
-  /** If a thread waits on the descriptors, they are closed only when it has come back. */
+  #call(): void {
+    const done = this.#done;
+    this.#done = undefined;
+    done?.();
+  }
+
+  /** If a thread waits on the descriptor, it is closed only when it has come back. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (!this.#waiting) this.#closeNow();
-    else native.write(this.#wakeFd, ONE, ONE.byteLength);
-  }
-
-  #closeNow(): void {
-    native.close(this.#fd);
-    if (this.#wakeFd >= 0) native.close(this.#wakeFd);
+    if (!this.#done) native.close(this.#fd);
+    else
+      endWait(this.#fd, () => {
+        native.close(this.#fd);
+        this.#call();
+      });
   }
 }
-const ONE = BigUint64Array.of(1n);
 
 /** True if the error says that notifications were lost. */
 export function isOverrun(error: unknown): boolean {

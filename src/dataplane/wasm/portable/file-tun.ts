@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import type { PacketCore } from '../../../core/core.ts';
 import { errorCode } from '../../../errors.ts';
 import * as native from '../../../linux/native.ts';
+import { endWait, onReadable } from '../../../linux/readable.ts';
 import { openTun } from '../../../linux/tun.ts';
 import { type DeviceListeners, EventDevice, type Refusal } from './device.ts';
 
@@ -11,49 +12,31 @@ const MAX_PACKET = 65535;
 const MAX_BURST = 64;
 
 export function openFileTun(name: string, listeners: DeviceListeners): EventDevice {
-  const fd = openTun(name)[0] as number;
-  try {
-    const wakeFd = native.must(native.eventfd(0, native.O_CLOEXEC), 'eventfd', 'for the TUN device');
-    return new FileTun(fd, wakeFd, listeners);
-  } catch (error) {
-    native.close(fd);
-    throw error;
-  }
+  return new FileTun(openTun(name)[0] as number, listeners);
 }
 
-/** A non-blocking descriptor; a thread of Node's pool waits in poll(2) until there is something to read. */
+/** A non-blocking descriptor. */
 class FileTun extends EventDevice {
   readonly #fd: number;
-  /** eventfd that ends the wait. */
-  readonly #wakeFd: number;
   readonly #buffer = Buffer.alloc(MAX_PACKET);
-  /** Two `struct pollfd` (poll(2)). */
-  readonly #waitFor: Int32Array;
   #closed = false;
 
-  constructor(fd: number, wakeFd: number, listeners: DeviceListeners) {
+  constructor(fd: number, listeners: DeviceListeners) {
     super(listeners);
     this.#fd = fd;
-    this.#wakeFd = wakeFd;
-    this.#waitFor = Int32Array.of(fd, native.POLLIN, this.#wakeFd, native.POLLIN);
     this.#wait();
   }
 
   #wait(): void {
-    native.pollAsync(native.pointer(this.#waitFor), 2, -1, () => {
-      if (this.#closed) {
-        native.close(this.#fd);
-        native.close(this.#wakeFd);
-        return;
-      }
+    onReadable(this.#fd, () => {
       try {
         this.#drain();
       } catch (error) {
-        // What is left to wait for is `close`: poll(2) ignores negative descriptors.
-        this.#waitFor[0] = -1;
+        // What is left to wait for is `close`.
         this.fail(error as Error);
+        return;
       }
-      this.#wait();
+      if (!this.#closed) this.#wait();
     });
   }
 
@@ -77,9 +60,10 @@ class FileTun extends EventDevice {
     }
   }
 
-  /** Ends the wait; the descriptor is closed, and the device gone, when the thread has come back. */
+  /** The descriptor is closed, and the device gone, when nobody waits for it any more. */
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
-    fs.writeSync(this.#wakeFd, BigUint64Array.of(1n));
+    endWait(this.#fd, () => native.close(this.#fd));
   }
 }
