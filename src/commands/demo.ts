@@ -15,7 +15,9 @@ interface Options {
 }
 
 /** Flags that the demo passes on to each daemon. */
-const PASSED_ON: SettingName[] = ['dataplane', 'encapsulation', 'key', 'core', 'engine', 'gre-segmentation', 'queues'];
+const PASSED_ON: SettingName[] = [
+  ...(['dataplane', 'encapsulation', 'key', 'core', 'engine', 'gre-segmentation', 'fast-path', 'queues'] as const),
+];
 const DEFAULTS = { overlay: '10.0.0.0/8', underlay: '192.168.0.0/16' };
 
 export function addDemoCommand(program: Command): void {
@@ -32,6 +34,7 @@ export function addDemoCommand(program: Command): void {
     'demo --containers 200',
     'demo --core typescript --json',
     'demo --dataplane kernel',
+    'demo --fast-path off',
   );
   demo.action(async (options: Options) => {
     const flags = { ...DEFAULTS, ...flagsOf({ ...options }) };
@@ -97,8 +100,14 @@ function resultText(result: DemoResult): string {
       ['RTT of first packets', `${dash(result.firstMs)} ms`],
       ['RTT, steady', `${dash(result.steadyMs)} ms`],
       ['one TCP stream', `${dash(result.megabitsPerSecond)} Mbit/s`],
+      ['fast path', fastPathText(result.fastPath)],
     ]),
   ].join('\n');
+}
+
+function fastPathText({ state, obstacle, betweenVms, taken, withinVms }: DemoResult['fastPath']): string {
+  if (state === 'off') return obstacle === undefined ? 'off' : `off: ${obstacle}`;
+  return `${taken} of ${betweenVms} packets between VMs, ${withinVms} within them`;
 }
 
 /** One row per ordered pair of VMs: reachable pairs, the best first and steady RTT, the fastest stream. */

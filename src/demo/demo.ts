@@ -1,7 +1,7 @@
 /** `demo`: a whole mesh on this machine, real traffic between its containers, and what came of it. */
 import { formatPrefix } from '../mesh/address.ts';
 import type { Mapping } from '../mesh/mapping.ts';
-import type { TunnelStatus } from '../observe/status.ts';
+import type { Status, TunnelStatus } from '../observe/status.ts';
 import { Lab, requireCommands } from './lab.ts';
 import { type Container, Mesh, type Vm } from './mesh.ts';
 import { pairsToTest } from './pairs.ts';
@@ -59,8 +59,22 @@ export interface DemoResult {
   steadyMs: number | null;
   /** One TCP stream between two VMs, alone, for a second. */
   megabitsPerSecond: number | null;
+  fastPath: DemoFastPath;
   tunnels: (TunnelStatus & { from: string })[];
   results: PairResult[];
+}
+
+/** What the fast path took of all VMs' packets. */
+interface DemoFastPath {
+  /** `on` where all VMs have it. */
+  state: 'on' | 'off';
+  /** Why not, if a VM says so. */
+  obstacle?: string;
+  /** Packets that VMs sent to others, and how many of them it took. */
+  betweenVms: number;
+  taken: number;
+  /** Packets between containers of one VM that it took. Others are not counted. */
+  withinVms: number;
 }
 
 /**
@@ -111,7 +125,7 @@ async function kernelFlags(lab: Lab, { flags, progress }: DemoOptions): Promise<
 
 async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions): Promise<DemoResult> {
   const { containers, vms } = mesh;
-  const all = containers.length * (containers.length - 1);
+  const ordered = containers.length * (containers.length - 1);
   const heads = vms.flatMap((vm) => vm.containers.slice(0, 1));
 
   progress('sending the first packets: no tunnel exists yet');
@@ -124,11 +138,11 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
   const done = new Set(opening.map(({ from, to }) => nameOf(from, to)));
   const others = pairsToTest(vms).filter((pair) => !done.has(nameOf(...pair)));
   const tested = done.size + others.length;
-  const many = tested < all ? `${tested} of ${all}` : `all ${all}`;
+  const many = tested < ordered ? `${tested} of ${ordered}` : `all ${ordered}`;
   progress(`pinging between ${many} pairs of containers`);
   const pings = [...opening, ...(await pingAll(lab, others))];
 
-  progress(`sending TCP streams between ${tested < all ? 'these' : 'all'} pairs`);
+  progress(`sending TCP streams between ${tested < ordered ? 'these' : 'all'} pairs`);
   const agents = await Agents.start(lab, vms);
   const [a, b] = heads;
   const long = a && b ? await agents.stream(a, { to: b.address, bytes: 0, milliseconds: LONG_STREAM }) : undefined;
@@ -145,7 +159,8 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
   const tunnels = await Promise.all(
     vms.map(async (vm) => (await mesh.tunnels(vm)).map((tunnel) => ({ from: vm.underlay, ...tunnel }))),
   );
-  const status = await mesh.status(vms[0] as Vm);
+  const all = await Promise.all(vms.map((vm) => mesh.status(vm)));
+  const [status] = all as [Status, ...Status[]];
   const across = results.filter((r) => r.fromVm !== r.toVm);
   const firsts = opening.flatMap(({ first }) => first ?? []);
   return {
@@ -158,7 +173,7 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
     core: status.core,
     engine: status.engine,
     mtu: status.mtu,
-    pairs: all,
+    pairs: ordered,
     tested: results.length,
     reachable: results.filter((r) => r.reachable).length,
     firstPackets: opening.length,
@@ -168,8 +183,21 @@ async function measure(lab: Lab, mesh: Mesh, { mapping, progress }: DemoOptions)
     firstMs: round(median(firsts)),
     steadyMs: round(median(across.flatMap((r) => r.steadyMs ?? []))),
     megabitsPerSecond: round(long),
+    fastPath: fastPathOf(all),
     tunnels: tunnels.flat(),
     results,
+  };
+}
+
+function fastPathOf(all: readonly Status[]): DemoFastPath {
+  const sum = (of: (status: Status) => number | undefined) => all.reduce((total, each) => total + (of(each) ?? 0), 0);
+  const obstacle = all.flatMap(({ fastPath }) => fastPath?.obstacle ?? [])[0];
+  return {
+    state: all.every(({ fastPath }) => fastPath?.state === 'on') ? 'on' : 'off',
+    ...(obstacle !== undefined && { obstacle }),
+    betweenVms: sum(({ outbound }) => outbound.packets),
+    taken: sum(({ fastPath }) => fastPath?.outbound.packets),
+    withinVms: sum(({ fastPath }) => fastPath?.local.packets),
   };
 }
 

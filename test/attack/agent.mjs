@@ -25,7 +25,7 @@ const EAGAIN = 11;
 // struct sockaddr_ll (<linux/if_packet.h>).
 const [PROTOCOL, IFINDEX, PKTTYPE, SIZE] = [2, 4, 10, 20];
 const PACKET_OUTGOING = 4;
-/** Bytes of a packet that are told; and of the memory for what was not yet asked for. */
+/** Bytes of a packet that are told unless more is asked for; and of the memory for what was not yet asked for. */
 const [SHOWN, ROOM] = [400, 64 << 20];
 
 function must(result, what) {
@@ -55,8 +55,8 @@ function packetSocket(namespace, device, protocol) {
 }
 
 /** From now on `at` can send by this device, and what comes by it is told. */
-function watch({ at, namespace, device }) {
-  receivers.push({ at, ...packetSocket(namespace, device, ETH_P_ALL) });
+function watch({ at, namespace, device, shown = SHOWN }) {
+  receivers.push({ at, shown, ...packetSocket(namespace, device, ETH_P_ALL) });
   senders.set(at, packetSocket(namespace, device, 0));
   const large = packetSocket(namespace, device, 0);
   must(setsockopt(large.fd, SOL_PACKET, PACKET_VNET_HDR, Int32Array.of(1), 4), 'PACKET_VNET_HDR');
@@ -67,12 +67,13 @@ function watch({ at, namespace, device }) {
  * A namespace takes datagrams to a UDP port of any address of it, and connections to the TCP port of the same
  * number.
  */
-function serve({ at, namespace, port }) {
+function serve({ at, namespace, port, shown = SHOWN }) {
   const local = Uint8Array.of(AF_INET, 0, port >> 8, port & 255, ...new Uint8Array(12));
   within(namespace, () => {
     const datagrams = must(socket(AF_INET, SOCK_DGRAM, 0), 'socket');
+    must(setsockopt(datagrams, SOL_SOCKET, SO_RCVBUFFORCE, Int32Array.of(ROOM), 4), 'SO_RCVBUFFORCE');
     must(bind(datagrams, local, local.length), `bind UDP ${port}`);
-    receivers.push({ at, fd: datagrams, isUdp: true });
+    receivers.push({ at, fd: datagrams, shown, isUdp: true });
     const stream = must(socket(AF_INET, SOCK_STREAM, 0), 'socket');
     must(bind(stream, local, local.length), `bind TCP ${port}`);
     must(listen(stream, 16), 'listen');
@@ -97,13 +98,13 @@ const size = Buffer.alloc(4);
 /** Everything that came since it was last asked for. */
 function collect() {
   const seen = [];
-  for (const { at, fd, isUdp } of receivers) {
+  for (const { at, fd, shown, isUdp } of receivers) {
     for (;;) {
       size.writeUInt32LE(SIZE);
       const length = Number(recvfrom(fd, buffer, buffer.length, MSG_DONTWAIT, from, size));
       if (length < 0 && koffi.errno() === EAGAIN) break;
       must(length, `recvfrom at ${at}`);
-      const hex = buffer.subarray(0, Math.min(length, SHOWN)).toString('hex');
+      const hex = buffer.subarray(0, Math.min(length, shown)).toString('hex');
       if (isUdp) seen.push({ at, hex, length, datagramFrom: from.subarray(4, 8).join('.') });
       else if (from[PKTTYPE] !== PACKET_OUTGOING) seen.push({ at, hex, length });
     }
