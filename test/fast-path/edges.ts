@@ -20,8 +20,13 @@ export function checkEdge(twin: ProgramTwin, { name, direction, frame, isOff = f
   return first && `${name}, for the first time: ${first}`;
 }
 
-/** Those that the kernel can be given; inbound, a VM understands both formats. */
-export const edgesOf = (config: CoreConfig): Edge[] =>
-  [...outboundEdges(config), ...FORMATS.flatMap((encapsulation) => inboundEdges({ ...config, encapsulation }))].filter(
-    ({ frame }) => canRun(frame),
-  );
+/** Those that the kernel can be given: of each of the VM's slices, and inbound in both formats, which each VM understands. */
+export function edgesOf(config: CoreConfig): Edge[] {
+  const { mappings } = config;
+  const orders = mappings.length === 1 ? [mappings] : [mappings, [...mappings].reverse()];
+  const edges = orders.flatMap((order) => {
+    const first = { ...config, mappings: order };
+    return [...outboundEdges(first), ...FORMATS.flatMap((encapsulation) => inboundEdges({ ...first, encapsulation }))];
+  });
+  return edges.filter(({ frame }) => canRun(frame));
+}

@@ -35,6 +35,8 @@ export function inboundEdges(config: CoreConfig): Edge[] {
   const inside = (parts: wire.Parts, outer: Partial<wire.Outer> = {}) => underlay(config, back(config, parts), outer);
 
   add('plain', plain, true);
+  for (const flags of [0x01, 0x04, 0x10, 0x11, 0x18, 0xd8])
+    add(`TCP flags ${flags}`, inside({ protocol: TCP, flags }), true);
   for (const protocol of [TCP, UDP] as const) add(`protocol ${protocol}`, inside({ protocol }), true);
   for (const protocol of [0, ICMP, 4, 46, 48, SCTP, 255])
     add(`protocol ${protocol}`, underlay(config, changed(inner, { 9: protocol })), true);

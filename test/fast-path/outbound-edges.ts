@@ -220,6 +220,8 @@ export function outboundEdges(config: CoreConfig): Edge[] {
     add('across, longer than the link takes', out(config, { destination: here(3), ...payload(1473) }), false);
     add('across, as long as the link takes', out(config, { destination: here(3), ...payload(1472) }), true);
   }
+  for (const flags of [0x01, 0x04, 0x10, 0x11, 0x18, 0xd8])
+    add(`TCP flags ${flags}`, out(config, { protocol: TCP, flags }), true);
   // SYN, which may be clamped.
   for (const size of [0, 536, 1400, 1436, 1460])
     add(

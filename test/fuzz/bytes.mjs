@@ -2,6 +2,9 @@
 
 export const u16 = (bytes, at) => (bytes[at] << 8) | bytes[at + 1];
 
+/** 0 where the bytes end before. */
+export const u32 = (bytes, at) => (at + 4 > bytes.length ? 0 : (u16(bytes, at) * 0x10000 + u16(bytes, at + 2)) >>> 0);
+
 export function put16(bytes, at, value) {
   bytes[at] = value >>> 8;
   bytes[at + 1] = value;

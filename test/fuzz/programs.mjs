@@ -5,8 +5,9 @@
 import { abi } from 'inlay/core';
 import { udpAround, unforwarded } from '../fast-path/kernel-oracle.mjs';
 import { enterNamespace, LINKS, macOf, STRANGER, UPLINK } from '../fast-path/namespace.mjs';
+import { whyNot } from '../fast-path/setup.mjs';
 import { canRun } from '../fast-path/test-run.mjs';
-import { ProgramTwin, whyNot } from '../fast-path/twin.mjs';
+import { ProgramTwin } from '../fast-path/twin.mjs';
 import { PACKET } from './batch.mjs';
 import { put16, put32 } from './bytes.mjs';
 import { Judge } from './judge.mjs';

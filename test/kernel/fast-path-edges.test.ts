@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CONFIGS, type NamedConfig } from '../fast-path/configs.ts';
 import { checkEdge, edgesOf } from '../fast-path/edges.ts';
 import { enterNamespace } from '../fast-path/namespace.mjs';
-import { ProgramTwin, why, whyNot } from '../fast-path/twin.mjs';
+import { whyNot } from '../fast-path/setup.mjs';
+import { ProgramTwin, why } from '../fast-path/twin.mjs';
 import { skip } from '../net/require.ts';
 
 describe.skipIf(skip('fast path: edges', why()))('edges', () => {

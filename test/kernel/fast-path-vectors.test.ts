@@ -5,8 +5,9 @@ import type { Encapsulation } from '../../src/core/index.ts';
 import { framed } from '../fast-path/frames.ts';
 import { unforwarded } from '../fast-path/kernel-oracle.mjs';
 import { enterNamespace, LINKS, macOf, UPLINK } from '../fast-path/namespace.mjs';
+import { whyNot } from '../fast-path/setup.mjs';
 import { canRun } from '../fast-path/test-run.mjs';
-import { ProgramTwin, why, whyNot } from '../fast-path/twin.mjs';
+import { ProgramTwin, why } from '../fast-path/twin.mjs';
 import { coreConfig, type Vector, vectorFiles } from '../golden.ts';
 import { skip } from '../net/require.ts';
 
