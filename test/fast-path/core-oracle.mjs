@@ -13,7 +13,7 @@ const MERGED = (abi.DESCRIPTORS + abi.DESCRIPTOR_MERGED) / 4;
 const ANOMALIES = (abi.INBOUND_COUNTERS + abi.COUNTERS_ANOMALIES) / 8;
 
 /** The outer headers of gre before `inner`, as any sender of this mesh writes them. */
-export function greAround(inner, { source, destination, tos = 0, ttl = 64, key }) {
+function greAround(inner, { source, destination, tos = 0, ttl = 64, key }) {
   const length = key === undefined ? 4 : 8;
   const packet = new Uint8Array(IPV4_LENGTH + length + inner.length);
   packet.set([0x45, tos, packet.length >> 8, packet.length, 0, 0, 0x40, 0, ttl, GRE]);

@@ -89,7 +89,7 @@ export function underlay(
   return wire.ipv4Around({ protocol: UDP, ...around }, [...udp, ...gre]);
 }
 
-export const word = (number: number): number[] => [number >> 8, number & 255];
+const word = (number: number): number[] => [number >> 8, number & 255];
 
 /** A packet with four bytes of options, of which none says anything. */
 export function withOptions(packet: Uint8Array): Uint8Array {
