@@ -23,7 +23,7 @@ const PANELS = [
     digits: 1,
   },
   { part: 'whole', key: 'udp', title: '64-byte UDP packets delivered', unit: 'thousand packets/s', digits: 0 },
-  { part: 'whole', key: 'rtt', title: 'Round trip', unit: 'us, less is better', digits: 1 },
+  { part: 'whole', key: 'rtt', title: 'Round trip', unit: 'us, less is better', digits: 1, apart: 'gre-off' },
 ];
 
 export function chart(result) {
@@ -35,15 +35,18 @@ export function chart(result) {
   });
 }
 
-function panelOf(rows, { key, ...panel }) {
-  const bars = SHOWN.flatMap((name) => {
+/** A bar that would make all others too short to be compared is told in words: the one `apart`. */
+function panelOf(rows, { key, unit, apart, ...panel }) {
+  const far = apart && figure(rows, apart, key)?.median;
+  const words = far ? `${unit}; ${PEERS[apart].label}: ${far.toFixed(0)}` : unit;
+  const bars = SHOWN.filter((name) => name !== apart).flatMap((name) => {
     const found = figure(rows, name, key);
     const { label, kind } = PEERS[name];
     const isReference = name === REFERENCE;
-    const words = isReference ? '1 ×' : `${ratio(rows, name, key, REFERENCE)?.median.toFixed(2) ?? '-'} ×`;
-    return found ? [{ label, kind, isStrong: kind === 'inlay', figure: found, isReference, ratio: words }] : [];
+    const quotient = isReference ? '1 ×' : `${ratio(rows, name, key, REFERENCE)?.median.toFixed(2) ?? '-'} ×`;
+    return found ? [{ label, kind, isStrong: kind === 'inlay', figure: found, isReference, ratio: quotient }] : [];
   });
-  return { ...panel, bars };
+  return { ...panel, unit: words, bars };
 }
 
 function caption({ date, kernel, node, cpu, cores, rounds, seconds }) {

@@ -62,7 +62,7 @@ export async function possible(lab, names) {
   const missing = {};
   for (const [need, { command, lacks }] of Object.entries(PROBES)) {
     const { code, stderr } = await lab.run(undefined, ['unshare', '-n', ...command.split(' ')]);
-    if (code !== 0) missing[need] = `this kernel has no ${lacks}: ${stderr.trim().replace(/^Error: |\.$/g, '')}`;
+    if (code !== 0) missing[need] = `this kernel has no ${lacks} (${stderr.trim().replace(/^Error: |\.$/g, '')})`;
   }
   const skipped = names.filter((name) => missing[PEERS[name].needs]);
   return {

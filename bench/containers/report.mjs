@@ -33,9 +33,17 @@ function conditions({ date, kernel, node, cpu, cores, rounds, seconds, skipped }
   const lines = [
     `${cpu}, ${cores} cores for both VMs and both containers; ${date.slice(0, 10)}, Linux ${kernel}, Node ${node}.`,
     `Medians [and ranges] of ${rounds} rounds, ${seconds} s a test.`,
-    ...skipped.map(({ peer, why }) => `Not measured: ${PEERS[peer].label}, as ${why}.`),
+    ...[...new Set(skipped.map(({ why }) => why))].map((why) => {
+      const labels = skipped.filter((each) => each.why === why).map(({ peer }) => PEERS[peer].label);
+      return `Not measured, as ${why}: ${labels.join('; ')}.`;
+    }),
   ];
-  return lines.join('\n');
+  return lines.map(wrapped).join('\n');
+}
+
+/** Lines of at most 100 columns, as all pages have them. */
+function wrapped(text) {
+  return text.replace(/(?=.{101})(.{1,100}) /g, '$1\n');
 }
 
 function overVms(rows, title, rounds) {
