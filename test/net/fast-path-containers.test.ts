@@ -281,6 +281,17 @@ describe.skipIf(skip('containers of the fast path', await missing('tc')))('slots
         expect(await vm.programs('v1')).toHaveLength(1);
       });
 
+    test('a device that the kernel does not forward from', async () => {
+      await vm.sh('sysctl -qw net.ipv4.conf.v1.forwarding=0');
+      await vm.expectDevices({ [B]: 'v2' });
+      await vm.sh('sysctl -qw net.ipv4.conf.v1.forwarding=1');
+      await vm.expectDevices(BASE);
+      await vm.sh('sysctl -qw net.ipv4.ip_forward=0');
+      await vm.expectDevices({});
+      await vm.sh('sysctl -qw net.ipv4.ip_forward=1');
+      await vm.expectDevices(BASE);
+    });
+
     test.each(['', 'ip netns exec c1'])('an XDP program (%s)', async (where) => {
       const index = where
         ? JSON.parse(await vm.sh('ip -j -n c1 link show dev eth0'))[0].ifindex

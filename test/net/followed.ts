@@ -71,6 +71,7 @@ export class FollowedVm {
   /** With containers c1 to c`count`, whose veths v1 and so on have link-layer addresses 02:00:00:00:00:01 (the host's end) and 02:00:00:00:01:01; no routes. */
   static async open(count: number): Promise<FollowedVm> {
     const vm = new FollowedVm(await Lab.open());
+    await vm.sh('echo 1 >/proc/sys/net/ipv4/ip_forward');
     for (let i = 1; i <= count; i++) await vm.sh(`ip netns add c${i}; ${container(i)}`);
     return vm;
   }

@@ -8,11 +8,12 @@ import { type VethEnd, vethEnd } from '../../linux/netlink/veth.ts';
 export interface ContainerDevice {
   /** Interface index. */
   index: number;
+  name: string;
   /** Link-layer address. */
   hostMac: Uint8Array;
   /**
-   * Whether packets may go past it: it is up, its other end is in another namespace, and nothing of others sees packets on the
-   * way. What is at the other end is the container's, but a program there is one that packets may not go past either.
+   * Whether packets may go past it: it is up, the kernel forwards from it, its other end is in another namespace, and nothing of
+   * others sees packets on the way. What is at the other end is the container's, but a program there is one that packets may not go past either.
    */
   isClear: boolean;
   /** Link-layer address of the other end; undefined if that is part of a bridge, which has another. */
@@ -39,7 +40,7 @@ export function containerDevice(
   discipline: string | undefined,
   wasOurs: boolean,
 ): ContainerDevice {
-  const { index, peer, peerNetNsId } = end;
+  const { index, name = '', peer, peerNetNsId } = end;
   const filters =
     discipline === CLSACT ? [filtersAt(netlink, index, 'ingress'), filtersAt(netlink, index, 'egress')] : [];
   const [ingress = [], egress = []] = filters;
@@ -50,7 +51,7 @@ export function containerDevice(
   const isFree = !isTaken && egress.length === 0 && ingress.every((found) => isPartOf(ours, found)) && isPlain(end);
   const other = isFree && peer ? vethEnd(netlink, peer, peerNetNsId) : undefined;
   return {
-    ...{ index, isTaken, hasOurs, program: ours?.options?.id },
+    ...{ index, name, isTaken, hasOurs, program: ours?.options?.id },
     hostMac: end.address?.slice() ?? new Uint8Array(6),
     isClear: other !== undefined && !other.xdp?.attached,
     mac: other?.master ? undefined : other?.address?.slice(),
@@ -62,9 +63,10 @@ function isPartOf(ours: Filter | undefined, found: Filter): boolean {
   return ours !== undefined && hasOurPriority(found) && (found.handle === 0 || found.handle === ours.handle);
 }
 
-function isPlain({ index, flags, master, discipline, xdp, peerNetNsId }: VethEnd): boolean {
+function isPlain({ index, flags, master, discipline, xdp, peerNetNsId, afSpec }: VethEnd): boolean {
   return (
     (flags & IFF_UP) !== 0 &&
+    afSpec?.ipv4?.settings?.forwarding !== 0 &&
     !master &&
     discipline === NO_QUEUE &&
     !xdp?.attached &&

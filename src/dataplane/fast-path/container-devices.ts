@@ -48,6 +48,11 @@ export class ContainerDevices {
     return this.#devices.get(link);
   }
 
+  /** The names of all. */
+  *names(): Generator<string> {
+    for (const { name } of this.#devices.values()) yield name;
+  }
+
   /** The device that a route leads to; undefined if no container can be behind it. */
   at(link: number): Device | undefined {
     if (this.#uplinks().includes(link)) return undefined;

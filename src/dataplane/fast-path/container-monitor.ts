@@ -1,5 +1,5 @@
 /**
- * What the kernel tells of containers' devices: changed, gone, with disciplines and filters of others, and with
+ * What the kernel tells of containers' devices: changed, gone, forwarded from or not, with disciplines and filters of others, and with
  * neighbours behind them.
  */
 import { address, RTM_DELADDR, RTNLGRP_IPV4_IFADDR } from '../../linux/netlink/address.ts';
@@ -27,6 +27,7 @@ import {
   RTM_NEWNEIGH,
   RTNLGRP_NEIGH,
 } from '../../linux/netlink/neighbour.ts';
+import { netconf, RTM_NEWNETCONF, RTNLGRP_IPV4_NETCONF } from '../../linux/netlink/netconf.ts';
 import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
 import {
   RTM_DELQDISC,
@@ -41,7 +42,7 @@ import { NETLINK_ROUTE, openTransport } from '../../linux/netlink/transport.ts';
 import { vethEndIn } from '../../linux/netlink/veth.ts';
 import { ALL, assemble, jump, jumpIfEqual, RETURN, type SocketFilter } from '../../linux/socket-filter.ts';
 
-const GROUPS = [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR] as const;
+const GROUPS = [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_NETCONF] as const;
 /** ifi_change of a device that has just been made: no route leads to it yet. */
 const ALL_FLAGS = 0xffffffff;
 /** Offset of ifi_index in a message. */
@@ -61,7 +62,7 @@ export function containerFilter({ port, overlay }: MonitorOptions): SocketFilter
     ...jumpIfType([RTM_DELNEIGH], 'neighbour'),
     ...jumpIfType([RTM_NEWLINK], 'new link'),
     ...jumpIfType([RTM_DELLINK], 'link'),
-    ...jumpIfType([RTM_DELADDR], 'take'),
+    ...jumpIfType([RTM_DELADDR, RTM_NEWNETCONF], 'take'),
     ...jumpIfType([RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER], 'traffic control'),
     [RETURN, 0],
 
@@ -146,6 +147,11 @@ function tell(message: Message, listeners: ContainerListeners): void {
     case RTM_DELADDR:
       listeners.onAddressGone(address.get(view, start, end).local);
       break;
+    case RTM_NEWNETCONF: {
+      const { ifindex = 0, forwarding } = netconf.get(view, start, end);
+      if (forwarding !== undefined) listeners.onDevice(ifindex, false);
+      break;
+    }
     default: {
       const { ifindex, parent, kind } = trafficControl.get(view, start, end);
       const isIngress = parent >>> 0 === TC_H_CLSACT;

@@ -80,6 +80,11 @@ export class FastContainers {
     return this.#count;
   }
 
+  /** The names of the devices that containers are behind. */
+  deviceNames(): Iterable<string> {
+    return this.#devices.names();
+  }
+
   /** Takes a notification of a route. */
   hear(message: Message): void {
     const which = this.#routes.hear(message);

@@ -14,7 +14,7 @@ import { hasAddress } from '../../machine/underlay.ts';
 import { formatAddress } from '../../mesh/address.ts';
 import type { Counters, DataPlane, DataPlaneOptions, DataPlaneStatus, FastPathStatus, Traffic } from '../dataplane.ts';
 import { FastContainers } from './containers.ts';
-import { Loaded } from './loaded.ts';
+import { Loaded, receivedBy } from './loaded.ts';
 import { type Obstacle, Obstacles } from './obstacles.ts';
 import type { FastPathState } from './state.ts';
 import { FastTunnels, sum } from './tunnels.ts';
@@ -92,6 +92,8 @@ export class FastPath implements DataPlane {
     this.#obstacles = new Obstacles({
       ...{ config, machine: options.machine },
       plan: () => this.#plan,
+      containers: () => this.#running?.containers.deviceNames() ?? [],
+      receives: receivedBy(config),
       onChange: () => {
         // A look 20 ms later could be too late: plain text must never leave where it is to be encrypted.
         this.#decide();

@@ -47,13 +47,16 @@ export function programOptions(
   config: Config,
   { mappings, local }: Pick<NetworkPlan, 'mappings' | 'local'>,
 ): ProgramOptions {
-  const { key, ttl, dscp, clampMss, dataplane } = config;
+  const { key, ttl, dscp, clampMss } = config;
   const encapsulation = encapsulationOf(config);
-  // The core and a FOU port take both formats, but a GRE device only its own.
-  const receives: Format[] = dataplane === 'kernel' && encapsulation === 'gre' ? ['gre'] : ['gre', 'gre-udp'];
   return {
     ...{ key, ttl, dscp, clampMss, mappings, local },
     ecn: outerEcnOf(config),
-    ...{ encapsulation, receives },
+    ...{ encapsulation, receives: receivedBy(config) },
   };
+}
+
+/** The core and a FOU port take both formats, but a GRE device only its own. */
+export function receivedBy(config: Config): Format[] {
+  return config.dataplane === 'kernel' && encapsulationOf(config) === 'gre' ? ['gre'] : ['gre', 'gre-udp'];
 }

@@ -11,6 +11,8 @@ const SKIP_STATS = 1 << 3;
 const UNKNOWN = ['ENODEV', 'EINVAL', 'ENOENT', 'EPERM'];
 
 const info = attributes({ kind: [1, text] });
+/** IFLA_INET_CONF: all settings of IPv4 in a row, of which forwarding is the first (IPV4_DEVCONF_FORWARDING of <linux/ip.h>). */
+const ipv4 = struct(4, { forwarding: [0, s32] });
 const end = message(
   struct(16, { family: [0, u8], type: [2, u16], index: [4, s32], flags: [8, u32], change: [12, u32] }),
   {
@@ -23,6 +25,7 @@ const end = message(
     /** The bridge, bond or VRF that the device is a part of. */
     master: [10, u32],
     info: [18, info],
+    afSpec: [26, attributes({ ipv4: [2, attributes({ settings: [1, ipv4] })] })],
     extMask: [29, u32],
     /** The namespace of the other end, by a number that this one's has for it; missing if it is the same. */
     peerNetNsId: [37, s32],
