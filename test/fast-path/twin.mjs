@@ -108,6 +108,13 @@ export class ProgramTwin {
     this.#setAt = performance.now();
   }
 
+  /** The daemon has given its last sign of life so many ms ago. */
+  setBefore(ms) {
+    const now = process.hrtime.bigint() - BigInt(ms) * 1_000_000n;
+    this.#state.set({ ...this.#expectation.settings, uplink: UPLINK }, now);
+    this.#expectation.hasDaemon = false;
+  }
+
   /** The daemon ends. */
   leave() {
     this.#state.leave();

@@ -41,4 +41,22 @@ describe.skipIf(skip('fast path: edges', why()))('edges', () => {
       twin.close();
     }
   });
+
+  test.each([
+    { seconds: 29, isTaken: true },
+    { seconds: 31, isTaken: false },
+  ])('$seconds s after the last sign of life of a daemon: taken $isTaken', ({ seconds, isTaken }) => {
+    const { config } = CONFIGS[0] as NamedConfig;
+    const twin = new ProgramTwin(config);
+    try {
+      twin.setBefore(1000 * seconds);
+      const plain = edgesOf(config).filter((edge) => edge.must === true && !edge.record && !edge.isOff);
+      const wrong = plain.flatMap(
+        ({ direction, frame, ...rest }) => twin.check(direction, frame, { ...rest, must: isTaken }) ?? [],
+      );
+      expect(wrong).toEqual([]);
+    } finally {
+      twin.close();
+    }
+  });
 });

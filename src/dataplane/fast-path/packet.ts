@@ -20,7 +20,7 @@ import { type Address, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 import { ETHERNET_HEADER, IPV4, IPV4_HEADER, TC_ACT_SHOT, TC_ACT_UNSPEC } from '../check/header-loads.ts';
 import type { Format, ProgramOptions } from './programs.ts';
-import { SETTING_ALIVE, SETTING_ENABLED, SLOT_ADDRESSES, slotPlacesOf } from './state.ts';
+import { SETTING_ALIVE, SETTING_UNTIL, SLOT_ADDRESSES, slotPlacesOf } from './state.ts';
 
 // Registers that calls leave alone.
 export const SKB = bpf.R6;
@@ -70,19 +70,27 @@ export function outerLength(format: Format, { key }: Pick<ProgramOptions, 'key'>
   return IPV4_HEADER + (format === 'gre-udp' ? UDP_HEADER : 0) + GRE_HEADER + (key === undefined ? 0 : GRE_KEY);
 }
 
-/** Goes to 'pass' unless packets are to be taken, and this is IPv4 in a frame that is for this device. */
+/** Goes to 'pass' unless this is IPv4 in a frame that is for this device, and packets are to be taken now. */
 export function begin(settings: number): bpf.Line[] {
   return [
     bpf.copy(SKB, R1),
-    ...bpf.loadMapValue(R1, settings),
-    bpf.loadWord(R1, R1, SETTING_ENABLED),
-    bpf.jumpIfEqual(R1, 0, 'pass'),
     bpf.loadWord(R1, SKB, SKB_PROTOCOL),
     bpf.jumpUnlessEqual(R1, IPV4, 'pass'),
     bpf.loadWord(R1, SKB, SKB_PACKET_TYPE),
     bpf.jumpUnlessEqual(R1, PACKET_HOST, 'pass'),
     bpf.loadWord(R1, SKB, SKB_VLAN_PRESENT),
     bpf.jumpUnlessEqual(R1, 0, 'pass'),
+    ...unlessAfter(settings, SETTING_UNTIL, 'pass'),
+  ];
+}
+
+/** Goes to `late` if the time of a setting has come. */
+function unlessAfter(settings: number, time: number, late: Label): bpf.Line[] {
+  return [
+    bpf.call(bpf.KTIME_GET_COARSE_NS),
+    ...bpf.loadMapValue(R1, settings),
+    bpf.loadDouble(R1, R1, time),
+    bpf.jumpUnlessBelowRegister(R0, R1, late),
   ];
 }
 
@@ -289,10 +297,7 @@ export function unlessFresh(settings: number, record: number, fresh: number): bp
   return [
     bpf.loadWord(R1, record, fresh),
     bpf.jumpUnlessEqual(R1, 0, isFresh),
-    bpf.call(bpf.KTIME_GET_NS),
-    ...bpf.loadMapValue(R1, settings),
-    bpf.loadDouble(R1, R1, SETTING_ALIVE),
-    bpf.jumpIfAboveRegister(R0, R1, isFresh),
+    ...unlessAfter(settings, SETTING_ALIVE, isFresh),
     bpf.storeWordOf(record, fresh, 1),
     bpf.jump('pass'),
     { label: isFresh },

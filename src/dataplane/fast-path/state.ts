@@ -17,22 +17,27 @@ import { placesOf } from '../check/arithmetic.ts';
 import type { Traffic } from '../dataplane.ts';
 import type { NextHop } from './ways.ts';
 
-/** The settings, a single value: u32 each. */
-export const SETTING_ENABLED = 0;
-/** Interface index of the device that leads to other VMs. */
-export const SETTING_UPLINK = 4;
-/** Bytes of the longest inner packet of a tunnel about which nothing else is known. */
-export const SETTING_LIMIT = 8;
 /**
- * Where packets to all VMs go next: the address of a router, in network order; or the VM itself; or, if they do not all go the same
- * way, what the kernel looks up for each packet.
+ * The settings, a single value. The first are u64 ns of CLOCK_MONOTONIC: until when packets are taken, so that nothing goes for long
+ * by what a daemon knew that is no more; and until when the daemon is taken to be there, so that packets go their ordinary way now
+ * and then.
  */
-export const SETTING_NEXT_HOP = 12;
+export const SETTING_UNTIL = 0;
+export const SETTING_ALIVE = 8;
+/** u32 interface index of the device that leads to other VMs. */
+export const SETTING_UPLINK = 16;
+/** u32 bytes of the longest inner packet of a tunnel about which nothing else is known. */
+export const SETTING_LIMIT = 20;
+/**
+ * u32: where packets to all VMs go next: the address of a router, in network order; or the VM itself; or, if they do not all go the
+ * same way, what the kernel looks up for each packet.
+ */
+export const SETTING_NEXT_HOP = 24;
 export const NEXT_HOP_LOOKED_UP = 0;
 export const NEXT_HOP_VM = 0xffffffff;
-/** u64 ns of CLOCK_MONOTONIC: until then the daemon is taken to be there, and packets go their ordinary way now and then. */
-export const SETTING_ALIVE = 16;
-const SETTINGS_SIZE = 24;
+const SETTINGS_SIZE = 32;
+/** ns in which a daemon that has ended can be started again. */
+const LEASE = 30_000_000_000n;
 /** ns from one call of `set` to the next, at most, on a machine that does much else. */
 const ALIVE = 2_000_000_000n;
 
@@ -150,27 +155,27 @@ export class FastPathState {
   }
 
   /**
-   * From here on the programs do so; `enabled: false` stops them from taking packets at once. To be called twice a second: what is
-   * due to go its ordinary way would be lost if no daemon were there.
+   * From here on the programs do so; `enabled: false` stops them from taking packets at once. To be called twice a second, as a sign
+   * of life. `now` is in ns of CLOCK_MONOTONIC.
    */
-  set(settings: FastPathSettings): void {
+  set(settings: FastPathSettings, now: bigint = process.hrtime.bigint()): void {
     this.#last = settings;
-    this.#putSettings(settings, process.hrtime.bigint() + ALIVE);
+    this.#putSettings(settings, now, now + ALIVE);
   }
 
   /** The daemon ends. From here on nothing is sent the ordinary way that need not be, and the kernel looks for next hops. */
   leave(): void {
-    this.#putSettings({ ...this.#last, nextHop: undefined }, 0n);
+    this.#putSettings({ ...this.#last, nextHop: undefined }, process.hrtime.bigint(), 0n);
   }
 
-  #putSettings({ enabled, uplink, limit, nextHop }: FastPathSettings, alive: bigint): void {
+  #putSettings({ enabled, uplink, limit, nextHop }: FastPathSettings, now: bigint, alive: bigint): void {
     const view = new DataView(new ArrayBuffer(SETTINGS_SIZE));
-    view.setUint32(SETTING_ENABLED, enabled ? 1 : 0, true);
+    view.setBigUint64(SETTING_UNTIL, enabled ? now + LEASE : 0n, true);
+    view.setBigUint64(SETTING_ALIVE, alive, true);
     view.setUint32(SETTING_UPLINK, uplink, true);
     view.setUint32(SETTING_LIMIT, limit, true);
     if (typeof nextHop === 'number') view.setUint32(SETTING_NEXT_HOP, nextHop);
     else view.setUint32(SETTING_NEXT_HOP, nextHop === 'vm' ? NEXT_HOP_VM : NEXT_HOP_LOOKED_UP);
-    view.setBigUint64(SETTING_ALIVE, alive, true);
     this.#settings.put(0, [...new BigUint64Array(view.buffer)]);
   }
 

@@ -33,7 +33,6 @@ export const R9 = 9;
 export const STACK = 10;
 // Helpers (bpf-helpers(7)).
 export const MAP_LOOKUP = 1;
-export const KTIME_GET_NS = 5;
 export const SKB_STORE_BYTES = 9;
 export const SKB_LOAD_BYTES = 26;
 export const GET_HASH_RECALC = 34;
@@ -44,6 +43,8 @@ export const CSUM_LEVEL = 135;
 /** Linux 5.10. */
 export const REDIRECT_NEIGH = 152;
 export const REDIRECT_PEER = 155;
+/** ns of CLOCK_MONOTONIC, as of the last tick. Linux 5.11. */
+export const KTIME_GET_COARSE_NS = 160;
 /** Linux 5.12. */
 export const CHECK_MTU = 163;
 const PSEUDO_MAP_FD = 1;

@@ -12,7 +12,6 @@ export interface ListingNames {
 /** bpf-helpers(7), without the bpf_ in front. */
 const HELPERS: Readonly<Record<number, string>> = {
   1: 'map_lookup_elem',
-  5: 'ktime_get_ns',
   9: 'skb_store_bytes',
   10: 'l3_csum_replace',
   11: 'l4_csum_replace',
@@ -27,6 +26,7 @@ const HELPERS: Readonly<Record<number, string>> = {
   135: 'csum_level',
   152: 'redirect_neigh',
   155: 'redirect_peer',
+  160: 'ktime_get_coarse_ns',
   163: 'check_mtu',
 };
 
