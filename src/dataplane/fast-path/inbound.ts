@@ -10,16 +10,15 @@ import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
 import { lowBits } from '../../mesh/address.ts';
 import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
 import { ETHERNET_HEADER, IPV4_HEADER } from '../check/header-loads.ts';
-import { greWord, network16, network32 } from './outbound.ts';
+import { adjustRoom, checkEcn, makeFrame, putFrame } from './frame.ts';
+import { checkLink, measure } from './measure.ts';
+import { greWord, network16, network32, outerLength } from './outer-headers.ts';
 import {
   address,
-  adjustRoom,
   begin,
-  checkEcn,
   checkHeader,
   checkInner,
   checkLength,
-  checkLink,
   count,
   DESTINATION,
   end,
@@ -29,14 +28,10 @@ import {
   LINK,
   LONGEST,
   lookUp,
-  makeFrame,
-  measure,
-  outerLength,
   PACKET,
   PROTOCOL,
   pointTo,
   pointToCounts,
-  putFrame,
   SKB,
   SOURCE,
   slotKey,

@@ -11,8 +11,9 @@ import { testRun } from '../../linux/bpf/test-run.ts';
 import * as native from '../../linux/native.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
+import { adjustRoom } from './frame.ts';
 import { inbound } from './inbound.ts';
-import { adjustRoom, SKB } from './packet.ts';
+import { SKB } from './packet.ts';
 
 export type Format = 'gre' | 'gre-udp';
 

@@ -20,7 +20,7 @@ import type { NextHop } from './ways.ts';
 /**
  * The settings, a single value. The first are u64 ns of CLOCK_MONOTONIC: until when packets are taken, so that nothing goes for long
  * by what a daemon knew that is no more; and until when the daemon is taken to be there, so that packets go their ordinary way now
- * and then.
+ * and then, and nobody else need look for next hops.
  */
 export const SETTING_UNTIL = 0;
 export const SETTING_ALIVE = 8;
@@ -163,9 +163,9 @@ export class FastPathState {
     this.#putSettings(settings, now, now + ALIVE);
   }
 
-  /** The daemon ends. From here on nothing is sent the ordinary way that need not be, and the kernel looks for next hops. */
+  /** The daemon ends: this is its last sign of life. */
   leave(): void {
-    this.#putSettings({ ...this.#last, nextHop: undefined }, process.hrtime.bigint(), 0n);
+    this.#putSettings(this.#last, process.hrtime.bigint(), 0n);
   }
 
   #putSettings({ enabled, uplink, limit, nextHop }: FastPathSettings, now: bigint, alive: bigint): void {
