@@ -29,7 +29,9 @@ export class Pace {
 export class Prompt {
   readonly #pause: number;
   readonly #call: () => void;
+  /** In ms: the last call, and the one that waits. */
   #last = -Infinity;
+  #due = Infinity;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(pause: number, call: () => void) {
@@ -37,11 +39,16 @@ export class Prompt {
     this.#call = call;
   }
 
-  /** `after` so many ms at the earliest. */
+  /** `after` so many ms at the earliest. Of several calls that wait, the first that is due stands for all. */
   call(after = 0): void {
-    const left = Math.max(after, this.#last + this.#pause - performance.now());
-    if (left <= 0) this.#now();
-    else this.#timer ??= setTimeout(() => this.#now(), left).unref();
+    const now = performance.now();
+    const due = Math.max(now + after, this.#last + this.#pause);
+    if (due <= now) this.#now();
+    else if (due < this.#due) {
+      clearTimeout(this.#timer);
+      this.#due = due;
+      this.#timer = setTimeout(() => this.#now(), due - now).unref();
+    }
   }
 
   close(): void {
@@ -50,7 +57,7 @@ export class Prompt {
 
   #now(): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#due = Infinity;
     this.#last = performance.now();
     this.#call();
   }
