@@ -397,6 +397,88 @@ const FIREWALLS: Case[] = [
   },
 ];
 
+const nat = (hook: string, ...rules: string[]) =>
+  nft(
+    `table ip ${hook === 'output' ? 'o' : 'n'} { chain c { type nat hook ${hook} priority 0; ${rules.map((each) => `${each};`).join(' ')} }; }`,
+  );
+const leadsBack = /^the chain ip n c of nftables may lead packets of containers to other containers$/;
+
+const TRANSLATIONS: Case[] = [
+  {
+    name: 'a service with a container of this VM',
+    make: nat('prerouting', 'ip daddr 172.30.0.1 tcp dport 80 dnat to 10.16.32.91:8080'),
+    ...{ undo: FLUSH, what: leadsBack, mayBePassed: true },
+  },
+  {
+    name: 'a service with a container of another VM',
+    make: nat('prerouting', 'ip daddr 172.30.0.1 dnat to 10.17.0.91'),
+    ...{ undo: FLUSH, what: leadsBack },
+  },
+  {
+    name: 'a service with several containers',
+    make: nat('prerouting', 'ip daddr 172.30.0.1 dnat to numgen inc mod 2 map { 0 : 10.16.32.91, 1 : 10.16.32.92 }'),
+    ...{ undo: FLUSH, what: leadsBack },
+  },
+  {
+    name: 'a published port',
+    make: nat('prerouting', 'fib daddr type local tcp dport 80 dnat to 10.16.32.91'),
+    ...{ undo: FLUSH, what: leadsBack },
+  },
+  {
+    name: "a service by iptables, for other VMs' containers, too",
+    make: 'iptables -t nat -N S; iptables -t nat -A PREROUTING -i inlay0 -j S; iptables -t nat -A S -p tcp --dport 80 -j DNAT --to-destination 10.16.32.91:80',
+    undo: FLUSH,
+    what: /^the chain PREROUTING of iptables \(table nat\) may do something to packets of other VMs to containers$/,
+  },
+  {
+    name: 'a service at an address of this VM, for containers of other VMs',
+    make: 'iptables -t nat -A PREROUTING -i inlay0 -m addrtype --dst-type LOCAL -j DNAT --to-destination 10.16.32.91',
+    undo: FLUSH,
+    what: /^the chain PREROUTING of iptables \(table nat\) may lead packets of other VMs to other containers$/,
+  },
+  {
+    name: 'one source for packets between containers of this VM',
+    make: nat('postrouting', 'ip saddr 10.16.32.0/24 oifname != "inlay0" masquerade'),
+    undo: FLUSH,
+    what: /^the chain ip n c of nftables may do something to packets of other VMs to containers$/,
+  },
+  {
+    name: 'one source for packets to other VMs',
+    make: nat('postrouting', 'oifname "inlay0" masquerade'),
+    ...{ undo: FLUSH, what: /^the chain ip n c of nftables may do something to packets of containers to other VMs$/ },
+  },
+  {
+    name: 'marks',
+    make: nat('prerouting', 'ip saddr 10.16.32.91 meta mark set 5'),
+    ...{ undo: FLUSH, what: /^the chain ip n c of nftables may do something/ },
+  },
+  {
+    name: 'a service outside the mesh',
+    make: nat('prerouting', 'ip daddr 172.30.0.1 tcp dport 80 dnat to 172.17.0.2:8080'),
+    undo: FLUSH,
+  },
+  {
+    name: 'a service of this VM itself',
+    make: nat('prerouting', 'ip daddr 172.30.0.1 tcp dport 80 redirect to :8080'),
+    undo: FLUSH,
+  },
+  {
+    name: 'a published port of a container outside the mesh',
+    make: nat('prerouting', 'fib daddr type local tcp dport 80 dnat to 172.17.0.2:8080'),
+    undo: FLUSH,
+  },
+  {
+    name: 'what this VM itself sends, and what comes from outside',
+    make: `${nat('output', 'ip daddr 172.30.0.1 dnat to 10.16.32.91')}\n${nat('prerouting', 'iifname "eth0" tcp dport 80 dnat to 10.16.32.91')}`,
+    undo: FLUSH,
+  },
+  {
+    name: 'one source for what leaves the mesh',
+    make: nat('postrouting', 'ip saddr 10.16.32.0/24 ip daddr != 10.0.0.0/8 masquerade', 'oifname "eth0" masquerade'),
+    undo: FLUSH,
+  },
+];
+
 const ATTACHED: Case[] = [
   {
     name: 'a filter where packets come in',
@@ -470,7 +552,7 @@ describe.skipIf(skip('obstacles of the fast path', reason))('obstacles of the fa
     await lab?.close();
   });
 
-  describe.each(Object.entries({ ROUTES, RULES, IPSEC, FIREWALLS, ATTACHED }))('%s', (group, cases) => {
+  describe.each(Object.entries({ ROUTES, RULES, IPSEC, FIREWALLS, TRANSLATIONS, ATTACHED }))('%s', (group, cases) => {
     let vm: Vm;
     beforeAll(async () => {
       vm = await open(group.toLowerCase());
@@ -550,6 +632,14 @@ describe.skipIf(skip('obstacles of the fast path', reason))('obstacles of the fa
       await vm.sh('iptables-legacy -t mangle -A OUTPUT -d 192.168.16.33 -j MARK --set-mark 1');
       await vm.finds(
         /^the chain OUTPUT of iptables-legacy \(table mangle\) may do something to packets to other VMs$/,
+        true,
+      );
+      await vm.sh('iptables-legacy -t mangle -F OUTPUT; iptables-legacy -t nat -F POSTROUTING');
+      await vm.sh('iptables-legacy -t nat -A PREROUTING -d 172.30.0.1 -p tcp --dport 80 -j DNAT --to 172.17.0.2');
+      await vm.findsNothing();
+      await vm.sh('iptables-legacy -t nat -A PREROUTING -d 172.30.0.1 -p tcp --dport 80 -j DNAT --to 10.17.0.91:8080');
+      await vm.finds(
+        /^the chain PREROUTING of iptables-legacy \(table nat\) may lead packets of containers to other containers$/,
         true,
       );
     });

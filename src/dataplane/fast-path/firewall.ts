@@ -1,8 +1,7 @@
 /**
  * Rule sets of nftables and iptables that packets of the fast path would go past. A chain is none if it surely accepts all those
- * packets and does nothing else, as an empty one does, or docker's rules for its own bridges. Chains for changing addresses (nat)
- * are none either: they are for what leaves the overlay, or comes from outside, and what they do to other packets is told by
- * itself (machine/remarks/nat.ts).
+ * packets and does nothing else, as an empty one does, or docker's rules for its own bridges. What chains for changing addresses
+ * (nat) do to packets between VMs is told by itself (machine/remarks/nat.ts).
  */
 import { createHash } from 'node:crypto';
 import { errorCode } from '../../errors.ts';
@@ -15,7 +14,6 @@ import { jumpIfType, loadType } from '../../linux/netlink/message-filter.ts';
 import { Monitor } from '../../linux/netlink/monitor.ts';
 import {
   type Chain,
-  NF_ACCEPT,
   NF_INET_FORWARD,
   NF_INET_INGRESS,
   NF_INET_LOCAL_IN,
@@ -30,7 +28,8 @@ import { NETLINK_NETFILTER, openTransport } from '../../linux/netlink/transport.
 import { ALL, assemble, RETURN } from '../../linux/socket-filter.ts';
 import { nameOf } from '../../machine/remarks/commands.ts';
 import { Pace } from './pace.ts';
-import { at, type Traffic, type TrafficFacts, trafficOf } from './traffic.ts';
+import { at, innerTraffic, outerTraffic, type TrafficFacts } from './traffic.ts';
+import { FIRST, isForAddresses, leadsBack } from './translation.ts';
 
 /** Tables of iptables, and which chains of theirs packets come to by themselves. */
 const LEGACY: Record<string, Record<number, string>> = {
@@ -40,9 +39,9 @@ const LEGACY: Record<string, Record<number, string>> = {
     ...{ [NF_INET_LOCAL_OUT]: 'OUTPUT', [NF_INET_POST_ROUTING]: 'POSTROUTING' },
   },
   filter: { [NF_INET_LOCAL_IN]: 'INPUT', [NF_INET_FORWARD]: 'FORWARD', [NF_INET_LOCAL_OUT]: 'OUTPUT' },
+  nat: { [NF_INET_PRE_ROUTING]: 'PREROUTING', [NF_INET_POST_ROUTING]: 'POSTROUTING' },
   security: { [NF_INET_LOCAL_IN]: 'INPUT', [NF_INET_FORWARD]: 'FORWARD', [NF_INET_LOCAL_OUT]: 'OUTPUT' },
 };
-const NAT = 'nat';
 /** ms that rule sets are looked through before other work has its turn. */
 const SLICE = 5;
 /** Looks through rule sets take one part in so many of the time, at most. */
@@ -139,7 +138,7 @@ export class Firewalls {
 
   #stateOf({ isContainer, ...facts }: FirewallFacts): string {
     this.#pace.look(() => {
-      this.#legacy = filteringTables()
+      this.#legacy = legacyTables()
         .map((name) => `${name} ${digestOf(name)}`)
         .join();
     });
@@ -168,33 +167,31 @@ function digestOf(table: string): string {
 }
 
 function* judge(facts: FirewallFacts): Generator<undefined, string | undefined> {
-  for (const name of filteringTables()) {
+  for (const name of legacyTables()) {
     const found = yield* firstOf(legacyChains(name, readLegacyTable(name), LEGACY[name] ?? {}), facts);
     if (found !== undefined) return found;
   }
   if (nftGeneration() === undefined) return undefined;
   const nftables = new Nftables();
   try {
-    return yield* firstOf(yield* nftables.chains(isFiltering), facts);
+    return yield* firstOf(yield* nftables.chains(isMeant), facts);
   } finally {
     nftables.close();
   }
 }
 
-function filteringTables(): string[] {
-  return legacyTables().filter((name) => name !== NAT);
-}
-
-function isFiltering({ family, table, hook, type, policy }: Chain): boolean {
+function isMeant({ family, table, hook }: Chain): boolean {
   // The barrier drops nothing that the programs take.
   if (deviceOfTable(table) !== undefined || (!FAMILIES.has(family) && family !== NFPROTO_NETDEV)) return false;
-  return hook !== undefined && (type !== NAT || policy !== NF_ACCEPT);
+  return hook !== undefined;
 }
 
 function* firstOf(chains: readonly BaseChain[], facts: FirewallFacts): Generator<undefined, string | undefined> {
   for (const chain of chains) {
     try {
-      const found = isAtDevices(chain) ? placeOf(chain, facts) : yield* touchedBy(chain, trafficOf(facts));
+      const found = isAtDevices(chain)
+        ? placeOf(chain, facts)
+        : ((yield* touchedBy(chain, facts)) ?? leadsBack(chain, facts));
       if (found !== undefined) return `${nameOf(chain)} ${found}`;
     } catch (error) {
       if (error instanceof TooLargeError) return `${nameOf(chain)} is too large to be looked through`;
@@ -212,15 +209,17 @@ function isAtDevices({ family, hook }: BaseChain): boolean {
 
 function placeOf(chain: BaseChain, { uplink, overlay, isContainer }: FirewallFacts): string | undefined {
   const isOnTheWay = (name: string) => [uplink.name, overlay?.name].includes(name) || isContainer(name);
-  const isMeant = (name: string) => name.endsWith('*') || isOnTheWay(name);
-  const place = chain.devices?.find(isMeant);
+  const place = chain.devices?.find((name) => name.endsWith('*') || isOnTheWay(name));
   const isEmpty = chain.policy === 'accept' && [...chain.rules()].length === 0;
   return place === undefined || isEmpty ? undefined : `is at ${place}`;
 }
 
-function* touchedBy(chain: BaseChain, traffic: readonly Traffic[]): Generator<undefined, string | undefined> {
+function* touchedBy(chain: BaseChain, facts: FirewallFacts): Generator<undefined, string | undefined> {
+  const isTranslation = isForAddresses(chain) && chain.policy === 'accept';
+  const traffic = [...(isTranslation ? [] : outerTraffic(facts)), ...innerTraffic(facts)];
+  const states = isForAddresses(chain) ? FIRST : STATES;
   for (const each of traffic.filter(({ hooks }) => hooks.includes(chain.hook))) {
-    if (!STATES.every((state) => leavesAlone(chain, at(chain.hook, each, state))))
+    if (!states.every((state) => leavesAlone(chain, at(chain.hook, each, state))))
       return `may do something to ${each.what}`;
     yield;
   }

@@ -9,7 +9,8 @@ import {
 } from '../../linux/netlink/nf-tables.ts';
 import type { OuterFormat } from '../../machine/remarks/remark.ts';
 import type { NetworkPlan } from '../../machine/state.ts';
-import { mappingsWith } from '../../mesh/mapping.ts';
+import type { Address, Prefix } from '../../mesh/address.ts';
+import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 
 export interface TrafficFacts {
   plan: NetworkPlan;
@@ -32,14 +33,14 @@ export interface Traffic {
   hooks: readonly number[];
 }
 
+const EVERYWHERE: Prefix = { width: 32, bits: 0n, length: 0 };
 const ARRIVING = [NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN];
 const LEAVING = [NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING];
 const FORWARDED = [NF_INET_PRE_ROUTING, NF_INET_FORWARD, NF_INET_POST_ROUTING];
 
-export function trafficOf({ plan, uplink, overlay, containers, sends, receives }: TrafficFacts): Traffic[] {
-  const { mappings, local } = plan;
-  const own = mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
-  const outer = mappings.flatMap(({ underlay }): Traffic[] => [
+/** Packets between VMs. */
+export function outerTraffic({ plan: { mappings, local }, uplink, sends, receives }: TrafficFacts): Traffic[] {
+  return mappings.flatMap(({ underlay }): Traffic[] => [
     ...receives.map((format) => ({
       what: 'packets of other VMs',
       packet: { in: uplink, out: NO_DEVICE, source: underlay, destination: only(local), ...format },
@@ -51,16 +52,21 @@ export function trafficOf({ plan, uplink, overlay, containers, sends, receives }
       hooks: LEAVING,
     },
   ]);
+}
+
+/** Packets between containers. */
+export function innerTraffic({ plan: { mappings, local }, overlay, containers }: TrafficFacts): Traffic[] {
+  const own = slicesOf(mappings, local);
   const between = own.flatMap((slice) =>
     mappings.flatMap(({ overlay: all }): Traffic[] => [
       {
         what: 'packets of containers to other VMs',
-        packet: { in: containers, out: overlay, source: slice, destination: all },
+        packet: { in: containers, out: overlay, source: slice, destination: all, isForOthers: true },
         hooks: FORWARDED,
       },
       {
         what: 'packets of other VMs to containers',
-        packet: { in: overlay, out: containers, source: all, destination: slice },
+        packet: { in: overlay, out: containers, source: all, destination: slice, isForOthers: true },
         hooks: FORWARDED,
       },
     ]),
@@ -69,12 +75,33 @@ export function trafficOf({ plan, uplink, overlay, containers, sends, receives }
     own.map(
       (to): Traffic => ({
         what: 'packets between containers of this VM',
-        packet: { in: containers, out: containers, source: from, destination: to },
+        packet: { in: containers, out: containers, source: from, destination: to, isForOthers: true },
         hooks: FORWARDED,
       }),
     ),
   );
-  return [...outer, ...between, ...inside];
+  return [...between, ...inside];
+}
+
+/** What containers send to addresses outside the overlay or of this VM. Rules may give it another destination. */
+export function trafficElsewhere({ plan: { mappings, local }, overlay, containers }: TrafficFacts): Traffic[] {
+  const hooks = [NF_INET_PRE_ROUTING];
+  return [
+    ...slicesOf(mappings, local).map((source) => ({
+      what: 'packets of containers',
+      packet: { in: containers, out: NO_DEVICE, source, destination: EVERYWHERE },
+      hooks,
+    })),
+    ...mappings.map(({ overlay: source }) => ({
+      what: 'packets of other VMs',
+      packet: { in: overlay, out: NO_DEVICE, source, destination: EVERYWHERE },
+      hooks,
+    })),
+  ];
+}
+
+function slicesOf(mappings: readonly Mapping[], local: Address): Prefix[] {
+  return mappingsWith(mappings, local).map((mapping) => mapping.sliceOf(local));
 }
 
 /** A packet as it is at a hook: where it leaves is not known before it is routed, and where it came from not afterwards. */

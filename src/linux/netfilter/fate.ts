@@ -10,12 +10,17 @@ import type { Answer, Packet } from './packet.ts';
  */
 export type Action =
   | { kind: 'none' | 'mark' | 'touch' | 'return' | Final }
-  | { kind: 'snat'; address: number | undefined }
+  | Translation
   | { kind: 'jump' | 'goto'; chain: string };
 
-/** What ends the way. `other` stands for whatever is not understood, such as a queue to a program. */
-type Final = 'accept' | 'drop' | 'masquerade' | 'other';
-export type Fate = { kind: Final | 'through' } | { kind: 'snat'; address: number | undefined };
+/** Another source or destination (IPv4, u32); undefined if it is not known, or one of several. */
+type Translation = { kind: 'snat' | 'dnat'; address: number | undefined };
+/**
+ * What ends the way. `redirect` is a translation to an address of this machine; `other` stands for whatever is not understood, such
+ * as a queue to a program.
+ */
+type Final = 'accept' | 'drop' | 'masquerade' | 'redirect' | 'other';
+export type Fate = { kind: Final | 'through' } | Translation;
 
 /** What a rule says of a packet: whether it applies, and what it does then. */
 export type Rule = (packet: Packet) => { applies: Answer; actions: readonly Action[] };

@@ -47,6 +47,11 @@ const NFT_REG_VERDICT = 0;
 const NFT_REG_4 = 4;
 const NFT_REG32_00 = 8;
 const NFT_NAT_SNAT = 0;
+const NFT_NAT_DNAT = 1;
+const NFT_FIB_RESULT_ADDRTYPE = 3;
+const NFTA_FIB_F_DADDR = 1 << 1;
+/** What the kernel takes an address for that table local does not know (inet_addr_type in net/ipv4/fib_frontend.c). */
+const RTN_UNICAST = 1;
 /** The verdicts of rules are negative, those of netfilter (<linux/netfilter.h>) are not. */
 const NFT_JUMP = -3;
 const NFT_GOTO = -4;
@@ -145,7 +150,7 @@ class Evaluation {
         this.#immediate(expression.data);
         break;
       case 'fib':
-        this.#stepByName(expression.name);
+        this.#type(expression.data);
         break;
       case 'match':
         this.#require(matches(extensionOf(expression.data), packet));
@@ -167,12 +172,20 @@ class Evaluation {
     else if (TOUCHING.includes(name)) this.#actions.push({ kind: 'touch' });
     else if (name === 'reject') this.#actions.push({ kind: 'drop' });
     else if (name === 'masq') this.#actions.push({ kind: 'masquerade' });
+    else if (name === 'redir') this.#actions.push({ kind: 'redirect' });
     else {
       this.#require('maybe');
       this.#registers = unknown(64);
       if (REMEMBERING.includes(name)) this.#actions.push({ kind: 'touch' });
       else if (!CONDITIONS.includes(name)) this.#actions.push({ kind: 'other' });
     }
+  }
+
+  /** Of what kind the destination is. Whatever else a rule asks the routes is not known. */
+  #type({ dreg, result, flags }: DataOf<'fib'>): void {
+    const isKnown = this.#packet.isForOthers && result === NFT_FIB_RESULT_ADDRTYPE && flags === NFTA_FIB_F_DADDR;
+    if (isKnown) this.#load(dreg, numberBits(RTN_UNICAST));
+    else this.#stepByName('fib');
   }
 
   #require(answer: Answer): void {
@@ -250,10 +263,10 @@ class Evaluation {
   }
 
   #translation({ type, addressMin, addressMax = addressMin }: DataOf<'nat'>): Action {
-    if (type !== NFT_NAT_SNAT) return { kind: 'other' };
+    if (type !== NFT_NAT_SNAT && type !== NFT_NAT_DNAT) return { kind: 'other' };
     const bits = this.#read(addressMin, 4);
     const isKnown = addressMin !== undefined && addressMax === addressMin && isWhole(bits);
-    return { kind: 'snat', address: isKnown ? ipv4Number(bits.value) : undefined };
+    return { kind: type === NFT_NAT_SNAT ? 'snat' : 'dnat', address: isKnown ? ipv4Number(bits.value) : undefined };
   }
 }
 

@@ -25,6 +25,8 @@ export interface Packet {
   out?: Device | DevicesNamed | undefined;
   source: Prefix;
   destination: Prefix;
+  /** Whether the destination is surely no address of this machine. */
+  isForOthers?: boolean;
   protocol?: number | undefined;
   /** Destination port, of protocols that have ports. */
   port?: number | undefined;

@@ -17,6 +17,9 @@ const XT_CONNTRACK_STATE = 1;
 const XT_CONNTRACK_STATE_ALIAS = 1 << 13;
 const XT_CONNTRACK_STATE_UNTRACKED = 1 << 8;
 const MAX_PORT = 65535;
+// <linux/netfilter/xt_addrtype.h>; the flags are those of revision 1, by which sources and single devices are asked for, too.
+const XT_ADDRTYPE_LOCAL = 1 << 2;
+const XT_ADDRTYPE_INVERT_DEST = 1 << 1;
 
 /** Whether a match applies. What is not known here, or cut short, may apply. */
 export function matches({ name, revision, info }: Extension, packet: Packet): Answer {
@@ -40,6 +43,13 @@ const MATCHES: Record<string, (info: DataView, packet: Packet, revision: number)
     const bit = packet.state === 'untracked' ? XT_CONNTRACK_STATE_UNTRACKED : stateBit(packet);
     const answer = answerOf((mask & bit) !== 0);
     return info.getUint16(148, true) & XT_CONNTRACK_STATE ? not(answer) : answer;
+  },
+  /** struct xt_addrtype_info_v1: types of the source, of the destination, flags. */
+  addrtype: (info, { isForOthers }, revision) => {
+    const [source, destination, flags] = [info.getUint16(0, true), info.getUint16(2, true), info.getUint32(4, true)];
+    const isPlain = revision === 1 && source === 0 && (flags & ~XT_ADDRTYPE_INVERT_DEST) === 0;
+    if (!isForOthers || !isPlain || destination !== XT_ADDRTYPE_LOCAL) return 'maybe';
+    return answerOf((flags & XT_ADDRTYPE_INVERT_DEST) !== 0);
   },
   /** struct xt_mark_mtinfo1 */
   mark: (info, { mark }, revision) => {
@@ -87,7 +97,11 @@ export function actionOf({ name, revision, info }: Extension): Action {
     case 'MASQUERADE':
       return { kind: 'masquerade' };
     case 'SNAT':
-      return { kind: 'snat', address: snatAddress(info, revision) };
+      return { kind: 'snat', address: translatedTo(info, revision) };
+    case 'DNAT':
+      return { kind: 'dnat', address: translatedTo(info, revision) };
+    case 'REDIRECT':
+      return { kind: 'redirect' };
     default:
       return { kind: 'other' };
   }
@@ -97,7 +111,7 @@ export function actionOf({ name, revision, info }: Extension): Action {
  * struct nf_nat_ipv4_multi_range_compat of revision 0, else struct nf_nat_range: the first address behind the
  * flags. Undefined for a range of several.
  */
-function snatAddress(info: DataView, revision: number): number | undefined {
+function translatedTo(info: DataView, revision: number): number | undefined {
   const [flagsAt, minAt, maxAt] = revision === 0 ? [4, 8, 12] : [0, 4, 20];
   try {
     const [flags, min, max] = [info.getUint32(flagsAt, true), info.getUint32(minAt), info.getUint32(maxAt)];
