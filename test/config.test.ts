@@ -330,6 +330,18 @@ describe('bad flags', () => {
       'gre-segmentation kernel: expected neither gre-checksum nor gre-sequence with it',
     ],
     [
+      { ...PAIR, dataplane: 'kernel', encapsulation: 'vxlan', 'fast-path': 'on' },
+      'fast-path on: expected encapsulation gre or gre-udp with it',
+    ],
+    [
+      { ...PAIR, 'gre-checksum': 'on', 'fast-path': 'on' },
+      'fast-path on: expected neither gre-checksum nor gre-sequence with it',
+    ],
+    [
+      { ...PAIR, 'path-mtu-discovery': 'off', 'fast-path': 'on' },
+      'fast-path on: expected path-mtu-discovery on with it',
+    ],
+    [
       { ...PAIR, 'gre-sequence': 'on', queues: '2' },
       'gre-sequence: expected 1 queue with it, not 2, so that packets stay in order',
     ],

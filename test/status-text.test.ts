@@ -150,6 +150,24 @@ neighbour requests  1,500 answered, 2 refused, 1 not taken by the kernel
 kernel entries      compared 1 time, 3 VMs put right`);
   });
 
+  test('the fast path: how much it took, or why it is off', () => {
+    const taken = (packets: number) => ({ packets, bytes: 84 * packets });
+    const on = { outbound: taken(1_951_000), inbound: taken(22_000), local: taken(7) };
+    const rows = (fastPath: NonNullable<Status['fastPath']>) =>
+      statusText({ ...WASM, fastPath })
+        .split('\n')
+        .filter((line) => /^fast path|^ +took/.test(line));
+    expect(rows({ state: 'on', containers: 2, ...on })).toEqual([
+      'fast path           on for 2 containers',
+      '                    took 1,951,000 of 1,951,953 packets to other VMs, 22,000 of 22,360 from them, and 7 between containers',
+    ]);
+    const nothing = { outbound: taken(0), inbound: taken(0), local: taken(0) };
+    expect(rows({ state: 'on', containers: 1, ...nothing })).toEqual(['fast path           on for 1 container']);
+    expect(rows({ state: 'off', obstacle: 'CAP_BPF is missing', containers: 0, ...nothing })).toEqual([
+      'fast path           off, because CAP_BPF is missing',
+    ]);
+  });
+
   test('waiting: what for, and nothing that is not known yet', () => {
     const status: Status = {
       ...{ state: 'waiting', stateSeconds: 3, uptimeSeconds: 3, repaired: 0, pid: 4711, vm: '', overlayAddress: '' },
@@ -186,6 +204,23 @@ describe('tunnels', () => {
   const tunnel = (vm: number, rest: Partial<TunnelStatus>): TunnelStatus => ({
     ...{ vm: `192.168.16.${vm}`, slice: `10.16.${vm}.0/24`, mtu: 1476, idleSeconds: 0.04 },
     ...{ outbound: { packets: 1, bytes: 84 }, inbound: { packets: 0, bytes: 0 }, ...rest },
+  });
+
+  test('how much the fast path took: all is said only of all', () => {
+    const taken = (packets: number) => ({ packets, bytes: 84 * packets });
+    const found = [
+      tunnel(33, {
+        ...{ state: 'heard', heardSeconds: 1, outbound: taken(100), inbound: taken(100) },
+        fastPath: { outbound: taken(100), inbound: taken(99) },
+      }),
+      tunnel(34, { state: 'heard', heardSeconds: 1 }),
+    ];
+    expect(tunnelsText(found)).toBe(`\
+VM             SLICE            MTU  PACKETS OUT  BYTES OUT  PACKETS IN  BYTES IN  FAST %  IDLE s  STATE
+192.168.16.33  10.16.33.0/24  1,476          100      8,400         100     8,400      99       0  heard 1 s ago
+192.168.16.34  10.16.34.0/24  1,476            1         84           0         0       0       0  heard 1 s ago
+
+FAST %: packets that the fast path took, out and in.`);
   });
 
   test('VMs in trouble come first; the table says why packets in are fewer', () => {

@@ -155,14 +155,14 @@ function fastPathRows({ fastPath, outbound, inbound }: Status): Row[] {
     state === 'on' ? `on for ${counted(containers, 'container')}` : 'off',
     obstacle,
   );
-  const of = (taken: number, all: number) => `${count(taken)} of ${count(all)} packets`;
+  const of = (taken: number, all: number) => `${count(taken)} of ${count(all)}`;
   const out = of(fastPath.outbound.packets, outbound.packets);
   const back = of(fastPath.inbound.packets, inbound.packets);
   const local = count(fastPath.local.packets);
   const total = [fastPath.outbound, fastPath.inbound, fastPath.local].reduce((sum, { packets }) => sum + packets, 0);
   return total === 0
     ? rows
-    : [...rows, ['', `took ${out} to other VMs, ${back} from them, and ${local} between containers`]];
+    : [...rows, ['', `took ${out} packets to other VMs, ${back} from them, and ${local} between containers`]];
 }
 
 function containerRows({ containers }: Status): Row[] {

@@ -101,9 +101,10 @@ export class Machine {
     for (const thing of things) {
       if (!which(thing)) continue;
       try {
+        const isNew = this.#isNew(thing);
         const wrong = kindOf(thing).ensure(thing, this.#context);
         if (wrong === undefined) continue;
-        outcome.repaired.push(wrong);
+        if (!isNew) outcome.repaired.push(wrong);
         this.#made.add(keyOf(thing));
       } catch (error) {
         // Without nftables there is no barrier, and `status` says so.
@@ -113,6 +114,12 @@ export class Machine {
       }
     }
     return outcome;
+  }
+
+  /** Whether a program at a device of others is made for the first time: another device leads to other VMs now. */
+  #isNew(thing: Thing): boolean {
+    const isOfOthers = thing.kind === 'container-filters' || (thing.kind === 'filter' && thing.others === true);
+    return isOfOthers && !this.#context.isNoted(thing);
   }
 
   /** Takes back what is noted and is not among these; returns what was undone, in words. */

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import { plainErrors } from '../../src/log.ts';
 import type { Status } from '../../src/observe/status.ts';
-import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
+import { CATCH_ALL_REMOVED, FAST_PATH_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI, shellLine } from './mesh.ts';
 import { missing, skip } from './require.ts';
 
@@ -125,7 +125,7 @@ const cases: Case[] = [
     says: [
       `inlay: missing ${missing.map((name) => `CAP_${name.toUpperCase()}`).join(' and ')}: `,
       `\nhint: sudo ${shellLine([process.execPath, CLI, 'up', ...PAIR, '--wait', '0', '--run-dir', `/run/root-without-${missing.join('-and-').replaceAll('_', '-')}`])}\n`,
-      '\noutside, as nothing that is started here can have them; in a container: docker run --cap-add=NET_ADMIN --cap-add=NET_RAW; ',
+      '\noutside, as nothing that is started here can have them; in a container: docker run --cap-add=NET_ADMIN --cap-add=NET_RAW --cap-add=BPF; ',
     ],
   })),
   {
@@ -269,7 +269,7 @@ describe.skipIf(skipped)('a daemon runs', () => {
       const says = ['inlay: no daemon answers at /run/inlay/control.sock (ENOENT)\n', 'hint: start it with inlay up'];
       expectError(await inlay(where, [command]), 3, says);
     }
-    const removed = `${CATCH_ALL_REMOVED}removed  directory /run/inlay\n`;
+    const removed = `${FAST_PATH_REMOVED}${CATCH_ALL_REMOVED}removed  directory /run/inlay\n`;
     expect(await inlay(where, ['down'])).toEqual({ code: 0, stdout: removed, stderr: '' });
     expect(await snapshot(where)).toEqual(calm);
   });

@@ -1,4 +1,7 @@
-/** The catch-all: the unreachable route to the overlay, and two rules of policy routing, that stay when a daemon ends, until `inlay down`. */
+/**
+ * What stays when a daemon ends, until `inlay down`: the catch-all, which is an unreachable route to the overlay and two rules of
+ * policy routing; and the fast path.
+ */
 import { expect } from 'vitest';
 
 /** As `ip -j route` and `ip -j rule` tell them, but for the overlay. */
@@ -18,6 +21,9 @@ export const CATCH_ALL_REMOVED = [
 ]
   .map((what) => `removed  ${what}\n`)
   .join('');
+
+/** The same of the fast path, where eth0 leads to other VMs and there was no container. */
+export const FAST_PATH_REMOVED = 'removed  program at the ingress of eth0\nremoved  clsact of eth0\n';
 
 type Shown = Record<string, unknown>;
 

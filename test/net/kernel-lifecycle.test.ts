@@ -159,7 +159,7 @@ describe.skipIf(skip('kernel lifecycle', await missing('ping', 'tc', 'bridge')))
       const kernel = await vms.up('a');
       expect(await vms.pings('a', vms.overlay('b'), 1)).toBe('1');
       await vms.end('TERM', kernel);
-      const wasm = await vms.up('a', '--dataplane', 'wasm');
+      const wasm = await vms.up('a', '--dataplane', 'wasm', '--fast-path', 'off');
       expect(await vms.status('a')).toMatchObject({
         dataPlane: 'wasm',
         encapsulation: 'gre',

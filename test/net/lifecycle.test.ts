@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, type Output } from '../../src/demo/lab.ts';
 import type { Status, TunnelStatus } from '../../src/observe/status.ts';
-import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
+import { CATCH_ALL_REMOVED, FAST_PATH_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI, readyStatus } from './mesh.ts';
 import { missing, skip } from './require.ts';
 import { pingWords, withoutIndexes } from './vms.ts';
@@ -51,7 +51,8 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
       '-c',
       'grep -r . /proc/sys/net/ipv4/conf /proc/sys/net/ipv4/ip_forward | sort',
     ]);
-    return [...(await Promise.all(shown)), await sysctls];
+    const filters = lab.must(vm, ['sh', '-c', 'tc qdisc show dev eth0; tc filter show dev eth0 ingress']);
+    return [...(await Promise.all(shown)), await sysctls, await filters];
   }
 
   async function up(
@@ -73,11 +74,11 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
     return lines.filter((line) => line !== '').map((line) => JSON.parse(line));
   }
 
-  /** After the daemon's end, the network is as it was but for the catch-all, which the next daemon or `down` finds in the run directory. */
+  /** After the daemon's end, the network is as it was but for the fast path and the catch-all, which the next daemon or `down` finds in the run directory. */
   async function expectOnlyCatchAll(before: readonly unknown[]): Promise<void> {
-    const [addresses, links, routes, rules, ...rest] = await network('a');
+    const [addresses, links, routes, rules, sysctls] = await network('a');
     const other = [withoutCatchAllRoute(routes as unknown[]), withoutCatchAllRules(rules as unknown[])];
-    expect([addresses, links, ...other, ...rest]).toEqual(before);
+    expect([addresses, links, ...other, sysctls]).toEqual(before.slice(0, -1));
     expect(await lab.must('a', ['ls', '-A', '/run/a'])).toBe('journal.jsonl\nmesh.json\n');
   }
 
@@ -108,7 +109,7 @@ describe.skipIf(skip('lifecycle', await missing('ping')))('lifecycle', () => {
         expect(await ended).toBe(0);
         await expectOnlyCatchAll(before);
         expect((await inlay('a', 'status', '--run-dir', '/run/a')).code).toBe(3);
-        expect(await down(before)).toBe(`${CATCH_ALL_REMOVED}removed  directory /run/a\n`);
+        expect(await down(before)).toBe(`${FAST_PATH_REMOVED}${CATCH_ALL_REMOVED}removed  directory /run/a\n`);
       },
     );
 
