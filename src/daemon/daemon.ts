@@ -9,6 +9,7 @@ import { attachedCount, removeOwnAddress, unusedAddresses } from '../containers/
 import type { DataPlane, DataPlaneKind } from '../dataplane/dataplane.ts';
 import { hasFastPath } from '../dataplane/fast-path/kind.ts';
 import { type Listings, listings } from '../dataplane/fast-path/listing.ts';
+import { LEASE_SECONDS } from '../dataplane/fast-path/state.ts';
 import { EXIT, exitCodeOf } from '../errors.ts';
 import * as native from '../linux/native.ts';
 import { addressOf } from '../linux/netlink/ipv4.ts';
@@ -265,8 +266,8 @@ class Daemon {
   /** What becomes of packets from now on; `isFast` says whether the fast path is on. */
   #outlook(isFast: boolean): string {
     if (this.#kind.lasts) return 'the kernel goes on forwarding to the VMs it knows, until inlay down';
-    if (isFast) return 'the fast path goes on between containers and the VMs it knows, until inlay down';
-    return 'packets for the overlay are unreachable until inlay down';
+    const lost = 'packets for the overlay are unreachable until inlay down';
+    return isFast ? `the fast path goes on for ${LEASE_SECONDS} s between containers; then ${lost}` : lost;
   }
 
   /** From here on the shim finds no socket, and Node does the work. */

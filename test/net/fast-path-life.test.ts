@@ -144,7 +144,7 @@ describe.skipIf(skip('the life of the fast path', await missing('ping', 'tc', 's
       });
       expect(lostOf(lost)).toEqual([]);
       expect((await vms.log('a')).trim().split('\n').at(-1)).toMatch(
-        /"stopped; the fast path goes on between containers and the VMs it knows, until inlay down"/,
+        /"stopped; the fast path goes on for 30 s between containers; then packets for the overlay are unreachable until inlay down"/,
       );
       a = await up('a', '--fast-path', 'off');
       expect(await filters('a')).toEqual([]);

@@ -36,8 +36,9 @@ export const SETTING_NEXT_HOP = 24;
 export const NEXT_HOP_LOOKED_UP = 0;
 export const NEXT_HOP_VM = 0xffffffff;
 const SETTINGS_SIZE = 32;
-/** ns in which a daemon that has ended can be started again. */
-const LEASE = 30_000_000_000n;
+/** Seconds in which a daemon that has ended can be started again, and the same in ns. */
+export const LEASE_SECONDS = 30;
+const LEASE: bigint = BigInt(LEASE_SECONDS) * 1_000_000_000n;
 /** ns from one call of `set` to the next, at most, on a machine that does much else. */
 const ALIVE = 2_000_000_000n;
 
