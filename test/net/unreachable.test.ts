@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Container, Mesh, Vm } from '../../src/demo/mesh.ts';
-import { startMesh } from './mesh.ts';
+import { CLI, startMesh } from './mesh.ts';
 import { missing, rawSocketMissing, skip } from './require.ts';
 
 const noRawSocket = skip('unreachable, engine portable', rawSocketMissing());
@@ -88,6 +88,8 @@ describe.skipIf(skip('unreachable', await missing('ping')))('unreachable', () =>
       const before = await mesh.status(vm(0));
       const route = ['192.168.0.0/16', 'dev', 'eth0'];
       await lab.must(vm(0).name, ['ip', 'route', 'del', ...route]);
+      // The fast path does without a route for as long as it takes to hear of that.
+      await expect.poll(async () => (await mesh.status(vm(0))).fastPath?.state).not.toBe('on');
       try {
         expect(await ping(container(1).address)).toContain('From 10.16.32.1 icmp_seq=1 Destination Host Unreachable');
         expect(await tunnelTo(vm(1).underlay)).toMatchObject({ unreachable: 'network unreachable' });
@@ -117,10 +119,13 @@ describe.skipIf(skip('unreachable', await missing('ping')))('unreachable', () =>
 
       await lab.must(undefined, ['kill', String(pid)]);
       await expect.poll(() => mesh.status(vm(1)).catch(() => 'gone'), { timeout: 20_000 }).toBe('gone');
+      // Else the fast path goes on for a while.
+      await lab.must(vm(1).name, [process.execPath, CLI, 'down', '--run-dir', vm(1).runDir]);
       await expect
         .poll(() => ping(container(1).address, 3), { timeout: 20_000 })
         .toContain('Destination Host Unreachable');
-      expect(await tunnelTo(vm(1).underlay)).toMatchObject({ unreachable: code });
+      // What was heard on the fast path of late counts for more.
+      await expect.poll(() => tunnelTo(vm(1).underlay)).toMatchObject({ unreachable: code });
 
       await mesh.startDaemon(vm(1));
       expect(await ping(container(1).address, 3)).toContain('3 received');

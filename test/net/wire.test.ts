@@ -44,16 +44,23 @@ describe.skipIf(skip('wire', await missing('tshark', 'ping')))('wire', () => {
     { flags: [], key: '', flagsAndVersion: '0x0000', overhead: 24 },
     { flags: ['--key', '3735928559'], key: '0xdeadbeef', flagsAndVersion: '0x2000', overhead: 28 },
     { flags: ['--core', 'typescript'], key: '', flagsAndVersion: '0x0000', overhead: 24 },
-    { flags: ['--encapsulation', 'gre-udp'], key: '', flagsAndVersion: '0x0000', overhead: 32, port: '4754' },
+    // The fast path sends GRE-in-UDP without a checksum.
     {
-      flags: ['--encapsulation', 'gre-udp', '--key', '1'],
+      flags: ['--encapsulation', 'gre-udp', '--fast-path', 'off'],
+      key: '',
+      flagsAndVersion: '0x0000',
+      overhead: 32,
+      port: '4754',
+    },
+    {
+      flags: ['--encapsulation', 'gre-udp', '--key', '1', '--fast-path', 'off'],
       key: '0x00000001',
       flagsAndVersion: '0x2000',
       overhead: 36,
       port: '4754',
     },
     {
-      flags: ['--encapsulation', 'gre-udp', '--engine', 'portable'],
+      flags: ['--encapsulation', 'gre-udp', '--engine', 'portable', '--fast-path', 'off'],
       key: '',
       flagsAndVersion: '0x0000',
       overhead: 32,

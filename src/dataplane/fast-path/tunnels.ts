@@ -5,7 +5,9 @@
 import type { Learnt, OpenTunnel, Traffic } from '../dataplane.ts';
 import type { FastPathState } from './state.ts';
 
-/** ms since a packet came on the fast path, in which its VM can be reached, whatever else is said. */
+/** Codes of ICMP, destination unreachable (RFC 792): protocol and port. So answers a VM whose daemon has ended. */
+const NO_DAEMON: readonly number[] = [2, 3];
+/** ms since a packet came on the fast path, in which it goes on without a daemon there. */
 const OF_LATE = 3000;
 /** Bytes that no packet keeps within: all go their ordinary way, where senders are told what is in the way. */
 const NO_PACKET = 1;
@@ -28,18 +30,19 @@ export class FastTunnels {
   /** Bytes of all headers around a packet. */
   readonly #overhead: number;
   #seen = new Map<number, Seen>();
+  /** Of VMs that are said to be unreachable: packets that the fast path had taken from them when that was learnt. */
+  readonly #heardBefore = new Map<number, number>();
 
   constructor(state: FastPathState, overhead: number) {
     this.#state = state;
     this.#overhead = overhead;
   }
 
-  /**
-   * What the data plane below has learnt of the way to a VM. A VM that is heard on the fast path can be reached,
-   * though its daemon may have ended.
-   */
+  /** What the data plane below has learnt of the way to a VM. */
   follow({ vm, pathMtu, unreachable }: Pick<Learnt, 'vm' | 'pathMtu' | 'unreachable'>): void {
-    const isLost = unreachable !== undefined && !this.#isHeard(vm);
+    if (unreachable === undefined) this.#heardBefore.delete(vm);
+    else if (!this.#heardBefore.has(vm)) this.#heardBefore.set(vm, this.#heard(vm));
+    const isLost = this.#isLost(vm, unreachable);
     const limit = pathMtu === undefined ? 0 : Math.max(pathMtu - this.#overhead, NO_PACKET);
     this.#state.limit(vm, isLost ? NO_PACKET : limit);
     // The next packet from the VM shows the data plane below that it can be reached again.
@@ -55,6 +58,7 @@ export class FastTunnels {
       return this.#sum(tunnel, taken, seen.get(tunnel.vm) as Seen);
     });
     this.#seen = seen;
+    for (const vm of this.#heardBefore.keys()) if (!seen.has(vm)) this.#heardBefore.delete(vm);
     return all;
   }
 
@@ -73,10 +77,9 @@ export class FastTunnels {
   }
 
   #sum({ unreachable, ...tunnel }: OpenTunnel, fastPath: Taken, { sentAt, heardAt }: Seen): OpenTunnel {
-    const isLost = unreachable !== undefined && !this.#isHeard(tunnel.vm);
     return {
       ...tunnel,
-      ...(isLost && { unreachable }),
+      ...(this.#isLost(tunnel.vm, unreachable) && { unreachable }),
       lastUse: Math.max(tunnel.lastUse, sentAt, heardAt),
       outbound: sum(tunnel.outbound, fastPath.outbound),
       inbound: sum(tunnel.inbound, fastPath.inbound),
@@ -84,10 +87,20 @@ export class FastTunnels {
     };
   }
 
-  /** Whether the fast path has taken something from a VM of late. */
-  #isHeard(vm: number): boolean {
+  /** Whether a VM is as unreachable as the data plane below knows, which does not hear what the fast path does. */
+  #isLost(vm: number, unreachable: number | undefined): unreachable is number {
+    if (unreachable === undefined || this.#heard(vm) > (this.#heardBefore.get(vm) ?? 0)) return false;
+    return !NO_DAEMON.includes(unreachable) || !this.#isHeardOfLate(vm);
+  }
+
+  #isHeardOfLate(vm: number): boolean {
     const { heard, heardAt } = this.#seen.get(vm) ?? NOTHING;
-    return this.#state.traffic(vm).inbound.packets > heard || performance.now() - heardAt < OF_LATE;
+    return this.#heard(vm) > heard || performance.now() - heardAt < OF_LATE;
+  }
+
+  /** Packets that the fast path has taken from a VM. */
+  #heard(vm: number): number {
+    return this.#state.traffic(vm).inbound.packets;
   }
 }
 
