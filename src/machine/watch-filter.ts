@@ -15,7 +15,7 @@ import {
 } from '../linux/netlink/message-filter.ts';
 import { NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT, RTM_NEWNETCONF } from '../linux/netlink/netconf.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE } from '../linux/netlink/route.ts';
-import { RTM_DELRULE } from '../linux/netlink/rule.ts';
+import { RTM_DELRULE, RTM_NEWRULE } from '../linux/netlink/rule.ts';
 import { RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER } from '../linux/netlink/traffic-control.ts';
 import { ALL, assemble, jump, type Line, RETURN, type SocketFilter } from '../linux/socket-filter.ts';
 
@@ -36,7 +36,7 @@ export function machineFilter({ links, port }: MachineFilterOptions): SocketFilt
     ...jumpIfType([RTM_NEWADDR, RTM_DELADDR], 'take'),
     ...jumpIfType([RTM_NEWLINK, RTM_DELLINK], 'link'),
     ...jumpIfType([RTM_NEWNETCONF], 'netconf'),
-    ...jumpIfType([RTM_NEWROUTE, RTM_DELROUTE, RTM_DELRULE], 'others'),
+    ...jumpIfType([RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE], 'others'),
     ...jumpIfType([RTM_NEWTFILTER, RTM_DELTFILTER, RTM_NEWQDISC, RTM_DELQDISC], 'others'),
     [RETURN, 0],
 

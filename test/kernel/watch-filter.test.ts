@@ -7,6 +7,7 @@ import { link, RTM_DELLINK, RTM_NEWLINK } from '../../src/linux/netlink/link.ts'
 import { neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from '../../src/linux/netlink/neighbour.ts';
 import { netconf, RTM_NEWNETCONF } from '../../src/linux/netlink/netconf.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, route } from '../../src/linux/netlink/route.ts';
+import { RTM_DELRULE, RTM_NEWRULE, rule } from '../../src/linux/netlink/rule.ts';
 import {
   RTM_DELQDISC,
   RTM_DELTFILTER,
@@ -27,6 +28,7 @@ const neighbourOf = (ifindex: number) => ({ family: AF_INET, ifindex, dst: Uint8
 const linkOf = (index: number) => ({ index, name: 'eth0', mtu: 1450 });
 const addressOf = (index: number) => ({ family: AF_INET, index, local: Uint8Array.of(10, 16, 32, 1) });
 const routeOf = (oif: number) => ({ family: AF_INET, oif, dst: Uint8Array.of(10, 0, 0, 0), dstLength: 8 });
+const ruleOf = () => ({ family: AF_INET, priority: 100 });
 const controlOf = (ifindex: number) => ({ ifindex });
 const netconfOf = (ifindex: number) => ({ family: AF_INET, ifindex, forwarding: 0 });
 
@@ -51,6 +53,8 @@ const table = [
   ['RTM_DELADDR', RTM_DELADDR, address, addressOf, 'all'],
   ['RTM_NEWROUTE', RTM_NEWROUTE, route, routeOf, "others' changes"],
   ['RTM_DELROUTE', RTM_DELROUTE, route, routeOf, "others' changes"],
+  ['RTM_NEWRULE', RTM_NEWRULE, rule, ruleOf, "others' changes"],
+  ['RTM_DELRULE', RTM_DELRULE, rule, ruleOf, "others' changes"],
   ['RTM_NEWTFILTER', RTM_NEWTFILTER, trafficControl, controlOf, "others' changes"],
   ['RTM_DELTFILTER', RTM_DELTFILTER, trafficControl, controlOf, "others' changes"],
   ['RTM_NEWQDISC', RTM_NEWQDISC, trafficControl, controlOf, "others' changes"],

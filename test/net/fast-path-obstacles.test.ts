@@ -7,6 +7,7 @@ import { Lab } from '../../src/demo/lab.ts';
 import { RULE_SETS } from '../netfilter/rule-sets.ts';
 import { XDP } from './followed.ts';
 import { missing, skip } from './require.ts';
+import { PATIENCE } from './vms.ts';
 
 const OBSTACLES = fileURLToPath(new URL('./obstacles.mjs', import.meta.url));
 
@@ -610,6 +611,19 @@ describe.skipIf(skip('obstacles of the fast path', reason))('obstacles of the fa
       await vm.sh(FLUSH);
       await vm.findsNothing();
     });
+  });
+
+  test('a change whose turn comes late is in the way until then', async () => {
+    const late = await open('late');
+    const chain = `echo "chain c$i { type filter hook forward priority 0;"; yes 'ip saddr 172.31.0.0/16 drop' | head -1000; echo '}'`;
+    await late.sh(`{ echo 'table inet many {'; for i in $(seq 5); do ${chain}; done; echo '}'; } | nft -f -`);
+    await late.finds(undefined);
+    await late.sh(forward('policy drop'));
+    const seen: (string | undefined)[] = [];
+    await expect
+      .poll(async () => seen[seen.push((await late.look()).obstacle?.what) - 1], { ...PATIENCE, timeout: 100_000 })
+      .toMatch(ofContainers);
+    expect(seen).toContain('rule sets of nftables and iptables are being looked through');
   });
 
   describe('tables of iptables-legacy', () => {

@@ -44,6 +44,9 @@ const LEGACY: Record<string, Record<number, string>> = {
 };
 /** ms that rule sets are looked through before other work has its turn. */
 const SLICE = 5;
+/** ms that the answer may be one of before a change; then the packets go their ordinary way until there is another. */
+const PATIENCE = 1000;
+const UNKNOWN = 'rule sets of nftables and iptables are being looked through';
 /** Looks through rule sets take one part in so many of the time, at most. */
 const SHARE = 10;
 /** A change of the rule sets is told by one message, whatever it consists of. */
@@ -65,7 +68,9 @@ export class Firewalls {
   #monitor: Monitor | undefined;
   /** What the rule sets and the packets were when they were looked through, and what was found. */
   #state: string | undefined;
-  #found: string | undefined = 'rule sets of nftables and iptables are being looked through';
+  #found: string | undefined = UNKNOWN;
+  /** When something was first seen that is not looked through yet, in ms. */
+  #changed = Infinity;
   #work: Generator<undefined, string | undefined> | undefined;
   /** ms that the work has taken, and before which it does not begin anew. */
   #taken = 0;
@@ -79,21 +84,10 @@ export class Firewalls {
     this.#onChange = onChange;
   }
 
-  /** The first chain that may do something to packets, in words; as long as rule sets are looked through, what was found before. */
+  /** The first chain that may do something to packets, in words; while rule sets are looked through, what was found before. */
   look(facts: FirewallFacts): string | undefined {
-    if (this.#work) return this.#found;
-    this.#listen();
-    const state = this.#stateOf(facts);
-    if (state === this.#state) return this.#found;
-    const wait = this.#notBefore - performance.now();
-    if (wait > 0) {
-      this.#onChange(wait);
-      return this.#found;
-    }
-    this.#work = judge(facts);
-    this.#taken = 0;
-    this.#goOn(state);
-    return this.#found;
+    if (!this.#work) this.#begin(facts);
+    return this.#found ?? (performance.now() - this.#changed > PATIENCE ? UNKNOWN : undefined);
   }
 
   close(): void {
@@ -101,6 +95,21 @@ export class Firewalls {
     this.#monitor?.close();
     this.#work?.return(undefined);
     this.#work = undefined;
+  }
+
+  #begin(facts: FirewallFacts): void {
+    this.#listen();
+    const state = this.#stateOf(facts);
+    if (state === this.#state) return;
+    const now = performance.now();
+    this.#changed = Math.min(this.#changed, now);
+    if (now < this.#notBefore) {
+      this.#onChange(this.#notBefore - now);
+      return;
+    }
+    this.#work = judge(facts);
+    this.#taken = 0;
+    this.#goOn(state);
   }
 
   #goOn(state: string): void {
@@ -133,6 +142,7 @@ export class Firewalls {
     const now = performance.now();
     this.#work = undefined;
     this.#state = state;
+    if (state !== undefined) this.#changed = Infinity;
     this.#notBefore = now + SHARE * (this.#taken + now - begin);
   }
 
@@ -155,6 +165,7 @@ export class Firewalls {
         onOverrun: () => this.#onChange(),
         onFailure: () => {
           this.#monitor = undefined;
+          this.#onChange();
         },
       });
     } catch {} // Without it, a change is found by the next look.

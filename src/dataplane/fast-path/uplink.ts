@@ -25,8 +25,8 @@ export class Uplinks {
   readonly #netlink: Netlink;
   /** The routes of table main to the underlay, as of the last look at all. */
   #routes: readonly Way[] = [];
-  /** The device of the way to other VMs then. */
-  #device: number | undefined;
+  /** The way to other VMs then, as the kernel answers: device, router and source. */
+  #way: string | undefined;
   /** What they told then. */
   #found: string | undefined;
   #nextHop: NextHop | undefined;
@@ -57,13 +57,15 @@ export class Uplinks {
   }
 
   look(plan: NetworkPlan): { uplink?: Uplink; obstacle?: Obstacle } {
-    const index = wayToOthers(this.#netlink, plan.mappings, plan.local)?.oif;
+    const found = wayToOthers(this.#netlink, plan.mappings, plan.local);
+    const index = found?.oif;
     const link = index === undefined ? undefined : findLink(this.#netlink, index);
     if (index === undefined || link?.name === undefined) return { obstacle: cannot('no route leads to other VMs') };
     const trouble = this.#troubleOf(link, plan);
     if (trouble !== undefined) return { obstacle: cannot(trouble) };
     const uplink = { index, name: link.name };
-    const divided = this.#divided(uplink, plan);
+    const { gateway, via, prefsrc } = found ?? {};
+    const divided = this.#divided(uplink, `${index} ${gateway} ${via} ${prefsrc}`, plan);
     return divided === undefined
       ? { uplink: { ...uplink, nextHop: this.#nextHop } }
       : { uplink, obstacle: cannot(divided) };
@@ -79,14 +81,15 @@ export class Uplinks {
   }
 
   /** The first route that leads VMs elsewhere, in words. */
-  #divided(uplink: Uplink, plan: NetworkPlan): string | undefined {
-    // The kernel does not tell of routes that go with their device: what is in the way is looked at again.
-    if (this.#isStale || this.#device !== uplink.index || this.#found !== undefined)
+  #divided(uplink: Uplink, way: string, plan: NetworkPlan): string | undefined {
+    // The kernel does not tell of routes that go with their device, and an old one of none that go with their source: what is in
+    // the way is looked at again, and what leads another way.
+    if (this.#isStale || this.#way !== way || this.#found !== undefined)
       this.#pace.look(() => {
         const underlays = plan.mappings.map(({ underlay }) => underlay);
         const { routes, isWhole } = routesAbout(RT_TABLE_MAIN, underlays);
         this.#routes = routes;
-        this.#device = uplink.index;
+        this.#way = way;
         this.#isStale = !isWhole;
         this.#found = this.#firstElsewhere(underlays, uplink);
         this.#nextHop = nextHopOf(underlays.flatMap((underlay) => waysTo(underlay, routes)));
