@@ -11,19 +11,23 @@ import { PATIENCE, type Plane } from './vms.ts';
 
 const SERVICE = '172.30.0.1';
 const BYTES = 200_000;
-/** By the tool that makes them. */
-const RULES: Record<string, { make: (to: string) => string; undo: string; chain: string }> = {
-  nftables: {
-    make: (to) =>
-      `nft 'table ip n { chain c { type nat hook prerouting priority -100; ip daddr ${SERVICE} dnat to ${to}; }; }'`,
-    undo: 'nft delete table ip n',
-    chain: 'the chain ip n c of nftables',
-  },
-  'iptables-legacy': {
-    make: (to) => `iptables-legacy -t nat -A PREROUTING -d ${SERVICE} -j DNAT --to-destination ${to}`,
-    undo: 'iptables-legacy -t nat -F PREROUTING',
-    chain: 'the chain PREROUTING of iptables-legacy (table nat)',
-  },
+/** Who makes it, and how. */
+interface Tool {
+  make: (to: string) => string;
+  undo: string;
+  chain: string;
+}
+
+const NFTABLES: Tool = {
+  make: (to) =>
+    `nft 'table ip n { chain c { type nat hook prerouting priority -100; ip daddr ${SERVICE} dnat to ${to}; }; }'`,
+  undo: 'nft delete table ip n',
+  chain: 'the chain ip n c of nftables',
+};
+const LEGACY: Tool = {
+  make: (to) => `iptables-legacy -t nat -A PREROUTING -d ${SERVICE} -j DNAT --to-destination ${to}`,
+  undo: 'iptables-legacy -t nat -F PREROUTING',
+  chain: 'the chain PREROUTING of iptables-legacy (table nat)',
 };
 const PLANES: readonly Plane[] = ['wasm'];
 const reason = await missing('nft', 'iptables-legacy', 'ping');
@@ -43,7 +47,7 @@ describe.skipIf(skip('services', reason)).each(PLANES)('services, %s', (plane) =
   const sh = (vm: string, script: string) => vms.lab.must(vm, ['sh', '-ec', script]);
   const fastPath = async (vm: string) => (await vms.status(vm)).fastPath as FastPathStatus;
 
-  describe.each(Object.entries(RULES))('%s', (_, { make, undo, chain }) => {
+  describe.each(Object.entries({ nftables: NFTABLES, 'iptables-legacy': LEGACY }))('%s', (_, { make, undo, chain }) => {
     test.each([
       ['c2', 'this VM'],
       ['d1', 'another VM'],
@@ -78,7 +82,7 @@ describe.skipIf(skip('services', reason)).each(PLANES)('services, %s', (plane) =
       'route add default via 172.31.9.1',
     ]);
     await sh('a', 'for d in out0; do echo 1 >/proc/sys/net/ipv4/conf/$d/forwarding; done');
-    await sh('a', RULES.nftables?.make(address) ?? 'false');
+    await sh('a', NFTABLES.make(address));
     await stream(vms.lab, 'c1', { name: 'outside', address: SERVICE, listens: address }, BYTES);
     await vms.acquainted('c1', 'c2');
     await vms.acquainted('c1', 'd1');
