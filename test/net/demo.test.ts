@@ -48,9 +48,16 @@ const cases: { flags: string[]; vms?: number; containers?: number; expected: Par
   { flags: ['--dataplane', 'kernel', '--encapsulation', 'vxlan'], containers: 20, expected: { tested: 1983 } },
 ];
 
+/** Meshes that can have the fast path, with it and without it. */
+const switched = cases.flatMap(({ flags, ...rest }) =>
+  flags.includes('vxlan')
+    ? [{ flags, ...rest }]
+    : ['on', 'off'].map((to) => ({ flags: [...flags, '--fast-path', to], ...rest })),
+);
+
 describe.skipIf(skip('demo', await missing('ping')))('demo', () => {
   const noRawSocket = rawSocketMissing();
-  for (const { flags, vms = 3, containers = 1, expected } of cases) {
+  for (const { flags, vms = 3, containers = 1, expected } of switched) {
     const words = [...flags, '--vms', String(vms), '--containers', String(containers)];
     const skipped = flags.includes('portable') && skip(`demo ${flags.join(' ')}`, noRawSocket);
     test.skipIf(skipped)(words.join(' '), { timeout: 120_000 }, async () => {
@@ -62,6 +69,12 @@ describe.skipIf(skip('demo', await missing('ping')))('demo', () => {
       expect(result.reachable).toBe(result.tested);
       expect(result).toMatchObject({ firstPackets: vms * (vms - 1), firstPacketsLost: 0 });
       expect(result.results.filter((r) => r.received !== r.sent)).toEqual([]);
+      const { state, taken, betweenVms, withinVms } = result.fastPath;
+      const isOn = flags.join(' ').includes('--fast-path on');
+      expect({ state, takes: taken > 0, takesWithin: withinVms > 0 }).toEqual({
+        ...{ state: isOn ? 'on' : 'off', takes: isOn, takesWithin: isOn && containers > 1 },
+      });
+      expect(taken).toBeLessThanOrEqual(betweenVms);
       // Every VM has one tunnel to every other, and to nobody else.
       expect(result.tunnels.length).toBe(vms * (vms - 1));
     });

@@ -36,6 +36,7 @@ function send(data) {
 }
 
 if (bytes === undefined) {
+  send(randomBytes(CHUNK));
   const timer = setInterval(() => send(randomBytes(CHUNK)), INTERVAL);
   process.stdin.resume().once('end', () => {
     clearInterval(timer);
