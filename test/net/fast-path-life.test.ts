@@ -3,10 +3,17 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { FastPathStatus, Traffic } from '../../src/dataplane/dataplane.ts';
 import type { DirectionStatus } from '../../src/observe/status.ts';
 import { ContainerVms } from './container-vms.ts';
-import { missing, skip } from './require.ts';
+import { missing, notRoot, skip } from './require.ts';
 import { type Daemon, PATIENCE, type Plane } from './vms.ts';
 
 const PLANES: readonly Plane[] = ['wasm', 'wasm-udp'];
+
+const USER = 65534;
+/** The group lets it read whether the old iptables has tables. */
+const AS_USER = [
+  ...['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--groups=0'],
+  ...['--inh-caps', '--ambient-caps', '--bounding-set'].map((set) => `${set}=-all,+net_admin,+net_raw,+bpf`),
+];
 
 describe.skipIf(skip('the life of the fast path', await missing('ping', 'tc', 'setpriv')))('the fast path', () => {
   describe.each(PLANES)('%s', (plane) => {
@@ -249,6 +256,41 @@ describe.skipIf(skip('the life of the fast path', await missing('ping', 'tc', 's
     });
   });
 });
+
+describe.skipIf(skip('the fast path of an ordinary user', (await missing('ping', 'tc', 'setpriv')) ?? notRoot))(
+  'the fast path of an ordinary user',
+  () => {
+    test('three capabilities are enough, and root removes what is left of it', async () => {
+      const vms = await ContainerVms.of('wasm', 'a', 'b');
+      try {
+        await vms.lab.must(undefined, ['chown', `${USER}`, '/run/a.d']);
+        const tun = 'mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200';
+        await vms.lab.must(undefined, ['sh', '-c', tun]);
+        const a = await vms.upAs(AS_USER, 'a');
+        await vms.up('b');
+        await vms.namespaces('c1', 'c2');
+        const [c1, c2] = [await vms.inlay('a', 'attach', 'c1'), await vms.inlay('b', 'attach', 'c2', '--json')];
+        expect([c1.code, c2.code]).toEqual([0, 0]);
+        const { address } = JSON.parse(c2.stdout);
+        const taken = async () => {
+          expect(await vms.pings('c1', address, 4, '-i', '0.01')).toBe('4');
+          return (await vms.status('a')).fastPath;
+        };
+        await expect
+          .poll(taken, PATIENCE)
+          .toMatchObject({ state: 'on', containers: 1, outbound: { packets: expect.any(Number) } });
+        await expect.poll(async () => (await taken())?.outbound.packets, PATIENCE).toBeGreaterThan(4);
+        expect(await vms.end('TERM', a)).toBe(0);
+        const { stdout, code } = await vms.inlay('a', 'down');
+        expect([code, stdout]).toEqual([0, expect.stringContaining('program at the ingress of eth0')]);
+        const left = await vms.lab.run('a', ['sh', '-c', 'tc qdisc show | grep clsact']);
+        expect(left.stdout).toBe('');
+      } finally {
+        await vms.close();
+      }
+    });
+  },
+);
 
 function sumOf({ drops }: DirectionStatus): number {
   return Object.values(drops).reduce((sum, count) => sum + count, 0);
