@@ -43,7 +43,7 @@ export class Attached {
   }
 
   /** What the fast path would go past, in words. */
-  passed(uplink: Device, overlay: Device | undefined): string | undefined {
+  gonePast(uplink: Device, overlay: Device | undefined): string | undefined {
     return (
       this.#at(uplink, 'ingress') ??
       (overlay && (this.#at(overlay, 'ingress', 'egress') ?? this.#disciplineOf(overlay)))

@@ -15,7 +15,8 @@ import { formatAddress } from '../../mesh/address.ts';
 import type { Counters, DataPlane, DataPlaneOptions, DataPlaneStatus, FastPathStatus, Traffic } from '../dataplane.ts';
 import { FastContainers } from './containers.ts';
 import { Loaded, receivedBy } from './loaded.ts';
-import { type Obstacle, Obstacles } from './obstacles.ts';
+import { cannot } from './obstacle.ts';
+import { Obstacles } from './obstacles.ts';
 import type { FastPathState } from './state.ts';
 import { FastTunnels, sum } from './tunnels.ts';
 import { UplinkFilter } from './uplink-filter.ts';
@@ -206,13 +207,13 @@ export class FastPath implements DataPlane {
   #decide(): void {
     if (this.#closed) return;
     const { uplink, obstacle } = this.#look();
-    const isPassed = !obstacle || (this.#config.fastPath === 'on' && obstacle.mayBePassed);
+    const goesPast = !obstacle || (this.#config.fastPath === 'on' && obstacle.mayGoPast);
     if (uplink) this.#filter.follow(uplink);
     const isTaken = this.#filter.isTaken(this.#running?.loaded.inboundId);
     if (isTaken) this.#giveUp();
-    else if (isPassed) this.#load();
+    else if (goesPast) this.#load();
     const failure = isTaken ? TAKEN : (this.#failure ?? this.#refusal);
-    this.#obstacle = isPassed ? failure : obstacle?.what;
+    this.#obstacle = goesPast ? failure : obstacle?.what;
     this.#isOn = this.#obstacle === undefined && this.#running !== undefined;
     const { index = 0, nextHop } = uplink ?? {};
     this.#state?.set({ enabled: this.#isOn, uplink: index, limit: this.#plan.mtu, nextHop });
@@ -288,10 +289,6 @@ export class FastPath implements DataPlane {
 }
 
 const TAKEN = 'another Inlay daemon has its program at the underlay device';
-
-function cannot(what: string): Obstacle {
-  return { what, mayBePassed: false };
-}
 
 function plus(counters: DirectionCounters, { packets, bytes }: Traffic): DirectionCounters {
   return {

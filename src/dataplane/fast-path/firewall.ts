@@ -27,8 +27,8 @@ import {
 import { NETLINK_NETFILTER, openTransport } from '../../linux/netlink/transport.ts';
 import { ALL, assemble, RETURN } from '../../linux/socket-filter.ts';
 import { nameOf } from '../../machine/remarks/commands.ts';
+import { at, betweenContainers, betweenVms, type PacketFacts } from './firewall-packets.ts';
 import { Pace } from './pace.ts';
-import { at, innerTraffic, outerTraffic, type TrafficFacts } from './traffic.ts';
 import { FIRST, isForAddresses, leadsBack } from './translation.ts';
 
 /** Tables of iptables, and which chains of theirs packets come to by themselves. */
@@ -58,7 +58,7 @@ const generations = assemble([
   [RETURN, ALL],
 ]);
 
-export interface FirewallFacts extends TrafficFacts {
+export interface FirewallFacts extends PacketFacts {
   /** Whether a device of this name is a container's. */
   isContainer: (name: string) => boolean;
 }
@@ -227,9 +227,9 @@ function placeOf(chain: BaseChain, { uplink, overlay, isContainer }: FirewallFac
 
 function* touchedBy(chain: BaseChain, facts: FirewallFacts): Generator<undefined, string | undefined> {
   const isTranslation = isForAddresses(chain) && chain.policy === 'accept';
-  const traffic = [...(isTranslation ? [] : outerTraffic(facts)), ...innerTraffic(facts)];
+  const cases = [...(isTranslation ? [] : betweenVms(facts)), ...betweenContainers(facts)];
   const states = isForAddresses(chain) ? FIRST : STATES;
-  for (const each of traffic.filter(({ hooks }) => hooks.includes(chain.hook))) {
+  for (const each of cases.filter(({ hooks }) => hooks.includes(chain.hook))) {
     if (!states.every((state) => leavesAlone(chain, at(chain.hook, each, state))))
       return `may do something to ${each.what}`;
     yield;

@@ -14,19 +14,13 @@ import { OUTER } from '../wire-format.ts';
 import { Attached } from './attached.ts';
 import { type FirewallFacts, Firewalls } from './firewall.ts';
 import { IpsecPolicies, type Pair } from './ipsec.ts';
+import { cannot, type Obstacle } from './obstacle.ts';
 import { Prompt } from './pace.ts';
 import { PolicyRouting } from './policy-routing.ts';
 import type { Format } from './programs.ts';
 import { type Uplink, Uplinks } from './uplink.ts';
 
 export type { Uplink };
-
-export interface Obstacle {
-  /** In words, as `status` has it. */
-  what: string;
-  /** Whether `fast-path: on` takes packets nevertheless. */
-  mayBePassed: boolean;
-}
 
 export interface ObstaclesOptions {
   config: Config;
@@ -63,7 +57,7 @@ export class Obstacles {
     this.#firewalls = new Firewalls((after) => this.#prompt.call(after));
   }
 
-  /** The device that leads to other VMs, and what is in the way: of several obstacles one that cannot be passed. */
+  /** The device that leads to other VMs, and what is in the way: of several obstacles one that packets may not go past. */
   look(): { uplink?: Uplink; obstacle?: Obstacle } {
     const plan = this.#options.plan();
     const { uplink, obstacle } = this.#uplink(plan);
@@ -122,12 +116,12 @@ export class Obstacles {
       () => this.#forwarding(overlay),
       () => this.#attached.merging(uplink),
     ];
-    const passable = [
+    const negligible = [
       () => machine.table.hiding().map((route) => `a route of others hides VMs: ${route}`)[0],
-      () => this.#attached.passed(uplink, overlay),
+      () => this.#attached.gonePast(uplink, overlay),
       () => this.#firewalls.look(this.#firewallFacts(plan, uplink, overlay)),
     ];
-    return first(blocking, false) ?? first(passable, true);
+    return first(blocking, false) ?? first(negligible, true);
   }
 
   #firewallFacts(plan: NetworkPlan, uplink: Uplink, overlay: Device | undefined): FirewallFacts {
@@ -182,18 +176,14 @@ function alike(names: Iterable<string>): Device | DevicesNamed {
   return prefix === undefined ? NO_DEVICE : { prefix };
 }
 
-function cannot(what: string): Obstacle {
-  return { what, mayBePassed: false };
-}
-
 /** Whatever cannot be found out counts as an obstacle. */
-function first(looks: readonly (() => string | undefined)[], mayBePassed: boolean): Obstacle | undefined {
+function first(looks: readonly (() => string | undefined)[], mayGoPast: boolean): Obstacle | undefined {
   for (const look of looks) {
     try {
       const what = look();
-      if (what !== undefined) return { what, mayBePassed };
+      if (what !== undefined) return { what, mayGoPast };
     } catch (error) {
-      return { what: unanswered(error), mayBePassed };
+      return { what: unanswered(error), mayGoPast };
     }
   }
   return undefined;

@@ -6,7 +6,7 @@
 import { type BaseChain, type Fate, fates } from '../../linux/netfilter/fate.ts';
 import type { Packet } from '../../linux/netfilter/packet.ts';
 import { contains, ipv4 } from '../../mesh/address.ts';
-import { at, type TrafficFacts, trafficElsewhere } from './traffic.ts';
+import { at, type PacketFacts, toElsewhere } from './firewall-packets.ts';
 
 /** Of each connection, such chains see the first packet only. */
 export const FIRST: readonly Packet['state'][] = ['new', 'related'];
@@ -16,17 +16,17 @@ export function isForAddresses({ type }: BaseChain): boolean {
 }
 
 /** Whether a chain may lead packets of containers back into the overlay, in words. Throws TooLargeError. */
-export function leadsBack(chain: BaseChain, facts: TrafficFacts): string | undefined {
+export function leadsBack(chain: BaseChain, facts: PacketFacts): string | undefined {
   if (!isForAddresses(chain)) return undefined;
   const isBack = (fate: Fate) => mayBeInside(fate, facts);
-  const found = trafficElsewhere(facts)
+  const found = toElsewhere(facts)
     .filter(({ hooks }) => hooks.includes(chain.hook))
     .find((each) => FIRST.some((state) => fates(chain, at(chain.hook, each, state)).some(isBack)));
   return found && `may lead ${found.what} to other containers`;
 }
 
 /** What is sent to this machine instead (redirect) is answered by itself. */
-function mayBeInside(fate: Fate, { plan: { mappings } }: TrafficFacts): boolean {
+function mayBeInside(fate: Fate, { plan: { mappings } }: PacketFacts): boolean {
   if (fate.kind === 'other') return true;
   if (fate.kind !== 'dnat') return false;
   const { address } = fate;

@@ -10,7 +10,7 @@ import type { NetworkPlan } from '../../machine/state.ts';
 import { describeRoute } from '../../machine/things/route-text.ts';
 import { wayToOthers } from '../../machine/underlay.ts';
 import { formatPrefix, overlaps, type Prefix } from '../../mesh/address.ts';
-import type { Obstacle } from './obstacles.ts';
+import { cannot, type Obstacle } from './obstacle.ts';
 import { Pace } from './pace.ts';
 import { devicesOf, type NextHop, nextHopOf, prefixOf, routesAbout, waysTo } from './ways.ts';
 
@@ -112,8 +112,4 @@ export class Uplinks {
     const words = describeRoute(this.#netlink, each);
     return `not all of ${formatPrefix(underlay)} is reached by ${name} in a plain way: there is a route ${words}`;
   }
-}
-
-function cannot(what: string): Obstacle {
-  return { what, mayBePassed: false };
 }

@@ -12,7 +12,7 @@ import type { NetworkPlan } from '../../machine/state.ts';
 import type { Address, Prefix } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 
-export interface TrafficFacts {
+export interface PacketFacts {
   plan: NetworkPlan;
   uplink: Device;
   /** The overlay's device; undefined while there is none. */
@@ -25,7 +25,7 @@ export interface TrafficFacts {
 }
 
 /** Packets that take the same way; their states are not told. */
-export interface Traffic {
+export interface FirewallCase {
   /** In words. */
   what: string;
   packet: Omit<Packet, 'state'>;
@@ -39,8 +39,8 @@ const LEAVING = [NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING];
 const FORWARDED = [NF_INET_PRE_ROUTING, NF_INET_FORWARD, NF_INET_POST_ROUTING];
 
 /** Packets between VMs. */
-export function outerTraffic({ plan: { mappings, local }, uplink, sends, receives }: TrafficFacts): Traffic[] {
-  return mappings.flatMap(({ underlay }): Traffic[] => [
+export function betweenVms({ plan: { mappings, local }, uplink, sends, receives }: PacketFacts): FirewallCase[] {
+  return mappings.flatMap(({ underlay }): FirewallCase[] => [
     ...receives.map((format) => ({
       what: 'packets of other VMs',
       packet: { in: uplink, out: NO_DEVICE, source: underlay, destination: only(local), ...format },
@@ -55,10 +55,10 @@ export function outerTraffic({ plan: { mappings, local }, uplink, sends, receive
 }
 
 /** Packets between containers. */
-export function innerTraffic({ plan: { mappings, local }, overlay, containers }: TrafficFacts): Traffic[] {
+export function betweenContainers({ plan: { mappings, local }, overlay, containers }: PacketFacts): FirewallCase[] {
   const own = slicesOf(mappings, local);
   const between = own.flatMap((slice) =>
-    mappings.flatMap(({ overlay: all }): Traffic[] => [
+    mappings.flatMap(({ overlay: all }): FirewallCase[] => [
       {
         what: 'packets of containers to other VMs',
         packet: { in: containers, out: overlay, source: slice, destination: all, isForOthers: true },
@@ -73,7 +73,7 @@ export function innerTraffic({ plan: { mappings, local }, overlay, containers }:
   );
   const inside = own.flatMap((from) =>
     own.map(
-      (to): Traffic => ({
+      (to): FirewallCase => ({
         what: 'packets between containers of this VM',
         packet: { in: containers, out: containers, source: from, destination: to, isForOthers: true },
         hooks: FORWARDED,
@@ -84,7 +84,7 @@ export function innerTraffic({ plan: { mappings, local }, overlay, containers }:
 }
 
 /** What containers send to addresses outside the overlay or of this VM. Rules may give it another destination. */
-export function trafficElsewhere({ plan: { mappings, local }, overlay, containers }: TrafficFacts): Traffic[] {
+export function toElsewhere({ plan: { mappings, local }, overlay, containers }: PacketFacts): FirewallCase[] {
   const hooks = [NF_INET_PRE_ROUTING];
   return [
     ...slicesOf(mappings, local).map((source) => ({
@@ -105,7 +105,7 @@ function slicesOf(mappings: readonly Mapping[], local: Address): Prefix[] {
 }
 
 /** A packet as it is at a hook: where it leaves is not known before it is routed, and where it came from not afterwards. */
-export function at(hook: number, { packet }: Traffic, state: Packet['state']): Packet {
+export function at(hook: number, { packet }: FirewallCase, state: Packet['state']): Packet {
   if (hook === NF_INET_PRE_ROUTING) return { ...packet, state, out: NO_DEVICE };
   // Rules for changing addresses may have marked it meanwhile.
   return { ...packet, state, mark: undefined, ...(hook === NF_INET_POST_ROUTING && { in: undefined }) };
