@@ -1,10 +1,12 @@
 /** An ordinary user with two capabilities runs the daemon, and a user who lacks something is told the command that helps: it is run here, and does. */
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab } from '../../src/demo/lab.ts';
 import type { Mesh, Vm } from '../../src/demo/mesh.ts';
 import { plainErrors } from '../../src/log.ts';
 import type { Status } from '../../src/observe/status.ts';
+import { CONFIGS } from '../fast-path/configs.ts';
 import { CATCH_ALL_REMOVED, withoutCatchAllRoute, withoutCatchAllRules } from './catch-all.ts';
 import { CLI, shellLine, startMesh } from './mesh.ts';
 import { missing, notRoot, rawSocketMissing, skip } from './require.ts';
@@ -127,6 +129,23 @@ describe.skipIf(skip('privileges', needed))('an ordinary user', () => {
         expect(await withoutTraces()).toEqual(calm);
       },
     );
+  });
+});
+
+describe.skipIf(skip('privileges, fast path', needed))('the fast path', () => {
+  let lab: Lab;
+  beforeAll(async () => {
+    lab = await openLab();
+  });
+  afterAll(() => lab?.close());
+
+  test('CAP_NET_ADMIN and CAP_BPF are enough for both programs of every configuration', async () => {
+    const only = ['--inh-caps', '--ambient-caps', '--bounding-set'].map((set) => `${set}=-all,+net_admin,+bpf`);
+    const loader = fileURLToPath(new URL('../fast-path/load.mjs', import.meta.url));
+    const words = [...AS_USER, ...only, process.execPath, loader, JSON.stringify(CONFIGS)];
+    const found = Object.fromEntries(CONFIGS.map(({ name }) => [name, 'loaded']));
+    // Bits 12 and 39 (<linux/capability.h>): neither CAP_PERFMON nor CAP_SYS_ADMIN.
+    expect(JSON.parse(await lab.must(undefined, words))).toEqual({ capabilities: '0000008000001000', found });
   });
 });
 

@@ -8,7 +8,7 @@ import { OVERLAY, start } from './namespaces.mjs';
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const TCP = fileURLToPath(new URL('tcp.mjs', import.meta.url));
 /** What SECURITY.md says that the kernel data plane needs, to check sources too. */
-const LEAST = ['setpriv', '--bounding-set=-all,+net_admin,+bpf'];
+export const LEAST = ['setpriv', '--bounding-set=-all,+net_admin,+bpf'];
 export const PREFIXES = ['--overlay', '10.0.0.0/8', '--underlay', '192.168.0.0/16'];
 
 /** Asks a daemon's control socket itself: starting Node once more takes seconds here. */

@@ -69,7 +69,7 @@ export async function makeMoreNamespaces() {
   await ipBatch('third', ['link set lo up', `address add ${UNDERLAY.third}/16 dev eth0`, 'link set eth0 up']);
 }
 
-async function makeContainer(name, vm) {
+export async function makeContainer(name, vm) {
   await ipBatch(undefined, [`netns add ${name}`, `link add eth0 netns ${name} type veth peer name veth0 netns ${vm}`]);
   await ipBatch(vm, ['link set veth0 addrgenmode none up', `route add ${OVERLAY[name]} dev veth0`]);
   await ipBatch(name, [
@@ -85,8 +85,8 @@ let hasTunnel = false;
 export async function makeKernelTunnel(shape, key) {
   const keyWords = key === null ? '' : `key ${key}`;
   const remote = shape === 'point-to-point' ? `remote ${UNDERLAY.inlay}` : '';
+  if (hasTunnel) await removeKernelTunnel();
   await ipBatch('kernel', [
-    ...(hasTunnel ? ['link del gre1'] : []),
     `link add gre1 type gre local ${UNDERLAY.kernel} ${remote} ttl 64 ${keyWords}`,
     `address add ${OVERLAY.kernel}/32 dev gre1`,
     'link set gre1 up',
@@ -98,6 +98,11 @@ export async function makeKernelTunnel(shape, key) {
         ]),
   ]);
   hasTunnel = true;
+}
+
+export async function removeKernelTunnel() {
+  await ipBatch('kernel', ['link del gre1']);
+  hasTunnel = false;
 }
 
 /**

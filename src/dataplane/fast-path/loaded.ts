@@ -56,7 +56,7 @@ export function programOptions(
   };
 }
 
-/** The core and a FOU port take both formats, but a GRE device only its own. */
+/** As the data plane below: the core takes both formats, and the kernel's GRE device what comes by its FOU port, too, if it has one. */
 export function receivedBy(config: Config): Format[] {
   return config.dataplane === 'kernel' && encapsulationOf(config) === 'gre' ? ['gre'] : ['gre', 'gre-udp'];
 }

@@ -83,7 +83,8 @@ export function outerHeaders(options: ProgramOptions, vm: number): bpf.Line[] {
         ]
       : []),
     bpf.storeWordOf(STACK, gre, greWord(key)),
-    ...(key === undefined ? [] : [bpf.storeWordOf(STACK, gre + 4, network32(key))]),
+    // By a register: see assemble.
+    ...(key === undefined ? [] : [bpf.set(R2, network32(key)), bpf.storeWord(STACK, gre + 4, R2)]),
   ];
 }
 

@@ -49,6 +49,7 @@ export const KTIME_GET_COARSE_NS = 160;
 export const CHECK_MTU = 163;
 const PSEUDO_MAP_FD = 1;
 const PSEUDO_MAP_VALUE = 2;
+const [STORE_WORD, STORE_HALF, STORE_BYTE] = [0x63, 0x6b, 0x73] as const;
 /** The distance of a jump is an s16, in instructions. */
 const MAX_DISTANCE = 0x7fff;
 
@@ -56,12 +57,12 @@ const MAX_DISTANCE = 0x7fff;
 export const loadWord = (to: number, from: number, offset: number): Instruction => [0x61, to, from, offset, 0];
 export const loadHalf = (to: number, from: number, offset: number): Instruction => [0x69, to, from, offset, 0];
 export const loadByte = (to: number, from: number, offset: number): Instruction => [0x71, to, from, offset, 0];
-export const storeHalf = (to: number, offset: number, from: number): Instruction => [0x6b, to, from, offset, 0];
-export const storeByte = (to: number, offset: number, from: number): Instruction => [0x73, to, from, offset, 0];
+export const storeHalf = (to: number, offset: number, from: number): Instruction => [STORE_HALF, to, from, offset, 0];
+export const storeByte = (to: number, offset: number, from: number): Instruction => [STORE_BYTE, to, from, offset, 0];
 /** Memory = a number. */
 export const storeWordOf = (to: number, offset: number, value: number): Instruction => [0x62, to, 0, offset, value | 0];
 export const storeHalfOf = (to: number, offset: number, value: number): Instruction => [0x6a, to, 0, offset, value];
-export const storeWord = (to: number, offset: number, from: number): Instruction => [0x63, to, from, offset, 0];
+export const storeWord = (to: number, offset: number, from: number): Instruction => [STORE_WORD, to, from, offset, 0];
 export const storeDouble = (to: number, offset: number, value: number): Instruction => [0x7a, to, 0, offset, value];
 export const loadDouble = (to: number, from: number, offset: number): Instruction => [0x79, to, from, offset, 0];
 export const storeDoubleFrom = (to: number, offset: number, from: number): Instruction => [0x7b, to, from, offset, 0];
@@ -143,8 +144,9 @@ function jumpOnRegister(code: number, destination: number, source: number, to: L
   return { to, code, destination, source, immediate: 0 };
 }
 
-/** Puts the distances into the jumps. */
-export function assemble(lines: readonly Line[]): Instruction[] {
+/** Puts the distances into the jumps, and adds what old kernels need. */
+export function assemble(program: readonly Line[]): Instruction[] {
+  const lines = program.flatMap(unbounded);
   const distanceOf = distancesIn(lines);
   let next = 0;
   return lines.flatMap((line): Instruction[] => {
@@ -157,4 +159,18 @@ export function assemble(lines: readonly Line[]): Instruction[] {
       throw new Error(`label ${nameOf(to)} is ${distance} instructions away: expected at most ${MAX_DISTANCE}`);
     return [[code, destination, source, distance, immediate]];
   });
+}
+
+/**
+ * Linux 5.16 to 6.7 takes what is stored where 8 bytes of the stack begin for a saved register, if it knows bounds of it. Without
+ * CAP_PERFMON it then refuses to store anything else in these 8 bytes (check_stack_write_fixed_off in kernel/bpf/verifier.c). It knows
+ * none of what was swapped: here twice, so that the bytes that are stored stay as they are. A number that the instruction has itself has
+ * to be stored by a register there.
+ */
+function unbounded(line: Line): Line[] {
+  if ('label' in line || 'to' in line) return [line];
+  const [code, destination, source, offset] = line;
+  const swap = { [STORE_BYTE]: fromNetwork16, [STORE_HALF]: fromNetwork16, [STORE_WORD]: fromNetwork32 }[code];
+  if (!swap || destination !== STACK || offset % 8 !== 0) return [line];
+  return [swap(source), swap(source), line];
 }
