@@ -131,6 +131,8 @@ export interface FilterThing {
   /** The program's descriptor. Without it, a filter of ours is removed. */
   program?: number;
   others?: true;
+  /** What there is stays for now. */
+  later?: true;
   /** By which a device of others is known, whatever it is called. */
   index?: number;
   /** If the kernel refuses the program, its data plane is told, and it is no trouble. */

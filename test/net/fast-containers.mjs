@@ -9,6 +9,7 @@ import { exit, set } from '../../dist/linux/bpf/assembler.js';
 import { loadProgram, programId } from '../../dist/linux/bpf/program.js';
 import { bpf } from '../../dist/linux/bpf/syscall.js';
 import * as native from '../../dist/linux/native.js';
+import { filtersAt, isOurs } from '../../dist/linux/netlink/filters.js';
 import { Monitor } from '../../dist/linux/netlink/monitor.js';
 import { Netlink } from '../../dist/linux/netlink/netlink.js';
 import { RTNLGRP_IPV4_ROUTE } from '../../dist/linux/netlink/route.js';
@@ -75,8 +76,19 @@ const verbs = {
     }
     return found;
   },
-  status: () => ({ count: containers.count, program: programId(program), read, lookTime }),
-  look,
+  status: () => ({
+    count: containers.count,
+    program: programId(program),
+    isFilled: containers.isFilled,
+    read,
+    lookTime,
+  }),
+  /** As `status`, after a look, with the slots of some indexes and the programs at some devices. */
+  look({ indexes, links }) {
+    look();
+    const programAt = (link) => filtersAt(netlink, link, 'ingress').find(isOurs)?.options?.id ?? null;
+    return { ...verbs.status(), slots: indexes.map((index) => slotAt(index) ?? null), programs: links.map(programAt) };
+  },
   /** From now on nothing is looked at but for a notification. */
   still: () => clearInterval(timer),
   restless() {
@@ -92,8 +104,8 @@ const verbs = {
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { verb } = JSON.parse(line);
-  process.stdout.write(`${JSON.stringify(verbs[verb]() ?? null)}\n`);
+  const { verb, value } = JSON.parse(line);
+  process.stdout.write(`${JSON.stringify(verbs[verb](value) ?? null)}\n`);
   if (verb === 'end') break;
 }
 process.exit();

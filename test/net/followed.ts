@@ -27,6 +27,8 @@ export interface FollowerStatus {
   count: number;
   /** Number of the program. */
   program: number;
+  /** Whether the slots of all that was there at the start are set. */
+  isFilled: boolean;
 }
 
 /** One run of what a daemon does. */
@@ -41,10 +43,10 @@ export class Follower {
     this.#lines = this.#reader[Symbol.asyncIterator]();
   }
 
-  async ask<T>(verb: string): Promise<T> {
-    this.child.stdin?.write(`${JSON.stringify({ verb })}\n`);
-    const { value } = await this.#lines.next();
-    return JSON.parse(value);
+  async ask<T>(verb: string, value?: unknown): Promise<T> {
+    this.child.stdin?.write(`${JSON.stringify({ verb, value })}\n`);
+    const answer = await this.#lines.next();
+    return JSON.parse(answer.value);
   }
 
   status(): Promise<FollowerStatus> {
@@ -86,8 +88,17 @@ export class FollowedVm {
   }
 
   async follow(...args: string[]): Promise<FollowerStatus> {
+    const follower = this.begin(...args);
+    let found: FollowerStatus;
+    do found = await follower.status();
+    while (!found.isFilled);
+    return found;
+  }
+
+  /** As `follow`, but the slots may not be set yet. */
+  begin(...args: string[]): Follower {
     this.#follower = new Follower(this.lab, undefined, args);
-    return this.#follower.status();
+    return this.#follower;
   }
 
   slots(): Promise<Record<string, FollowedSlot>> {

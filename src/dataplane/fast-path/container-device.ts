@@ -19,7 +19,7 @@ export interface ContainerDevice {
   /** Link-layer address of the other end; undefined if that is part of a bridge, which has another. */
   mac: Uint8Array | undefined;
   /** Whether there is a discipline of others where ours would be. */
-  isTaken: boolean;
+  isOccupied: boolean;
   /** Whether there is one of ours. */
   hasOurs: boolean;
   /** The number of the program that our filter runs; undefined if there is none. */
@@ -47,11 +47,11 @@ export function containerDevice(
   const ours = ingress.find(isOurs);
   const isEmpty = ingress.length + egress.length === 0;
   const hasOurs = ours !== undefined || (discipline === CLSACT && wasOurs && isEmpty);
-  const isTaken = discipline !== undefined && !hasOurs;
-  const isFree = !isTaken && egress.length === 0 && ingress.every((found) => isPartOf(ours, found)) && isPlain(end);
+  const isOccupied = discipline !== undefined && !hasOurs;
+  const isFree = !isOccupied && egress.length === 0 && ingress.every((found) => isPartOf(ours, found)) && isPlain(end);
   const other = isFree && peer ? vethEnd(netlink, peer, peerNetNsId) : undefined;
   return {
-    ...{ index, name, isTaken, hasOurs, program: ours?.options?.id },
+    ...{ index, name, isOccupied, hasOurs, program: ours?.options?.id },
     hostMac: end.address?.slice() ?? new Uint8Array(6),
     isClear: other !== undefined && !other.xdp?.attached,
     mac: other?.master ? undefined : other?.address?.slice(),

@@ -35,7 +35,10 @@ export class ContainerDevices {
   readonly #devices = new Map<number, Device>();
   /** The disciplines for incoming packets of all devices that have one, by interface index: only a dump of all tells of one. */
   #disciplines = new Map<number, string>();
+  /** Whether all that was there at the start is known. */
   #wasRead = false;
+  /** Devices with a discipline of the kind that we make. */
+  readonly #strangers: number[] = [];
 
   constructor({ netlink, program, uplinks, log }: ContainerDevicesOptions) {
     this.#netlink = netlink;
@@ -46,6 +49,11 @@ export class ContainerDevices {
   /** As it was found last. */
   get(link: number): Device | undefined {
     return this.#devices.get(link);
+  }
+
+  /** The interface indexes of all. */
+  links(): number[] {
+    return [...this.#devices.keys()];
   }
 
   /** The names of all. */
@@ -61,19 +69,43 @@ export class ContainerDevices {
     return known ?? (end && this.#note(end, NEW));
   }
 
-  /** Reads all anew, with the devices that routes lead to. Returns those that have gone. */
-  read(links: ReadonlySet<number>): number[] {
-    const isFirst = !this.#wasRead;
-    this.#disciplines = ingressDisciplines(this.#netlink);
+  /** Reads what there is, by interface index. The devices that containers can be behind are then to be taken up. */
+  read(): Map<number, VethEnd> {
+    const disciplines = ingressDisciplines(this.#netlink);
     const ends = new Map(vethEnds(this.#netlink).map((end) => [end.index, end]));
     const uplinks = this.#uplinks();
-    for (const link of links) {
-      const end = ends.get(link);
-      if (end && !uplinks.includes(link)) this.#note(end, isFirst ? 0 : NEW);
-    }
-    if (isFirst) this.#leaveStrangers(ends, uplinks);
+    for (const link of uplinks) ends.delete(link);
+    this.#disciplines = disciplines;
+    return ends;
+  }
+
+  /** Takes up a device as it was read. */
+  take(end: VethEnd): void {
+    this.#note(end, this.#wasRead ? NEW : 0);
+  }
+
+  /** All that was read first is taken up. */
+  setRead(): void {
+    if (this.#wasRead) return;
     this.#wasRead = true;
-    return [...this.#devices.keys()].filter((link) => !ends.has(link));
+    const uplinks = this.#uplinks();
+    for (const [link, kind] of this.#disciplines)
+      if (kind === CLSACT && !this.#devices.has(link) && !uplinks.includes(link)) this.#strangers.push(link);
+  }
+
+  /**
+   * Looks at one of the devices that are no container's: if an earlier daemon left a program there, that still takes packets. False
+   * if all have been looked at.
+   */
+  lookAtStranger(): boolean {
+    const link = this.#strangers.pop();
+    if (link === undefined) return false;
+    const isLeft =
+      !this.#devices.has(link) &&
+      vethEnd(this.#netlink, link) !== undefined &&
+      filtersAt(this.#netlink, link, 'ingress').some(isOurs);
+    if (isLeft) this.#filters.leave(link, 0);
+    return true;
   }
 
   /** Looks at a known device. Returns how it is now, and whether that is new. */
@@ -121,20 +153,12 @@ export class ContainerDevices {
     const found = containerDevice(this.#netlink, end, this.#disciplines.get(end.index), known?.hasOurs ?? false);
     const device: Device = { ...found, addresses: known?.addresses ?? new Set() };
     this.#devices.set(end.index, device);
-    const { index, isClear, isTaken, program } = device;
+    const { index, isClear, isOccupied, program } = device;
     // A program of an earlier daemon is replaced, whatever else is there.
-    const isWanted = !isTaken && program !== this.#filters.id && (isClear || program !== undefined);
+    const isWanted = !isOccupied && program !== this.#filters.id && (isClear || program !== undefined);
     if (isWanted) this.#filters.want(index, delay);
     else this.#filters.forget(index);
     return device;
-  }
-
-  /** What an earlier daemon left at devices that are no container's any more: its program still takes their packets. */
-  #leaveStrangers(ends: ReadonlyMap<number, VethEnd>, uplinks: readonly number[]): void {
-    for (const [link, kind] of this.#disciplines) {
-      if (kind !== CLSACT || !ends.has(link) || this.#devices.has(link) || uplinks.includes(link)) continue;
-      if (filtersAt(this.#netlink, link, 'ingress').some(isOurs)) this.#filters.leave(link, 0);
-    }
   }
 }
 

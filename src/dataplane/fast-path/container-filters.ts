@@ -8,9 +8,9 @@ import { type LimitedLog, limitedLog } from '../../log-limit.ts';
 import { removeContainerFilters } from '../../machine/things/container-filters.ts';
 import type { ContainerDevice } from './container-device.ts';
 
-/** What one call does at most: a new discipline takes the kernel some tenths of a ms, to replace a program a tenth of that. */
-const MAX_NEW = 64;
-const MAX_REPLACED = 512;
+/** What one call does at most: a discipline takes the kernel some tenths of a ms, to replace a program a tenth of that. */
+const MAX_NEW = 16;
+const MAX_REPLACED = 128;
 /** ms until a device is tried again that the kernel has refused. */
 const RETRY = 10_000;
 const WHAT = "program at a container's device";
@@ -54,7 +54,7 @@ export class ContainerFilters {
     if (!this.#due.has(index)) this.#due.set(index, performance.now() + delay);
   }
 
-  /** A device is to have none any more, unless it goes by itself within so many ms. */
+  /** A device is to have no program any more. Mostly the device itself goes within so many ms. */
   leave(index: number, delay: number): void {
     this.#due.delete(index);
     if (!this.#left.has(index)) this.#left.set(index, performance.now() + delay);
@@ -69,10 +69,11 @@ export class ContainerFilters {
   /** Does what is due, some of it at a time; `deviceOf` is how a device was found last, and is told what it has now. */
   work(deviceOf: (index: number) => ContainerDevice | undefined): Done {
     const now = performance.now();
-    const removed = this.#takeAway(dueOf(this.#left, now));
+    const left = dueOf(this.#left, now);
+    const removed = this.#takeAway(left.slice(0, MAX_NEW));
     const ready: ContainerDevice[] = [];
     const fresh: ContainerDevice[] = [];
-    let isMore = false;
+    let isMore = left.length > MAX_NEW;
     for (const index of dueOf(this.#due, now)) {
       const device = deviceOf(index);
       if (!device) this.#due.delete(index);

@@ -54,8 +54,8 @@ export class ContainerRoutes {
     return address;
   }
 
-  /** Of all containers, the interface indexes of the devices behind which they are. */
-  read(): Map<number, number> {
+  /** Of all containers, the interface indexes of the devices behind which they are; undefined where only the kernel can say. */
+  read(): Map<number, number | undefined> {
     this.#special.clear();
     const byAddress = new Map<number, Route[]>();
     for (const found of routes(this.#netlink, { table: RT_TABLE_MAIN })) {
@@ -67,11 +67,12 @@ export class ContainerRoutes {
       else byAddress.set(address, [found]);
     }
     const isHidden = routes(this.#netlink, { table: RT_TABLE_LOCAL }).some((found) => this.#hides(found));
-    const links = new Map<number, number>();
+    const links = new Map<number, number | undefined>();
     for (const [address, all] of byAddress) {
       const [only] = all;
-      const link = isHidden || all.length > 1 ? this.linkTo(address) : only && linkOf(only);
-      if (link !== undefined) links.set(address, link);
+      const isUnclear = isHidden || all.length > 1;
+      const link = isUnclear || !only ? undefined : linkOf(only);
+      if (isUnclear || link !== undefined) links.set(address, link);
     }
     return links;
   }

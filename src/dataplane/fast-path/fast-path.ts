@@ -134,8 +134,11 @@ export class FastPath implements DataPlane {
   }
 
   things(): Thing[] {
-    const { inbound } = this.#running?.loaded ?? {};
-    return [...this.#inner.things(), ...(inbound === undefined ? [] : this.#filter.things(inbound))];
+    const { loaded, containers } = this.#running ?? {};
+    return [
+      ...this.#inner.things(),
+      ...(loaded && containers ? this.#filter.things(loaded.inbound, containers.isFilled || !this.#isOn) : []),
+    ];
   }
 
   async settle(outcome: Outcome): Promise<void> {
@@ -245,6 +248,7 @@ export class FastPath implements DataPlane {
         ...{ netlink: machine.netlink, state: loaded.state, program: loaded.outbound, mappings, local, log },
         overlay: () => machine.links.get(device),
         uplinks: () => (this.#filter.uplink ? [this.#filter.uplink.index] : []),
+        onFilled: () => this.#options.onDue(),
       });
       this.#running = { loaded, containers, tunnels: new FastTunnels(loaded.state, this.#overhead) };
       this.#failure = undefined;

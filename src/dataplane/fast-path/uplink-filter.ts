@@ -37,10 +37,10 @@ export class UplinkFilter {
     this.#uplink = uplink;
   }
 
-  /** What there is to be with this program. */
-  things(program: number): Thing[] {
+  /** What there is to be with this program. Before it is ready, an earlier daemon's stays. */
+  things(program: number, isReady: boolean): Thing[] {
     const thing = this.#thing;
-    return thing ? [CONTAINERS, { ...thing, program }] : [];
+    return thing ? [CONTAINERS, { ...thing, program, ...(!isReady && { later: true }) }] : [];
   }
 
   /** Why the kernel did not take it. */

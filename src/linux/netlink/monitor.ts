@@ -33,6 +33,15 @@ export class Monitor {
     this.#transport.close();
   }
 
+  /** Hands on what has been told until now, and closes. */
+  finish(): void {
+    try {
+      while (!this.#closed && this.#drain());
+    } finally {
+      this.close();
+    }
+  }
+
   #wait(): void {
     this.#transport.wait(() => {
       if (this.#closed) return;
@@ -47,13 +56,15 @@ export class Monitor {
     });
   }
 
-  /** Hands on the datagrams that wait, but lets other work have its turn. */
-  #drain(): void {
+  /** Hands on the datagrams that wait, but lets other work have its turn. Returns whether more may wait. */
+  #drain(): boolean {
     const messages: Message[] = [];
     let isIncomplete = false;
+    let isMore = true;
     for (let i = 0; i < MAX_DRAINED; i++) {
       try {
         const datagram = this.#transport.receive();
+        isMore = datagram !== undefined;
         if (!datagram) break;
         messages.push(...messagesIn(datagram.slice())); // The buffer is used again.
       } catch (error) {
@@ -68,5 +79,6 @@ export class Monitor {
       isIncomplete = true; // Whatever it says, it says in a way that is not known here.
     }
     if (isIncomplete) this.#listeners.onOverrun();
+    return isMore;
   }
 }

@@ -22,7 +22,8 @@ import type { Kind } from './kind.ts';
 
 export const filterKind: Kind<FilterThing> = {
   ensure(wanted, context) {
-    const { device, index, place, program, others } = wanted;
+    const { device, index, place, program, others, later } = wanted;
+    if (later) return undefined;
     const { netlink, links } = context;
     const ifindex = others ? findLink(netlink, index ?? device)?.index : links.get(device);
     if (ifindex === undefined) return undefined;
