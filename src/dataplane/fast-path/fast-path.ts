@@ -81,7 +81,7 @@ export class FastPath implements DataPlane {
       ...options,
       onTunnels: (change, vms) => {
         // What is attached goes on when this process ends.
-        if (change === 'closed' && !this.#closed) for (const vm of vms) this.#state?.forget(vm);
+        if (change === 'closed' && !this.#closed) for (const vm of vms) this.#running?.tunnels.forget(vm);
         options.onTunnels(change, vms);
       },
       onLearnt: (tunnels) => {

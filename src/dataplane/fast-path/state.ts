@@ -11,11 +11,13 @@ import {
   possibleCpus,
 } from '../../linux/bpf/map.ts';
 import * as native from '../../linux/native.ts';
-import { type Address, contains, ipv4, lowBits } from '../../mesh/address.ts';
-import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
-import { placesOf } from '../check/arithmetic.ts';
+import type { Address } from '../../mesh/address.ts';
+import type { Mapping } from '../../mesh/mapping.ts';
 import type { Traffic } from '../dataplane.ts';
+import { Places } from './places.ts';
 import type { NextHop } from './ways.ts';
+
+export { slotPlacesOf } from './places.ts';
 
 /**
  * The settings, a single value. The first are u64 ns of CLOCK_MONOTONIC: until when packets are taken, so that nothing goes for long
@@ -105,8 +107,7 @@ export interface MapFds {
 }
 
 export class FastPathState {
-  readonly #mappings: readonly Mapping[];
-  readonly #local: Address;
+  readonly #places: Places;
   readonly #settings: BpfMap;
   readonly #slots: BpfMap;
   readonly #vms: BpfMap;
@@ -115,22 +116,13 @@ export class FastPathState {
   #last: FastPathSettings = { enabled: false, uplink: 0, limit: 0 };
   /** The record of each VM, as the programs see it. */
   readonly #view: { bytes: ArrayBuffer; unmap: () => void };
-  readonly #words: Uint32Array;
-  readonly #longs: BigUint64Array;
-  /** Where in the maps those of each mapping begin. */
-  readonly #vmPlaces: readonly number[];
-  readonly #slotPlaces: readonly number[];
+  #words: Uint32Array;
 
   /** Throws SystemError, such as EPERM without CAP_BPF; then nothing stays open. */
   constructor(mappings: readonly Mapping[], local: Address) {
-    this.#mappings = mappings;
-    this.#local = local;
-    this.#vmPlaces = placesOf(mappings);
-    this.#slotPlaces = slotPlacesOf(mappings, local);
-    const vms = Math.min(
-      Math.max(...mappings.map(({ vmBits }, i) => (this.#vmPlaces[i] as number) + 2 ** vmBits)),
-      MAX_VMS,
-    );
+    this.#places = new Places(mappings, local);
+    const vms = Math.min(this.#places.vms, MAX_VMS);
+    const slots = Math.min(Math.max(1, this.#places.slots), MAX_SLOTS);
     const opened: BpfMap[] = [];
     const open = (...of: ConstructorParameters<typeof BpfMap>) => {
       const map = new BpfMap(...of);
@@ -139,7 +131,7 @@ export class FastPathState {
     };
     try {
       this.#settings = open(BPF_MAP_TYPE_ARRAY, SETTINGS_SIZE, 1);
-      this.#slots = open(BPF_MAP_TYPE_ARRAY, SLOT_SIZE, slotsOf(mappings, local, this.#slotPlaces));
+      this.#slots = open(BPF_MAP_TYPE_ARRAY, SLOT_SIZE, slots);
       this.#vms = open(BPF_MAP_TYPE_ARRAY, VM_SIZE, vms, 1, BPF_F_MMAPABLE);
       this.#counts = open(BPF_MAP_TYPE_PERCPU_ARRAY, COUNTS_SIZE, 1, this.#cpus);
       this.#view = native.mapped(this.#vms.fd, vms * VM_SIZE, 'the VMs of the fast path', true);
@@ -148,7 +140,6 @@ export class FastPathState {
       throw error;
     }
     this.#words = new Uint32Array(this.#view.bytes);
-    this.#longs = new BigUint64Array(this.#view.bytes);
   }
 
   get fds(): MapFds {
@@ -182,7 +173,7 @@ export class FastPathState {
 
   /** Where the container with an overlay address of this VM is; undefined if it is gone. False if no container has it, or there is no room. */
   setContainer(address: number, slot: Slot | undefined): boolean {
-    const key = this.#slotOf(address);
+    const key = this.#places.ofContainer(address);
     if (key === undefined || key >= MAX_SLOTS) return false;
     const bytes = new Uint8Array(SLOT_SIZE);
     if (slot) {
@@ -196,10 +187,14 @@ export class FastPathState {
 
   /** What the programs took to and from a VM. */
   traffic(vm: number): { outbound: Traffic; inbound: Traffic } {
-    const at = this.#placeOf(vm) * (VM_SIZE / 8);
-    const word = (offset: number) => Number(this.#longs[at + offset / 8] ?? 0n);
-    const of = (offset: number) => ({ packets: word(offset), bytes: word(offset + 8) });
+    const [at] = this.#wordsOf(vm);
+    const of = (offset: number) => ({ packets: this.#long(at, offset), bytes: this.#long(at, offset + 8) });
     return { outbound: of(VM_OUTBOUND), inbound: of(VM_INBOUND) };
+  }
+
+  /** Packets that the programs took from a VM. */
+  heard(vm: number): number {
+    return this.#long(this.#wordsOf(vm)[0], VM_INBOUND);
   }
 
   /** Notes that a VM has been heard by the data plane. */
@@ -240,49 +235,31 @@ export class FastPathState {
 
   /** The maps stay as long as a program that is attached uses them. */
   close(): void {
+    // Whoever asks later finds nothing, instead of memory that is not there.
+    this.#words = new Uint32Array(0);
     this.#view.unmap();
     for (const map of [this.#settings, this.#slots, this.#vms, this.#counts]) map.close();
   }
 
+  /** The programs write the memory at the same time: what is as it should be is left alone. */
   #put(vm: number, offset: number, value: number): void {
     const [at, end] = this.#wordsOf(vm);
-    if (at < end) this.#words[at + offset / 4] = value;
+    if (at < end && this.#words[at + offset / 4] !== value) this.#words[at + offset / 4] = value;
+  }
+
+  /** A u64 in two halves, which are of one time if the upper one has not changed. */
+  #long(record: number, offset: number): number {
+    const at = record + offset / 4;
+    for (;;) {
+      const high = this.#words[at + 1] ?? 0;
+      const low = this.#words[at] ?? 0;
+      if (high === (this.#words[at + 1] ?? 0)) return high * 2 ** 32 + low;
+    }
   }
 
   /** The words of a VM's record: none if there is no room for it. */
   #wordsOf(vm: number): [first: number, end: number] {
-    const at = this.#placeOf(vm) * (VM_SIZE / 4);
+    const at = (this.#places.ofVm(vm) ?? MAX_VMS) * (VM_SIZE / 4);
     return [at, Math.min(at + VM_SIZE / 4, this.#words.length)];
   }
-
-  /** As in the programs; beyond the map's end if no mapping has the VM. */
-  #placeOf(vm: number): number {
-    const i = this.#mappings.findIndex(({ underlay }) => contains(underlay, ipv4(vm)));
-    const mapping = this.#mappings[i];
-    return mapping ? (this.#vmPlaces[i] as number) + (vm & Number(lowBits(mapping.vmBits))) : MAX_VMS;
-  }
-
-  #slotOf(address: number): number | undefined {
-    const own = mappingsWith(this.#mappings, this.#local);
-    const i = own.findIndex((mapping) => contains(mapping.sliceOf(this.#local), ipv4(address)));
-    const mapping = own[i];
-    // Whatever routes say: the slice itself, the VM and all ones are no container's.
-    if (mapping?.explain(ipv4(address)).kind !== 'container') return undefined;
-    return (this.#slotPlaces[i] as number) + (address & Number(lowBits(mapping.containerBits)));
-  }
-}
-
-/** Where in the map the containers of each own slice begin, in the order of the mappings that have this VM. */
-export function slotPlacesOf(mappings: readonly Mapping[], local: Address): number[] {
-  let end = 0;
-  return mappingsWith(mappings, local).map(({ containerBits }) => {
-    const first = end;
-    end += 2 ** containerBits;
-    return first;
-  });
-}
-
-function slotsOf(mappings: readonly Mapping[], local: Address, places: readonly number[]): number {
-  const ends = mappingsWith(mappings, local).map(({ containerBits }, i) => (places[i] as number) + 2 ** containerBits);
-  return Math.min(Math.max(1, ...ends), MAX_SLOTS);
 }

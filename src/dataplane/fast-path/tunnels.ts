@@ -25,15 +25,17 @@ interface Seen {
 
 const NOTHING: Seen = { received: 0, sent: 0, sentAt: -Infinity, heard: 0, heardAt: -Infinity };
 
+export type TunnelState = Pick<FastPathState, 'traffic' | 'heard' | 'hear' | 'limit' | 'renew' | 'forget'>;
+
 export class FastTunnels {
-  readonly #state: FastPathState;
+  readonly #state: TunnelState;
   /** Bytes of all headers around a packet. */
   readonly #overhead: number;
   #seen = new Map<number, Seen>();
   /** Of VMs that are said to be unreachable: packets that the fast path had taken from them when that was learnt. */
   readonly #heardBefore = new Map<number, number>();
 
-  constructor(state: FastPathState, overhead: number) {
+  constructor(state: TunnelState, overhead: number) {
     this.#state = state;
     this.#overhead = overhead;
   }
@@ -41,12 +43,19 @@ export class FastTunnels {
   /** What the data plane below has learnt of the way to a VM. */
   follow({ vm, pathMtu, unreachable }: Pick<Learnt, 'vm' | 'pathMtu' | 'unreachable'>): void {
     if (unreachable === undefined) this.#heardBefore.delete(vm);
-    else if (!this.#heardBefore.has(vm)) this.#heardBefore.set(vm, this.#heard(vm));
+    else if (!this.#heardBefore.has(vm)) this.#heardBefore.set(vm, this.#state.heard(vm));
     const isLost = this.#isLost(vm, unreachable);
     const limit = pathMtu === undefined ? 0 : Math.max(pathMtu - this.#overhead, NO_PACKET);
     this.#state.limit(vm, isLost ? NO_PACKET : limit);
     // The next packet from the VM shows the data plane below that it can be reached again.
     if (isLost) this.#state.renew(vm);
+  }
+
+  /** Begins anew with a VM whose tunnel was closed: both count from 0 again. */
+  forget(vm: number): void {
+    this.#seen.delete(vm);
+    this.#heardBefore.delete(vm);
+    this.#state.forget(vm);
   }
 
   /** The tunnels that the data plane below has, with what the fast path took; `now` in ms, on the clock of their times. */
@@ -89,18 +98,13 @@ export class FastTunnels {
 
   /** Whether a VM is as unreachable as the data plane below knows, which does not hear what the fast path does. */
   #isLost(vm: number, unreachable: number | undefined): unreachable is number {
-    if (unreachable === undefined || this.#heard(vm) > (this.#heardBefore.get(vm) ?? 0)) return false;
+    if (unreachable === undefined || this.#state.heard(vm) > (this.#heardBefore.get(vm) ?? 0)) return false;
     return !NO_DAEMON.includes(unreachable) || !this.#isHeardOfLate(vm);
   }
 
   #isHeardOfLate(vm: number): boolean {
     const { heard, heardAt } = this.#seen.get(vm) ?? NOTHING;
-    return this.#heard(vm) > heard || performance.now() - heardAt < OF_LATE;
-  }
-
-  /** Packets that the fast path has taken from a VM. */
-  #heard(vm: number): number {
-    return this.#state.traffic(vm).inbound.packets;
+    return this.#state.heard(vm) > heard || performance.now() - heardAt < OF_LATE;
   }
 }
 
