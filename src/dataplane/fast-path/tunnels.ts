@@ -85,15 +85,16 @@ export class FastTunnels {
     };
   }
 
-  #sum({ unreachable, ...tunnel }: OpenTunnel, fastPath: Taken, { sentAt, heardAt }: Seen): OpenTunnel {
-    return {
+  #sum(tunnel: OpenTunnel, fastPath: Taken, { sentAt, heardAt }: Seen): OpenTunnel {
+    const together = {
       ...tunnel,
-      ...(this.#isLost(tunnel.vm, unreachable) && { unreachable }),
       lastUse: Math.max(tunnel.lastUse, sentAt, heardAt),
       outbound: sum(tunnel.outbound, fastPath.outbound),
       inbound: sum(tunnel.inbound, fastPath.inbound),
       fastPath,
     };
+    if (tunnel.unreachable !== undefined && !this.#isLost(tunnel.vm, tunnel.unreachable)) delete together.unreachable;
+    return together;
   }
 
   /** Whether a VM is as unreachable as the data plane below knows, which does not hear what the fast path does. */
