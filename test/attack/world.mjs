@@ -44,6 +44,9 @@ export const linkOf = (container) => namesOf({ id: container, ifname: 'eth0' }).
 /** ms: what honest packets may take, and after how long they are sent again. */
 const [PATIENCE, AGAIN] = [5000, 250];
 
+/** IP options: what has one goes its ordinary way. */
+const [NO_OPTIONS, NO_OPERATION] = [[], [1, 1, 1, 0]];
+
 /** How often a new world is looked at until honest packets get through. */
 const SETTLES = 5;
 
@@ -179,8 +182,8 @@ export class World {
 
   /**
    * Sends frames, does what `also` says, and then sends honest packets over every way that there is, all of
-   * which take them in order: when those have come, what has not come never will. Resolves to what was seen
-   * meanwhile. Throws if honest packets do not get through.
+   * which take them in order: when those have come, what has not come never will. Those with an IP option go
+   * past no data plane. Resolves to what was seen meanwhile. Throws if honest packets do not get through.
    */
   async shoot(frames, also = async () => {}) {
     await this.#agent('collect');
@@ -201,22 +204,23 @@ export class World {
   }
 
   #fences() {
-    const fence = (name, at, from, to, sender, wrap = (packet) => this.frame(sender, packet)) => {
-      const { mark, packet } = this.probe(from, to);
-      return { name, at, mark, frame: wrap(packet) };
-    };
+    const fence = (name, at, from, to, sender, wrap = (packet) => this.frame(sender, packet)) =>
+      [NO_OPTIONS, NO_OPERATION].map((options) => {
+        const { mark, packet } = this.probe(from, to, { options });
+        return { name: options.length > 0 ? `${name}, with an option` : name, at, mark, frame: wrap(packet) };
+      });
     const { tenant, neighbour, other, v, vm, otherVm } = HOSTS;
     const fromV =
       (kind, { underlay }, to) =>
       (packet) =>
         this.frame('u', TUNNELS[kind]({ from: v.underlay, to: underlay }, packet), { to });
     return [
-      fence('tenant to other', 'other', tenant, other, 'tenant'),
-      fence('neighbour to other', 'other', neighbour, other, 'neighbour'),
-      fence('other to neighbour', 'neighbour', other, neighbour, 'other'),
+      ...fence('tenant to other', 'other', tenant, other, 'tenant'),
+      ...fence('neighbour to other', 'other', neighbour, other, 'neighbour'),
+      ...fence('other to neighbour', 'neighbour', other, neighbour, 'other'),
       ...TAKEN[this.plane].flatMap((kind) => [
-        fence(`V to neighbour by ${kind}`, 'neighbour', v.container, neighbour, 'u', fromV(kind, vm)),
-        fence(`V to other by ${kind}`, 'other', v.container, other, 'u', fromV(kind, otherVm, 'other VM')),
+        ...fence(`V to neighbour by ${kind}`, 'neighbour', v.container, neighbour, 'u', fromV(kind, vm)),
+        ...fence(`V to other by ${kind}`, 'other', v.container, other, 'u', fromV(kind, otherVm, 'other VM')),
       ]),
     ];
   }
