@@ -31,7 +31,8 @@ export class FastTunnels {
   readonly #state: TunnelState;
   /** Bytes of all headers around a packet. */
   readonly #overhead: number;
-  #seen = new Map<number, Seen>();
+  /** By the key of the VM. */
+  readonly #seen = new Map<number, Seen>();
   /** Of VMs that are said to be unreachable: packets that the fast path had taken from them when that was learnt. */
   readonly #heardBefore = new Map<number, number>();
 
@@ -53,36 +54,40 @@ export class FastTunnels {
 
   /** Begins anew with a VM whose tunnel was closed: both count from 0 again. */
   forget(vm: number): void {
-    this.#seen.delete(vm);
+    this.#seen.delete(keyOf(vm));
     this.#heardBefore.delete(vm);
     this.#state.forget(vm);
   }
 
   /** The tunnels that the data plane below has, with what the fast path took; `now` in ms, on the clock of their times. */
   together(tunnels: readonly OpenTunnel[], now: number): OpenTunnel[] {
-    const seen = new Map<number, Seen>();
     const all = tunnels.map((tunnel) => {
       const taken = this.#state.traffic(tunnel.vm);
-      seen.set(tunnel.vm, this.#look(tunnel, taken, now));
-      return this.#sum(tunnel, taken, seen.get(tunnel.vm) as Seen);
+      return this.#sum(tunnel, taken, this.#look(tunnel, taken, now));
     });
-    this.#seen = seen;
-    for (const vm of this.#heardBefore.keys()) if (!seen.has(vm)) this.#heardBefore.delete(vm);
+    if (this.#seen.size > tunnels.length) this.#forgetOthers(new Set(tunnels.map(({ vm }) => keyOf(vm))));
     return all;
   }
 
+  #forgetOthers(open: ReadonlySet<number>): void {
+    for (const key of this.#seen.keys()) if (!open.has(key)) this.#seen.delete(key);
+    for (const vm of this.#heardBefore.keys()) if (!open.has(keyOf(vm))) this.#heardBefore.delete(vm);
+  }
+
   #look(tunnel: OpenTunnel, { outbound, inbound }: Taken, now: number): Seen {
-    const before = this.#seen.get(tunnel.vm) ?? NOTHING;
+    const key = keyOf(tunnel.vm);
+    const known = this.#seen.get(key);
+    const seen = known ?? { ...NOTHING };
+    if (!known) this.#seen.set(key, seen);
     const received = tunnel.inbound.packets;
     this.follow(tunnel);
-    if (received > before.received) this.#state.hear(tunnel.vm);
-    return {
-      received,
-      sent: outbound.packets,
-      sentAt: outbound.packets > before.sent ? now : before.sentAt,
-      heard: inbound.packets,
-      heardAt: inbound.packets > before.heard ? now : before.heardAt,
-    };
+    if (received > seen.received) this.#state.hear(tunnel.vm);
+    seen.received = received;
+    if (outbound.packets > seen.sent) seen.sentAt = now;
+    if (inbound.packets > seen.heard) seen.heardAt = now;
+    seen.sent = outbound.packets;
+    seen.heard = inbound.packets;
+    return seen;
   }
 
   #sum(tunnel: OpenTunnel, fastPath: Taken, { sentAt, heardAt }: Seen): OpenTunnel {
@@ -104,7 +109,7 @@ export class FastTunnels {
   }
 
   #isHeardOfLate(vm: number): boolean {
-    const { heard, heardAt } = this.#seen.get(vm) ?? NOTHING;
+    const { heard, heardAt } = this.#seen.get(keyOf(vm)) ?? NOTHING;
     return this.#state.heard(vm) > heard || performance.now() - heardAt < OF_LATE;
   }
 }
@@ -113,4 +118,9 @@ type Taken = NonNullable<OpenTunnel['fastPath']>;
 
 export function sum(a: Traffic, b: Traffic): Traffic {
   return { packets: a.packets + b.packets, bytes: a.bytes + b.bytes };
+}
+
+/** A signed number of 32 bits, which V8 does not allocate memory for. */
+function keyOf(vm: number): number {
+  return vm | 0;
 }
