@@ -4,12 +4,14 @@
  */
 import { closeSync } from 'node:fs';
 import * as native from '../linux/native.ts';
+import { makeClsact } from '../linux/netlink/filters.ts';
 import { addressBytes } from '../linux/netlink/ipv4.ts';
 import type { ReceivedLink } from '../linux/netlink/link.ts';
 import { NetlinkError, type Request } from '../linux/netlink/message.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { pause } from '../linux/pause.ts';
+import { isChainedId } from '../machine/alias.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
 import { formatAddress, parseAddress } from '../mesh/address.ts';
 import { quote } from '../shell.ts';
@@ -195,7 +197,13 @@ export class Containers {
   #claim(wanted: number | undefined, link: number, mac: Uint8Array, identity: Identity): number {
     const first = wanted ?? this.claims.candidate(link);
     const neighbourOf = (container: number) => permanentNeighbour(link, this.slice.addressOf(container), mac);
-    const attempt = () => this.netlink.tryAll([hostEnd(link), neighbourOf(first), this.claims.request(first, link)]);
+    // The discipline for the fast path's program, while the device is down: on one that is up, packets would be lost
+    // meanwhile (dev_deactivate in net/sched/sch_generic.c). Where the kernel has none, there is no fast path.
+    const ingress = isChainedId(identity.id) ? [] : [makeClsact(link, `clsact of link ${link}`)];
+    const attempt = () =>
+      this.netlink
+        .tryAll([...ingress, hostEnd(link), neighbourOf(first), this.claims.request(first, link)])
+        .slice(ingress.length);
     if (!this.#isPrepared) this.prepare();
     this.claims.hasSource = true;
     let [end, entry, claim] = attempt();

@@ -40,3 +40,18 @@ export function makerOf(alias: string | undefined): Maker | undefined {
   if (vm === undefined || device === undefined) return undefined;
   return { vm, device, ...(runDir !== undefined && { runDir }) };
 }
+
+/** How the ids of containers begin that CNI's plugin attaches. */
+export const CNI_PREFIX = 'cni:';
+
+/** Whether another plugin may come behind ours, and make a discipline of its own at the container's device, as in a chain of CNI. */
+export function isChainedId(id: string): boolean {
+  return id.startsWith(CNI_PREFIX);
+}
+
+/** Whether the alias is that of a container behind which no other plugin comes: its id is the fifth word. */
+export function isAttachedAlone(alias: string | undefined): boolean {
+  if (!isContainerAlias(alias)) return false;
+  const [, , , , id = ''] = (alias as string).slice(CONTAINER_PREFIX.length).split(' ');
+  return !isChainedId(id);
+}

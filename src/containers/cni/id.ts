@@ -5,8 +5,8 @@
  * specification has a "~".
  */
 import { hash } from 'node:crypto';
+import { CNI_PREFIX } from '../../machine/alias.ts';
 
-const PREFIX = 'cni:';
 /** Characters. With what is around them they are 160, so that an alias has the id as it is. */
 const LONGEST_NETWORK = 48;
 const LONGEST_CONTAINER = 107;
@@ -19,7 +19,7 @@ export function idOf(network: string, container: string): string {
 
 /** How the ids of a network begin. */
 export function prefixOf(network: string): string {
-  return `${PREFIX}${shortened(network, LONGEST_NETWORK)}:`;
+  return `${CNI_PREFIX}${shortened(network, LONGEST_NETWORK)}:`;
 }
 
 function shortened(name: string, longest: number): string {

@@ -3,6 +3,7 @@ import { filtersAt, ingressDisciplines, isOurs } from '../../linux/netlink/filte
 import type { Netlink } from '../../linux/netlink/netlink.ts';
 import { type VethEnd, vethEnd, vethEnds } from '../../linux/netlink/veth.ts';
 import type { Log } from '../../log.ts';
+import { isAttachedAlone } from '../../machine/alias.ts';
 import { type ContainerDevice, containerDevice } from './container-device.ts';
 import { ContainerFilters } from './container-filters.ts';
 
@@ -21,7 +22,7 @@ export interface Device extends ContainerDevice {
 }
 
 /**
- * ms until a new device gets the program. A plugin that comes behind ours in a CNI chain (bandwidth) puts a discipline of its own
+ * ms until a new device gets the program, unless the container was attached by itself. A plugin that comes behind ours in a CNI chain (bandwidth) puts a discipline of its own
  * there, and would fail where one is.
  */
 const NEW = 1000;
@@ -150,13 +151,16 @@ export class ContainerDevices {
   /** Notes how a device is now. */
   #note(end: VethEnd, delay: number): Device {
     const known = this.#devices.get(end.index);
-    const found = containerDevice(this.#netlink, end, this.#disciplines.get(end.index), known?.hasOurs ?? false);
+    // Attaching has made the discipline.
+    const isAlone = isAttachedAlone(end.alias);
+    const wasOurs = known?.hasOurs || isAlone;
+    const found = containerDevice(this.#netlink, end, this.#disciplines.get(end.index), wasOurs);
     const device: Device = { ...found, addresses: known?.addresses ?? new Set() };
     this.#devices.set(end.index, device);
     const { index, isClear, isOccupied, program } = device;
     // A program of an earlier daemon is replaced, whatever else is there.
     const isWanted = !isOccupied && program !== this.#filters.id && (isClear || program !== undefined);
-    if (isWanted) this.#filters.want(index, delay);
+    if (isWanted) this.#filters.want(index, isAlone ? 0 : delay);
     else this.#filters.forget(index);
     return device;
   }

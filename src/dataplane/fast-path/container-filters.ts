@@ -51,7 +51,8 @@ export class ContainerFilters {
   /** A device is to have the program from so many ms on. */
   want(index: number, delay: number): void {
     this.#left.delete(index);
-    if (!this.#due.has(index)) this.#due.set(index, performance.now() + delay);
+    const at = performance.now() + delay;
+    this.#due.set(index, Math.min(this.#due.get(index) ?? at, at));
   }
 
   /** A device is to have no program any more. Mostly the device itself goes within so many ms. */

@@ -25,6 +25,7 @@ const end = message(
     /** The bridge, bond or VRF that the device is a part of. */
     master: [10, u32],
     info: [18, info],
+    alias: [20, text],
     afSpec: [26, attributes({ ipv4: [2, attributes({ settings: [1, ipv4] })] })],
     extMask: [29, u32],
     /** The namespace of the other end, by a number that this one's has for it; missing if it is the same. */
