@@ -14,7 +14,8 @@ import { IPPROTO_GRE, IPPROTO_TCP } from '../../linux/protocols.ts';
 import { type Address, lowBits, netmask } from '../../mesh/address.ts';
 import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
 import { ETHERNET_HEADER, IPV4, IPV4_HEADER, TC_ACT_SHOT, TC_ACT_UNSPEC } from '../check/header-loads.ts';
-import { SETTING_ALIVE, SETTING_UNTIL, slotPlacesOf } from './state.ts';
+import { slotPlacesOf } from './places.ts';
+import { SETTING_ALIVE, SETTING_UNTIL } from './state.ts';
 
 // Registers that calls leave alone.
 export const SKB = bpf.R6;

@@ -17,8 +17,6 @@ import type { Traffic } from '../dataplane.ts';
 import { Places } from './places.ts';
 import type { NextHop } from './ways.ts';
 
-export { slotPlacesOf } from './places.ts';
-
 /**
  * The settings, a single value. The first are u64 ns of CLOCK_MONOTONIC: until when packets are taken, so that nothing goes for long
  * by what a daemon knew that is no more; and until when the daemon is taken to be there, so that packets go their ordinary way now
