@@ -8,13 +8,13 @@ import { Mapping } from '../../dist/mesh/mapping.js';
 import { TICKS } from '../machine.mjs';
 import { OVERLAY_PREFIX, SEGMENTATION, UNDERLAY_PREFIX, VMS } from './peers.mjs';
 
-export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 /** Name of the underlay's device in each VM, and of the overlay's. */
 export const UNDERLAY = 'eth0';
 export const OVERLAY = 'overlay0';
-export const MTU = 1500;
+const MTU = 1500;
 /** What vxlan adds: outer IPv4 (20), UDP (8), VXLAN (8) and the inner Ethernet header (14). */
-export const VXLAN_OVERHEAD = 50;
+const VXLAN_OVERHEAD = 50;
 /** s */
 const READY_TIMEOUT = 30;
 

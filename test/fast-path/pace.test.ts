@@ -1,6 +1,6 @@
 /** What is urgent is not held up by what can wait. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { Prompt } from '../../src/dataplane/fast-path/pace.ts';
+import { Prompt } from '../../src/dataplane/fast-path/obstacles/pace.ts';
 
 let calls: number[];
 let prompt: Prompt;

@@ -3,7 +3,7 @@
  * program and core leave the same bytes for the same VM. And what is plain has to be taken.
  */
 import { placesOf } from '../../dist/dataplane/check/arithmetic.js';
-import { inbound, outbound } from '../../dist/dataplane/fast-path/programs.js';
+import { inbound, outbound } from '../../dist/dataplane/fast-path/programs/programs.js';
 import * as layout from '../../dist/dataplane/fast-path/state.js';
 import { assemble } from '../../dist/linux/bpf/assembler.js';
 import { loadProgram } from '../../dist/linux/bpf/program.js';

@@ -1,6 +1,6 @@
 /** The filter of the socket that hears of containers' devices, over messages as the codec writes them. */
 import { expect, test } from 'vitest';
-import { containerFilter } from '../../src/dataplane/fast-path/container-monitor.ts';
+import { containerFilter } from '../../src/dataplane/fast-path/containers/monitor.ts';
 import { address, RTM_DELADDR, RTM_NEWADDR } from '../../src/linux/netlink/address.ts';
 import { IFF_UP, link, RTM_DELLINK, RTM_NEWLINK } from '../../src/linux/netlink/link.ts';
 import {

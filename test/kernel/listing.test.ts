@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/config.ts';
 import { listings } from '../../src/dataplane/fast-path/listing.ts';
 import { programOptions } from '../../src/dataplane/fast-path/loaded.ts';
-import { inbound, outbound } from '../../src/dataplane/fast-path/programs.ts';
+import { inbound, outbound } from '../../src/dataplane/fast-path/programs/programs.ts';
 import * as bpf from '../../src/linux/bpf/assembler.ts';
 import { listing } from '../../src/linux/bpf/listing.ts';
 import { encode } from '../../src/linux/bpf/program.ts';

@@ -3,7 +3,7 @@
  * nothing. Each line of standard input is a question as JSON, each line of standard output its answer.
  */
 import { createInterface } from 'node:readline';
-import { FastContainers } from '../../dist/dataplane/fast-path/containers.js';
+import { FastContainers } from '../../dist/dataplane/fast-path/containers/containers.js';
 import { FastPathState } from '../../dist/dataplane/fast-path/state.js';
 import { exit, set } from '../../dist/linux/bpf/assembler.js';
 import { loadProgram, programId } from '../../dist/linux/bpf/program.js';

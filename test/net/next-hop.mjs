@@ -3,7 +3,7 @@
  * if the kernel is to look it up; each line of standard output says that it is set.
  */
 import { createInterface } from 'node:readline';
-import { outbound } from '../../dist/dataplane/fast-path/programs.js';
+import { outbound } from '../../dist/dataplane/fast-path/programs/programs.js';
 import { FastPathState } from '../../dist/dataplane/fast-path/state.js';
 import { assemble } from '../../dist/linux/bpf/assembler.js';
 import { loadProgram } from '../../dist/linux/bpf/program.js';

@@ -1,7 +1,7 @@
 /** Where the fast path hands packets to: to the VM, to a router, or to whom the kernel finds. */
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { nextHopOf } from '../../src/dataplane/fast-path/ways.ts';
+import { nextHopOf } from '../../src/dataplane/fast-path/obstacles/ways.ts';
 import { Lab } from '../../src/demo/lab.ts';
 import { ipv4Bytes } from '../../src/linux/netlink/ipv4.ts';
 import type { Way } from '../../src/linux/netlink/way.ts';

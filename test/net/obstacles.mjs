@@ -4,7 +4,7 @@
  * settings as JSON.
  */
 import { createInterface } from 'node:readline';
-import { Obstacles } from '../../dist/dataplane/fast-path/obstacles.js';
+import { Obstacles } from '../../dist/dataplane/fast-path/obstacles/obstacles.js';
 import { Monitor } from '../../dist/linux/netlink/monitor.js';
 import { Netlink } from '../../dist/linux/netlink/netlink.js';
 import { RTNLGRP_IPV4_ROUTE } from '../../dist/linux/netlink/route.js';

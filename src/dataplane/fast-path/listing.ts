@@ -4,7 +4,7 @@ import { assemble } from '../../linux/bpf/assembler.ts';
 import { listing } from '../../linux/bpf/listing.ts';
 import type { NetworkPlan } from '../../machine/state.ts';
 import { programOptions } from './loaded.ts';
-import { inbound, outbound } from './programs.ts';
+import { inbound, outbound } from './programs/programs.ts';
 
 /** In place of descriptors. */
 const MAPS = { settings: 1, slots: 2, vms: 3, counts: 4 };

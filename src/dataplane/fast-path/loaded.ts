@@ -5,7 +5,7 @@ import { loadProgram, programId } from '../../linux/bpf/program.ts';
 import * as native from '../../linux/native.ts';
 import type { NetworkPlan } from '../../machine/state.ts';
 import { encapsulationOf, outerEcnOf } from '../wire-format.ts';
-import { type Format, hasDecapFlags, inbound, outbound, type ProgramOptions } from './programs.ts';
+import { type Format, hasDecapFlags, inbound, outbound, type ProgramOptions } from './programs/programs.ts';
 import { FastPathState } from './state.ts';
 
 export class Loaded {

@@ -14,8 +14,8 @@ import * as native from '../../linux/native.ts';
 import type { Address } from '../../mesh/address.ts';
 import type { Mapping } from '../../mesh/mapping.ts';
 import type { Traffic } from '../dataplane.ts';
+import type { NextHop } from './obstacles/ways.ts';
 import { Places } from './places.ts';
-import type { NextHop } from './ways.ts';
 
 /**
  * The settings, a single value. The first are u64 ns of CLOCK_MONOTONIC: until when packets are taken, so that nothing goes for long
@@ -48,7 +48,7 @@ const ALIVE = 2_000_000_000n;
  */
 export const SLOT_LINK = 0;
 export const SLOT_ADDRESSES = 4;
-export const SLOT_SIZE = 16;
+const SLOT_SIZE = 16;
 
 /** A remote VM, by its number: u64 packets and bytes of inner packets that the programs took, outbound and inbound. */
 export const VM_OUTBOUND = 0;

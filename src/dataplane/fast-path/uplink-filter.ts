@@ -7,7 +7,7 @@ import { DAEMON } from '../../machine/journal.ts';
 import type { Machine, Outcome } from '../../machine/machine.ts';
 import { clsactFor, type FilterThing, keyOf, type Thing } from '../../machine/state.ts';
 import { programAt } from '../../machine/things/filter.ts';
-import type { Uplink } from './obstacles.ts';
+import type { Uplink } from './obstacles/obstacles.ts';
 
 /** ms between two looks for other daemons. */
 const PAUSE = 5000;

@@ -2,22 +2,22 @@
  * What the fast path would go past, or cannot do, on this machine as it is now: settings, routes that lead elsewhere, IPsec,
  * firewalls. All else of what others do to packets, they do to those of the fast path, too.
  */
-import type { Config } from '../../config/config.ts';
-import { type Device, type DevicesNamed, NO_DEVICE, only } from '../../linux/netfilter/packet.ts';
-import type { Message } from '../../linux/netlink/message.ts';
-import { NetlinkError, request } from '../../linux/netlink/message.ts';
-import { netconf, RTM_GETNETCONF } from '../../linux/netlink/netconf.ts';
-import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
-import type { Machine } from '../../machine/machine.ts';
-import type { NetworkPlan } from '../../machine/state.ts';
-import { OUTER } from '../wire-format.ts';
+import type { Config } from '../../../config/config.ts';
+import { type Device, type DevicesNamed, NO_DEVICE, only } from '../../../linux/netfilter/packet.ts';
+import type { Message } from '../../../linux/netlink/message.ts';
+import { NetlinkError, request } from '../../../linux/netlink/message.ts';
+import { netconf, RTM_GETNETCONF } from '../../../linux/netlink/netconf.ts';
+import { AF_INET } from '../../../linux/netlink/rtnetlink.ts';
+import type { Machine } from '../../../machine/machine.ts';
+import type { NetworkPlan } from '../../../machine/state.ts';
+import { OUTER } from '../../wire-format.ts';
+import type { Format } from '../programs/programs.ts';
 import { Attached } from './attached.ts';
 import { type FirewallFacts, Firewalls } from './firewall.ts';
 import { IpsecPolicies, type Pair } from './ipsec.ts';
 import { cannot, type Obstacle } from './obstacle.ts';
 import { Prompt } from './pace.ts';
 import { PolicyRouting } from './policy-routing.ts';
-import type { Format } from './programs.ts';
 import { type Uplink, Uplinks } from './uplink.ts';
 
 export type { Uplink };

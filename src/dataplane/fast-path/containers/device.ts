@@ -1,9 +1,9 @@
 /** A container's device on this VM, the host's end of its veth: whether packets may go past it, and where to. */
-import { hasTcx } from '../../linux/bpf/tcx.ts';
-import { type Filter, filtersAt, hasOurPriority, isOurs } from '../../linux/netlink/filters.ts';
-import { IFF_UP } from '../../linux/netlink/link.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { type VethEnd, vethEnd } from '../../linux/netlink/veth.ts';
+import { hasTcx } from '../../../linux/bpf/tcx.ts';
+import { type Filter, filtersAt, hasOurPriority, isOurs } from '../../../linux/netlink/filters.ts';
+import { IFF_UP } from '../../../linux/netlink/link.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
+import { type VethEnd, vethEnd } from '../../../linux/netlink/veth.ts';
 
 export interface ContainerDevice {
   /** Interface index. */

@@ -3,14 +3,14 @@
  * the mapping and the configuration. What they take is what the core would have forwarded, byte for byte; all else
  * goes its ordinary way.
  */
-import type { Config } from '../../config/config.ts';
-import * as bpf from '../../linux/bpf/assembler.ts';
-import { loadProgram } from '../../linux/bpf/program.ts';
-import { ROOM_DECAP_GRE, ROOM_DECAP_UDP } from '../../linux/bpf/skb.ts';
-import { testRun } from '../../linux/bpf/test-run.ts';
-import * as native from '../../linux/native.ts';
-import type { Address } from '../../mesh/address.ts';
-import type { Mapping } from '../../mesh/mapping.ts';
+import type { Config } from '../../../config/config.ts';
+import * as bpf from '../../../linux/bpf/assembler.ts';
+import { loadProgram } from '../../../linux/bpf/program.ts';
+import { ROOM_DECAP_GRE, ROOM_DECAP_UDP } from '../../../linux/bpf/skb.ts';
+import { testRun } from '../../../linux/bpf/test-run.ts';
+import * as native from '../../../linux/native.ts';
+import type { Address } from '../../../mesh/address.ts';
+import type { Mapping } from '../../../mesh/mapping.ts';
 import { adjustRoom } from './frame.ts';
 import { inbound } from './inbound.ts';
 import { SKB } from './packet.ts';

@@ -2,10 +2,10 @@
  * What the kernel tells of containers' devices: changed, gone, forwarded from or not, with disciplines and filters of others, and with
  * neighbours behind them.
  */
-import { address, RTM_DELADDR, RTNLGRP_IPV4_IFADDR } from '../../linux/netlink/address.ts';
-import { ipv4Number } from '../../linux/netlink/ipv4.ts';
-import { IFF_UP, RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../linux/netlink/link.ts';
-import type { Message } from '../../linux/netlink/message.ts';
+import { address, RTM_DELADDR, RTNLGRP_IPV4_IFADDR } from '../../../linux/netlink/address.ts';
+import { ipv4Number } from '../../../linux/netlink/ipv4.ts';
+import { IFF_UP, RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../../linux/netlink/link.ts';
+import type { Message } from '../../../linux/netlink/message.ts';
 import {
   jumpIfHalfBits,
   jumpIfType,
@@ -16,8 +16,8 @@ import {
   loadNeighbourState,
   loadPort,
   loadType,
-} from '../../linux/netlink/message-filter.ts';
-import { Monitor } from '../../linux/netlink/monitor.ts';
+} from '../../../linux/netlink/message-filter.ts';
+import { Monitor } from '../../../linux/netlink/monitor.ts';
 import {
   NUD_PERMANENT,
   NUD_REACHABLE,
@@ -26,9 +26,9 @@ import {
   RTM_DELNEIGH,
   RTM_NEWNEIGH,
   RTNLGRP_NEIGH,
-} from '../../linux/netlink/neighbour.ts';
-import { netconf, RTM_NEWNETCONF, RTNLGRP_IPV4_NETCONF } from '../../linux/netlink/netconf.ts';
-import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
+} from '../../../linux/netlink/neighbour.ts';
+import { netconf, RTM_NEWNETCONF, RTNLGRP_IPV4_NETCONF } from '../../../linux/netlink/netconf.ts';
+import { AF_INET } from '../../../linux/netlink/rtnetlink.ts';
 import {
   RTM_DELQDISC,
   RTM_DELTFILTER,
@@ -37,10 +37,10 @@ import {
   RTNLGRP_TC,
   TC_H_CLSACT,
   trafficControl,
-} from '../../linux/netlink/traffic-control.ts';
-import { NETLINK_ROUTE, openTransport } from '../../linux/netlink/transport.ts';
-import { vethEndIn } from '../../linux/netlink/veth.ts';
-import { ALL, assemble, jump, jumpIfEqual, RETURN, type SocketFilter } from '../../linux/socket-filter.ts';
+} from '../../../linux/netlink/traffic-control.ts';
+import { NETLINK_ROUTE, openTransport } from '../../../linux/netlink/transport.ts';
+import { vethEndIn } from '../../../linux/netlink/veth.ts';
+import { ALL, assemble, jump, jumpIfEqual, RETURN, type SocketFilter } from '../../../linux/socket-filter.ts';
 
 const GROUPS = [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_NETCONF] as const;
 /** ifi_change of a device that has just been made: no route leads to it yet. */

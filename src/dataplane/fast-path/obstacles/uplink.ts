@@ -1,15 +1,15 @@
 /** The device that leads to other VMs: all packets to them leave by it, and it has Ethernet frames. */
-import type { Device } from '../../linux/netfilter/packet.ts';
-import { ARPHRD_ETHER, IFF_UP, type ReceivedLink } from '../../linux/netlink/link.ts';
-import type { Message } from '../../linux/netlink/message.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { RT_TABLE_MAIN } from '../../linux/netlink/route.ts';
-import { findLink } from '../../linux/netlink/rtnetlink.ts';
-import { type Way, way } from '../../linux/netlink/way.ts';
-import type { NetworkPlan } from '../../machine/state.ts';
-import { describeRoute } from '../../machine/things/route-text.ts';
-import { wayToOthers } from '../../machine/underlay.ts';
-import { formatPrefix, overlaps, type Prefix } from '../../mesh/address.ts';
+import type { Device } from '../../../linux/netfilter/packet.ts';
+import { ARPHRD_ETHER, IFF_UP, type ReceivedLink } from '../../../linux/netlink/link.ts';
+import type { Message } from '../../../linux/netlink/message.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
+import { RT_TABLE_MAIN } from '../../../linux/netlink/route.ts';
+import { findLink } from '../../../linux/netlink/rtnetlink.ts';
+import { type Way, way } from '../../../linux/netlink/way.ts';
+import type { NetworkPlan } from '../../../machine/state.ts';
+import { describeRoute } from '../../../machine/things/route-text.ts';
+import { wayToOthers } from '../../../machine/underlay.ts';
+import { formatPrefix, overlaps, type Prefix } from '../../../mesh/address.ts';
 import { cannot, type Obstacle } from './obstacle.ts';
 import { Pace } from './pace.ts';
 import { devicesOf, type NextHop, nextHopOf, prefixOf, routesAbout, waysTo } from './ways.ts';

@@ -2,12 +2,12 @@
  * Policies of IPsec that packets of the fast path would go past. The kernel asks them about outer packets of this VM, and about
  * containers' packets that it forwards.
  */
-import { errorCode } from '../../errors.ts';
-import { type Request, request } from '../../linux/netlink/message.ts';
-import { Monitor } from '../../linux/netlink/monitor.ts';
-import { Netlink } from '../../linux/netlink/netlink.ts';
-import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
-import { NETLINK_XFRM, openTransport } from '../../linux/netlink/transport.ts';
+import { errorCode } from '../../../errors.ts';
+import { type Request, request } from '../../../linux/netlink/message.ts';
+import { Monitor } from '../../../linux/netlink/monitor.ts';
+import { Netlink } from '../../../linux/netlink/netlink.ts';
+import { AF_INET } from '../../../linux/netlink/rtnetlink.ts';
+import { NETLINK_XFRM, openTransport } from '../../../linux/netlink/transport.ts';
 import {
   type Policy,
   policy,
@@ -18,9 +18,9 @@ import {
   XFRM_POLICY_ALLOW,
   XFRM_USERPOLICY_BLOCK,
   XFRMNLGRP_POLICY,
-} from '../../linux/netlink/xfrm.ts';
-import { loadedModules } from '../../linux/proc.ts';
-import { formatPrefix, ipv4, overlaps, type Prefix } from '../../mesh/address.ts';
+} from '../../../linux/netlink/xfrm.ts';
+import { loadedModules } from '../../../linux/proc.ts';
+import { formatPrefix, ipv4, overlaps, type Prefix } from '../../../mesh/address.ts';
 import { Pace } from './pace.ts';
 
 /** Packets from one prefix to another, in both directions; `protocol` where it is known. */

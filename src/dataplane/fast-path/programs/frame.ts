@@ -1,11 +1,11 @@
 /** How a packet is changed: its header taken down by one hop, its congestion mark (RFC 6040), and the frame that a container gets. */
-import * as bpf from '../../linux/bpf/assembler.ts';
-import { R0, R1, R2, R3, R4, R5, STACK } from '../../linux/bpf/assembler.ts';
-import { ROOM_AT_MAC, ROOM_FIXED_GSO, ROOM_NO_CSUM_RESET } from '../../linux/bpf/skb.ts';
-import type { Label } from '../../linux/labels.ts';
-import { ETHERNET_HEADER, IPV4 } from '../check/header-loads.ts';
+import * as bpf from '../../../linux/bpf/assembler.ts';
+import { R0, R1, R2, R3, R4, R5, STACK } from '../../../linux/bpf/assembler.ts';
+import { ROOM_AT_MAC, ROOM_FIXED_GSO, ROOM_NO_CSUM_RESET } from '../../../linux/bpf/skb.ts';
+import type { Label } from '../../../linux/labels.ts';
+import { ETHERNET_HEADER, IPV4 } from '../../check/header-loads.ts';
+import { SLOT_ADDRESSES } from '../state.ts';
 import { CHECKSUM, fold, HEADERS, PACKET, PLAIN_HEADER, SKB, TIME_TO_LIVE, TYPE_OF_SERVICE } from './packet.ts';
-import { SLOT_ADDRESSES } from './state.ts';
 
 /** On the stack: so that the IPv4 header in it is aligned. */
 const FRAME: number = HEADERS + 12 - ETHERNET_HEADER;

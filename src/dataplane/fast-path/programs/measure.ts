@@ -1,10 +1,10 @@
 /** How long a packet is, and what it counts as: a super-packet (GSO) is measured by its segments. */
-import { LEAST_TCP_SEGMENT } from '../../core/abi.ts';
-import * as bpf from '../../linux/bpf/assembler.ts';
-import { R0, R1, R2, R3, R4, R5, STACK } from '../../linux/bpf/assembler.ts';
-import { SKB_GSO_SIZE } from '../../linux/bpf/skb.ts';
-import { IPPROTO_TCP } from '../../linux/protocols.ts';
-import { IPV4_HEADER } from '../check/header-loads.ts';
+import { LEAST_TCP_SEGMENT } from '../../../core/abi.ts';
+import * as bpf from '../../../linux/bpf/assembler.ts';
+import { R0, R1, R2, R3, R4, R5, STACK } from '../../../linux/bpf/assembler.ts';
+import { SKB_GSO_SIZE } from '../../../linux/bpf/skb.ts';
+import { IPPROTO_TCP } from '../../../linux/protocols.ts';
+import { IPV4_HEADER } from '../../check/header-loads.ts';
 import {
   BYTES,
   FRAGMENT,

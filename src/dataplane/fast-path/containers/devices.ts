@@ -1,11 +1,11 @@
 /** The devices of all containers: how each was found last, and what is there. */
-import { filtersAt, ingressDisciplines, isOurs } from '../../linux/netlink/filters.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { type VethEnd, vethEnd, vethEnds } from '../../linux/netlink/veth.ts';
-import type { Log } from '../../log.ts';
-import { isAttachedAlone } from '../../machine/alias.ts';
-import { type ContainerDevice, containerDevice } from './container-device.ts';
-import { ContainerFilters } from './container-filters.ts';
+import { filtersAt, ingressDisciplines, isOurs } from '../../../linux/netlink/filters.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
+import { type VethEnd, vethEnd, vethEnds } from '../../../linux/netlink/veth.ts';
+import type { Log } from '../../../log.ts';
+import { isAttachedAlone } from '../../../machine/alias.ts';
+import { type ContainerDevice, containerDevice } from './device.ts';
+import { ContainerFilters } from './filters.ts';
 
 export interface ContainerDevicesOptions {
   netlink: Netlink;

@@ -1,16 +1,16 @@
 /** The packets of the fast path as rule sets would see them on their ordinary way. */
-import { type Device, type DevicesNamed, NO_DEVICE, only, type Packet } from '../../linux/netfilter/packet.ts';
+import { type Device, type DevicesNamed, NO_DEVICE, only, type Packet } from '../../../linux/netfilter/packet.ts';
 import {
   NF_INET_FORWARD,
   NF_INET_LOCAL_IN,
   NF_INET_LOCAL_OUT,
   NF_INET_POST_ROUTING,
   NF_INET_PRE_ROUTING,
-} from '../../linux/netlink/nf-tables.ts';
-import type { OuterFormat } from '../../machine/remarks/remark.ts';
-import type { NetworkPlan } from '../../machine/state.ts';
-import type { Address, Prefix } from '../../mesh/address.ts';
-import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
+} from '../../../linux/netlink/nf-tables.ts';
+import type { OuterFormat } from '../../../machine/remarks/remark.ts';
+import type { NetworkPlan } from '../../../machine/state.ts';
+import type { Address, Prefix } from '../../../mesh/address.ts';
+import { type Mapping, mappingsWith } from '../../../mesh/mapping.ts';
 
 export interface PacketFacts {
   plan: NetworkPlan;

@@ -3,23 +3,23 @@
  * soon as the kernel tells that its route, its device or the way past the device has changed. It is set only after the kernel was asked
  * what it would do with a packet for the container. With thousands of containers that takes seconds, so it is done in slices.
  */
-import { ipv4Bytes } from '../../linux/netlink/ipv4.ts';
-import type { Message } from '../../linux/netlink/message.ts';
-import type { Monitor } from '../../linux/netlink/monitor.ts';
-import type { Neighbour } from '../../linux/netlink/neighbour.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { type LimitedLog, limitedLog } from '../../log-limit.ts';
-import { neighbourAt } from '../../machine/things/container-neighbour.ts';
-import type { Address } from '../../mesh/address.ts';
-import type { Mapping } from '../../mesh/mapping.ts';
-import { ContainerDevices, type ContainerDevicesOptions } from './container-devices.ts';
-import { type ContainerListeners, containerMonitor } from './container-monitor.ts';
-import { ContainerRoutes } from './container-routes.ts';
-import { ContainerSlots, slotOf } from './container-slots.ts';
-import { ContainerSnapshot } from './container-snapshot.ts';
-import { Pace } from './pace.ts';
+import { ipv4Bytes } from '../../../linux/netlink/ipv4.ts';
+import type { Message } from '../../../linux/netlink/message.ts';
+import type { Monitor } from '../../../linux/netlink/monitor.ts';
+import type { Neighbour } from '../../../linux/netlink/neighbour.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
+import { type LimitedLog, limitedLog } from '../../../log-limit.ts';
+import { neighbourAt } from '../../../machine/things/container-neighbour.ts';
+import type { Address } from '../../../mesh/address.ts';
+import type { Mapping } from '../../../mesh/mapping.ts';
+import { Pace } from '../obstacles/pace.ts';
+import type { FastPathState } from '../state.ts';
+import { ContainerDevices, type ContainerDevicesOptions } from './devices.ts';
+import { type ContainerListeners, containerMonitor } from './monitor.ts';
+import { ContainerRoutes } from './routes.ts';
 import { Slices } from './slices.ts';
-import type { FastPathState } from './state.ts';
+import { ContainerSlots, slotOf } from './slots.ts';
+import { ContainerSnapshot } from './snapshot.ts';
 
 export interface FastContainersOptions extends ContainerDevicesOptions {
   /** The machine's socket: what it changes is not told to this process. */

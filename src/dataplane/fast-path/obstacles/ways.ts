@@ -1,12 +1,12 @@
 /** What the routes of one table say about the way to a prefix: by which devices, and what is no plain way. */
 import os from 'node:os';
-import { addressOf } from '../../linux/netlink/ipv4.ts';
-import { NetlinkError, type Request, request } from '../../linux/netlink/message.ts';
-import { Netlink } from '../../linux/netlink/netlink.ts';
-import { RTM_GETROUTE, RTN_UNICAST } from '../../linux/netlink/route.ts';
-import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
-import { RT_TABLE_COMPAT, RTN_THROW, type Way, way } from '../../linux/netlink/way.ts';
-import { contains, overlaps, type Prefix } from '../../mesh/address.ts';
+import { addressOf } from '../../../linux/netlink/ipv4.ts';
+import { NetlinkError, type Request, request } from '../../../linux/netlink/message.ts';
+import { Netlink } from '../../../linux/netlink/netlink.ts';
+import { RTM_GETROUTE, RTN_UNICAST } from '../../../linux/netlink/route.ts';
+import { AF_INET } from '../../../linux/netlink/rtnetlink.ts';
+import { RT_TABLE_COMPAT, RTN_THROW, type Way, way } from '../../../linux/netlink/way.ts';
+import { contains, overlaps, type Prefix } from '../../../mesh/address.ts';
 
 const { EINTR, ENOENT } = os.constants.errno;
 /** Routes of a table that are read, at most. */

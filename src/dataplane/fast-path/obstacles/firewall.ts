@@ -4,14 +4,14 @@
  * (nat) do to packets between VMs is told by itself (machine/remarks/nat.ts).
  */
 import { createHash } from 'node:crypto';
-import { errorCode } from '../../errors.ts';
-import { type BaseChain, leavesAlone, TooLargeError } from '../../linux/netfilter/fate.ts';
-import { legacyChains, legacyTables, readLegacyTable } from '../../linux/netfilter/iptables-legacy.ts';
-import { FAMILIES, Nftables, nftGeneration } from '../../linux/netfilter/nft.ts';
-import { deviceOfTable } from '../../linux/netfilter/own-tables.ts';
-import { STATES } from '../../linux/netfilter/packet.ts';
-import { jumpIfType, loadType } from '../../linux/netlink/message-filter.ts';
-import { Monitor } from '../../linux/netlink/monitor.ts';
+import { errorCode } from '../../../errors.ts';
+import { type BaseChain, leavesAlone, TooLargeError } from '../../../linux/netfilter/fate.ts';
+import { legacyChains, legacyTables, readLegacyTable } from '../../../linux/netfilter/iptables-legacy.ts';
+import { FAMILIES, Nftables, nftGeneration } from '../../../linux/netfilter/nft.ts';
+import { deviceOfTable } from '../../../linux/netfilter/own-tables.ts';
+import { STATES } from '../../../linux/netfilter/packet.ts';
+import { jumpIfType, loadType } from '../../../linux/netlink/message-filter.ts';
+import { Monitor } from '../../../linux/netlink/monitor.ts';
 import {
   type Chain,
   NF_INET_FORWARD,
@@ -23,10 +23,10 @@ import {
   NFNLGRP_NFTABLES,
   NFPROTO_NETDEV,
   NFT_MSG_NEWGEN,
-} from '../../linux/netlink/nf-tables.ts';
-import { NETLINK_NETFILTER, openTransport } from '../../linux/netlink/transport.ts';
-import { ALL, assemble, RETURN } from '../../linux/socket-filter.ts';
-import { nameOf } from '../../machine/remarks/commands.ts';
+} from '../../../linux/netlink/nf-tables.ts';
+import { NETLINK_NETFILTER, openTransport } from '../../../linux/netlink/transport.ts';
+import { ALL, assemble, RETURN } from '../../../linux/socket-filter.ts';
+import { nameOf } from '../../../machine/remarks/commands.ts';
 import { at, betweenContainers, betweenVms, type PacketFacts } from './firewall-packets.ts';
 import { Pace } from './pace.ts';
 import { FIRST, isForAddresses, leadsBack } from './translation.ts';

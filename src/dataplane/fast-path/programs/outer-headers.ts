@@ -1,9 +1,9 @@
 /** The outer headers: those of the core (RFC 2003, RFC 2784, RFC 8086), made on the stack. */
-import { GRE_UDP_PORT } from '../../core/abi.ts';
-import * as bpf from '../../linux/bpf/assembler.ts';
-import { R0, R1, R2, R3, R4, R5, STACK } from '../../linux/bpf/assembler.ts';
-import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
-import { ETHERNET_HEADER as INNER, IPV4_HEADER } from '../check/header-loads.ts';
+import { GRE_UDP_PORT } from '../../../core/abi.ts';
+import * as bpf from '../../../linux/bpf/assembler.ts';
+import { R0, R1, R2, R3, R4, R5, STACK } from '../../../linux/bpf/assembler.ts';
+import { IPPROTO_GRE, IPPROTO_UDP } from '../../../linux/protocols.ts';
+import { ETHERNET_HEADER as INNER, IPV4_HEADER } from '../../check/header-loads.ts';
 import { fold, HEADERS, PACKET, SKB, TIME_TO_LIVE, TYPE_OF_SERVICE, totalLength } from './packet.ts';
 import type { Format, ProgramOptions } from './programs.ts';
 

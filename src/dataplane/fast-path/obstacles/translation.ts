@@ -3,9 +3,9 @@
  * gives a container's packets another container as their destination, as for a service, the answers are packets between
  * containers. On their ordinary way they get the address back that was asked; the programs know nothing of it.
  */
-import { type BaseChain, type Fate, fates } from '../../linux/netfilter/fate.ts';
-import type { Packet } from '../../linux/netfilter/packet.ts';
-import { contains, ipv4 } from '../../mesh/address.ts';
+import { type BaseChain, type Fate, fates } from '../../../linux/netfilter/fate.ts';
+import type { Packet } from '../../../linux/netfilter/packet.ts';
+import { contains, ipv4 } from '../../../mesh/address.ts';
 import { at, type PacketFacts, toElsewhere } from './firewall-packets.ts';
 
 /** Of each connection, such chains see the first packet only. */

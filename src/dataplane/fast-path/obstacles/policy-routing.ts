@@ -3,17 +3,23 @@
  * are followed through the rules, in the order in which the kernel asks them: outer packets of this VM, and containers' packets to
  * the overlay. Neither has a mark: whoever could give them one is an obstacle by itself, as a firewall is.
  */
-import { type Answer, answerOf, both, not, only } from '../../linux/netfilter/packet.ts';
-import { addressOf } from '../../linux/netlink/ipv4.ts';
-import type { Message } from '../../linux/netlink/message.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { RT_TABLE_MAIN } from '../../linux/netlink/route.ts';
-import { rules } from '../../linux/netlink/rtnetlink.ts';
-import { FIB_RULE_INVERT, FR_ACT_NOP, FR_ACT_TO_TBL, FR_ACT_UNREACHABLE, type Rule } from '../../linux/netlink/rule.ts';
-import { RT_TABLE_DEFAULT, RT_TABLE_LOCAL, type Way, way } from '../../linux/netlink/way.ts';
-import { CATCH_ALL_PROTOCOL, type NetworkPlan } from '../../machine/state.ts';
-import { contains, formatPrefix, overlaps, type Prefix } from '../../mesh/address.ts';
-import { mappingsWith } from '../../mesh/mapping.ts';
+import { type Answer, answerOf, both, not, only } from '../../../linux/netfilter/packet.ts';
+import { addressOf } from '../../../linux/netlink/ipv4.ts';
+import type { Message } from '../../../linux/netlink/message.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
+import { RT_TABLE_MAIN } from '../../../linux/netlink/route.ts';
+import { rules } from '../../../linux/netlink/rtnetlink.ts';
+import {
+  FIB_RULE_INVERT,
+  FR_ACT_NOP,
+  FR_ACT_TO_TBL,
+  FR_ACT_UNREACHABLE,
+  type Rule,
+} from '../../../linux/netlink/rule.ts';
+import { RT_TABLE_DEFAULT, RT_TABLE_LOCAL, type Way, way } from '../../../linux/netlink/way.ts';
+import { CATCH_ALL_PROTOCOL, type NetworkPlan } from '../../../machine/state.ts';
+import { contains, formatPrefix, overlaps, type Prefix } from '../../../mesh/address.ts';
+import { mappingsWith } from '../../../mesh/mapping.ts';
 import { Pace } from './pace.ts';
 import type { Uplink } from './uplink.ts';
 import { coverOf, devicesOf, routesAbout, waysTo } from './ways.ts';

@@ -1,12 +1,12 @@
 /** Puts the outbound program at containers' devices, and takes it from those that are no container's any more. */
-import { programId } from '../../linux/bpf/program.ts';
-import { makeClsact, putFilter } from '../../linux/netlink/filters.ts';
-import type { NetlinkError, Request } from '../../linux/netlink/message.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
-import type { Log } from '../../log.ts';
-import { type LimitedLog, limitedLog } from '../../log-limit.ts';
-import { removeContainerFilters } from '../../machine/things/container-filters.ts';
-import type { ContainerDevice } from './container-device.ts';
+import { programId } from '../../../linux/bpf/program.ts';
+import { makeClsact, putFilter } from '../../../linux/netlink/filters.ts';
+import type { NetlinkError, Request } from '../../../linux/netlink/message.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
+import type { Log } from '../../../log.ts';
+import { type LimitedLog, limitedLog } from '../../../log-limit.ts';
+import { removeContainerFilters } from '../../../machine/things/container-filters.ts';
+import type { ContainerDevice } from './device.ts';
 
 /** What one call does at most: a discipline takes the kernel some tenths of a ms, to replace a program a tenth of that. */
 const MAX_NEW = 16;

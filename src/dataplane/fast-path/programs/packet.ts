@@ -1,6 +1,6 @@
 /** What both programs have in common: where things are, how they begin and end, look at headers and into maps, and count. */
-import * as bpf from '../../linux/bpf/assembler.ts';
-import { R0, R1, R2, R3, STACK } from '../../linux/bpf/assembler.ts';
+import * as bpf from '../../../linux/bpf/assembler.ts';
+import { R0, R1, R2, R3, STACK } from '../../../linux/bpf/assembler.ts';
 import {
   SKB_DATA,
   SKB_DATA_END,
@@ -8,14 +8,14 @@ import {
   SKB_PACKET_TYPE,
   SKB_PROTOCOL,
   SKB_VLAN_PRESENT,
-} from '../../linux/bpf/skb.ts';
-import type { Label } from '../../linux/labels.ts';
-import { IPPROTO_GRE, IPPROTO_TCP } from '../../linux/protocols.ts';
-import { type Address, lowBits, netmask } from '../../mesh/address.ts';
-import { type Mapping, mappingsWith } from '../../mesh/mapping.ts';
-import { ETHERNET_HEADER, IPV4, IPV4_HEADER, TC_ACT_SHOT, TC_ACT_UNSPEC } from '../check/header-loads.ts';
-import { slotPlacesOf } from './places.ts';
-import { SETTING_ALIVE, SETTING_UNTIL } from './state.ts';
+} from '../../../linux/bpf/skb.ts';
+import type { Label } from '../../../linux/labels.ts';
+import { IPPROTO_GRE, IPPROTO_TCP } from '../../../linux/protocols.ts';
+import { type Address, lowBits, netmask } from '../../../mesh/address.ts';
+import { type Mapping, mappingsWith } from '../../../mesh/mapping.ts';
+import { ETHERNET_HEADER, IPV4, IPV4_HEADER, TC_ACT_SHOT, TC_ACT_UNSPEC } from '../../check/header-loads.ts';
+import { slotPlacesOf } from '../places.ts';
+import { SETTING_ALIVE, SETTING_UNTIL } from '../state.ts';
 
 // Registers that calls leave alone.
 export const SKB = bpf.R6;
@@ -36,7 +36,7 @@ export const HEADERS = -104;
 
 // Offsets in an IPv4 header.
 export const TYPE_OF_SERVICE = 1;
-export const TOTAL_LENGTH = 2;
+const TOTAL_LENGTH = 2;
 export const FRAGMENT = 6;
 export const TIME_TO_LIVE = 8;
 export const PROTOCOL = 9;

@@ -1,7 +1,7 @@
 /** The containers of this VM, and what the programs know of each: its slot. */
-import { type Neighbour, NUD_PERMANENT, NUD_VALID } from '../../linux/netlink/neighbour.ts';
-import type { ContainerDevice } from './container-device.ts';
-import type { FastPathState, Slot } from './state.ts';
+import { type Neighbour, NUD_PERMANENT, NUD_VALID } from '../../../linux/netlink/neighbour.ts';
+import type { FastPathState, Slot } from '../state.ts';
+import type { ContainerDevice } from './device.ts';
 
 /** A container that a route leads to. */
 interface Container {

@@ -2,12 +2,12 @@
  * Where the kernel's tables had all containers at one time. It is gone through in slices. Whatever was told to have changed meanwhile
  * is asked about anew.
  */
-import { ipv4Number } from '../../linux/netlink/ipv4.ts';
-import { request } from '../../linux/netlink/message.ts';
-import { type Neighbour, neighbour, RTM_GETNEIGH } from '../../linux/netlink/neighbour.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
-import { AF_INET } from '../../linux/netlink/rtnetlink.ts';
-import type { VethEnd } from '../../linux/netlink/veth.ts';
+import { ipv4Number } from '../../../linux/netlink/ipv4.ts';
+import { request } from '../../../linux/netlink/message.ts';
+import { type Neighbour, neighbour, RTM_GETNEIGH } from '../../../linux/netlink/neighbour.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
+import { AF_INET } from '../../../linux/netlink/rtnetlink.ts';
+import type { VethEnd } from '../../../linux/netlink/veth.ts';
 
 /** A container as the tables had it. */
 export interface FoundContainer {

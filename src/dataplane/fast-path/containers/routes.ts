@@ -1,7 +1,7 @@
 /** Which devices the kernel's routes to the containers of this VM lead to. */
-import { ipv4Number } from '../../linux/netlink/ipv4.ts';
-import type { Message } from '../../linux/netlink/message.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
+import { ipv4Number } from '../../../linux/netlink/ipv4.ts';
+import type { Message } from '../../../linux/netlink/message.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
 import {
   type Route,
   RT_TABLE_LOCAL,
@@ -11,10 +11,10 @@ import {
   RTN_LOCAL,
   RTN_UNICAST,
   route,
-} from '../../linux/netlink/route.ts';
-import { matchingRoute, routes } from '../../linux/netlink/rtnetlink.ts';
-import { type Address, ipv4, lowBits } from '../../mesh/address.ts';
-import { type Mapping, slicesOf } from '../../mesh/mapping.ts';
+} from '../../../linux/netlink/route.ts';
+import { matchingRoute, routes } from '../../../linux/netlink/rtnetlink.ts';
+import { type Address, ipv4, lowBits } from '../../../mesh/address.ts';
+import { type Mapping, slicesOf } from '../../../mesh/mapping.ts';
 
 const HOST = 32;
 // Offsets in a message: rtm_dst_len and rtm_table.

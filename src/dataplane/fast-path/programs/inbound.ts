@@ -2,14 +2,15 @@
  * From the underlay: a packet with this mesh's outer headers is checked as the core does it, loses them, and goes straight into its
  * container. Runs where packets come in at the device that leads to other VMs.
  */
-import { GRE_UDP_PORT } from '../../core/abi.ts';
-import * as bpf from '../../linux/bpf/assembler.ts';
-import { R0, R1, R2, R3, R4, STACK } from '../../linux/bpf/assembler.ts';
-import { ROOM_DECAP_GRE, ROOM_DECAP_UDP } from '../../linux/bpf/skb.ts';
-import { IPPROTO_GRE, IPPROTO_UDP } from '../../linux/protocols.ts';
-import { lowBits } from '../../mesh/address.ts';
-import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
-import { ETHERNET_HEADER, IPV4_HEADER } from '../check/header-loads.ts';
+import { GRE_UDP_PORT } from '../../../core/abi.ts';
+import * as bpf from '../../../linux/bpf/assembler.ts';
+import { R0, R1, R2, R3, R4, STACK } from '../../../linux/bpf/assembler.ts';
+import { ROOM_DECAP_GRE, ROOM_DECAP_UDP } from '../../../linux/bpf/skb.ts';
+import { IPPROTO_GRE, IPPROTO_UDP } from '../../../linux/protocols.ts';
+import { lowBits } from '../../../mesh/address.ts';
+import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../../check/arithmetic.ts';
+import { ETHERNET_HEADER, IPV4_HEADER } from '../../check/header-loads.ts';
+import { COUNT_INBOUND, type MapFds, SLOT_LINK, VM_HEARD, VM_INBOUND, VM_INBOUND_FRESH } from '../state.ts';
 import { adjustRoom, checkEcn, makeFrame, putFrame } from './frame.ts';
 import { checkLink, measure } from './measure.ts';
 import { greWord, network16, network32, outerLength } from './outer-headers.ts';
@@ -40,7 +41,6 @@ import {
   unlessSyn,
 } from './packet.ts';
 import type { Format, ProgramOptions } from './programs.ts';
-import { COUNT_INBOUND, type MapFds, SLOT_LINK, VM_HEARD, VM_INBOUND, VM_INBOUND_FRESH } from './state.ts';
 
 const OUTER = ETHERNET_HEADER;
 const UDP: number = OUTER + IPV4_HEADER;

@@ -2,12 +2,12 @@
  * Programs and disciplines of others that packets of the fast path would go past: where they come in by the uplink, and at the
  * overlay's device. What is at the uplink for outgoing packets is not gone past: they pass its disciplines, and the filters in them.
  */
-import { hasTcx } from '../../linux/bpf/tcx.ts';
-import type { Device } from '../../linux/netfilter/packet.ts';
-import { deviceOf, devicesBelow, hasXdp } from '../../linux/netlink/device.ts';
-import { Features } from '../../linux/netlink/ethtool.ts';
-import { type Filter, filtersAt, hasOurPriority, isOurs, type Place } from '../../linux/netlink/filters.ts';
-import type { Netlink } from '../../linux/netlink/netlink.ts';
+import { hasTcx } from '../../../linux/bpf/tcx.ts';
+import type { Device } from '../../../linux/netfilter/packet.ts';
+import { deviceOf, devicesBelow, hasXdp } from '../../../linux/netlink/device.ts';
+import { Features } from '../../../linux/netlink/ethtool.ts';
+import { type Filter, filtersAt, hasOurPriority, isOurs, type Place } from '../../../linux/netlink/filters.ts';
+import type { Netlink } from '../../../linux/netlink/netlink.ts';
 import { Pace } from './pace.ts';
 
 /**

@@ -3,13 +3,28 @@
  * VM. Runs where packets come in at the host's end of each container's veth.
  */
 
-import * as bpf from '../../linux/bpf/assembler.ts';
-import { R0, R1, R2, R3, R4, STACK } from '../../linux/bpf/assembler.ts';
-import { ROOM_ENCAP_GRE, ROOM_ENCAP_IPV4, ROOM_ENCAP_UDP, SKB_IFINDEX } from '../../linux/bpf/skb.ts';
-import { AF_INET } from '../../linux/native.ts';
-import { lowBits } from '../../mesh/address.ts';
-import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../check/arithmetic.ts';
-import { ETHERNET_HEADER, IPV4_HEADER } from '../check/header-loads.ts';
+import * as bpf from '../../../linux/bpf/assembler.ts';
+import { R0, R1, R2, R3, R4, STACK } from '../../../linux/bpf/assembler.ts';
+import { ROOM_ENCAP_GRE, ROOM_ENCAP_IPV4, ROOM_ENCAP_UDP, SKB_IFINDEX } from '../../../linux/bpf/skb.ts';
+import { AF_INET } from '../../../linux/native.ts';
+import { lowBits } from '../../../mesh/address.ts';
+import { inMapping, placesOf, unlessNoVm, unlessReserved, vmOf } from '../../check/arithmetic.ts';
+import { ETHERNET_HEADER, IPV4_HEADER } from '../../check/header-loads.ts';
+import {
+  COUNT_LOCAL,
+  COUNT_OUTBOUND,
+  type MapFds,
+  NEXT_HOP_LOOKED_UP,
+  NEXT_HOP_VM,
+  SETTING_LIMIT,
+  SETTING_NEXT_HOP,
+  SETTING_UPLINK,
+  SLOT_LINK,
+  VM_HEARD,
+  VM_LIMIT,
+  VM_OUTBOUND,
+  VM_OUTBOUND_FRESH,
+} from '../state.ts';
 import { adjustRoom, copyHeader, makeFrame, putBytes, putFrame } from './frame.ts';
 import { checkLink, measure } from './measure.ts';
 import { outerHeaders, outerLength } from './outer-headers.ts';
@@ -37,21 +52,6 @@ import {
   unlessSyn,
 } from './packet.ts';
 import type { ProgramOptions } from './programs.ts';
-import {
-  COUNT_LOCAL,
-  COUNT_OUTBOUND,
-  type MapFds,
-  NEXT_HOP_LOOKED_UP,
-  NEXT_HOP_VM,
-  SETTING_LIMIT,
-  SETTING_NEXT_HOP,
-  SETTING_UPLINK,
-  SLOT_LINK,
-  VM_HEARD,
-  VM_LIMIT,
-  VM_OUTBOUND,
-  VM_OUTBOUND_FRESH,
-} from './state.ts';
 
 const INNER = ETHERNET_HEADER;
 
