@@ -28,14 +28,17 @@ const READY = 20_000;
 /** ms between two questions. */
 const PAUSE = 20;
 
-/** Prints the names of all devices, and everything that the daemon made. Device numbers, programs' ids and VMs' metrics are left out: they change. */
-const STATE = `
+/**
+ * Prints the names of all devices, and everything that the daemon made. Device numbers, programs' ids and VMs' metrics are left out: they change. So is the
+ * fast path's program at the underlay device: what others have there keeps it away, but once that was missing for a moment, it is there and stays.
+ */
+const stateOf = (plane) => `
   ls /sys/class/net
   ip -d link show inlay0 | sed 's/^[0-9]*: //'
   ip -o address show dev inlay0 | sed 's/^[0-9]*: //'
   ip -4 -N route show table all | grep -E 'dev inlay0|proto 7[35]' | sed 's/ metric [0-9]* onlink/ onlink/' | sort
   grep -s '' /proc/sys/net/ipv4/conf/inlay0/*
-  for d in inlay0 eth0; do for w in ingress egress; do tc filter show dev $d $w 2>/dev/null | grep bpf; done; done |
+  for d in inlay0 ${plane === 'kernel' ? 'eth0' : ''}; do for w in ingress egress; do tc filter show dev $d $w 2>/dev/null | grep bpf; done; done |
     sed 's/ id [0-9]*//; s/ tag [0-9a-f]*//'
 `;
 const MTU = 'cat /sys/class/net/inlay0/mtu';
@@ -50,7 +53,7 @@ export class Rig {
   #plain = 0;
   #daemon;
   #mtu;
-  /** What `STATE` prints when all is right. */
+  /** What `stateOf` prints when all is right. */
   #right;
   /** What others have. */
   foreign;
@@ -131,7 +134,7 @@ export class Rig {
     await this.#leak();
     await this.up();
     await this.flows();
-    this.#right = await this.#inject('look', { script: STATE });
+    this.#right = await this.#inject('look', { script: stateOf(this.#plane) });
     this.#mtu = Number(await this.#inject('look', { script: MTU }));
   }
 
@@ -189,7 +192,7 @@ export class Rig {
     await this.#lab.run('a', ['sh', '-c', `${rest}\n${PUT_BACK}`]);
     await this.up();
     await this.flows();
-    this.#right = await this.#inject('look', { script: STATE });
+    this.#right = await this.#inject('look', { script: stateOf(this.#plane) });
   }
 
   status(vm = 'a') {
@@ -218,7 +221,7 @@ export class Rig {
 
   /** Everything that the daemon made, as text. */
   state() {
-    return this.#inject('look', { script: STATE });
+    return this.#inject('look', { script: stateOf(this.#plane) });
   }
 
   get right() {
@@ -260,7 +263,7 @@ export class Rig {
     for (const { command, seen } of steps) {
       // `true` prints nothing: then an answer is all that is waited for.
       const looks = {
-        state: { script: STATE, expected: this.#right },
+        state: { script: stateOf(this.#plane), expected: this.#right },
         mtu: { script: MTU, expected: `${this.#mtu - 100}\n` },
         traffic: { script: 'true', expected: '' },
       };
