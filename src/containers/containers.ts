@@ -11,7 +11,7 @@ import { NetlinkError, type Request } from '../linux/netlink/message.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import { findLink } from '../linux/netlink/rtnetlink.ts';
 import { pause } from '../linux/pause.ts';
-import { isChainedId } from '../machine/alias.ts';
+import { isChainedId } from '../machine/chained.ts';
 import { neighbourAt } from '../machine/things/container-neighbour.ts';
 import { formatAddress, parseAddress } from '../mesh/address.ts';
 import { quote } from '../shell.ts';

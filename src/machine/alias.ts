@@ -1,6 +1,7 @@
 /** The alias of our devices: it tells whoever looks at the device which daemon made it. */
 import path from 'node:path';
 import { type Address, formatAddress } from '../mesh/address.ts';
+import { isChainedId } from './chained.ts';
 
 /** How the alias begins, and that of a container's device (containers/alias.ts), which is no daemon's. */
 const PREFIX = 'inlay ';
@@ -39,14 +40,6 @@ export function makerOf(alias: string | undefined): Maker | undefined {
   const [, vm, device, runDir] = /^inlay (\S+) (\S+)(?: (.+))?$/s.exec(alias ?? '') ?? [];
   if (vm === undefined || device === undefined) return undefined;
   return { vm, device, ...(runDir !== undefined && { runDir }) };
-}
-
-/** How the ids of containers begin that CNI's plugin attaches. */
-export const CNI_PREFIX = 'cni:';
-
-/** Whether another plugin may come behind ours, and make a discipline of its own at the container's device, as in a chain of CNI. */
-export function isChainedId(id: string): boolean {
-  return id.startsWith(CNI_PREFIX);
 }
 
 /** Whether the alias is that of a container behind which no other plugin comes: its id is the fifth word. */

@@ -5,7 +5,7 @@
  * specification has a "~".
  */
 import { hash } from 'node:crypto';
-import { CNI_PREFIX } from '../../machine/alias.ts';
+import { CNI_PREFIX } from '../../machine/chained.ts';
 
 /** Characters. With what is around them they are 160, so that an alias has the id as it is. */
 const LONGEST_NETWORK = 48;
