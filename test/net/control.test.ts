@@ -86,8 +86,8 @@ describe.skipIf(skip('control', await missing('ping')))('control', () => {
       expect((await memory()) - memoryBefore).toBeLessThan(MORE_MEMORY);
       await expect.poll(descriptors, { timeout: 20_000 }).toBeLessThanOrEqual(descriptorsBefore);
       const after = await status();
-      const { outbound, inbound, uptimeSeconds, stateSeconds } = after;
-      expect(after).toEqual({ ...before, outbound, inbound, uptimeSeconds, stateSeconds });
+      const { outbound, inbound, fastPath, uptimeSeconds, stateSeconds } = after;
+      expect(after).toEqual({ ...before, outbound, inbound, fastPath, uptimeSeconds, stateSeconds });
       for (const direction of ['outbound', 'inbound'] as const) {
         expect(after[direction].packets - before[direction].packets).toBeGreaterThanOrEqual(PINGS);
         expect(after[direction].drops).toEqual(before[direction].drops);
