@@ -8,7 +8,7 @@ import { missing, skip } from '../net/require.ts';
 const skipped = skip('few descriptors', await missing());
 /**
  * With fewer than the first, Node cannot even load the command line. With the last, all goes well: a daemon with four
- * queues holds 99, and its four workers open up to 60 more while they load their modules, all at the same time.
+ * queues holds 80 to 96, and its four workers open up to 60 more while they load their modules, all at the same time.
  */
 const [FEWEST, MOST] = [26, 256];
 
@@ -67,9 +67,11 @@ describe.skipIf(skipped)('few descriptors', () => {
       // Each of the steps has failed once: the sockets, the workers, what these load.
       expect(ready.length, [...messages].join('\n')).toBeGreaterThan(0);
       expect([...messages].some((message) => message.startsWith('inlay: EMFILE'))).toBe(true);
-      expect([...messages]).toContain(
-        'inlay: a forwarding worker cannot be started: Worker initialization failure: EMFILE',
-      );
+      // Only where sockets take more than the modules that are loaded at once before.
+      if (flags.includes('gre-udp'))
+        expect([...messages]).toContain(
+          'inlay: a forwarding worker cannot be started: Worker initialization failure: EMFILE',
+        );
       expect([...messages].some((message) => message.includes('cannot be started: EMFILE: too many open files'))).toBe(
         true,
       );
