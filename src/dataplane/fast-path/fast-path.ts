@@ -209,10 +209,8 @@ export class FastPath implements DataPlane {
   /** Looks at what is in the way, and tells the programs at once. */
   #decide(): void {
     if (this.#closed) return;
-    const { uplink, obstacle } = this.#look();
+    const { uplink, obstacle, isTaken } = this.#look();
     const goesPast = !obstacle || (this.#config.fastPath === 'on' && obstacle.mayGoPast);
-    if (uplink) this.#filter.follow(uplink);
-    const isTaken = this.#filter.isTaken(this.#running?.loaded.inboundId);
     if (isTaken) this.#giveUp();
     else if (goesPast) this.#load();
     const failure = isTaken ? TAKEN : (this.#failure ?? this.#refusal);
@@ -223,14 +221,21 @@ export class FastPath implements DataPlane {
     this.#tell();
   }
 
-  /** Whatever cannot be found out is in the way. */
-  #look(): ReturnType<Obstacles['look']> {
+  /**
+   * Whatever cannot be found out is in the way: notifications end in this, too, and what they threw would end the
+   * daemon.
+   */
+  #look(): ReturnType<Obstacles['look']> & { isTaken?: boolean } {
     const { local } = this.#plan;
     try {
       if (!hasAddress(this.#options.machine.netlink, local))
         return { obstacle: cannot(`underlay address ${formatAddress(local)} has gone`) };
       const found = this.#obstacles.look();
-      return found.uplink || found.obstacle ? found : { obstacle: cannot('no device leads to other VMs') };
+      if (found.uplink) this.#filter.follow(found.uplink);
+      const isTaken = this.#filter.isTaken(this.#running?.loaded.inboundId);
+      return found.uplink || found.obstacle
+        ? { ...found, isTaken }
+        : { obstacle: cannot('no device leads to other VMs'), isTaken };
     } catch (error) {
       return { obstacle: cannot((error as Error).message) };
     }
