@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { nextHopOf } from '../../src/dataplane/fast-path/obstacles/ways.ts';
 import { Lab } from '../../src/demo/lab.ts';
 import { ipv4Bytes } from '../../src/linux/netlink/ipv4.ts';
-import type { Way } from '../../src/linux/netlink/way.ts';
+import type { AnyRoute } from '../../src/linux/netlink/route.ts';
 import { why } from '../fast-path/twin.mjs';
 import { missing, skip } from './require.ts';
 
@@ -36,8 +36,8 @@ test.each([
   ['a router of IPv6', [{ via: new Uint8Array(18) }], undefined],
   ['several at once', [{ multipath: [{ ifindex: 2 }, { ifindex: 2 }] }], undefined],
   ['none', [], undefined],
-] satisfies [string, Partial<Way>[], unknown][])('routes to %s', (_, ways, expected) => {
-  expect(nextHopOf(ways as Way[])).toBe(expected);
+] satisfies [string, Partial<AnyRoute>[], unknown][])('routes to %s', (_, ways, expected) => {
+  expect(nextHopOf(ways as AnyRoute[])).toBe(expected);
 });
 
 let lab: Lab;

@@ -7,7 +7,13 @@ import { type Answer, answerOf, both, not, only } from '../../../linux/netfilter
 import { addressOf } from '../../../linux/netlink/ipv4.ts';
 import type { Message } from '../../../linux/netlink/message.ts';
 import type { Netlink } from '../../../linux/netlink/netlink.ts';
-import { RT_TABLE_MAIN } from '../../../linux/netlink/route.ts';
+import {
+  type AnyRoute,
+  anyRoute,
+  RT_TABLE_DEFAULT,
+  RT_TABLE_LOCAL,
+  RT_TABLE_MAIN,
+} from '../../../linux/netlink/route.ts';
 import { rules } from '../../../linux/netlink/rtnetlink.ts';
 import {
   FIB_RULE_INVERT,
@@ -16,7 +22,6 @@ import {
   FR_ACT_UNREACHABLE,
   type Rule,
 } from '../../../linux/netlink/rule.ts';
-import { RT_TABLE_DEFAULT, RT_TABLE_LOCAL, type Way, way } from '../../../linux/netlink/way.ts';
 import { CATCH_ALL_PROTOCOL, type NetworkPlan } from '../../../machine/state.ts';
 import { contains, formatPrefix, overlaps, type Prefix } from '../../../mesh/address.ts';
 import { mappingsWith } from '../../../mesh/mapping.ts';
@@ -33,14 +38,14 @@ interface Flow {
   source: Prefix;
   destination: Prefix;
   /** Of outer packets: the routes of table main for them, and the IP protocol. */
-  outer?: { routes: readonly Way[]; protocol: number };
+  outer?: { routes: readonly AnyRoute[]; protocol: number };
 }
 
 export interface RoutingFacts {
   plan: NetworkPlan;
   uplink: Uplink;
   /** The routes of table main that have to do with the underlay. */
-  routes: readonly Way[];
+  routes: readonly AnyRoute[];
   /** The IP protocol of outer packets. */
   protocol: number;
 }
@@ -51,7 +56,7 @@ export class PolicyRouting {
   #found: string | undefined;
   #hasOtherWays = false;
   /** What other tables have, as long as nothing is heard of them. */
-  readonly #tables = new Map<number, readonly Way[]>();
+  readonly #tables = new Map<number, readonly AnyRoute[]>();
 
   constructor(netlink: Netlink) {
     this.#netlink = netlink;
@@ -59,7 +64,7 @@ export class PolicyRouting {
 
   /** Whether a notification is about a route of a table that was looked at. */
   concerns({ view, start, end }: Message): boolean {
-    const { table, anyTable = table } = way.get(view, start, end);
+    const { table, anyTable = table } = anyRoute.get(view, start, end);
     return this.#tables.delete(anyTable);
   }
 
@@ -109,7 +114,7 @@ export class PolicyRouting {
     );
   }
 
-  #routesOf(table: number, { mappings }: NetworkPlan): readonly Way[] {
+  #routesOf(table: number, { mappings }: NetworkPlan): readonly AnyRoute[] {
     const known = this.#tables.get(table);
     if (known) return known;
     const { routes, isWhole } = routesAbout(

@@ -3,9 +3,8 @@ import type { Device } from '../../../linux/netfilter/packet.ts';
 import { ARPHRD_ETHER, IFF_UP, type ReceivedLink } from '../../../linux/netlink/link.ts';
 import type { Message } from '../../../linux/netlink/message.ts';
 import type { Netlink } from '../../../linux/netlink/netlink.ts';
-import { RT_TABLE_MAIN } from '../../../linux/netlink/route.ts';
+import { type AnyRoute, anyRoute, RT_TABLE_MAIN } from '../../../linux/netlink/route.ts';
 import { findLink } from '../../../linux/netlink/rtnetlink.ts';
-import { type Way, way } from '../../../linux/netlink/way.ts';
 import type { NetworkPlan } from '../../../machine/state.ts';
 import { describeRoute } from '../../../machine/things/route-text.ts';
 import { wayToOthers } from '../../../machine/underlay.ts';
@@ -24,7 +23,7 @@ export interface Uplink extends Device {
 export class Uplinks {
   readonly #netlink: Netlink;
   /** The routes of table main to the underlay, as of the last look at all. */
-  #routes: readonly Way[] = [];
+  #routes: readonly AnyRoute[] = [];
   /** The way to other VMs then, as the kernel answers: device, router and source. */
   #way: string | undefined;
   /** What they told then. */
@@ -38,13 +37,13 @@ export class Uplinks {
   }
 
   /** The routes of table main that have to do with the underlay. */
-  get routes(): readonly Way[] {
+  get routes(): readonly AnyRoute[] {
     return this.#routes;
   }
 
   /** Whether packets to other VMs may take the route that a notification is about. */
   concerns({ view, start, end }: Message, { mappings }: NetworkPlan): boolean {
-    const found = way.get(view, start, end);
+    const found = anyRoute.get(view, start, end);
     const isWay =
       found.anyTable === RT_TABLE_MAIN && mappings.some(({ underlay }) => overlaps(prefixOf(found), underlay));
     this.#isStale ||= isWay;
@@ -106,7 +105,7 @@ export class Uplinks {
     return undefined;
   }
 
-  #elsewhere(each: Way, underlay: Prefix, { index, name }: Uplink): string | undefined {
+  #elsewhere(each: AnyRoute, underlay: Prefix, { index, name }: Uplink): string | undefined {
     const devices = devicesOf(each);
     if (devices.length > 0 && devices.every((device) => device === index)) return undefined;
     const words = describeRoute(this.#netlink, each);

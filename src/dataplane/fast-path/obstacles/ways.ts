@@ -3,9 +3,15 @@ import os from 'node:os';
 import { addressOf } from '../../../linux/netlink/ipv4.ts';
 import { NetlinkError, type Request, request } from '../../../linux/netlink/message.ts';
 import { Netlink } from '../../../linux/netlink/netlink.ts';
-import { RTM_GETROUTE, RTN_UNICAST } from '../../../linux/netlink/route.ts';
+import {
+  type AnyRoute,
+  anyRoute,
+  RT_TABLE_COMPAT,
+  RTM_GETROUTE,
+  RTN_THROW,
+  RTN_UNICAST,
+} from '../../../linux/netlink/route.ts';
 import { AF_INET } from '../../../linux/netlink/rtnetlink.ts';
-import { RT_TABLE_COMPAT, RTN_THROW, type Way, way } from '../../../linux/netlink/way.ts';
 import { contains, overlaps, type Prefix } from '../../../mesh/address.ts';
 
 const { EINTR, ENOENT } = os.constants.errno;
@@ -16,7 +22,7 @@ const MAX_OLD_TABLE = 255;
 
 export interface TableRoutes {
   /** Those that have to do with the prefixes that were asked for. */
-  routes: Way[];
+  routes: AnyRoute[];
   /** Whether the table was the same all the while. */
   isWhole: boolean;
 }
@@ -25,10 +31,10 @@ export interface TableRoutes {
 export function routesAbout(table: number, prefixes: readonly Prefix[]): TableRoutes {
   // A socket of its own: what is not read goes with it.
   const netlink = Netlink.open();
-  const found: Way[] = [];
+  const found: AnyRoute[] = [];
   let read = 0;
   try {
-    for (const part of netlink.parts(askFor(table), way)) {
+    for (const part of netlink.parts(askFor(table), anyRoute)) {
       read += part.length;
       if (read > MAX_ROUTES) throw new Error(`table ${table} has more than ${MAX_ROUTES} routes`);
       found.push(...part.filter((each) => prefixes.some((prefix) => overlaps(prefixOf(each), prefix))).map(copyOf));
@@ -44,7 +50,7 @@ export function routesAbout(table: number, prefixes: readonly Prefix[]): TableRo
 
 function askFor(table: number): Request {
   const which = table > MAX_OLD_TABLE ? { table: RT_TABLE_COMPAT, anyTable: table } : { table };
-  const asked = request(RTM_GETROUTE, 0, `routes of table ${table}`, way, { family: AF_INET, ...which });
+  const asked = request(RTM_GETROUTE, 0, `routes of table ${table}`, anyRoute, { family: AF_INET, ...which });
   // A table that never had a route does not exist.
   return { ...asked, none: ENOENT };
 }
@@ -53,8 +59,8 @@ function askFor(table: number): Request {
  * The routes that packets to addresses of a prefix may take: for each prefix inside it the one with the best metric, and the best
  * of those that cover all of it.
  */
-export function waysTo(prefix: Prefix, all: readonly Way[]): Way[] {
-  const best = new Map<string, Way>();
+export function waysTo(prefix: Prefix, all: readonly AnyRoute[]): AnyRoute[] {
+  const best = new Map<string, AnyRoute>();
   for (const each of all) {
     const to = prefixOf(each);
     if (!overlaps(to, prefix) || each.type === RTN_THROW) continue;
@@ -67,7 +73,7 @@ export function waysTo(prefix: Prefix, all: readonly Way[]): Way[] {
 }
 
 /** The length of the longest route that covers all of a prefix, whatever the type of service; -1 if there is none. */
-export function coverOf(prefix: Prefix, all: readonly Way[]): number {
+export function coverOf(prefix: Prefix, all: readonly AnyRoute[]): number {
   const covers = all.filter(({ tos, type, ...rest }) => {
     const to = prefixOf(rest);
     return tos === 0 && type !== RTN_THROW && to.length <= prefix.length && contains(to, prefix);
@@ -76,7 +82,7 @@ export function coverOf(prefix: Prefix, all: readonly Way[]): number {
 }
 
 /** Interface indexes of the devices that a route leads to; none if it refuses packets, or puts them into a tunnel of its own. */
-export function devicesOf({ type, oif, multipath = [], encapType }: Way): number[] {
+export function devicesOf({ type, oif, multipath = [], encapType }: AnyRoute): number[] {
   const isTunnel = encapType !== undefined || multipath.some((hop) => hop.encapType !== undefined);
   if (type !== RTN_UNICAST || isTunnel) return [];
   return [...(oif === undefined ? [] : [oif]), ...multipath.map(({ ifindex }) => ifindex)];
@@ -86,7 +92,7 @@ export function devicesOf({ type, oif, multipath = [], encapType }: Way): number
 export type NextHop = 'vm' | number;
 
 /** Where all packets that take these routes go next; undefined if that is not the same for all, or no IPv4 router. */
-export function nextHopOf(ways: readonly Way[]): NextHop | undefined {
+export function nextHopOf(ways: readonly AnyRoute[]): NextHop | undefined {
   const hops = ways.map(({ gateway, via, multipath }): NextHop | undefined => {
     if (via !== undefined || multipath !== undefined) return undefined;
     const router = addressOf(gateway);
@@ -96,15 +102,15 @@ export function nextHopOf(ways: readonly Way[]): NextHop | undefined {
   return hops.every((hop) => hop === first) ? first : undefined;
 }
 
-export function prefixOf({ dst, dstLength }: Pick<Way, 'dst' | 'dstLength'>): Prefix {
+export function prefixOf({ dst, dstLength }: Pick<AnyRoute, 'dst' | 'dstLength'>): Prefix {
   return { width: 32, bits: addressOf(dst)?.bits ?? 0n, length: dstLength };
 }
 
-function isBetter(a: Way, b: Way): boolean {
+function isBetter(a: AnyRoute, b: AnyRoute): boolean {
   return a.dstLength > b.dstLength || (a.dstLength === b.dstLength && (a.priority ?? 0) < (b.priority ?? 0));
 }
 
 /** A copy: the byte arrays of `found` are views of the datagram it came in. */
-function copyOf(found: Way): Way {
+function copyOf(found: AnyRoute): AnyRoute {
   return { ...found, dst: found.dst?.slice(), gateway: found.gateway?.slice(), via: found.via?.slice() };
 }
