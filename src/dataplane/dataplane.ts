@@ -162,3 +162,11 @@ export function addCounters(parts: readonly DirectionCounters[]): DirectionCount
     anomalies: sum((p) => p.anomalies),
   };
 }
+
+/** ms between two looks for tunnels that are idle, at most. */
+const MAX_SWEEP = 15_000;
+
+/** ms between two looks for tunnels that are idle, or are to be kept from that. */
+export function sweepInterval({ idleTimeout }: Pick<Config, 'idleTimeout'>): number {
+  return Math.min(idleTimeout / 4, MAX_SWEEP);
+}

@@ -12,7 +12,15 @@ import type { Outcome, Trouble } from '../../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../../machine/state.ts';
 import { hasAddress } from '../../machine/underlay.ts';
 import { formatAddress } from '../../mesh/address.ts';
-import type { Counters, DataPlane, DataPlaneOptions, DataPlaneStatus, FastPathStatus, Traffic } from '../dataplane.ts';
+import {
+  type Counters,
+  type DataPlane,
+  type DataPlaneOptions,
+  type DataPlaneStatus,
+  type FastPathStatus,
+  sweepInterval,
+  type Traffic,
+} from '../dataplane.ts';
 import { FastContainers } from './containers/containers.ts';
 import { Loaded, receivedBy } from './loaded.ts';
 import { cannot } from './obstacles/obstacle.ts';
@@ -21,8 +29,6 @@ import type { FastPathState } from './state.ts';
 import { FastTunnels, sum } from './tunnels.ts';
 import { UplinkFilter } from './uplink-filter.ts';
 
-/** ms between two looks at all tunnels, at most. */
-const MAX_SWEEP = 15_000;
 /** ms until programs that the kernel did not take are tried again. */
 const RETRY = 60_000;
 const NO_TRAFFIC: Traffic = { packets: 0, bytes: 0 };
@@ -101,7 +107,7 @@ export class FastPath implements DataPlane {
         options.onDue();
       },
     });
-    this.#sweep = setInterval(() => void this.#renew(), Math.min(config.idleTimeout / 4, MAX_SWEEP)).unref();
+    this.#sweep = setInterval(() => void this.#renew(), sweepInterval(config)).unref();
     this.#decide();
   }
 

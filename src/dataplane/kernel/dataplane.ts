@@ -17,7 +17,14 @@ import type { Outcome, Trouble } from '../../machine/machine.ts';
 import type { NetworkPlan, Thing } from '../../machine/state.ts';
 import { Checkpoints } from '../check/checkpoints.ts';
 import { INBOUND, OUTBOUND } from '../check/source-check.ts';
-import type { Counters, DataPlane, DataPlaneKind, DataPlaneOptions, DataPlaneStatus } from '../dataplane.ts';
+import {
+  type Counters,
+  type DataPlane,
+  type DataPlaneKind,
+  type DataPlaneOptions,
+  type DataPlaneStatus,
+  sweepInterval,
+} from '../dataplane.ts';
 import { isAboutVms } from './changes.ts';
 import { kernelThings, VXLAN_OVERHEAD, vniOf } from './device.ts';
 import { GROUPS, monitorFilter } from './monitor-filter.ts';
@@ -31,8 +38,6 @@ const SETTLE = 20;
 const RETRY = 1000;
 /** VMs that are looked at in one go. */
 const PART = 64;
-/** ms between two looks for idle VMs, at most. */
-const MAX_SWEEP = 15_000;
 /** ms between two looks for VMs that were never heard from. */
 const UNHEARD_SWEEP = 1000;
 
@@ -87,7 +92,7 @@ class KernelDataPlane implements DataPlane {
     });
     const sweep = (work: Sweep, interval: number) => setInterval(() => void this.#remove(work), interval).unref();
     this.#sweeps = [
-      sweep((neighbours) => neighbours.removeIdle(config.idleTimeout), Math.min(config.idleTimeout / 4, MAX_SWEEP)),
+      sweep((neighbours) => neighbours.removeIdle(config.idleTimeout), sweepInterval(config)),
       sweep((neighbours) => neighbours.removeUnheard(), UNHEARD_SWEEP),
     ];
   }
