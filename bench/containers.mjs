@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { Lab, requireCommands } from '../dist/demo/lab.js';
+import { requireCommands } from '../dist/demo/lab.js';
 import { chart } from './containers/chart.mjs';
 import { joinContainers } from './containers/join.mjs';
 import { manyContainers } from './containers/many-containers.mjs';
@@ -16,6 +16,7 @@ import { measure } from './containers/measure.mjs';
 import { CONTAINERS, LOCAL_PEERS, NEIGHBOURS, PEERS, possible } from './containers/peers.mjs';
 import { report } from './containers/report.mjs';
 import { buildTraffic } from './containers/traffic.mjs';
+import { closeOnSignals, inLab } from './lab.mjs';
 import { QUIET } from './machine.mjs';
 
 const DOCUMENT = fileURLToPath(new URL('../docs/performance.md', import.meta.url));
@@ -59,36 +60,8 @@ const { rounds, seconds, nic, only, peers, json, write, from } = new Command('be
   .parse()
   .opts();
 
-/** The lab of the moment, for a signal to close. */
-let lab;
-let stopping = false;
-
-function closeOnSignals() {
-  for (const [signal, code] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
-    process.once(signal, async () => {
-      stopping = true;
-      await lab?.close();
-      process.exit(code);
-    });
-  }
-}
-
 function say(line) {
   process.stderr.write(`${line}\n`);
-}
-
-/** What `work` measures in a lab of its own, or why it could not. */
-async function inLab(work) {
-  // That no lab can be had is no peer's fault, and ends the benchmark.
-  lab = await Lab.open();
-  try {
-    return await work(lab);
-  } catch (error) {
-    return { error: [error.message, error.hint].filter(Boolean).join('; ') };
-  } finally {
-    await lab.close();
-    if (stopping) await new Promise(() => {}); // The signal's handler ends the process.
-  }
 }
 
 /** Rounds in which all take turns. */
@@ -96,7 +69,8 @@ async function takeTurns(what, table, names, join) {
   const rows = [];
   for (let round = 1; round <= rounds; round++) {
     for (const name of names) {
-      const row = await inLab(async () => measure(lab, await join(table[name]), table[name].fastPath, seconds));
+      const { fastPath } = table[name];
+      const row = await inLab(async (lab) => measure(lab, await join(lab, table[name]), fastPath, seconds));
       rows.push({ round, peer: name, ...row });
       say(`${what} [${round}/${rounds}] ${table[name].label}: ${progress(row)}`);
     }
@@ -123,16 +97,17 @@ async function measureAll() {
   const result = { date: new Date().toISOString(), kernel: os.release(), node: process.version };
   Object.assign(result, { cpu: os.cpus()[0]?.model.trim() ?? 'unknown CPU', cores: os.cpus().length, rounds, seconds });
   const isOverVms = parts.some((part) => ['whole', 'cut'].includes(part));
-  const { names, skipped } = await inLab(() => possible(lab, isOverVms ? (peers ?? Object.keys(PEERS)) : []));
+  const { names, skipped } = await inLab((lab) => possible(lab, isOverVms ? (peers ?? Object.keys(PEERS)) : []));
   result.skipped = skipped;
   for (const { peer, why } of skipped) say(`${PEERS[peer].label}: skipped: ${why}`);
   const here = LOCAL_PEERS;
   const measured = {
-    whole: () => takeTurns('whole', PEERS, names, (peer) => joinContainers(lab, peer, CONTAINERS, 'whole')),
-    cut: () => takeTurns('cut', PEERS, names, (peer) => joinContainers(lab, peer, CONTAINERS, 'cut')),
-    local: () => takeTurns('one VM', here, Object.keys(here), (peer) => joinContainers(lab, peer, NEIGHBOURS, 'whole')),
-    vms: () => inLab(() => manyVms(lab, { rounds, seconds }, say)),
-    containers: () => inLab(() => manyContainers(lab, { rounds, seconds }, say)),
+    whole: () => takeTurns('whole', PEERS, names, (lab, peer) => joinContainers(lab, peer, CONTAINERS, 'whole')),
+    cut: () => takeTurns('cut', PEERS, names, (lab, peer) => joinContainers(lab, peer, CONTAINERS, 'cut')),
+    local: () =>
+      takeTurns('one VM', here, Object.keys(here), (lab, peer) => joinContainers(lab, peer, NEIGHBOURS, 'whole')),
+    vms: () => inLab((lab) => manyVms(lab, { rounds, seconds }, say)),
+    containers: () => inLab((lab) => manyContainers(lab, { rounds, seconds }, say)),
   };
   for (const part of parts) result[part] = await measured[part]();
   say(`${((performance.now() - start) / 60_000).toFixed(1)} min`);

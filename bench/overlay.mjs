@@ -6,7 +6,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { Lab, requireCommands } from '../dist/demo/lab.js';
+import { requireCommands } from '../dist/demo/lab.js';
+import { closeOnSignals, inLab } from './lab.mjs';
 import { QUIET } from './machine.mjs';
 import { chart } from './overlay/chart.mjs';
 import { measure } from './overlay/measure.mjs';
@@ -44,31 +45,9 @@ const { rounds, seconds, nic, json, from, ...options } = new Command('bench:over
   .parse()
   .opts();
 
-/** The lab of the moment, for a signal to close. */
-let lab;
-let stopping = false;
-
-function closeOnSignals() {
-  for (const [signal, code] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
-    process.once(signal, async () => {
-      stopping = true;
-      await lab?.close();
-      process.exit(code);
-    });
-  }
-}
-
 async function measureOnce(round, name) {
-  // That no lab can be had is no peer's fault, and ends the benchmark.
-  lab = await Lab.open();
-  try {
-    const vms = await joinVms(lab, PEERS[name], nic);
-    return { round, peer: name, ...(await measure(lab, vms, seconds)) };
-  } catch (error) {
-    return { round, peer: name, error: [error.message, error.hint].filter(Boolean).join('; ') };
-  } finally {
-    await lab.close();
-  }
+  const row = await inLab(async (lab) => measure(lab, await joinVms(lab, PEERS[name], nic), seconds));
+  return { round, peer: name, ...row };
 }
 
 async function measureAll() {
@@ -80,7 +59,6 @@ async function measureAll() {
   for (let round = 1; round <= rounds; round++) {
     for (const name of options.peers ?? peersFor(nic)) {
       const row = await measureOnce(round, name);
-      if (stopping) await new Promise(() => {}); // The signal's handler ends the process.
       rows.push(row);
       process.stderr.write(`[${round}/${rounds}] ${PEERS[name].label}: ${progress(row)}\n`);
     }

@@ -232,10 +232,11 @@ export class ProgramTwin {
   }
 }
 
-/** Why programs cannot be run here; undefined if they can. */
-export function why() {
+/** Why programs cannot be run here; undefined if they can. The thread is where it was then, or stays where they can. */
+export function why({ stay = false } = {}) {
   try {
-    enterNamespace()();
+    const leave = enterNamespace();
+    if (!stay) leave();
     new ProgramTwin({
       local: 0xc0a81020,
       mappings: [{ overlay: 0x0a000000, overlayLength: 8, underlay: 0xc0a80000, underlayLength: 16 }],

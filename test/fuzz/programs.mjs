@@ -4,10 +4,10 @@
  */
 import { abi } from 'inlay/core';
 import { udpAround, unforwarded } from '../fast-path/kernel-oracle.mjs';
-import { enterNamespace, LINKS, macOf, STRANGER, UPLINK } from '../fast-path/namespace.mjs';
+import { LINKS, macOf, STRANGER, UPLINK } from '../fast-path/namespace.mjs';
 import { whyNot } from '../fast-path/setup.mjs';
 import { canRun } from '../fast-path/test-run.mjs';
-import { ProgramTwin } from '../fast-path/twin.mjs';
+import { ProgramTwin, why } from '../fast-path/twin.mjs';
 import { PACKET } from './batch.mjs';
 import { put16, put32 } from './bytes.mjs';
 import { Judge } from './judge.mjs';
@@ -159,14 +159,5 @@ export class ProgramJudge extends Judge {
 
 /** Puts the thread where programs can be run. Returns the reason why it cannot, or undefined. */
 export function whyNoPrograms() {
-  try {
-    enterNamespace();
-    new ProgramTwin({
-      local: 0xc0a81020,
-      mappings: [{ overlay: 0x0a000000, overlayLength: 8, underlay: 0xc0a80000, underlayLength: 16 }],
-    }).close();
-    return undefined;
-  } catch (error) {
-    return String(error);
-  }
+  return why({ stay: true });
 }
