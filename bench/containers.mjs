@@ -1,7 +1,7 @@
 /**
  * Container to container: over two VMs in namespaces of their own, and on one VM; beside kernel vxlan and beside routing without
- * any overlay. Then a VM that sends to 65,533 others, and one that has 8,189 containers. Peers take turns, each in a fresh lab, so
- * that a busy minute hits all of them; the ratios are what to quote. Everything that it made is gone afterwards.
+ * any overlay. Then a VM that sends to 65,533 others, and one that has 8,189 containers. Peers take turns with each test; the ratios
+ * are what to quote. Everything that it made is gone afterwards.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -12,11 +12,11 @@ import { chart } from './containers/chart.mjs';
 import { joinContainers } from './containers/join.mjs';
 import { manyContainers } from './containers/many-containers.mjs';
 import { manyVms } from './containers/many-vms.mjs';
-import { measure } from './containers/measure.mjs';
+import { takeTurns } from './containers/measure.mjs';
 import { CONTAINERS, LOCAL_PEERS, NEIGHBOURS, PEERS, possible } from './containers/peers.mjs';
 import { report } from './containers/report.mjs';
 import { buildTraffic } from './containers/traffic.mjs';
-import { closeOnSignals, inLab } from './lab.mjs';
+import { closeOnSignals, inLab, inLabs } from './lab.mjs';
 import { QUIET } from './machine.mjs';
 
 const DOCUMENT = fileURLToPath(new URL('../docs/performance.md', import.meta.url));
@@ -64,18 +64,11 @@ function say(line) {
   process.stderr.write(`${line}\n`);
 }
 
-/** Rounds in which all take turns. */
-async function takeTurns(what, table, names, join) {
-  const rows = [];
-  for (let round = 1; round <= rounds; round++) {
-    for (const name of names) {
-      const { fastPath } = table[name];
-      const row = await inLab(async (lab) => measure(lab, await join(lab, table[name]), fastPath, seconds));
-      rows.push({ round, peer: name, ...row });
-      say(`${what} [${round}/${rounds}] ${table[name].label}: ${progress(row)}`);
-    }
-  }
-  return rows;
+/** Rows of peers that are made by `join`, each in a lab of its own. */
+function compare(what, table, names, join) {
+  const peers = names.map((name) => ({ name, ...table[name] }));
+  const tell = ({ round, peer, ...row }) => say(`${what} [${round}/${rounds}] ${table[peer].label}: ${progress(row)}`);
+  return inLabs(names.length, (labs) => takeTurns({ labs, peers, join, rounds, seconds, tell }));
 }
 
 function progress({ error, tcp1, tcp4, udp, rtt, exchanges, cpu }) {
@@ -102,10 +95,10 @@ async function measureAll() {
   for (const { peer, why } of skipped) say(`${PEERS[peer].label}: skipped: ${why}`);
   const here = LOCAL_PEERS;
   const measured = {
-    whole: () => takeTurns('whole', PEERS, names, (lab, peer) => joinContainers(lab, peer, CONTAINERS, 'whole')),
-    cut: () => takeTurns('cut', PEERS, names, (lab, peer) => joinContainers(lab, peer, CONTAINERS, 'cut')),
+    whole: () => compare('whole', PEERS, names, (lab, peer) => joinContainers(lab, peer, CONTAINERS, 'whole')),
+    cut: () => compare('cut', PEERS, names, (lab, peer) => joinContainers(lab, peer, CONTAINERS, 'cut')),
     local: () =>
-      takeTurns('one VM', here, Object.keys(here), (lab, peer) => joinContainers(lab, peer, NEIGHBOURS, 'whole')),
+      compare('one VM', here, Object.keys(here), (lab, peer) => joinContainers(lab, peer, NEIGHBOURS, 'whole')),
     vms: () => inLab((lab) => manyVms(lab, { rounds, seconds }, say)),
     containers: () => inLab((lab) => manyContainers(lab, { rounds, seconds }, say)),
   };
