@@ -18,7 +18,6 @@ import { Machine } from '../machine/machine.ts';
 import { remains } from '../machine/remains.ts';
 import { isCatchAll, type Thing } from '../machine/state.ts';
 import { hasFilter } from '../machine/things/filter.ts';
-import { kindOf } from '../machine/things/kinds.ts';
 import { becomeUser } from './become.ts';
 import { commandAs, explainPermission, requireCapabilities } from './capabilities.ts';
 import { removeDeadSockets } from './control-server.ts';
@@ -79,7 +78,7 @@ async function remove(name: string): Promise<Omit<Leftovers, 'running'>> {
     ];
     if (isTheirs) forgetRest(journal);
     // Without complete notes the machine tells what is ours.
-    if (journal.isMissing || journal.isDamaged) removed.push(...removeRemains(machine, stays));
+    if (!journal.isWhole) removed.push(...removeRemains(machine, stays));
     removed.push(...removeTombstones(netlink, buried));
     removed.push(...addresses.flatMap((each) => removeOwnAddress(netlink, each)));
     const isInUse = attached > 0;
@@ -157,7 +156,7 @@ function forgetRest(journal: Journal): void {
 function removeRemains(machine: Machine, stays: (thing: Thing) => boolean): string[] {
   const found = remains(machine.netlink).filter((thing) => !stays(thing));
   if (found.length > 0) requireCapabilities(CAPABILITIES);
-  return found.flatMap((thing) => (machine.takeBack(thing) ? [kindOf(thing).describe(thing)] : []));
+  return machine.takeAllBack(found);
 }
 
 function notUnderstood(runDir: string, count: number): InlayError {

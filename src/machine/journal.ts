@@ -64,6 +64,11 @@ export class Journal {
     this.#attempt(() => this.rewrite());
   }
 
+  /** Whether it tells of all that earlier processes made. If not, the machine itself is to be asked. */
+  get isWhole(): boolean {
+    return !this.isMissing && !this.isDamaged;
+  }
+
   /** What an owner has made, the oldest first. */
   entries(owner: string): Entry[] {
     return [...this.#entries.values()].filter((entry) => entry.owner === owner);

@@ -3,7 +3,9 @@ import { errorCode, InlayError } from '../errors.ts';
 import { OwnTables } from '../linux/netfilter/own-tables.ts';
 import { Netlink } from '../linux/netlink/netlink.ts';
 import type { Mapping } from '../mesh/mapping.ts';
+import { heldDevices } from './device-locks.ts';
 import { DAEMON, type Entry, type Journal } from './journal.ts';
+import { programs } from './remains.ts';
 import { clsactFor, keyOf, type Thing } from './state.ts';
 import { MainTable } from './table.ts';
 import { BarrierMemory } from './things/barrier.ts';
@@ -122,12 +124,15 @@ export class Machine {
     return isOfOthers && !this.#context.isNoted(thing);
   }
 
-  /** Takes back what is noted and is not among these; returns what was undone, in words. */
+  /** Takes back what earlier daemons made and is not among these; returns what was undone, in words. */
   keepOnly(things: readonly Thing[]): string[] {
     // A discipline stays as long as a filter in it is wanted.
     const disciplines = things.flatMap((thing): Thing[] => (thing.kind === 'filter' ? [clsactFor(thing)] : []));
     const wanted = new Set([...things, ...disciplines].map(keyOf));
-    return this.undo(({ thing }) => !wanted.has(keyOf(thing)));
+    const undone = this.undo(({ thing }) => !wanted.has(keyOf(thing)));
+    // Programs that are not noted would take packets past this daemon; but while another one runs, they may be that one's.
+    if (this.journal.isWhole || heldDevices().count > 1) return undone;
+    return [...undone, ...this.takeAllBack(programs(this.netlink, (thing) => wanted.has(keyOf(thing))))];
   }
 
   /**
@@ -168,6 +173,11 @@ export class Machine {
   /** Takes a thing back, whether it is noted or not; false if it was gone already or is not ours. */
   takeBack(thing: Thing, before?: string): boolean {
     return kindOf(thing).undo?.(thing, this.#context, before) ?? false;
+  }
+
+  /** The same with several; returns what was undone, in words. */
+  takeAllBack(things: readonly Thing[]): string[] {
+    return things.flatMap((thing) => (this.takeBack(thing) ? [kindOf(thing).describe(thing)] : []));
   }
 
   close(): void {

@@ -11,7 +11,7 @@ import { FR_ACT_TO_TBL } from '../linux/netlink/rule.ts';
 import { formatPrefix } from '../mesh/address.ts';
 import { isOurAlias } from './alias.ts';
 import { heldDevices, type IsHeld } from './device-locks.ts';
-import { CATCH_ALL_PROTOCOL, ROUTE_PROTOCOL, type RouteThing, type Thing } from './state.ts';
+import { CATCH_ALL_PROTOCOL, type FilterThing, ROUTE_PROTOCOL, type RouteThing, type Thing } from './state.ts';
 import { filteredVeths } from './things/container-filters.ts';
 import { hasFilter } from './things/filter.ts';
 import { LASTING_KINDS } from './things/link.ts';
@@ -38,16 +38,25 @@ export function remains(netlink: Netlink): Thing[] {
     const to = textOf(dst, dstLength);
     return [{ kind: 'rule', to, priority, action: action === FR_ACT_TO_TBL ? 'main' : 'unreachable' }];
   });
+  return [...programs(netlink), ...catchAll, ...unreachable, ...own];
+}
+
+/**
+ * Programs of the fast path at devices of others. As long as no other daemon runs, they are an earlier one's, and take packets past
+ * the data plane. Those of containers' devices, of which there may be thousands, are not looked for if they are wanted.
+ */
+export function programs(netlink: Netlink, isWanted: (thing: Thing) => boolean = () => false): Thing[] {
   const devices = [...new Set(addresses(netlink).map(({ index }) => index))];
-  const filters = devices.flatMap((index): Thing[] => {
+  const filters = devices.flatMap((index): FilterThing[] => {
     const device = findLink(netlink, index)?.name;
     if (device === undefined || !hasFilter(netlink, index, 'ingress')) return [];
-    return [{ kind: 'filter', device, place: 'ingress', others: true }];
+    return [{ kind: 'filter', device, index, place: 'ingress', others: true }];
   });
-  // After the others: where the underlay is a veth, it has a filter of ours, too.
-  const isOther = (name: string) => filters.some((thing) => 'device' in thing && thing.device === name);
-  const ofContainers: Thing[] = filteredVeths(netlink, isOther).length > 0 ? [{ kind: 'container-filters' }] : [];
-  return [...filters, ...ofContainers, ...catchAll, ...unreachable, ...own];
+  // Where the underlay is a veth, it has a filter of ours, too.
+  const isOther = (_: string, index: number) => filters.some((thing) => thing.index === index);
+  const ofContainers: Thing = { kind: 'container-filters' };
+  const isThere = !isWanted(ofContainers) && filteredVeths(netlink, isOther).length > 0;
+  return [...filters.filter((thing) => !isWanted(thing)), ...(isThere ? [ofContainers] : [])];
 }
 
 function barriers(isHeld: IsHeld): Thing[] {

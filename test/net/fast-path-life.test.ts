@@ -163,6 +163,18 @@ describe.skipIf(skip('the life of the fast path', await missing('ping', 'tc', 's
       await isTaken();
     });
 
+    test('stopped, and its run directory removed, as systemd does it: with fast-path off no program stays', async () => {
+      await vms.end('TERM', a);
+      await vms.lab.must('a', ['rm', '-r', vms.runDir('a')]);
+      a = await up('a', '--fast-path', 'off');
+      expect((await filters('a')).filter((line) => line.includes('inlay'))).toEqual([]);
+      expect(await vms.pings('c1', at['c2'] as string, 3)).toBe('3');
+      await vms.end('TERM', a);
+      a = await up('a', '--fast-path', 'on');
+      await isOn('a', 2);
+      await isTaken();
+    });
+
     test('the underlay device has another name, another MTU: it follows, and its program stays', async () => {
       await vms.ip('a', 'link set eth0 down', 'link set eth0 name wan0', 'link set wan0 up');
       await isOn('a', 2);
