@@ -82,8 +82,12 @@ export class Machine {
     return { ...outcome, troubles };
   }
 
-  /** Does the same for a start: the first failure is thrown, and ends it. */
+  /**
+   * Does the same for a start: the first failure is thrown, and ends it. What another daemon has is found before
+   * anything is made, because a program at a device of others would replace that daemon's.
+   */
   apply(things: readonly Thing[]): Outcome {
+    for (const thing of things) kindOf(thing).check?.(thing, this.#context);
     const outcome = this.#each(
       things,
       () => true,

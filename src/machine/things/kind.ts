@@ -27,6 +27,8 @@ export interface Context {
 
 /** How one kind of thing is brought about. */
 export interface Kind<T extends Thing> {
+  /** Throws what `ensure` would throw if another daemon has it, and changes nothing. */
+  check?(thing: T, context: Context): void;
   /**
    * Brings it to what it should be. Returns what was wrong, in a few words; undefined if nothing was. Throws
    * InlayError where something of others is in the way, which is left as it is, and SystemError where the

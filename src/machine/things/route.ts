@@ -26,6 +26,13 @@ const OURS: readonly number[] = [ROUTE_PROTOCOL, CATCH_ALL_PROTOCOL];
 const GONE = ['ESRCH', 'ENOENT', 'ENODEV'];
 
 export const routeKind: Kind<RouteThing> = {
+  check(wanted, { netlink, table }) {
+    if (wanted.device === undefined) return;
+    const { oif } = table.holder(bodyOf(wanted, undefined) as Route) ?? {};
+    const maker = oif ? makerOf(findLink(netlink, oif)?.alias) : undefined;
+    if (maker && maker.device !== wanted.device) throw ofOtherDaemon(`the route to ${wanted.to}`, maker);
+  },
+
   ensure(wanted, context) {
     const { netlink, table } = context;
     const body = bodyOf(wanted, wanted.device === undefined ? undefined : indexOf(context, wanted.device));
