@@ -111,12 +111,13 @@ describe.skipIf(skip('kernel GRE', machineMissing('ping')))('kernel GRE', () => 
       test(`after ${end} and down links, addresses, routes and sysctls are as before`, () => {
         if (end === 'SIGTERM') {
           expect(daemon().exitStatus).toBe(0);
-          // Only the catch-all is left, and the guard of the container's device.
+          // Only the catch-all is left, the guard of the container's device, and the programs of the fast path.
           expect(daemon().stayed.filter((line) => !line.includes('veth0'))).toEqual([
             expect.stringMatching(/unreachable 10\.0\.0\.0\/8 proto 75 metric 1 *$/),
+            expect.stringMatching(/^qdisc clsact ffff: dev eth0 parent ffff:fff1 *$/),
           ]);
           expect(daemon().down).toMatch(
-            /^(removed {2}rule .*\n){2}removed {2}route unreachable .*\nremoved {2}settings of veth0\nremoved {2}directory \/run\/inlay\n$/,
+            /^removed {2}program at the ingress of eth0\nremoved {2}clsact of eth0\nremoved {2}programs at containers' devices\n(removed {2}rule .*\n){2}removed {2}route unreachable .*\nremoved {2}settings of veth0\nremoved {2}directory \/run\/inlay\n$/,
           );
         } else expect(daemon().down).toMatch(/gre0/);
         expect(daemon().left).toEqual([]);
