@@ -84,7 +84,8 @@ export class Keeper {
     const { config, machine, dataPlane, barrier, log } = this.#options;
     this.#loadTable();
     barrier.follow(this.#plan);
-    const removed = machine.keepOnly(this.#things());
+    const things = this.#things();
+    const removed = [...machine.keepOnly(things), ...machine.removeUnknownPrograms(things)];
     if (removed.length > 0) log.warn({ removed }, 'removed what an earlier daemon left');
     await dataPlane.prepare(this.#plan);
     let outcome = machine.apply(this.#things());

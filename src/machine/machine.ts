@@ -128,15 +128,21 @@ export class Machine {
     return isOfOthers && !this.#context.isNoted(thing);
   }
 
-  /** Takes back what earlier daemons made and is not among these; returns what was undone, in words. */
+  /** Takes back what is noted and is not among these; returns what was undone, in words. */
   keepOnly(things: readonly Thing[]): string[] {
     // A discipline stays as long as a filter in it is wanted.
     const disciplines = things.flatMap((thing): Thing[] => (thing.kind === 'filter' ? [clsactFor(thing)] : []));
     const wanted = new Set([...things, ...disciplines].map(keyOf));
-    const undone = this.undo(({ thing }) => !wanted.has(keyOf(thing)));
-    // Programs that are not noted would take packets past this daemon; but while another one runs, they may be that one's.
-    if (this.journal.isWhole || heldDevices().count > 1) return undone;
-    return [...undone, ...this.takeAllBack(programs(this.netlink, (thing) => wanted.has(keyOf(thing))))];
+    return this.undo(({ thing }) => !wanted.has(keyOf(thing)));
+  }
+
+  /**
+   * For a start: takes back programs that are not noted, and not among these. They would take packets past this daemon. But
+   * while another one runs, they may be that one's. Returns what was undone, in words.
+   */
+  removeUnknownPrograms(things: readonly Thing[]): string[] {
+    if (this.journal.isWhole || heldDevices().count > 1) return [];
+    return this.takeAllBack(programs(this.netlink, things));
   }
 
   /**

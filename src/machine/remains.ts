@@ -42,10 +42,10 @@ export function remains(netlink: Netlink): Thing[] {
 }
 
 /**
- * Programs of the fast path at devices of others. As long as no other daemon runs, they are an earlier one's, and take packets past
- * the data plane. Those of containers' devices, of which there may be thousands, are not looked for if they are wanted.
+ * Programs of ours at devices of others that are not among `wanted`. As long as no other daemon runs, they are an earlier one's.
+ * Those of containers' devices, of which there may be thousands, are not looked for if they are wanted.
  */
-export function programs(netlink: Netlink, isWanted: (thing: Thing) => boolean = () => false): Thing[] {
+export function programs(netlink: Netlink, wanted: readonly Thing[] = []): Thing[] {
   const devices = [...new Set(addresses(netlink).map(({ index }) => index))];
   const filters = devices.flatMap((index): FilterThing[] => {
     const device = findLink(netlink, index)?.name;
@@ -54,9 +54,19 @@ export function programs(netlink: Netlink, isWanted: (thing: Thing) => boolean =
   });
   // Where the underlay is a veth, it has a filter of ours, too.
   const isOther = (_: string, index: number) => filters.some((thing) => thing.index === index);
-  const ofContainers: Thing = { kind: 'container-filters' };
-  const isThere = !isWanted(ofContainers) && filteredVeths(netlink, isOther).length > 0;
-  return [...filters.filter((thing) => !isWanted(thing)), ...(isThere ? [ofContainers] : [])];
+  const isWanted = wanted.some(({ kind }) => kind === 'container-filters');
+  const isThere = !isWanted && filteredVeths(netlink, isOther).length > 0;
+  const strange = filters.filter((found) => !wanted.some((thing) => isAt(thing, found)));
+  return [...strange, ...(isThere ? [{ kind: 'container-filters' } as const] : [])];
+}
+
+/** Whether a thing is the filter at that place; some are known by the device's index, others by its name. */
+function isAt(thing: Thing, { device, index, place }: FilterThing): boolean {
+  return (
+    thing.kind === 'filter' &&
+    thing.place === place &&
+    (thing.index === undefined ? thing.device === device : thing.index === index)
+  );
 }
 
 function barriers(isHeld: IsHeld): Thing[] {
