@@ -65,9 +65,9 @@ describe.skipIf(skip('containers of the fast path', await missing('tc')))('slots
       const index = where
         ? JSON.parse(await vm.sh('ip -j -n c1 link show dev eth0'))[0].ifindex
         : await vm.indexOf('v1');
-      await vm.sh(`${where} ${NODE} ${XDP} ${index}`);
+      await vm.sh(`${where} ${NODE} "${XDP}" ${index}`);
       await vm.expectDevices({ [B]: 'v2' });
-      await vm.sh(`${where} ${NODE} ${XDP} ${index} off`);
+      await vm.sh(`${where} ${NODE} "${XDP}" ${index} off`);
       await vm.expectDevices(BASE);
     });
   });

@@ -515,8 +515,8 @@ const ATTACHED: Case[] = [
   },
   {
     name: 'an XDP program',
-    make: `${process.execPath} ${XDP} $(cat /sys/class/net/eth0/ifindex)`,
-    undo: `${process.execPath} ${XDP} $(cat /sys/class/net/eth0/ifindex) off`,
+    make: `${process.execPath} "${XDP}" $(cat /sys/class/net/eth0/ifindex)`,
+    undo: `${process.execPath} "${XDP}" $(cat /sys/class/net/eth0/ifindex) off`,
     what: /^eth0 has an XDP program$/,
     mayGoPast: true,
   },
