@@ -1,5 +1,6 @@
 /** Where the fast path hands packets to: to the VM, to a router, or to whom the kernel finds. */
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { nextHopOf } from '../../src/dataplane/fast-path/obstacles/ways.ts';
 import { Lab } from '../../src/demo/lab.ts';
@@ -8,7 +9,7 @@ import type { AnyRoute } from '../../src/linux/netlink/route.ts';
 import { why } from '../fast-path/twin.mjs';
 import { missing, skip } from './require.ts';
 
-const AGENT = new URL('next-hop.mjs', import.meta.url).pathname;
+const AGENT = fileURLToPath(new URL('next-hop.mjs', import.meta.url));
 const [CONTAINER, OTHER] = ['10.16.32.91', '10.16.33.91'];
 const [VM, ROUTER] = ['192.168.16.33', '192.168.16.1'];
 const MACS = { vm: '02:00:00:00:00:33', router: '02:00:00:00:00:01' };
@@ -72,7 +73,11 @@ test.skipIf(skip('next hop', reason))(
     const agent = lab.start('vm', [process.execPath, AGENT, 'port', 'eth0', CONTAINER, VM], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
-    const answer = async () => String((await once(agent.stdout as NodeJS.ReadableStream, 'data'))[0]);
+    const ended = once(agent, 'exit');
+    const answer = async () => {
+      const [text] = await Promise.race([once(agent.stdout as NodeJS.ReadableStream, 'data'), ended]);
+      return String(text);
+    };
     expect(await answer()).toBe('ready\n');
     let seen = await packets();
     /** How many packets of five each gets. The first of all goes its ordinary way. */
