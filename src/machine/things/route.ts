@@ -2,6 +2,7 @@
 import { InlayError } from '../../errors.ts';
 import { addressBytes } from '../../linux/netlink/ipv4.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, request } from '../../linux/netlink/message.ts';
+import type { Netlink } from '../../linux/netlink/netlink.ts';
 import {
   type Route,
   type RouteRequest,
@@ -28,8 +29,7 @@ const GONE = ['ESRCH', 'ENOENT', 'ENODEV'];
 export const routeKind: Kind<RouteThing> = {
   check(wanted, { netlink, table }) {
     if (wanted.device === undefined) return;
-    const { oif } = table.holder(bodyOf(wanted, undefined) as Route) ?? {};
-    const maker = oif ? makerOf(findLink(netlink, oif)?.alias) : undefined;
+    const maker = makerOn(netlink, table.holder(bodyOf(wanted, undefined) as Route));
     if (maker && maker.device !== wanted.device) throw ofOtherDaemon(`the route to ${wanted.to}`, maker);
   },
 
@@ -81,6 +81,11 @@ export const routeKind: Kind<RouteThing> = {
   describe: (wanted) => `route ${routeText(wanted)}`,
 };
 
+/** The daemon that made the device that a route leads to. */
+function makerOn(netlink: Netlink, found: Route | undefined): ReturnType<typeof makerOf> {
+  return found?.oif ? makerOf(findLink(netlink, found.oif)?.alias) : undefined;
+}
+
 /** By its number; a route to another device is another daemon's. */
 function isOurs({ protocol, oif }: Route, wanted: RouteRequest): boolean {
   return OURS.includes(protocol) && (oif === undefined || oif === wanted.oif);
@@ -111,7 +116,7 @@ function bodyOf({ to, device, source, metric, protocol }: RouteThing, oif: numbe
 }
 
 function inTheWay({ netlink }: Context, { to, metric }: RouteThing, found: Route): InlayError {
-  const maker = OURS.includes(found.protocol) && found.oif ? makerOf(findLink(netlink, found.oif)?.alias) : undefined;
+  const maker = OURS.includes(found.protocol) ? makerOn(netlink, found) : undefined;
   if (maker) return ofOtherDaemon(`the route to ${to}`, maker);
   const which = metric === 0 ? to : `${to} metric ${metric}`;
   return new InlayError('ERR_FAILED', `a route to ${to} exists already: ${describeRoute(netlink, found)}`, {
