@@ -15,7 +15,7 @@ interface Target {
   listens?: string;
 }
 
-/** One connection that carries `bytes` both ways at once, unchanged; `during` is done while it does. `timeout` is in seconds. */
+/** One connection that carries `bytes` both ways at once, unchanged; `during` begins when it is there. `timeout` is in seconds. */
 export async function stream(
   lab: Lab,
   from: string,
@@ -28,7 +28,7 @@ export async function stream(
   expect(sent).toBe(bytes);
 }
 
-/** One connection that carries something both ways all the time while `work` is done, unchanged. */
+/** One connection that carries something both ways, unchanged, from before `work` until it is done. */
 export async function streamDuring(lab: Lab, from: string, to: Target, work: () => Promise<void>): Promise<void> {
   expect((await transfer(lab, from, to, [], work, 2 * TIMEOUT)).sent).toBeGreaterThan(0);
 }
@@ -40,28 +40,36 @@ async function transfer(
   bytes: string[],
   during: () => Promise<void>,
   timeout: number,
-): Promise<{ sent?: number }> {
+): Promise<{ sent: number }> {
   const stdio = ['pipe', 'pipe', 'pipe'] as ['pipe', 'pipe', 'pipe'];
-  const run = (where: string, role: string) => {
+  const run = async (where: string, role: string) => {
     const address = role === 'listen' ? (to.listens ?? to.address) : to.address;
     const words = ['timeout', String(timeout), process.execPath, TCP, role, address, ...bytes];
     const child = lab.start(where, words, { stdio });
-    let text = '';
-    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
-      text += chunk;
+    const said = { stdout: '', stderr: '' };
+    for (const stream of ['stdout', 'stderr'] as const) {
+      child[stream]?.setEncoding('utf8').on('data', (chunk: string) => {
+        said[stream] += chunk;
+      });
+    }
+    child.stdin?.on('error', () => {}); // It may have ended.
+    const done = once(child, 'close').then(([code]) => {
+      if (code !== 0) throw new Error(`${role} ended with ${code}: ${said.stderr}`);
+      return JSON.parse(said.stdout);
     });
-    return { child, done: once(child, 'close').then(() => (text === '' ? null : JSON.parse(text))) };
+    done.catch(() => {}); // Looked at below.
+    if (child.stderr) await Promise.race([once(child.stderr, 'data'), done]);
+    return { child, done };
   };
-  const server = run(to.name, 'listen');
-  if (server.child.stderr) await once(server.child.stderr, 'data');
-  const client = run(from, 'connect');
+  const server = await run(to.name, 'listen');
+  const client = await run(from, 'connect');
   try {
     await during();
   } finally {
-    for (const { child } of [client, server]) child.stdin?.on('error', () => {}).end(); // It may have ended.
+    for (const { child } of [client, server]) child.stdin?.end();
   }
   const [sent, got] = await Promise.all([client.done, server.done]);
-  expect(got?.received).toEqual(sent?.sent);
-  expect(sent?.received).toEqual(got?.sent);
-  return { sent: sent?.sent.bytes };
+  expect(got.received).toEqual(sent.sent);
+  expect(sent.received).toEqual(got.sent);
+  return { sent: sent.sent.bytes };
 }

@@ -1,6 +1,7 @@
 /**
- * One end of a TCP transfer in both directions at once: node tcp.mjs listen|connect ADDRESS BYTES. Sends BYTES random bytes, or without BYTES some every few
- * milliseconds until its standard input ends; reads until the other side has ended, and prints one JSON object: how many bytes went each way, and their SHA-256.
+ * One end of a TCP transfer in both directions at once: node tcp.mjs listen|connect ADDRESS [BYTES]. Says on standard error when it
+ * listens or is connected. Sends BYTES random bytes, or without BYTES some every few milliseconds until its standard input ends; reads
+ * until the other side has ended, and prints one JSON object: how many bytes went each way, and their SHA-256.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -12,7 +13,12 @@ const [CHUNK, INTERVAL] = [64 << 10, 10];
 const [role, host, bytes] = process.argv.slice(2);
 
 async function openSocket() {
-  if (role === 'connect') return connect({ host, port: PORT });
+  if (role === 'connect') {
+    const socket = connect({ host, port: PORT });
+    await once(socket, 'connect');
+    process.stderr.write('connected\n');
+    return socket;
+  }
   const server = createServer({ allowHalfOpen: true }).listen(PORT, host);
   await once(server, 'listening');
   process.stderr.write('listening\n');
