@@ -31,6 +31,8 @@ import { UplinkFilter } from './uplink-filter.ts';
 
 /** ms until programs that the kernel did not take are tried again. */
 const RETRY = 60_000;
+/** Parts of all tunnels, of which one after the other is renewed. */
+const TURNS = 30;
 const NO_TRAFFIC: Traffic = { packets: 0, bytes: 0 };
 const NO_COUNTS: Counts = { outbound: NO_TRAFFIC, inbound: NO_TRAFFIC, local: NO_TRAFFIC };
 
@@ -61,6 +63,7 @@ export class FastPath implements DataPlane {
   readonly #obstacles: Obstacles;
   readonly #limited: LimitedLog;
   readonly #sweep: NodeJS.Timeout;
+  #turn = 0;
   #plan: NetworkPlan;
   readonly #filter: UplinkFilter;
   #running: Running | undefined;
@@ -107,7 +110,7 @@ export class FastPath implements DataPlane {
         options.onDue();
       },
     });
-    this.#sweep = setInterval(() => void this.#renew(), sweepInterval(config)).unref();
+    this.#sweep = setInterval(() => void this.#renew(), sweepInterval(config) / TURNS).unref();
     this.#decide();
   }
 
@@ -296,10 +299,15 @@ export class FastPath implements DataPlane {
     else this.#limited(isFirst ? 'info' : 'warn', 'off', { obstacle: this.#obstacle }, 'the fast path is off');
   }
 
-  /** Lets the data plane below hear of all tunnels that are in use, so that it does not close them. */
+  /**
+   * Lets the data plane below hear of the tunnels that are in use, so that it does not close them: of each once in a sweep, and of
+   * one part after the other, because each sends a packet the ordinary way then.
+   */
   async #renew(): Promise<void> {
-    await this.tunnels().catch(() => {});
-    this.#state?.renew();
+    const turn = this.#turn;
+    this.#turn = (turn + 1) % TURNS;
+    if (turn === 0) await this.tunnels().catch(() => {});
+    this.#state?.renewEvery(TURNS, turn);
   }
 }
 

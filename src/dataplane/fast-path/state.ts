@@ -205,13 +205,16 @@ export class FastPathState {
     this.#put(vm, VM_LIMIT, bytes);
   }
 
-  /** Lets one packet of each direction go its ordinary way, of the tunnel to a VM or of all. */
-  renew(vm?: number): void {
-    const [first, end] = vm === undefined ? [0, this.#words.length] : this.#wordsOf(vm);
-    for (let at = first; at < end; at += VM_SIZE / 4) {
-      if (this.#words[at + VM_OUTBOUND_FRESH / 4] !== 0) this.#words[at + VM_OUTBOUND_FRESH / 4] = 0;
-      if (this.#words[at + VM_INBOUND_FRESH / 4] !== 0) this.#words[at + VM_INBOUND_FRESH / 4] = 0;
-    }
+  /** Lets one packet of each direction go its ordinary way, of the tunnel to a VM. */
+  renew(vm: number): void {
+    const [at, end] = this.#wordsOf(vm);
+    if (at < end) this.#renewAt(at);
+  }
+
+  /** The same of every `step`-th VM, from the one with number `first` on. */
+  renewEvery(step: number, first: number): void {
+    const record = VM_SIZE / 4;
+    for (let at = first * record; at < this.#words.length; at += step * record) this.#renewAt(at);
   }
 
   /** Begins anew with a VM whose tunnel was closed. */
@@ -239,10 +242,19 @@ export class FastPathState {
     for (const map of [this.#settings, this.#slots, this.#vms, this.#counts]) map.close();
   }
 
-  /** The programs write the memory at the same time: what is as it should be is left alone. */
   #put(vm: number, offset: number, value: number): void {
     const [at, end] = this.#wordsOf(vm);
-    if (at < end && this.#words[at + offset / 4] !== value) this.#words[at + offset / 4] = value;
+    if (at < end) this.#store(at + offset / 4, value);
+  }
+
+  /** The programs write the memory at the same time: what is as it should be is left alone. */
+  #store(word: number, value: number): void {
+    if (this.#words[word] !== value) this.#words[word] = value;
+  }
+
+  #renewAt(record: number): void {
+    this.#store(record + VM_OUTBOUND_FRESH / 4, 0);
+    this.#store(record + VM_INBOUND_FRESH / 4, 0);
   }
 
   /** A u64 in two halves, which are of one time if the upper one has not changed. */
