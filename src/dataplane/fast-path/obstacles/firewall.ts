@@ -42,9 +42,12 @@ const LEGACY: Record<string, Record<number, string>> = {
   nat: { [NF_INET_PRE_ROUTING]: 'PREROUTING', [NF_INET_POST_ROUTING]: 'POSTROUTING' },
   security: { [NF_INET_LOCAL_IN]: 'INPUT', [NF_INET_FORWARD]: 'FORWARD', [NF_INET_LOCAL_OUT]: 'OUTPUT' },
 };
-/** ms that rule sets are looked through before other work has its turn. */
+/** ms that rule sets are looked through again before other work has its turn. */
 const SLICE = 5;
-/** ms that the answer may be one of before a change; then the packets go their ordinary way until there is another. */
+/**
+ * ms that a later answer may be one of before a change; then the packets go their ordinary way until there is another. And ms that
+ * the first answer may take at once.
+ */
 const PATIENCE = 1000;
 const UNKNOWN = 'rule sets of nftables and iptables are being looked through';
 /** Looks through rule sets take one part in so many of the time, at most. */
@@ -109,10 +112,11 @@ export class Firewalls {
     }
     this.#work = judge(facts);
     this.#taken = 0;
-    this.#goOn(state);
+    // A daemon that starts waits for the answer: without one it would remove the programs of the one before.
+    this.#goOn(state, this.#found === UNKNOWN ? PATIENCE : SLICE);
   }
 
-  #goOn(state: string): void {
+  #goOn(state: string, slice = SLICE): void {
     const begin = performance.now();
     try {
       for (;;) {
@@ -122,7 +126,7 @@ export class Firewalls {
           this.#end(state, begin);
           return;
         }
-        if (performance.now() - begin > SLICE) break;
+        if (performance.now() - begin > slice) break;
       }
     } catch (error) {
       // What changed meanwhile is looked through again.
