@@ -304,6 +304,7 @@ export class FastPath implements DataPlane {
    * one part after the other, because each sends a packet the ordinary way then.
    */
   async #renew(): Promise<void> {
+    if (!this.#running) return;
     const turn = this.#turn;
     this.#turn = (turn + 1) % TURNS;
     if (turn === 0) await this.tunnels().catch(() => {});
