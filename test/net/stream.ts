@@ -24,15 +24,15 @@ export async function stream(
   during: () => Promise<void> = async () => {},
   timeout = TIMEOUT,
 ): Promise<void> {
-  const { sent } = await transfer(lab, from, to, [String(bytes)], during, timeout);
-  expect(sent).toBe(bytes);
+  expect(await transfer(lab, from, to, [String(bytes)], during, timeout)).toBe(bytes);
 }
 
 /** One connection that carries something both ways, unchanged, from before `work` until it is done. */
 export async function streamDuring(lab: Lab, from: string, to: Target, work: () => Promise<void>): Promise<void> {
-  expect((await transfer(lab, from, to, [], work, 2 * TIMEOUT)).sent).toBeGreaterThan(0);
+  expect(await transfer(lab, from, to, [], work, 2 * TIMEOUT)).toBeGreaterThan(0);
 }
 
+/** Resolves to how many bytes `from` sent. */
 async function transfer(
   lab: Lab,
   from: string,
@@ -40,7 +40,7 @@ async function transfer(
   bytes: string[],
   during: () => Promise<void>,
   timeout: number,
-): Promise<{ sent: number }> {
+): Promise<number> {
   const stdio = ['pipe', 'pipe', 'pipe'] as ['pipe', 'pipe', 'pipe'];
   const run = async (where: string, role: string) => {
     const address = role === 'listen' ? (to.listens ?? to.address) : to.address;
@@ -71,5 +71,5 @@ async function transfer(
   const [sent, got] = await Promise.all([client.done, server.done]);
   expect(got.received).toEqual(sent.sent);
   expect(sent.received).toEqual(got.sent);
-  return { sent: sent.sent.bytes };
+  return sent.sent.bytes;
 }
